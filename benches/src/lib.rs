@@ -1,0 +1,2 @@
+//! Benchmarks: interleaved, with results asserted equal.
+#![forbid(unsafe_code)]

@@ -1,0 +1,1 @@
+//! BTF and BTF.ext: types, functions and line information of BPF objects.

@@ -1,0 +1,3 @@
+//! The `ebpf` command.
+#![forbid(unsafe_code)]
+fn main() {}

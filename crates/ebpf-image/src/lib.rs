@@ -1,0 +1,1 @@
+//! Compiled BPF code as plain data: bytes, relocations, pc map.

@@ -1,0 +1,1 @@
+//! An interpreter for BPF programs, with checked and unchecked memory.

@@ -1,0 +1,1 @@
+//! BPF ELF objects: programs, maps, relocations, line information.

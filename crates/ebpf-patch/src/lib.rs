@@ -1,0 +1,1 @@
+//! Rewriting of BPF programs in linear time.

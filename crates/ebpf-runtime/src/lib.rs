@@ -1,0 +1,1 @@
+//! The whole BPF pipeline: load, verify, rewrite, compile or interpret, place, run.

@@ -1,0 +1,1 @@
+//! Fixture files, blessing and generators for the tests of this workspace.

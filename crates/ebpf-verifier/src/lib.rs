@@ -1,0 +1,1 @@
+//! The verdict of the Linux BPF verifier, in user space.

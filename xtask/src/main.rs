@@ -1,0 +1,3 @@
+//! Build tasks.
+#![forbid(unsafe_code)]
+fn main() {}
