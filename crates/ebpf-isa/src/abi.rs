@@ -1,0 +1,213 @@
+//! How a program meets its host, on every engine. `docs/abi.md` tells the story; the offsets there
+//! are tested here.
+
+use core::ffi::c_void;
+use core::fmt;
+use core::sync::atomic::AtomicI64;
+
+use crate::Pc;
+
+/// Bytes of stack that one frame may use.
+pub const STACK_SIZE: usize = 512;
+/// Frames of one program run, the main program's included.
+pub const MAX_CALL_DEPTH: usize = 8;
+/// Tail calls of one program run.
+pub const MAX_TAIL_CALLS: u32 = 33;
+
+/// A native function that programs call: five arguments and the environment of the run.
+///
+/// Calling one is unsafe: its prototype, which a verifier checked calls against, is a promise.
+pub type HelperFn = unsafe extern "sysv64" fn(u64, u64, u64, u64, u64, *mut ExecEnv) -> u64;
+
+/// Compiled code of a program: context and environment in, `r0` out.
+pub type EntryFn = unsafe extern "sysv64" fn(*mut u8, *mut ExecEnv) -> u64;
+
+/// Why a run ended early. The numbers are what machine code writes into [`TrapRecord::kind`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[repr(u32)]
+pub enum TrapKind {
+    /// An access outside of every region, or across the end of one.
+    OutOfBounds = 1,
+    /// A write to a region that is read-only.
+    ReadOnly = 2,
+    /// An atomic access to an address that is not a multiple of its size.
+    Misaligned = 3,
+    /// More than [`MAX_CALL_DEPTH`] frames.
+    CallDepth = 4,
+    /// The fuel is used up.
+    OutOfFuel = 5,
+    /// A call to a helper or a use of a symbol that the host does not provide.
+    Unresolved = 6,
+    /// A helper failed: it panicked, or refused its arguments.
+    Helper = 7,
+}
+
+impl TrapKind {
+    /// Every kind.
+    pub const ALL: [Self; 7] = [
+        Self::OutOfBounds,
+        Self::ReadOnly,
+        Self::Misaligned,
+        Self::CallDepth,
+        Self::OutOfFuel,
+        Self::Unresolved,
+        Self::Helper,
+    ];
+
+    /// The kind with this number; `None` for 0, which means that nothing happened.
+    #[must_use]
+    pub fn from_code(code: u32) -> Option<Self> {
+        Self::ALL.into_iter().find(|&kind| kind as u32 == code)
+    }
+
+    /// What happened, in words.
+    #[must_use]
+    pub const fn describe(self) -> &'static str {
+        match self {
+            Self::OutOfBounds => "memory access out of bounds",
+            Self::ReadOnly => "write to read-only memory",
+            Self::Misaligned => "misaligned atomic access",
+            Self::CallDepth => "call stack too deep",
+            Self::OutOfFuel => "out of fuel",
+            Self::Unresolved => "call or symbol that the host does not provide",
+            Self::Helper => "helper failed",
+        }
+    }
+}
+
+/// An early end of a run: equal on every engine.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Trap {
+    /// Why.
+    pub kind: TrapKind,
+    /// The instruction.
+    pub pc: Pc,
+    /// The address of a memory access, otherwise 0.
+    pub addr: u64,
+}
+
+impl fmt::Display for Trap {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "insn {}: {}", self.pc, self.kind.describe())?;
+        match self.kind {
+            TrapKind::OutOfBounds | TrapKind::ReadOnly | TrapKind::Misaligned => {
+                write!(f, " at address {:#x}", self.addr)
+            }
+            _ => Ok(()),
+        }
+    }
+}
+
+impl core::error::Error for Trap {}
+
+/// Where engines and helpers note a trap.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[repr(C)]
+pub struct TrapRecord {
+    /// A [`TrapKind`] as a number, or 0.
+    pub kind: u32,
+    /// Position of the instruction.
+    pub pc: u32,
+    /// Address of a memory access.
+    pub addr: u64,
+}
+
+impl TrapRecord {
+    /// The trap that is noted, if one is.
+    #[must_use]
+    pub fn trap(self) -> Option<Trap> {
+        let kind = TrapKind::from_code(self.kind)?;
+        Some(Trap { kind, pc: Pc(self.pc), addr: self.addr })
+    }
+}
+
+impl From<Trap> for TrapRecord {
+    fn from(trap: Trap) -> Self {
+        Self { kind: trap.kind as u32, pc: trap.pc.0, addr: trap.addr }
+    }
+}
+
+/// Memory that a checked program may touch.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[repr(C)]
+pub struct Region {
+    /// Address of the first byte.
+    pub base: u64,
+    /// Number of bytes.
+    pub len: u64,
+    /// 1 if the program may write, otherwise 0.
+    pub writable: u64,
+}
+
+/// The environment of one run: engines read and write it, helpers get it as their sixth argument.
+#[derive(Debug)]
+#[repr(C)]
+pub struct ExecEnv {
+    /// Instructions that may still be charged. Another thread stops the run by storing 0.
+    pub fuel: AtomicI64,
+    /// Tail calls made so far.
+    pub tail_calls: u32,
+    /// Which slot of per-CPU maps belongs to this run.
+    pub cpu_slot: u32,
+    /// Set where the run ends early.
+    pub trap: TrapRecord,
+    /// What a checked program may touch besides its stack.
+    pub regions: *const Region,
+    /// Number of regions.
+    pub region_count: u64,
+    /// The host's own data, for its helpers.
+    pub user: *mut c_void,
+}
+
+impl ExecEnv {
+    /// An environment without regions and host data, and with all the fuel there can be.
+    #[must_use]
+    pub const fn new() -> Self {
+        Self {
+            fuel: AtomicI64::new(i64::MAX),
+            tail_calls: 0,
+            cpu_slot: 0,
+            trap: TrapRecord { kind: 0, pc: 0, addr: 0 },
+            regions: core::ptr::null(),
+            region_count: 0,
+            user: core::ptr::null_mut(),
+        }
+    }
+}
+
+impl Default for ExecEnv {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use core::mem::offset_of;
+
+    use super::*;
+
+    #[test]
+    fn offsets_are_those_of_the_documentation() {
+        assert_eq!(offset_of!(ExecEnv, fuel), 0);
+        assert_eq!(offset_of!(ExecEnv, tail_calls), 8);
+        assert_eq!(offset_of!(ExecEnv, cpu_slot), 12);
+        assert_eq!(offset_of!(ExecEnv, trap), 16);
+        assert_eq!(offset_of!(ExecEnv, regions), 32);
+        assert_eq!(offset_of!(ExecEnv, region_count), 40);
+        assert_eq!(offset_of!(ExecEnv, user), 48);
+        assert_eq!(size_of::<ExecEnv>(), 56);
+        assert_eq!(offset_of!(TrapRecord, kind), 0);
+        assert_eq!(offset_of!(TrapRecord, pc), 4);
+        assert_eq!(offset_of!(TrapRecord, addr), 8);
+        assert_eq!(size_of::<Region>(), 24);
+    }
+
+    #[test]
+    fn trap_kinds_have_their_documented_numbers() {
+        let numbers: Vec<u32> = TrapKind::ALL.into_iter().map(|kind| kind as u32).collect();
+        assert_eq!(numbers, [1, 2, 3, 4, 5, 6, 7]);
+        assert_eq!(TrapKind::from_code(0), None);
+        assert_eq!(TrapKind::from_code(2), Some(TrapKind::ReadOnly));
+    }
+}

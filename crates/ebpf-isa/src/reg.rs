@@ -1,0 +1,135 @@
+//! Registers.
+
+use core::fmt;
+
+/// A BPF register (RFC 9669, section 2).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[repr(u8)]
+pub enum Reg {
+    /// Return value of calls and of the program.
+    R0,
+    /// First argument; a program starts with its context here.
+    R1,
+    /// Second argument.
+    R2,
+    /// Third argument.
+    R3,
+    /// Fourth argument.
+    R4,
+    /// Fifth argument.
+    R5,
+    /// Preserved across calls.
+    R6,
+    /// Preserved across calls.
+    R7,
+    /// Preserved across calls.
+    R8,
+    /// Preserved across calls.
+    R9,
+    /// The read-only frame pointer: one past the highest byte of the stack frame.
+    R10,
+}
+
+impl Reg {
+    /// All registers, by number.
+    pub const ALL: [Self; 11] = [
+        Self::R0,
+        Self::R1,
+        Self::R2,
+        Self::R3,
+        Self::R4,
+        Self::R5,
+        Self::R6,
+        Self::R7,
+        Self::R8,
+        Self::R9,
+        Self::R10,
+    ];
+    /// The registers that carry arguments into a call; a call destroys them.
+    pub const ARGS: [Self; 5] = [Self::R1, Self::R2, Self::R3, Self::R4, Self::R5];
+    /// The frame pointer.
+    pub const FP: Self = Self::R10;
+
+    /// The register with this number; `None` above 10.
+    #[must_use]
+    pub const fn new(number: u8) -> Option<Self> {
+        if number as usize >= Self::ALL.len() {
+            return None;
+        }
+        Some(Self::ALL[number as usize])
+    }
+
+    /// The number, 0 to 10.
+    #[must_use]
+    pub const fn number(self) -> u8 {
+        self as u8
+    }
+
+    /// As an index into register files.
+    #[must_use]
+    pub const fn index(self) -> usize {
+        self as usize
+    }
+}
+
+impl fmt::Display for Reg {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "r{}", self.number())
+    }
+}
+
+/// A set of registers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+pub struct RegSet(u16);
+
+impl RegSet {
+    /// No register.
+    pub const EMPTY: Self = Self(0);
+
+    /// This set with `reg` in it.
+    #[must_use]
+    pub const fn with(self, reg: Reg) -> Self {
+        Self(self.0 | 1 << reg.number())
+    }
+
+    /// This set without `reg`.
+    #[must_use]
+    pub const fn without(self, reg: Reg) -> Self {
+        Self(self.0 & !(1 << reg.number()))
+    }
+
+    /// The registers in either set.
+    #[must_use]
+    pub const fn union(self, other: Self) -> Self {
+        Self(self.0 | other.0)
+    }
+
+    /// The registers of this set that are not in `other`.
+    #[must_use]
+    pub const fn difference(self, other: Self) -> Self {
+        Self(self.0 & !other.0)
+    }
+
+    /// Whether `reg` is in the set.
+    #[must_use]
+    pub const fn contains(self, reg: Reg) -> bool {
+        self.0 & 1 << reg.number() != 0
+    }
+
+    /// Whether no register is in the set.
+    #[must_use]
+    pub const fn is_empty(self) -> bool {
+        self.0 == 0
+    }
+
+    /// The registers of the set, by number.
+    pub fn iter(self) -> impl Iterator<Item = Reg> {
+        Reg::ALL.into_iter().filter(move |&reg| self.contains(reg))
+    }
+}
+
+impl FromIterator<Reg> for RegSet {
+    fn from_iter<I: IntoIterator<Item = Reg>>(regs: I) -> Self {
+        regs.into_iter().fold(Self::EMPTY, Self::with)
+    }
+}
