@@ -142,8 +142,8 @@ impl Mapping {
 impl Drop for Mapping {
     fn drop(&mut self) {
         // SAFETY: the mapping owns the range; who shares its addresses also shares the owner of the mapping.
-        let unmapped = unsafe { rustix::mm::munmap(self.start, self.len) };
-        debug_assert!(unmapped.is_ok(), "invariant: the range was mapped by us");
+        // A failure can only leave the range mapped: address space is lost, nothing else.
+        let _ = unsafe { rustix::mm::munmap(self.start, self.len) };
     }
 }
 

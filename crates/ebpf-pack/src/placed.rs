@@ -1,5 +1,6 @@
 //! Handles to placed code.
 
+use crate::PackError;
 use crate::arena::Arena;
 use crate::chunks::Run;
 use crate::pack::Shared;
@@ -83,7 +84,10 @@ impl Allocation {
     }
 
     /// Writes the code, at most as long as the allocation. Called once, before anybody knows the address.
-    pub(crate) fn write(&self, code: &[u8]) -> Result<(), crate::PackError> {
+    ///
+    /// No barrier follows: instruction fetch is coherent with stores on x86, and no core can hold older instructions of a
+    /// place that was `int3` since the last barrier (see [`Shared::release`]) or since it was first mapped.
+    pub(crate) fn write(&self, code: &[u8]) -> Result<(), PackError> {
         let room = self.run.bytes();
         assert!(
             code.len() <= room.len(),
