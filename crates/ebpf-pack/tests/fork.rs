@@ -2,7 +2,7 @@
 
 mod hand_made;
 
-use ebpf_pack::{Pack, PackError, PackOptions};
+use ebpf_pack::{COMMIT_STEP_BYTES, Pack, PackError, PackOptions};
 use hand_made::{call, maps, nothing, returns};
 
 /// Runs `body` in a child process. Returns the child's wait status; `body` says whether what it saw was right.
@@ -124,4 +124,37 @@ fn calling_freed_code_traps() {
     assert!(libc::WIFSIGNALED(status), "{status}");
     assert_eq!(libc::WTERMSIG(status), libc::SIGTRAP);
     drop(pack);
+}
+
+#[test]
+fn a_child_leaves_what_it_mapped_at_the_write_views_place() {
+    // A size that no other test uses, to find the view by.
+    const LEN: usize = 5 * COMMIT_STEP_BYTES;
+    let options = PackOptions {
+        arena_bytes: LEN,
+        ..PackOptions::default()
+    };
+    let pack = Pack::new(options).expect("executable memory");
+    let views: Vec<usize> = maps()
+        .iter()
+        .filter(|(permissions, line)| permissions == "rw-s" && line.contains("memfd:ebpf-pack"))
+        .filter_map(|(_, line)| line.split_whitespace().next()?.split_once('-'))
+        .map(|(start, end)| [start, end].map(|hex| usize::from_str_radix(hex, 16).expect("hex")))
+        .filter(|[start, end]| end - start == LEN)
+        .map(|[start, _]| start)
+        .collect();
+    let [view] = views[..] else {
+        panic!("one write view of that size: {views:x?}")
+    };
+    let status = in_child(move || {
+        let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_FIXED_NOREPLACE;
+        let protection = libc::PROT_READ | libc::PROT_WRITE;
+        let at = std::ptr::without_provenance_mut(view);
+        // SAFETY: the flag keeps the call from replacing anything.
+        let mine = unsafe { libc::mmap(at, LEN, protection, flags, -1, 0) };
+        drop(pack);
+        // SAFETY: the page was mapped above; were it gone, the fault would be the test's failure.
+        mine.addr() == view && unsafe { mine.cast::<u8>().read_volatile() } == 0
+    });
+    assert_eq!(status, RIGHT);
 }
