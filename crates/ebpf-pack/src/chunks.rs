@@ -183,9 +183,17 @@ mod tests {
         Some(start)
     }
 
+    /// Allocate (or free), how many chunks, which of the live runs.
+    fn steps() -> impl Strategy<Value = Vec<(bool, usize, prop::sample::Index)>> {
+        prop::collection::vec(
+            (any::<bool>(), 1usize..9, any::<prop::sample::Index>()),
+            1..200,
+        )
+    }
+
     proptest! {
         #[test]
-        fn agrees_with_a_flag_per_chunk(steps in prop::collection::vec((any::<bool>(), 1usize..9, any::<prop::sample::Index>()), 1..200)) {
+        fn agrees_with_a_flag_per_chunk(steps in steps()) {
             const TOTAL: usize = 40;
             let mut chunks = Chunks::new(TOTAL * CHUNK_BYTES);
             let mut taken = [false; TOTAL];

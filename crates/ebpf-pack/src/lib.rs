@@ -12,9 +12,11 @@
 //! An *arena* (2 MiB of address space unless said otherwise) is one anonymous file, a memfd, mapped twice:
 //!
 //! ```text
-//!   write view, RW     ┌ program ┬ int3 ┬ program ┐            ← text_copy, text_invalidate: the only two writers
-//!                      │   the same physical pages │
-//!   executable view    └ RX ─────────────── RX ───┴ PROT_NONE ┘ ← placed code runs here
+//!                    committed                      reserved
+//! write view       [ program | int3 | program     | not backed ]  rw-   text_copy, text_invalidate
+//!                    the same physical pages
+//! executable view  [ program | int3 | program     ]               r-x   placed code runs here
+//!                                                 [            ]  ---
 //! ```
 //!
 //! Neither view ever changes its protection while code runs, so placing and freeing never disturb a running program.

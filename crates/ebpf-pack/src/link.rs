@@ -312,7 +312,11 @@ mod tests {
     proptest! {
         /// The announced length is enough at every base in the arena, also where the target is at the edge of reach.
         #[test]
-        fn the_placement_fits_in_what_was_announced(at in 0u64..0x20_0000, edge in prop::sample::select(vec![0x8000_0000u64, 0x8000_0000u64.wrapping_neg(), 0]), off in -0x20_0100i64..0x20_0100) {
+        fn the_placement_fits_in_what_was_announced(
+            at in 0u64..0x20_0000,
+            edge in prop::sample::select(vec![0x8000_0000u64, 0x8000_0000u64.wrapping_neg(), 0]),
+            off in -0x20_0100i64..0x20_0100,
+        ) {
             let arena = BASE..BASE + 0x20_0000;
             let target = arena.start.wrapping_add(edge).wrapping_add_signed(off);
             let image = one_call();
