@@ -86,10 +86,7 @@ impl Image {
         if offset.index() >= self.parts.code.len() {
             return None;
         }
-        let following = self
-            .parts
-            .pc_map
-            .partition_point(|&(start, _)| start <= offset);
+        let following = self.parts.pc_map.partition_point(|&(start, _)| start <= offset);
         let (_, pc) = self.parts.pc_map.get(following.checked_sub(1)?)?;
         Some(*pc)
     }
@@ -107,16 +104,10 @@ fn check_entries(parts: &ImageParts) -> Result<(), ImageError> {
     if parts.entries.is_empty() {
         return Err(ImageError::NoEntry);
     }
-    match parts
-        .entries
-        .iter()
-        .position(|entry| entry.offset.index() >= len)
-    {
-        Some(index) => Err(ImageError::EntryOutside {
-            index,
-            offset: parts.entries[index].offset,
-            len,
-        }),
+    match parts.entries.iter().position(|entry| entry.offset.index() >= len) {
+        Some(index) => {
+            Err(ImageError::EntryOutside { index, offset: parts.entries[index].offset, len })
+        }
         None => Ok(()),
     }
 }
@@ -141,11 +132,7 @@ fn check_relocs(parts: &ImageParts) -> Result<(), ImageError> {
         if let Some(previous) = previous
             && previous.field().end > first
         {
-            return Err(ImageError::RelocOverlap {
-                at,
-                symbol,
-                previous: previous.at,
-            });
+            return Err(ImageError::RelocOverlap { at, symbol, previous: previous.at });
         }
         previous = Some(reloc);
     }
@@ -178,25 +165,15 @@ mod tests {
     const HELPER: Symbol = Symbol::Helper(5);
 
     fn call(at: u32) -> Reloc {
-        Reloc {
-            at: CodeOffset(at),
-            kind: RelocKind::Call(HELPER),
-        }
+        Reloc { at: CodeOffset(at), kind: RelocKind::Call(HELPER) }
     }
 
     fn address(at: u32) -> Reloc {
-        Reloc {
-            at: CodeOffset(at),
-            kind: RelocKind::Address(Symbol::Map(1)),
-        }
+        Reloc { at: CodeOffset(at), kind: RelocKind::Address(Symbol::Map(1)) }
     }
 
     fn entry(offset: u32) -> EntryPoint {
-        EntryPoint {
-            offset: CodeOffset(offset),
-            pc: SourcePc(0),
-            name: "main".to_string(),
-        }
+        EntryPoint { offset: CodeOffset(offset), pc: SourcePc(0), name: "main".to_string() }
     }
 
     /// `call helper#5` at 0, `mov rax, map#1` at 5, `ret` at 15.
@@ -233,10 +210,7 @@ mod tests {
     #[test]
     fn the_longest_code_is_just_short_of_two_gibibytes() {
         assert_eq!(check_len(0x7fff_ffff), Ok(()));
-        assert_eq!(
-            check_len(0x8000_0000),
-            Err(ImageError::CodeTooLong { len: 0x8000_0000 })
-        );
+        assert_eq!(check_len(0x8000_0000), Err(ImageError::CodeTooLong { len: 0x8000_0000 }));
     }
 
     #[test]
@@ -244,19 +218,11 @@ mod tests {
         assert_eq!(refused(|p| p.entries.clear()), ImageError::NoEntry);
         assert_eq!(
             refused(|p| p.code.clear()),
-            ImageError::EntryOutside {
-                index: 0,
-                offset: CodeOffset(0),
-                len: 0
-            }
+            ImageError::EntryOutside { index: 0, offset: CodeOffset(0), len: 0 }
         );
         assert_eq!(
             refused(|p| p.entries.push(entry(16))),
-            ImageError::EntryOutside {
-                index: 1,
-                offset: CodeOffset(16),
-                len: 16
-            }
+            ImageError::EntryOutside { index: 1, offset: CodeOffset(16), len: 16 }
         );
     }
 
@@ -265,28 +231,15 @@ mod tests {
         let mut fits = parts();
         fits.relocs = vec![address(8)];
         assert!(Image::new(fits).is_ok());
-        let outside = |at, symbol| ImageError::RelocOutside {
-            at: CodeOffset(at),
-            symbol,
-            len: 16,
-        };
-        assert_eq!(
-            refused(|p| p.relocs.push(address(9))),
-            outside(9, Symbol::Map(1))
-        );
+        let outside = |at, symbol| ImageError::RelocOutside { at: CodeOffset(at), symbol, len: 16 };
+        assert_eq!(refused(|p| p.relocs.push(address(9))), outside(9, Symbol::Map(1)));
         assert_eq!(refused(|p| p.relocs.push(call(13))), outside(13, HELPER));
-        assert_eq!(
-            refused(|p| p.relocs.push(call(u32::MAX))),
-            outside(u32::MAX, HELPER)
-        );
+        assert_eq!(refused(|p| p.relocs.push(call(u32::MAX))), outside(u32::MAX, HELPER));
     }
 
     #[test]
     fn a_call_field_follows_its_opcode() {
-        let not_a_call = |at| ImageError::NotACall {
-            at: CodeOffset(at),
-            symbol: HELPER,
-        };
+        let not_a_call = |at| ImageError::NotACall { at: CodeOffset(at), symbol: HELPER };
         assert_eq!(refused(|p| p.relocs = vec![call(0)]), not_a_call(0));
         assert_eq!(refused(|p| p.relocs = vec![call(2)]), not_a_call(2));
     }
@@ -298,10 +251,7 @@ mod tests {
             symbol,
             previous: CodeOffset(previous),
         };
-        assert_eq!(
-            refused(|p| p.relocs.push(address(8))),
-            overlap(8, Symbol::Map(1), 7)
-        );
+        assert_eq!(refused(|p| p.relocs.push(address(8))), overlap(8, Symbol::Map(1), 7));
         assert_eq!(refused(|p| p.relocs.push(call(1))), overlap(1, HELPER, 1));
         let opcode_covered = refused(|p| {
             p.code = vec![0xe8; 16];
@@ -318,18 +268,11 @@ mod tests {
     fn the_pc_map_is_sorted_and_inside() {
         assert_eq!(
             refused(|p| p.pc_map.swap(1, 2)),
-            ImageError::PcMapUnsorted {
-                index: 2,
-                offset: CodeOffset(5)
-            }
+            ImageError::PcMapUnsorted { index: 2, offset: CodeOffset(5) }
         );
         assert_eq!(
             refused(|p| p.pc_map.push((CodeOffset(17), SourcePc(9)))),
-            ImageError::PcMapOutside {
-                index: 3,
-                offset: CodeOffset(17),
-                len: 16
-            }
+            ImageError::PcMapOutside { index: 3, offset: CodeOffset(17), len: 16 }
         );
     }
 
@@ -338,11 +281,7 @@ mod tests {
         let image = Image::new(parts()).expect("sound");
         let pcs = [(0, 0), (4, 0), (5, 1), (14, 1), (15, 3)];
         for (offset, pc) in pcs {
-            assert_eq!(
-                image.pc_at(CodeOffset(offset)),
-                Some(SourcePc(pc)),
-                "byte {offset}"
-            );
+            assert_eq!(image.pc_at(CodeOffset(offset)), Some(SourcePc(pc)), "byte {offset}");
         }
         assert_eq!(image.pc_at(CodeOffset(16)), None, "behind the code");
         assert_eq!(image.pc_at(CodeOffset(u32::MAX)), None);
@@ -366,13 +305,7 @@ mod tests {
     fn names_read_as_in_listings() {
         let names = [
             (Symbol::Helper(5), "helper#5"),
-            (
-                Symbol::Kfunc {
-                    btf_id: 123,
-                    module: 2,
-                },
-                "kfunc#123@2",
-            ),
+            (Symbol::Kfunc { btf_id: 123, module: 2 }, "kfunc#123@2"),
             (Symbol::Map(1), "map#1"),
             (Symbol::MapValue { map: 1, offset: 16 }, "map#1[0]+16"),
             (Symbol::Native(3), "native#3"),

@@ -22,10 +22,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     ];
     let image = Image::new(ImageParts {
         code,
-        relocs: vec![Reloc {
-            at: CodeOffset(5),
-            kind: RelocKind::Call(Symbol::Native(0)),
-        }],
+        relocs: vec![Reloc { at: CodeOffset(5), kind: RelocKind::Call(Symbol::Native(0)) }],
         entries: vec![EntryPoint {
             offset: CodeOffset(0),
             pc: SourcePc(0),
@@ -42,11 +39,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     // SAFETY: the bytes above are a function of this type, and `placed` outlives the call.
     let double_plus_one: extern "sysv64" fn(u64) -> u64 =
         unsafe { std::mem::transmute(placed.entry_ptr()) };
-    println!(
-        "double_plus_one(20) = {} at {:#x?}",
-        double_plus_one(20),
-        placed.code_range()
-    );
+    println!("double_plus_one(20) = {} at {:#x?}", double_plus_one(20), placed.code_range());
     println!("{:?}", pack.stats());
     Ok(())
 }

@@ -43,13 +43,7 @@ impl Arena {
         let memory = os::create_memory(len)?;
         let write_view = ManuallyDrop::new(Mapping::write_view(&memory, len)?);
         // From here on dropping the arena drops the view.
-        let arena = Self {
-            owner,
-            memory,
-            write_view,
-            executable_view,
-            committed: Mutex::new(0),
-        };
+        let arena = Self { owner, memory, write_view, executable_view, committed: Mutex::new(0) };
         os::seal_memory(&arena.memory)?;
         arena.commit(COMMIT_STEP_BYTES)?;
         Ok(arena)
@@ -58,10 +52,7 @@ impl Arena {
     /// Makes at least the first `end` bytes executable; what is new is filled with `int3` before.
     pub(crate) fn commit(&self, end: usize) -> Result<(), PackError> {
         self.owner.check()?;
-        let mut committed = self
-            .committed
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
+        let mut committed = self.committed.lock().unwrap_or_else(PoisonError::into_inner);
         let end = end.next_multiple_of(COMMIT_STEP_BYTES);
         if end <= *committed {
             return Ok(());
@@ -112,11 +103,7 @@ impl Arena {
         self.owner.check()?;
         let committed = self.committed_bytes();
         if offset.checked_add(len).is_none_or(|end| end > committed) {
-            return Err(PackError::OutsideCommitted {
-                offset,
-                len,
-                committed,
-            });
+            return Err(PackError::OutsideCommitted { offset, len, committed });
         }
         // SAFETY: `offset` is inside the write view, by the test above.
         Ok(unsafe { self.write_view.as_ptr().add(offset) })
@@ -139,10 +126,7 @@ impl Arena {
 
     /// Bytes backed by memory and executable.
     pub(crate) fn committed_bytes(&self) -> usize {
-        *self
-            .committed
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
+        *self.committed.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -175,9 +159,7 @@ fn near_candidates(anchor: u64, len: u64) -> impl Iterator<Item = u64> {
         .map(|at| at & !(ALIGNMENT - 1))
         .take_while(|&at| at > 0);
     let above = distances().take_while(fits).map_while(move |distance| {
-        anchor
-            .checked_add(distance)?
-            .checked_next_multiple_of(ALIGNMENT)
+        anchor.checked_add(distance)?.checked_next_multiple_of(ALIGNMENT)
     });
     below.chain(above)
 }
@@ -208,15 +190,10 @@ mod tests {
         arena.commit(COMMIT_STEP_BYTES + 1).expect("room");
         assert_eq!(arena.committed_bytes(), COMMIT_STEP_BYTES * 2);
         assert!(
-            executable_bytes(&arena, 0..COMMIT_STEP_BYTES * 2)
-                .iter()
-                .all(|&byte| byte == 0xcc)
+            executable_bytes(&arena, 0..COMMIT_STEP_BYTES * 2).iter().all(|&byte| byte == 0xcc)
         );
         let beyond = arena.commit(COMMIT_STEP_BYTES * 3 + 1);
-        assert!(
-            matches!(beyond, Err(PackError::OutsideCommitted { .. })),
-            "{beyond:?}"
-        );
+        assert!(matches!(beyond, Err(PackError::OutsideCommitted { .. })), "{beyond:?}");
         assert_eq!(arena.committed_bytes(), COMMIT_STEP_BYTES * 2);
     }
 
@@ -228,29 +205,19 @@ mod tests {
         assert_eq!(executable_bytes(&arena, 63..68), [0xcc, 1, 2, 3, 0xcc]);
         // SAFETY: as above.
         unsafe { arena.text_invalidate(65..67) }.expect("committed");
-        assert_eq!(
-            executable_bytes(&arena, 63..68),
-            [0xcc, 1, 0xcc, 0xcc, 0xcc]
-        );
+        assert_eq!(executable_bytes(&arena, 63..68), [0xcc, 1, 0xcc, 0xcc, 0xcc]);
     }
 
     #[test]
     fn writers_stop_at_what_is_committed() {
         let arena = arena(COMMIT_STEP_BYTES * 2);
         let outside = |offset, len| {
-            Err(PackError::OutsideCommitted {
-                offset,
-                len,
-                committed: COMMIT_STEP_BYTES,
-            })
+            Err(PackError::OutsideCommitted { offset, len, committed: COMMIT_STEP_BYTES })
         };
         // SAFETY: the arena is this test's alone and nothing executes it.
         let copy = |offset, bytes: &[u8]| unsafe { arena.text_copy(offset, bytes) };
         assert_eq!(copy(COMMIT_STEP_BYTES - 2, &[1, 2]), Ok(()));
-        assert_eq!(
-            copy(COMMIT_STEP_BYTES - 1, &[1, 2]),
-            outside(COMMIT_STEP_BYTES - 1, 2)
-        );
+        assert_eq!(copy(COMMIT_STEP_BYTES - 1, &[1, 2]), outside(COMMIT_STEP_BYTES - 1, 2));
         assert_eq!(copy(usize::MAX, &[1, 2]), outside(usize::MAX, 2));
         // SAFETY: as above.
         let invalidate = unsafe { arena.text_invalidate(0..COMMIT_STEP_BYTES + 1) };
@@ -260,17 +227,12 @@ mod tests {
     #[test]
     fn the_kernel_refuses_any_other_way_to_write() {
         let arena = arena(COMMIT_STEP_BYTES);
-        let (text, writable) = (
-            arena.executable_view.as_ptr().cast(),
-            rustix::mm::MprotectFlags::WRITE,
-        );
+        let (text, writable) =
+            (arena.executable_view.as_ptr().cast(), rustix::mm::MprotectFlags::WRITE);
         // SAFETY: the call is refused; were it not, the test would fail before anything uses the page.
         let protect = unsafe { rustix::mm::mprotect(text, PAGE_BYTES, writable) };
         assert_eq!(protect, Err(rustix::io::Errno::ACCESS));
-        assert!(
-            Mapping::write_view(&arena.memory, PAGE_BYTES).is_err(),
-            "a second write view"
-        );
+        assert!(Mapping::write_view(&arena.memory, PAGE_BYTES).is_err(), "a second write view");
         assert!(rustix::fs::ftruncate(&arena.memory, 0).is_err());
         assert!(rustix::io::write(&arena.memory, &[0x90]).is_err());
     }
@@ -279,10 +241,7 @@ mod tests {
     fn candidates_are_aligned_and_in_reach() {
         let (anchor, len) = (0x5555_5555_4321u64, 2 << 20);
         let all: Vec<u64> = near_candidates(anchor, len).collect();
-        assert_eq!(
-            all[0], 0x5555_4520_0000,
-            "the first is 256 MiB below, rounded down"
-        );
+        assert_eq!(all[0], 0x5555_4520_0000, "the first is 256 MiB below, rounded down");
         assert!(all.iter().any(|&at| at > anchor));
         for at in all {
             assert_eq!(at % ALIGNMENT, 0);
@@ -300,15 +259,9 @@ mod tests {
             "there is nothing below a fixed binary"
         );
         assert_eq!(
-            near_candidates(u64::MAX, len)
-                .next()
-                .map(|at| at < u64::MAX - CLEARANCE),
+            near_candidates(u64::MAX, len).next().map(|at| at < u64::MAX - CLEARANCE),
             Some(true)
         );
-        assert_eq!(
-            near_candidates(anchor, 2 << 30).next(),
-            None,
-            "too long to be in reach"
-        );
+        assert_eq!(near_candidates(anchor, 2 << 30).next(), None, "too long to be in reach");
     }
 }

@@ -41,16 +41,8 @@ impl Chunks {
     pub(crate) fn new(bytes: usize) -> Self {
         let total =
             u32::try_from(bytes / CHUNK_BYTES).expect("invariant: arenas are shorter than 256 GiB");
-        let free = if total == 0 {
-            BTreeMap::new()
-        } else {
-            BTreeMap::from([(0, total)])
-        };
-        Self {
-            free,
-            total,
-            used: 0,
-        }
+        let free = if total == 0 { BTreeMap::new() } else { BTreeMap::from([(0, total)]) };
+        Self { free, total, used: 0 }
     }
 
     /// Takes the lowest run that holds `bytes`; at least one chunk. `None` if there is none.
@@ -68,20 +60,10 @@ impl Chunks {
     /// Gives back a run that [`Chunks::alloc`] handed out, and merges it with its free neighbours.
     pub(crate) fn free(&mut self, run: Run) {
         let end = run.start + run.count;
-        assert!(
-            run.count > 0 && end <= self.total,
-            "invariant: {run:?} was allocated here"
-        );
-        let before = self
-            .free
-            .range(..run.start)
-            .next_back()
-            .map(|(&start, &count)| (start, count));
-        let after = self
-            .free
-            .range(run.start..)
-            .next()
-            .map(|(&start, &count)| (start, count));
+        assert!(run.count > 0 && end <= self.total, "invariant: {run:?} was allocated here");
+        let before =
+            self.free.range(..run.start).next_back().map(|(&start, &count)| (start, count));
+        let after = self.free.range(run.start..).next().map(|(&start, &count)| (start, count));
         assert!(
             before.is_none_or(|(start, count)| start + count <= run.start)
                 && after.is_none_or(|(start, _)| end <= start),
@@ -136,11 +118,7 @@ mod tests {
             chunks.free(runs[index]);
         }
         assert_eq!(chunks.alloc(128), Some(Run { start: 4, count: 2 }));
-        assert_eq!(
-            chunks.alloc(128),
-            None,
-            "two single holes are left, and they do not touch"
-        );
+        assert_eq!(chunks.alloc(128), None, "two single holes are left, and they do not touch");
         assert_eq!(chunks.alloc(64), Some(Run { start: 1, count: 1 }));
         assert_eq!(chunks.alloc(64), Some(Run { start: 7, count: 1 }));
     }
@@ -175,9 +153,7 @@ mod tests {
     /// The model: one flag for each chunk, searched naively.
     fn model_alloc(taken: &mut [bool], count: usize) -> Option<usize> {
         let start = (0..taken.len()).find(|&start| {
-            taken
-                .get(start..start + count)
-                .is_some_and(|window| window.iter().all(|&taken| !taken))
+            taken.get(start..start + count).is_some_and(|window| window.iter().all(|&taken| !taken))
         })?;
         taken[start..start + count].fill(true);
         Some(start)
@@ -185,10 +161,7 @@ mod tests {
 
     /// Allocate (or free), how many chunks, which of the live runs.
     fn steps() -> impl Strategy<Value = Vec<(bool, usize, prop::sample::Index)>> {
-        prop::collection::vec(
-            (any::<bool>(), 1usize..9, any::<prop::sample::Index>()),
-            1..200,
-        )
+        prop::collection::vec((any::<bool>(), 1usize..9, any::<prop::sample::Index>()), 1..200)
     }
 
     proptest! {

@@ -59,10 +59,7 @@ pub enum PackError {
 impl PackError {
     /// The error of `call`, for use in `map_err`.
     pub(crate) fn os(call: &'static str) -> impl Fn(Errno) -> Self {
-        move |errno| Self::Os {
-            call,
-            errno: errno.raw_os_error(),
-        }
+        move |errno| Self::Os { call, errno: errno.raw_os_error() }
     }
 }
 
@@ -72,18 +69,12 @@ mod tests {
 
     #[test]
     fn messages_say_where_and_what() {
-        let unknown = PackError::UnknownSymbol {
-            symbol: Symbol::Helper(7),
-            at: CodeOffset(0x1a),
-        };
+        let unknown = PackError::UnknownSymbol { symbol: Symbol::Helper(7), at: CodeOffset(0x1a) };
         assert_eq!(
             unknown.to_string(),
             "no address for helper#7, which the code at +0x1a refers to"
         );
         let refused = PackError::os("memfd_create")(Errno::MFILE);
-        assert_eq!(
-            refused.to_string(),
-            "memfd_create failed: Too many open files (os error 24)"
-        );
+        assert_eq!(refused.to_string(), "memfd_create failed: Too many open files (os error 24)");
     }
 }

@@ -46,17 +46,11 @@ impl<'a> Plan<'a> {
         image: &'a Image,
         resolve: &dyn Fn(Symbol) -> Option<u64>,
     ) -> Result<Self, PackError> {
-        let mut plan = Self {
-            image,
-            calls: Vec::new(),
-            addresses: Vec::new(),
-        };
+        let mut plan = Self { image, calls: Vec::new(), addresses: Vec::new() };
         for reloc in image.relocs() {
             let symbol = reloc.kind.symbol();
-            let address = resolve(symbol).ok_or(PackError::UnknownSymbol {
-                symbol,
-                at: reloc.at,
-            })?;
+            let address =
+                resolve(symbol).ok_or(PackError::UnknownSymbol { symbol, at: reloc.at })?;
             let list = match reloc.kind {
                 RelocKind::Call(_) => &mut plan.calls,
                 RelocKind::Address(_) => &mut plan.addresses,
@@ -119,9 +113,8 @@ impl<'a> Plan<'a> {
             stub[6..14].copy_from_slice(&target.to_le_bytes());
         }
         for &(field, target) in far {
-            let index = targets
-                .binary_search(&target)
-                .expect("invariant: each far target has a stub");
+            let index =
+                targets.binary_search(&target).expect("invariant: each far target has a stub");
             let distance = stubs + index * STUB_BYTES - (field + REL32_BYTES);
             let near =
                 i32::try_from(distance).expect("invariant: placements are shorter than 2 GiB");
@@ -136,14 +129,11 @@ fn placement_len(code_len: usize, stubs: usize) -> Result<usize, PackError> {
     let too_large = PackError::TooLarge { code_len, stubs };
     let len = match stubs {
         0 => Some(code_len),
-        _ => stubs.checked_mul(STUB_BYTES).and_then(|stubs| {
-            code_len
-                .checked_next_multiple_of(STUB_BYTES)?
-                .checked_add(stubs)
-        }),
+        _ => stubs
+            .checked_mul(STUB_BYTES)
+            .and_then(|stubs| code_len.checked_next_multiple_of(STUB_BYTES)?.checked_add(stubs)),
     };
-    len.filter(|&len| len <= Image::MAX_CODE_LEN)
-        .ok_or(too_large)
+    len.filter(|&len| len <= Image::MAX_CODE_LEN).ok_or(too_large)
 }
 
 /// What a `rel32` field that ends at `next` must hold to reach `target`. `None` if 32 bits do not hold it. The processor adds modulo
@@ -165,25 +155,13 @@ mod tests {
     const BASE: u64 = 0x2_0000_0000;
 
     fn image(code: Vec<u8>, relocs: Vec<Reloc>) -> Image {
-        let entries = vec![EntryPoint {
-            offset: CodeOffset(0),
-            pc: SourcePc(0),
-            name: String::new(),
-        }];
-        Image::new(ImageParts {
-            code,
-            relocs,
-            entries,
-            pc_map: Vec::new(),
-        })
-        .expect("sound")
+        let entries =
+            vec![EntryPoint { offset: CodeOffset(0), pc: SourcePc(0), name: String::new() }];
+        Image::new(ImageParts { code, relocs, entries, pc_map: Vec::new() }).expect("sound")
     }
 
     fn call(at: u32, helper: u32) -> Reloc {
-        Reloc {
-            at: CodeOffset(at),
-            kind: RelocKind::Call(Symbol::Helper(helper)),
-        }
+        Reloc { at: CodeOffset(at), kind: RelocKind::Call(Symbol::Helper(helper)) }
     }
 
     /// `call helper#1; ret`
@@ -213,10 +191,7 @@ mod tests {
 
     #[test]
     fn a_far_call_goes_through_a_stub() {
-        assert_eq!(
-            link(&one_call(), BASE, &|_| Some(0x1122_3344_5566_7788)),
-            FAR
-        );
+        assert_eq!(link(&one_call(), BASE, &|_| Some(0x1122_3344_5566_7788)), FAR);
     }
 
     #[test]
@@ -232,10 +207,7 @@ mod tests {
             link(&one_call(), BASE, &|_| Some(NEXT + 0x7fff_ffff)),
             direct([0xff, 0xff, 0xff, 0x7f])
         );
-        assert_eq!(
-            link(&one_call(), BASE, &|_| Some(NEXT - 0x8000_0000)),
-            direct([0, 0, 0, 0x80])
-        );
+        assert_eq!(link(&one_call(), BASE, &|_| Some(NEXT - 0x8000_0000)), direct([0, 0, 0, 0x80]));
         for beyond in [NEXT + 0x8000_0000, NEXT - 0x8000_0001] {
             let bytes = link(&one_call(), BASE, &|_| Some(beyond));
             assert_eq!(bytes[..22], FAR[..22], "{beyond:#x}");
@@ -253,16 +225,10 @@ mod tests {
             _ => Some(0x6000_0000_0000),
         });
         // Stubs at 32 (for 0x6000…) and 48 (for 0x7000…), each call relative to its own end.
-        let calls = [
-            0xe8, 43, 0, 0, 0, 0xe8, 22, 0, 0, 0, 0xe8, 33, 0, 0, 0, 0xe8, 12, 0, 0, 0,
-        ];
+        let calls = [0xe8, 43, 0, 0, 0, 0xe8, 22, 0, 0, 0, 0xe8, 33, 0, 0, 0, 0xe8, 12, 0, 0, 0];
         assert_eq!(bytes[..20], calls);
         assert_eq!(bytes[20..32], [0xcc; 12]);
-        let stub = |high| {
-            [
-                0xff, 0x25, 0, 0, 0, 0, 0, 0, 0, 0, 0, high, 0, 0, 0xcc, 0xcc,
-            ]
-        };
+        let stub = |high| [0xff, 0x25, 0, 0, 0, 0, 0, 0, 0, 0, 0, high, 0, 0, 0xcc, 0xcc];
         assert_eq!(bytes[32..48], stub(0x60));
         assert_eq!(bytes[48..], stub(0x70));
     }
@@ -270,10 +236,7 @@ mod tests {
     #[test]
     fn an_address_field_holds_all_eight_bytes() {
         // mov rax, map#2; ret
-        let field = Reloc {
-            at: CodeOffset(2),
-            kind: RelocKind::Address(Symbol::Map(2)),
-        };
+        let field = Reloc { at: CodeOffset(2), kind: RelocKind::Address(Symbol::Map(2)) };
         let image = image([&[0x48, 0xb8][..], &[0; 8], &[0xc3]].concat(), vec![field]);
         let bytes = link(&image, BASE, &|symbol| {
             (symbol == Symbol::Map(2)).then_some(0x0102_0304_0506_0708)
@@ -286,10 +249,7 @@ mod tests {
         let unknown = Plan::new(&one_call(), &|_| None).expect_err("nothing is known");
         assert_eq!(
             unknown,
-            PackError::UnknownSymbol {
-                symbol: Symbol::Helper(1),
-                at: CodeOffset(1)
-            }
+            PackError::UnknownSymbol { symbol: Symbol::Helper(1), at: CodeOffset(1) }
         );
     }
 
@@ -301,10 +261,7 @@ mod tests {
         assert_eq!(placement_len(0x7fff_ffe0, 1), Ok(0x7fff_fff0));
         assert_eq!(
             placement_len(0x7fff_ffe1, 1),
-            Err(PackError::TooLarge {
-                code_len: 0x7fff_ffe1,
-                stubs: 1
-            })
+            Err(PackError::TooLarge { code_len: 0x7fff_ffe1, stubs: 1 })
         );
         assert!(placement_len(6, usize::MAX).is_err());
     }

@@ -30,10 +30,7 @@ impl Mapping {
     /// Address space without memory, at exactly `at` where given. `len` is a multiple of the page size.
     pub(crate) fn reserve(at: Option<u64>, len: usize) -> Result<Self, Errno> {
         let (hint, fixed) = match at {
-            Some(at) => (
-                ptr::without_provenance_mut(at as usize),
-                MapFlags::FIXED_NOREPLACE,
-            ),
+            Some(at) => (ptr::without_provenance_mut(at as usize), MapFlags::FIXED_NOREPLACE),
             None => (ptr::null_mut(), MapFlags::empty()),
         };
         let flags = MapFlags::PRIVATE | MapFlags::NORESERVE | fixed;
@@ -62,21 +59,10 @@ impl Mapping {
     pub(crate) fn write_view(memory: impl AsFd, len: usize) -> Result<Self, PackError> {
         // SAFETY: without an address, a new mapping replaces nothing.
         let start = unsafe {
-            rustix::mm::mmap(
-                ptr::null_mut(),
-                len,
-                ProtFlags::empty(),
-                MapFlags::SHARED,
-                memory,
-                0,
-            )
+            rustix::mm::mmap(ptr::null_mut(), len, ProtFlags::empty(), MapFlags::SHARED, memory, 0)
         };
-        let view = Self {
-            start: start.map_err(PackError::os("mmap of the write view"))?,
-            len,
-        };
-        view.advise(Advice::LinuxDontFork)
-            .map_err(PackError::os("madvise(MADV_DONTFORK)"))?;
+        let view = Self { start: start.map_err(PackError::os("mmap of the write view"))?, len };
+        view.advise(Advice::LinuxDontFork).map_err(PackError::os("madvise(MADV_DONTFORK)"))?;
         // Accessible only now, so that no fork in between gives a child a view it can write through.
         let protection = MprotectFlags::READ | MprotectFlags::WRITE;
         // SAFETY: the range is this mapping's own and nothing refers to its memory yet.
@@ -95,26 +81,15 @@ impl Mapping {
             range.start <= range.end && range.end <= self.len,
             "invariant: the view stays inside its reservation"
         );
-        let (protection, flags) = (
-            ProtFlags::READ | ProtFlags::EXEC,
-            MapFlags::SHARED | MapFlags::FIXED,
-        );
+        let (protection, flags) =
+            (ProtFlags::READ | ProtFlags::EXEC, MapFlags::SHARED | MapFlags::FIXED);
         // SAFETY: the offset is inside the mapping, by the assertion.
         let start = unsafe { self.start.byte_add(range.start) };
         // SAFETY: only addresses of this mapping are replaced, by the assertion; no Rust reference points into them.
         let mapped = unsafe {
-            rustix::mm::mmap(
-                start,
-                range.len(),
-                protection,
-                flags,
-                memory,
-                range.start as u64,
-            )
+            rustix::mm::mmap(start, range.len(), protection, flags, memory, range.start as u64)
         };
-        mapped
-            .map(|_| ())
-            .map_err(PackError::os("mmap of the executable view"))
+        mapped.map(|_| ()).map_err(PackError::os("mmap of the executable view"))
     }
 
     /// First byte of the mapping.
@@ -173,13 +148,8 @@ pub(crate) fn seal_memory(memory: impl AsFd) -> Result<(), PackError> {
 
 /// Backs `range` of the file by memory now: running out is an error here, and not a `SIGBUS` at the first write.
 pub(crate) fn back_memory(memory: impl AsFd, range: &Range<usize>) -> Result<(), PackError> {
-    rustix::fs::fallocate(
-        memory,
-        FallocateFlags::empty(),
-        range.start as u64,
-        range.len() as u64,
-    )
-    .map_err(PackError::os("fallocate of the memfd"))
+    rustix::fs::fallocate(memory, FallocateFlags::empty(), range.start as u64, range.len() as u64)
+        .map_err(PackError::os("fallocate of the memfd"))
 }
 
 /// Announces that this process will use [`sync_core`].
@@ -206,8 +176,7 @@ impl Owner {
     /// Marks the current process.
     pub(crate) fn new() -> Result<Self, PackError> {
         let mark = Mapping::private(PAGE_BYTES).map_err(PackError::os("mmap of the fork mark"))?;
-        mark.advise(Advice::LinuxWipeOnFork)
-            .map_err(PackError::os("madvise(MADV_WIPEONFORK)"))?;
+        mark.advise(Advice::LinuxWipeOnFork).map_err(PackError::os("madvise(MADV_WIPEONFORK)"))?;
         let owner = Self { mark };
         owner.flag().store(1, Ordering::Relaxed);
         Ok(owner)
@@ -215,11 +184,7 @@ impl Owner {
 
     /// `Ok` in the process that made the mark, [`PackError::Forked`] in its children.
     pub(crate) fn check(&self) -> Result<(), PackError> {
-        if self.flag().load(Ordering::Relaxed) == 1 {
-            Ok(())
-        } else {
-            Err(PackError::Forked)
-        }
+        if self.flag().load(Ordering::Relaxed) == 1 { Ok(()) } else { Err(PackError::Forked) }
     }
 
     fn flag(&self) -> &AtomicU8 {

@@ -28,10 +28,7 @@ pub struct PackOptions {
 
 impl Default for PackOptions {
     fn default() -> Self {
-        Self {
-            arena_bytes: ARENA_BYTES,
-            near: Some(os::sync_core as fn() -> _ as usize as u64),
-        }
+        Self { arena_bytes: ARENA_BYTES, near: Some(os::sync_core as fn() -> _ as usize as u64) }
     }
 }
 
@@ -65,20 +62,12 @@ impl Pack {
     /// its seals, executable shared mappings, `membarrier(2)` with `SYNC_CORE`.
     pub fn new(options: PackOptions) -> Result<Self, PackError> {
         if !(1..=MAX_ARENA_BYTES).contains(&options.arena_bytes) {
-            return Err(PackError::ArenaSize {
-                bytes: options.arena_bytes,
-            });
+            return Err(PackError::ArenaSize { bytes: options.arena_bytes });
         }
         os::register_sync_core()?;
         let owner = Arc::new(Owner::new()?);
         let first = Slot::new(&owner, options.arena_bytes, options.near)?;
-        Ok(Self {
-            shared: Arc::new(Shared {
-                owner,
-                options,
-                slots: Mutex::new(vec![first]),
-            }),
-        })
+        Ok(Self { shared: Arc::new(Shared { owner, options, slots: Mutex::new(vec![first]) }) })
     }
 
     /// Places an image where it can run, with every symbol at the address that `resolve` gives for it. Addresses of functions must
@@ -97,11 +86,7 @@ impl Pack {
         let plan = Plan::new(image, resolve)?;
         let allocation = Shared::allocate(&self.shared, &plan)?;
         allocation.write(&plan.link(allocation.address())?)?;
-        let entries = image
-            .entries()
-            .iter()
-            .map(|entry| entry.offset.index())
-            .collect();
+        let entries = image.entries().iter().map(|entry| entry.offset.index()).collect();
         Ok(Placed::new(allocation, image.code().len(), entries))
     }
 
@@ -139,11 +124,7 @@ impl Slot {
     fn new(owner: &Arc<Owner>, bytes: usize, near: Option<u64>) -> Result<Self, PackError> {
         let arena = Arc::new(Arena::new(Arc::clone(owner), bytes, near)?);
         let chunks = Chunks::new(arena.len());
-        Ok(Self {
-            arena,
-            chunks,
-            programs: 0,
-        })
+        Ok(Self { arena, chunks, programs: 0 })
     }
 
     /// Room for the placement, backed by memory; `None` if the arena is too full.
@@ -177,9 +158,7 @@ impl Shared {
         }
         let bytes = plan.len_anywhere()?.max(this.options.arena_bytes);
         let mut slot = Slot::new(&this.owner, bytes, this.options.near)?;
-        let run = slot
-            .allocate(plan)?
-            .expect("invariant: an empty arena of that size has room");
+        let run = slot.allocate(plan)?.expect("invariant: an empty arena of that size has room");
         let allocation = allocation(&slot, run);
         slots.push(slot);
         Ok(allocation)
@@ -200,9 +179,7 @@ impl Shared {
             return;
         }
         let mut slots = self.lock();
-        let index = slots
-            .iter()
-            .position(|slot| Arc::ptr_eq(&slot.arena, &allocation.arena));
+        let index = slots.iter().position(|slot| Arc::ptr_eq(&slot.arena, &allocation.arena));
         let index = index.expect("invariant: an arena is kept while a program is in it");
         slots[index].chunks.free(allocation.run);
         slots[index].programs -= 1;

@@ -28,13 +28,7 @@ struct Program {
 impl Placed {
     /// `entries` holds at least one offset, all of them inside `code_len`.
     pub(crate) fn new(allocation: Allocation, code_len: usize, entries: Vec<usize>) -> Self {
-        Self {
-            program: Arc::new(Program {
-                allocation,
-                code_len,
-                entries,
-            }),
-        }
+        Self { program: Arc::new(Program { allocation, code_len, entries }) }
     }
 
     /// The addresses of the image's code (without the stubs for far calls that follow it).
@@ -55,11 +49,7 @@ impl Placed {
     /// function pointer of the right type, and calling that, is the caller's `unsafe` promise.
     #[must_use]
     pub fn entry_ptr(&self) -> *const u8 {
-        let offset = *self
-            .program
-            .entries
-            .first()
-            .expect("invariant: an image has an entry");
+        let offset = *self.program.entries.first().expect("invariant: an image has an entry");
         self.program.allocation.ptr().wrapping_add(offset)
     }
 }

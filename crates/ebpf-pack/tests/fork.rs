@@ -42,14 +42,7 @@ fn a_child_cannot_place() {
             .is_err_and(|error| error == PackError::Forked)),
         RIGHT
     );
-    assert_eq!(
-        call(
-            &pack
-                .place(&returns(2), &nothing)
-                .expect("the parent still can")
-        ),
-        2
-    );
+    assert_eq!(call(&pack.place(&returns(2), &nothing).expect("the parent still can")), 2);
 }
 
 #[test]
@@ -71,11 +64,7 @@ fn a_child_can_call_but_not_free() {
     });
     assert_eq!(status, RIGHT);
     let (body, placed) = both.expect("the parent's copy");
-    assert_eq!(
-        call(&placed),
-        42,
-        "the child's drops left the parent's code alone"
-    );
+    assert_eq!(call(&placed), 42, "the child's drops left the parent's code alone");
     assert_eq!(pack.stats().programs, 1);
     drop((body, placed));
     assert_eq!(pack.stats().programs, 0);
@@ -102,8 +91,7 @@ fn a_child_makes_its_own_pack() {
     let status = in_child(|| {
         let own = pack();
         drop(parents.clone());
-        own.place(&returns(3), &nothing)
-            .is_ok_and(|placed| call(&placed) == 3)
+        own.place(&returns(3), &nothing).is_ok_and(|placed| call(&placed) == 3)
     });
     assert_eq!(status, RIGHT);
 }
@@ -130,10 +118,7 @@ fn calling_freed_code_traps() {
 fn a_child_leaves_what_it_mapped_at_the_write_views_place() {
     // A size that no other test uses, to find the view by.
     const LEN: usize = 5 * COMMIT_STEP_BYTES;
-    let options = PackOptions {
-        arena_bytes: LEN,
-        ..PackOptions::default()
-    };
+    let options = PackOptions { arena_bytes: LEN, ..PackOptions::default() };
     let pack = Pack::new(options).expect("executable memory");
     let views: Vec<usize> = maps()
         .iter()
@@ -143,9 +128,7 @@ fn a_child_leaves_what_it_mapped_at_the_write_views_place() {
         .filter(|[start, end]| end - start == LEN)
         .map(|[start, _]| start)
         .collect();
-    let [view] = views[..] else {
-        panic!("one write view of that size: {views:x?}")
-    };
+    let [view] = views[..] else { panic!("one write view of that size: {views:x?}") };
     let status = in_child(move || {
         let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_FIXED_NOREPLACE;
         let protection = libc::PROT_READ | libc::PROT_WRITE;

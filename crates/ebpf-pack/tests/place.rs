@@ -16,11 +16,8 @@ fn pack() -> Pack {
 
 /// Arenas of a single step, so that a few hundred programs fill one.
 fn small_pack() -> Pack {
-    Pack::new(PackOptions {
-        arena_bytes: COMMIT_STEP_BYTES,
-        ..PackOptions::default()
-    })
-    .expect("executable memory")
+    Pack::new(PackOptions { arena_bytes: COMMIT_STEP_BYTES, ..PackOptions::default() })
+        .expect("executable memory")
 }
 
 extern "sysv64" fn native() -> u64 {
@@ -57,27 +54,16 @@ fn each_subprogram_has_its_entry() {
         entries: vec![entry(7, 0), entry(1, 4)],
         pc_map: vec![],
     };
-    let placed = pack()
-        .place(&Image::new(parts).expect("sound"), &nothing)
-        .expect("room");
-    assert_eq!(
-        call(&placed),
-        2,
-        "the first entry is the program's, wherever it lies"
-    );
+    let placed = pack().place(&Image::new(parts).expect("sound"), &nothing).expect("room");
+    assert_eq!(call(&placed), 2, "the first entry is the program's, wherever it lies");
     let start = placed.code_range().start;
-    assert_eq!(
-        (placed.entry(0), placed.entry(1)),
-        (Some(start + 7), Some(start + 1))
-    );
+    assert_eq!((placed.entry(0), placed.entry(1)), (Some(start + 7), Some(start + 1)));
 }
 
 #[test]
 fn a_function_of_this_binary_is_called_directly() {
     let target = address(native);
-    let placed = pack()
-        .place(&calls_helper(), &|_| Some(target))
-        .expect("room");
+    let placed = pack().place(&calls_helper(), &|_| Some(target)).expect("room");
     assert_eq!(call(&placed), 7);
     let start = placed.code_range().start;
     let field = bytes_at(start + 5, 4).try_into().expect("four bytes");
@@ -87,23 +73,15 @@ fn a_function_of_this_binary_is_called_directly() {
 
 #[test]
 fn a_far_function_is_called_through_a_stub() {
-    let far_pack = Pack::new(PackOptions {
-        near: None,
-        ..PackOptions::default()
-    })
-    .expect("executable memory");
+    let far_pack =
+        Pack::new(PackOptions { near: None, ..PackOptions::default() }).expect("executable memory");
     let far = far_pack.place(&returns(42), &nothing).expect("room");
     let target = far.code_range().start;
     let placed = pack()
-        .place(&calls_helper(), &|symbol| {
-            (symbol == Symbol::Helper(1)).then_some(target)
-        })
+        .place(&calls_helper(), &|symbol| (symbol == Symbol::Helper(1)).then_some(target))
         .expect("room");
     let start = placed.code_range().start;
-    assert!(
-        start.abs_diff(target) > 1 << 31,
-        "the test needs a far function"
-    );
+    assert!(start.abs_diff(target) > 1 << 31, "the test needs a far function");
     assert_eq!(call(&placed), 42);
     assert_eq!(
         bytes_at(start + 5, 4),
@@ -118,16 +96,8 @@ fn a_far_function_is_called_through_a_stub() {
 fn an_unknown_symbol_is_named_and_nothing_is_placed() {
     let pack = pack();
     let before = pack.stats();
-    let error = pack
-        .place(&calls_helper(), &nothing)
-        .expect_err("helper#1 is unknown");
-    assert_eq!(
-        error,
-        PackError::UnknownSymbol {
-            symbol: Symbol::Helper(1),
-            at: CodeOffset(5)
-        }
-    );
+    let error = pack.place(&calls_helper(), &nothing).expect_err("helper#1 is unknown");
+    assert_eq!(error, PackError::UnknownSymbol { symbol: Symbol::Helper(1), at: CodeOffset(5) });
     assert_eq!(pack.stats(), before);
 }
 
@@ -161,17 +131,9 @@ fn stats_count_what_is_held() {
     };
     assert_eq!(pack.stats(), empty);
     let small = pack.place(&returns(1), &nothing).expect("room");
-    let two_chunks = pack
-        .place(&image(vec![0x90; CHUNK_BYTES + 1], vec![]), &nothing)
-        .expect("room");
-    assert_eq!(
-        pack.stats(),
-        PackStats {
-            used_bytes: 3 * CHUNK_BYTES,
-            programs: 2,
-            ..empty
-        }
-    );
+    let two_chunks =
+        pack.place(&image(vec![0x90; CHUNK_BYTES + 1], vec![]), &nothing).expect("room");
+    assert_eq!(pack.stats(), PackStats { used_bytes: 3 * CHUNK_BYTES, programs: 2, ..empty });
     drop((small, two_chunks));
     assert_eq!(pack.stats(), empty);
 }
@@ -179,15 +141,12 @@ fn stats_count_what_is_held() {
 #[test]
 fn seven_small_programs_need_one_step() {
     let pack = pack();
-    let programs: Vec<Placed> = (0..7)
-        .map(|value| pack.place(&returns(value), &nothing).expect("room"))
-        .collect();
+    let programs: Vec<Placed> =
+        (0..7).map(|value| pack.place(&returns(value), &nothing).expect("room")).collect();
     assert_eq!(pack.stats().committed_bytes, COMMIT_STEP_BYTES);
     let page = |placed: &Placed| placed.code_range().start / 4096;
     assert!(
-        programs
-            .iter()
-            .all(|placed| page(placed) == page(&programs[0])),
+        programs.iter().all(|placed| page(placed) == page(&programs[0])),
         "one page holds them"
     );
 }
@@ -232,29 +191,19 @@ fn code_outlives_its_pack() {
 #[test]
 fn arena_sizes_have_limits() {
     let with = |arena_bytes| {
-        Pack::new(PackOptions {
-            arena_bytes,
-            near: None,
-        })
-        .map(|pack| pack.stats().reserved_bytes)
+        Pack::new(PackOptions { arena_bytes, near: None }).map(|pack| pack.stats().reserved_bytes)
     };
     assert_eq!(with(0), Err(PackError::ArenaSize { bytes: 0 }));
     assert_eq!(with(1), Ok(COMMIT_STEP_BYTES));
     assert_eq!(with(MAX_ARENA_BYTES), Ok(MAX_ARENA_BYTES));
-    assert_eq!(
-        with(MAX_ARENA_BYTES + 1),
-        Err(PackError::ArenaSize {
-            bytes: MAX_ARENA_BYTES + 1
-        })
-    );
+    assert_eq!(with(MAX_ARENA_BYTES + 1), Err(PackError::ArenaSize { bytes: MAX_ARENA_BYTES + 1 }));
 }
 
 #[test]
 fn programs_run_while_others_come_and_go() {
     let pack = small_pack();
-    let neighbours: Vec<Placed> = (0..4)
-        .map(|value| pack.place(&returns(value), &nothing).expect("room"))
-        .collect();
+    let neighbours: Vec<Placed> =
+        (0..4).map(|value| pack.place(&returns(value), &nothing).expect("room")).collect();
     let done = AtomicBool::new(false);
     std::thread::scope(|scope| {
         for placed in &neighbours[1..3] {
@@ -269,10 +218,7 @@ fn programs_run_while_others_come_and_go() {
         // Different values at the same addresses: a stale instruction would show.
         for round in 0..3000u32 {
             let batch: Vec<Placed> = (0..3)
-                .map(|index| {
-                    pack.place(&returns(round * 3 + index), &nothing)
-                        .expect("room")
-                })
+                .map(|index| pack.place(&returns(round * 3 + index), &nothing).expect("room"))
                 .collect();
             for (index, placed) in batch.iter().enumerate() {
                 assert_eq!(call(placed), u64::from(round * 3) + index as u64);
@@ -299,16 +245,10 @@ fn threads_place_call_and_free_at_once() {
                         assert_eq!(call(&placed), u64::from(value));
                     }
                 }
-                assert!(
-                    kept.iter()
-                        .all(|(value, placed)| call(placed) == u64::from(*value))
-                );
+                assert!(kept.iter().all(|(value, placed)| call(placed) == u64::from(*value)));
             });
         }
     });
     let stats = pack.stats();
-    assert_eq!(
-        (stats.programs, stats.used_bytes, stats.reserved_bytes),
-        (0, 0, COMMIT_STEP_BYTES)
-    );
+    assert_eq!((stats.programs, stats.used_bytes, stats.reserved_bytes), (0, 0, COMMIT_STEP_BYTES));
 }

@@ -10,17 +10,11 @@ use hand_made::{call, image, maps, nothing, returns};
 fn check(step: &str) -> (usize, usize) {
     let maps = maps();
     for (permissions, line) in &maps {
-        assert!(
-            !(permissions.contains('w') && permissions.contains('x')),
-            "after {step}: {line}"
-        );
+        assert!(!(permissions.contains('w') && permissions.contains('x')), "after {step}: {line}");
     }
     let count = |wanted: &str| {
-        let ours = maps
-            .iter()
-            .filter(|(_, line)| line.contains("memfd:ebpf-pack"));
-        ours.filter(|(permissions, _)| permissions == wanted)
-            .count()
+        let ours = maps.iter().filter(|(_, line)| line.contains("memfd:ebpf-pack"));
+        ours.filter(|(permissions, _)| permissions == wanted).count()
     };
     (count("r-xs"), count("rw-s"))
 }
@@ -28,10 +22,7 @@ fn check(step: &str) -> (usize, usize) {
 #[test]
 fn after_every_step() {
     assert_eq!(check("start"), (0, 0));
-    let options = PackOptions {
-        arena_bytes: 4 * COMMIT_STEP_BYTES,
-        ..PackOptions::default()
-    };
+    let options = PackOptions { arena_bytes: 4 * COMMIT_STEP_BYTES, ..PackOptions::default() };
     let pack = Pack::new(options).expect("executable memory");
     assert_eq!(check("making the pack"), (1, 1));
     let first = pack.place(&returns(1), &nothing).expect("room");

@@ -6,18 +6,8 @@ use ebpf_pack::Placed;
 
 /// An image with its entry at the start.
 pub(crate) fn image(code: Vec<u8>, relocs: Vec<Reloc>) -> Image {
-    let entries = vec![EntryPoint {
-        offset: CodeOffset(0),
-        pc: SourcePc(0),
-        name: "main".into(),
-    }];
-    Image::new(ImageParts {
-        code,
-        relocs,
-        entries,
-        pc_map: Vec::new(),
-    })
-    .expect("sound")
+    let entries = vec![EntryPoint { offset: CodeOffset(0), pc: SourcePc(0), name: "main".into() }];
+    Image::new(ImageParts { code, relocs, entries, pc_map: Vec::new() }).expect("sound")
 }
 
 /// `mov eax, value; ret`
@@ -30,18 +20,9 @@ pub(crate) fn returns(value: u32) -> Image {
 
 /// `sub rsp, 8; call helper#1; add rsp, 8; ret`
 pub(crate) fn calls_helper() -> Image {
-    let code = [
-        &[0x48, 0x83, 0xec, 8, 0xe8, 0, 0, 0, 0][..],
-        &[0x48, 0x83, 0xc4, 8, 0xc3],
-    ]
-    .concat();
-    image(
-        code,
-        vec![Reloc {
-            at: CodeOffset(5),
-            kind: RelocKind::Call(Symbol::Helper(1)),
-        }],
-    )
+    let code =
+        [&[0x48, 0x83, 0xec, 8, 0xe8, 0, 0, 0, 0][..], &[0x48, 0x83, 0xc4, 8, 0xc3]].concat();
+    image(code, vec![Reloc { at: CodeOffset(5), kind: RelocKind::Call(Symbol::Helper(1)) }])
 }
 
 /// Resolver of images without relocations.
@@ -61,21 +42,12 @@ pub(crate) fn bytes_at(address: u64, len: usize) -> Vec<u8> {
     let start = std::ptr::with_exposed_provenance::<u8>(address as usize);
     // SAFETY: the callers ask for committed parts of a living arena, which are readable, and write to it from no other
     // thread meanwhile.
-    (0..len)
-        .map(|index| unsafe { start.add(index).read_volatile() })
-        .collect()
+    (0..len).map(|index| unsafe { start.add(index).read_volatile() }).collect()
 }
 
 /// Lines of `/proc/self/maps`: permissions and the whole line.
 pub(crate) fn maps() -> Vec<(String, String)> {
     let maps = std::fs::read_to_string("/proc/self/maps").expect("procfs");
-    let permissions = |line: &str| {
-        line.split_whitespace()
-            .nth(1)
-            .expect("permissions")
-            .to_owned()
-    };
-    maps.lines()
-        .map(|line| (permissions(line), line.to_owned()))
-        .collect()
+    let permissions = |line: &str| line.split_whitespace().nth(1).expect("permissions").to_owned();
+    maps.lines().map(|line| (permissions(line), line.to_owned())).collect()
 }
