@@ -1,8 +1,13 @@
 //! The tasks of this workspace: `cargo xtask COMMAND`. One file per command.
 #![forbid(unsafe_code)]
 
+mod bless;
+mod ci;
 mod error;
+mod fixtures;
 mod pcap;
+mod policy;
+mod tidy;
 
 use std::process::ExitCode;
 
@@ -16,12 +21,38 @@ struct Command {
     run: fn(&[String]) -> Result<(), TaskError>,
 }
 
-const COMMANDS: [Command; 1] = [Command {
-    name: "pcap",
-    arguments: "[--check]",
-    about: "write the captures of fixtures/xdp, or check them",
-    run: pcap::run,
-}];
+const COMMANDS: [Command; 5] = [
+    Command {
+        name: "ci",
+        arguments: "",
+        about: "everything that must hold before a change goes in",
+        run: ci::run,
+    },
+    Command {
+        name: "tidy",
+        arguments: "",
+        about: "check layers, manifests, licences, and the form of files",
+        run: tidy::run,
+    },
+    Command {
+        name: "bless",
+        arguments: "[FILTER]",
+        about: "run the tests and write what they see into fixtures and snapshots",
+        run: bless::run,
+    },
+    Command {
+        name: "fixtures",
+        arguments: "[--check]",
+        about: "compile the C fixtures, or check the committed objects",
+        run: fixtures::run,
+    },
+    Command {
+        name: "pcap",
+        arguments: "[--check]",
+        about: "write the captures of fixtures/xdp, or check them",
+        run: pcap::run,
+    },
+];
 
 fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
