@@ -103,4 +103,26 @@ mod tests {
         let whole = capture("nanosecond.pcap").len();
         assert!(capture("truncated.pcap").len() < whole);
     }
+
+    /// Packets that BPF_PROG_TEST_RUN does not take.
+    const TOO_SHORT: usize = 14;
+
+    /// What the kernel did with the capture was measured with this very capture.
+    #[test]
+    fn the_kernel_has_seen_all_packets_of_the_mixed_capture() {
+        let path = ebpf_testkit::fixtures_dir().join("xdp/kernel-actions.txt");
+        let text = std::fs::read_to_string(&path).unwrap();
+        let measured = ebpf_testkit::Fixture::parse(path, &text).unwrap();
+        let packets = mix::mixed();
+        let seen = packets
+            .iter()
+            .filter(|packet| packet.bytes.len() >= TOO_SHORT);
+        let seen = seen.count();
+        for section in ["actions", "actions blocked"] {
+            let lines = measured.section(section).unwrap().lines();
+            let counts = lines.map(|line| line.split_once(' ').unwrap().1);
+            let sum: usize = counts.map(|count| count.parse::<usize>().unwrap()).sum();
+            assert_eq!(sum, seen, "{section}");
+        }
+    }
 }
