@@ -25,7 +25,5 @@ pub(crate) fn run(arguments: &[String]) -> Result<(), TaskError> {
     if status.success() {
         return Ok(());
     }
-    Err(TaskError::Failed(
-        "some tests fail for other reasons than what can be blessed".into(),
-    ))
+    Err(TaskError::Failed("some tests fail for other reasons than what can be blessed".into()))
 }

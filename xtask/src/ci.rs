@@ -39,16 +39,10 @@ pub(crate) fn run(arguments: &[String]) -> Result<(), TaskError> {
         let found = run_step(&mut step.command)
             .map_err(|why| TaskError::Failed(format!("ci step `{}` failed: {why}", step.name)))?;
         say(&format!("=== {}: {}", step.name, seconds(start.elapsed())));
-        let of_step = |why| Skip {
-            step: step.name.clone(),
-            why,
-        };
+        let of_step = |why| Skip { step: step.name.clone(), why };
         skips.extend(found.into_iter().map(of_step));
     }
-    say(&format!(
-        "=== all steps passed: {}",
-        seconds(start.elapsed())
-    ));
+    say(&format!("=== all steps passed: {}", seconds(start.elapsed())));
     say(&format!("{} skipped", skips.len()));
     for Skip { step, why } in &skips {
         say(&format!("  {step}: {why}"));
@@ -62,17 +56,7 @@ fn steps() -> Result<Vec<Step>, TaskError> {
         own_step("tidy", &["tidy"])?,
         own_step("fixtures", &["fixtures", "--check"])?,
         own_step("pcap", &["pcap", "--check"])?,
-        cargo_step(
-            "clippy",
-            &[
-                "clippy",
-                "--workspace",
-                "--all-targets",
-                "--",
-                "-D",
-                "warnings",
-            ],
-        ),
+        cargo_step("clippy", &["clippy", "--workspace", "--all-targets", "--", "-D", "warnings"]),
     ];
     steps.extend(no_std_crates().map(|name| {
         let arguments = ["check", "--package", name, "--no-default-features"];
@@ -81,10 +65,7 @@ fn steps() -> Result<Vec<Step>, TaskError> {
     let mut doc = cargo_step("doc", &["doc", "--workspace", "--no-deps"]);
     doc.command.env("RUSTDOCFLAGS", "-D warnings");
     let mut test = cargo_step("test", &["test", "--workspace"]);
-    test.command
-        .env("INSTA_UPDATE", "no")
-        .env_remove("BLESS")
-        .env_remove("FIXTURE");
+    test.command.env("INSTA_UPDATE", "no").env_remove("BLESS").env_remove("FIXTURE");
     let examples = cargo_step("examples", &["build", "--workspace", "--examples"]);
     steps.extend([test, examples, doc]);
     Ok(steps)
@@ -92,12 +73,7 @@ fn steps() -> Result<Vec<Step>, TaskError> {
 
 /// The crates that promise to build without the standard library, as far as they exist.
 fn no_std_crates() -> impl Iterator<Item = &'static str> {
-    let exists = |name: &&str| {
-        ebpf_testkit::workspace_root()
-            .join("crates")
-            .join(name)
-            .is_dir()
-    };
+    let exists = |name: &&str| ebpf_testkit::workspace_root().join("crates").join(name).is_dir();
     let crates = policy::CRATES.iter().filter(|policy| policy.no_std);
     crates.map(|policy| policy.name).filter(exists)
 }
@@ -117,10 +93,7 @@ fn cargo_step(name: &str, arguments: &[&str]) -> Step {
         // The output goes through a pipe, where cargo would leave colours out.
         command.env("CARGO_TERM_COLOR", "always");
     }
-    Step {
-        name: name.to_string(),
-        command,
-    }
+    Step { name: name.to_string(), command }
 }
 
 /// A command of this program.
@@ -129,10 +102,7 @@ fn own_step(name: &str, arguments: &[&str]) -> Result<Step, TaskError> {
         .map_err(|error| TaskError::Failed(format!("cannot find this program: {error}")))?;
     let mut command = Command::new(this);
     command.args(arguments);
-    Ok(Step {
-        name: name.to_string(),
-        command,
-    })
+    Ok(Step { name: name.to_string(), command })
 }
 
 /// Runs the command, passes its output on, and returns what it says it skipped.
@@ -148,11 +118,7 @@ fn run_step(command: &mut Command) -> Result<Vec<String>, String> {
     let mut skips = pass_on(stderr, std::io::stderr());
     skips.extend(stdout.join().expect("passing lines on does not panic"));
     let status = child.wait().map_err(|error| error.to_string())?;
-    if status.success() {
-        Ok(skips)
-    } else {
-        Err(status.to_string())
-    }
+    if status.success() { Ok(skips) } else { Err(status.to_string()) }
 }
 
 /// Passes lines on, and returns what they tell of skips.

@@ -24,9 +24,6 @@ pub(crate) enum TaskError {
 
 impl TaskError {
     pub(crate) fn file(path: &Path, error: impl std::fmt::Display) -> Self {
-        Self::File {
-            path: path.to_path_buf(),
-            reason: error.to_string(),
-        }
+        Self::File { path: path.to_path_buf(), reason: error.to_string() }
     }
 }

@@ -77,11 +77,7 @@ impl Tools {
             return Err(format!("clang {version} found, {CLANG_MAJOR} wanted"));
         }
         version_text(&objcopy)?;
-        Ok(Self {
-            clang,
-            version,
-            objcopy,
-        })
+        Ok(Self { clang, version, objcopy })
     }
 
     /// The bytes of the object. Its BTF names the source by its path from the workspace, which has
@@ -120,10 +116,9 @@ impl Tools {
 
     fn write(&self, source: &Path, object: &[u8]) -> Result<(), TaskError> {
         let record = format!("clang {}\n", self.version);
-        for (path, bytes) in [
-            (source.with_extension("o"), object),
-            (record_of(source), record.as_bytes()),
-        ] {
+        for (path, bytes) in
+            [(source.with_extension("o"), object), (record_of(source), record.as_bytes())]
+        {
             std::fs::write(&path, bytes).map_err(|error| TaskError::file(&path, error))?;
         }
         Ok(())
@@ -180,10 +175,7 @@ fn output(command: &mut Command, input: &[u8]) -> Result<Vec<u8>, TaskError> {
     let output = child.wait_with_output().map_err(told)?;
     if !output.status.success() {
         let text = String::from_utf8_lossy(&output.stderr);
-        return Err(TaskError::Failed(format!(
-            "{name}: {}\n{text}",
-            output.status
-        )));
+        return Err(TaskError::Failed(format!("{name}: {}\n{text}", output.status)));
     }
     sent.map_err(told)?;
     Ok(output.stdout)
@@ -197,10 +189,7 @@ mod tests {
     fn versions_are_read() {
         let debian = "Debian clang version 19.1.7 (3~deb12u1)\nTarget: x86_64-pc-linux-gnu\n";
         assert_eq!(clang_version(debian), Some("19.1.7".into()));
-        assert_eq!(
-            clang_version("clang version 20.0.0git"),
-            Some("20.0.0git".into())
-        );
+        assert_eq!(clang_version("clang version 20.0.0git"), Some("20.0.0git".into()));
         let ubuntu = "Ubuntu clang version 19.1.1-1ubuntu1~24.04";
         assert_eq!(clang_version(ubuntu), Some("19.1.1".into()));
         assert_eq!(clang_version("gcc (Debian) 12"), None);
@@ -227,20 +216,14 @@ mod tests {
             assert!(object.contains(&format!("\0./{}\0", name.display())));
             assert!(!object.contains(&format!("{}", workspace_root().display())));
             let text = std::fs::read_to_string(&source).unwrap();
-            let quoted = text
-                .lines()
-                .find(|line| line.starts_with("\treturn "))
-                .unwrap();
+            let quoted = text.lines().find(|line| line.starts_with("\treturn ")).unwrap();
             assert!(object.contains(quoted), "{}: {quoted}", name.display());
         }
     }
 
     #[test]
     fn output_passes_bytes_through_and_tells_failures() {
-        assert_eq!(
-            output(&mut Command::new("cat"), b"abc"),
-            Ok(b"abc".to_vec())
-        );
+        assert_eq!(output(&mut Command::new("cat"), b"abc"), Ok(b"abc".to_vec()));
         assert!(output(&mut Command::new("false"), b"").is_err());
     }
 }

@@ -71,10 +71,7 @@ fn dispatch(arguments: &[String]) -> Result<(), TaskError> {
     };
     match COMMANDS.iter().find(|command| command.name == name) {
         Some(command) => (command.run)(rest),
-        None => Err(TaskError::Usage(format!(
-            "no command `{name}`\n{}",
-            usage()
-        ))),
+        None => Err(TaskError::Usage(format!("no command `{name}`\n{}", usage()))),
     }
 }
 
@@ -87,13 +84,7 @@ fn exit_code(error: &TaskError) -> u8 {
 
 fn usage() -> String {
     let mut text = "usage: cargo xtask COMMAND\n".to_string();
-    for Command {
-        name,
-        arguments,
-        about,
-        ..
-    } in &COMMANDS
-    {
+    for Command { name, arguments, about, .. } in &COMMANDS {
         let call = format!("{name} {arguments}");
         text.push_str(&format!("  {call:<20} {about}\n"));
     }

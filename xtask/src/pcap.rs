@@ -37,26 +37,13 @@ pub(crate) fn run(arguments: &[String]) -> Result<(), TaskError> {
 
 /// Name and content of each file.
 fn captures() -> Vec<(&'static str, Vec<u8>)> {
-    let usual = Format {
-        big_endian: false,
-        nanoseconds: false,
-        link_type: LINK_TYPE_ETHERNET,
-    };
+    let usual = Format { big_endian: false, nanoseconds: false, link_type: LINK_TYPE_ETHERNET };
     let mixed = mix::mixed();
     let few = mix::ordinary(FEW);
     let raw_ip: Vec<Packet> = few.iter().map(Packet::without_ethernet).collect();
-    let big_endian = Format {
-        big_endian: true,
-        ..usual
-    };
-    let nanoseconds = Format {
-        nanoseconds: true,
-        ..usual
-    };
-    let raw = Format {
-        link_type: LINK_TYPE_RAW,
-        ..usual
-    };
+    let big_endian = Format { big_endian: true, ..usual };
+    let nanoseconds = Format { nanoseconds: true, ..usual };
+    let raw = Format { link_type: LINK_TYPE_RAW, ..usual };
     let mut truncated = usual.capture(&few);
     truncated.truncate(truncated.len() - few[FEW - 1].bytes.len() / 2);
     vec![
@@ -114,9 +101,7 @@ mod tests {
         let text = std::fs::read_to_string(&path).unwrap();
         let measured = ebpf_testkit::Fixture::parse(path, &text).unwrap();
         let packets = mix::mixed();
-        let seen = packets
-            .iter()
-            .filter(|packet| packet.bytes.len() >= TOO_SHORT);
+        let seen = packets.iter().filter(|packet| packet.bytes.len() >= TOO_SHORT);
         let seen = seen.count();
         for section in ["actions", "actions blocked"] {
             let lines = measured.section(section).unwrap().lines();

@@ -21,21 +21,11 @@ pub(crate) enum MayUse {
 pub(crate) const TEST_CRATE: &str = "ebpf-testkit";
 
 const fn library(name: &'static str, may_use: &'static [&'static str]) -> CratePolicy {
-    CratePolicy {
-        name,
-        may_use: MayUse::Only(may_use),
-        no_std: false,
-        may_be_unsafe: false,
-    }
+    CratePolicy { name, may_use: MayUse::Only(may_use), no_std: false, may_be_unsafe: false }
 }
 
 const fn tool(name: &'static str) -> CratePolicy {
-    CratePolicy {
-        name,
-        may_use: MayUse::Anything,
-        no_std: false,
-        may_be_unsafe: false,
-    }
+    CratePolicy { name, may_use: MayUse::Anything, no_std: false, may_be_unsafe: false }
 }
 
 impl CratePolicy {
@@ -60,13 +50,8 @@ pub(crate) const CRATES: [CratePolicy; 17] = [
     library("ebpf-patch", &["ebpf-isa"]).no_std(),
     library("ebpf-lower", &["ebpf-isa"]).no_std(),
     library("ebpf-verifier", &["ebpf-isa", "ebpf-patch", "ebpf-btf"]).no_std(),
-    library("ebpf-interp", &["ebpf-isa", "ebpf-lower"])
-        .no_std()
-        .may_be_unsafe(),
-    library(
-        "ebpf-jit-x86",
-        &["ebpf-isa", "ebpf-patch", "ebpf-lower", "ebpf-image"],
-    ),
+    library("ebpf-interp", &["ebpf-isa", "ebpf-lower"]).no_std().may_be_unsafe(),
+    library("ebpf-jit-x86", &["ebpf-isa", "ebpf-patch", "ebpf-lower", "ebpf-image"]),
     library("ebpf-pack", &["ebpf-image"]).may_be_unsafe(),
     library("ebpf-object", &["ebpf-isa", "ebpf-btf"]),
     library(
@@ -110,11 +95,7 @@ mod tests {
             };
             for name in names {
                 let below = CRATES[..index].iter().any(|lower| lower.name == *name);
-                assert!(
-                    below,
-                    "{} may use {name}, which is not below it",
-                    policy.name
-                );
+                assert!(below, "{} may use {name}, which is not below it", policy.name);
             }
         }
     }
@@ -126,11 +107,7 @@ mod tests {
             let MayUse::Only(names) = policy.may_use else {
                 panic!("{} may use anything", policy.name);
             };
-            assert!(
-                names
-                    .iter()
-                    .all(|name| of(name).is_some_and(|used| used.no_std))
-            );
+            assert!(names.iter().all(|name| of(name).is_some_and(|used| used.no_std)));
         }
     }
 }

@@ -30,12 +30,7 @@ pub(crate) struct Complaint {
 
 impl fmt::Display for Complaint {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self {
-            path,
-            line,
-            rule,
-            text,
-        } = self;
+        let Self { path, line, rule, text } = self;
         write!(f, "{}:{line}: {text} [{rule}]", path.display())
     }
 }
@@ -56,67 +51,24 @@ struct Finding {
 
 impl Finding {
     fn new(path: impl Into<PathBuf>, line: usize, text: impl Into<String>) -> Self {
-        Self {
-            path: path.into(),
-            line,
-            text: text.into(),
-        }
+        Self { path: path.into(), line, text: text.into() }
     }
 }
 
 const RULES: [Rule; 13] = [
-    Rule {
-        name: "known-crates",
-        check: arrows::known_crates,
-    },
-    Rule {
-        name: "arrows",
-        check: arrows::arrows,
-    },
-    Rule {
-        name: "forbid-unsafe",
-        check: sources::forbid_unsafe,
-    },
-    Rule {
-        name: "no-std",
-        check: sources::no_std,
-    },
-    Rule {
-        name: "module-doc",
-        check: sources::module_doc,
-    },
-    Rule {
-        name: "file-length",
-        check: sources::file_length,
-    },
-    Rule {
-        name: "blanks",
-        check: sources::blanks,
-    },
-    Rule {
-        name: "left-overs",
-        check: sources::left_overs,
-    },
-    Rule {
-        name: "inherited-fields",
-        check: manifests::inherited_fields,
-    },
-    Rule {
-        name: "inherited-lints",
-        check: manifests::inherited_lints,
-    },
-    Rule {
-        name: "inherited-dependencies",
-        check: manifests::inherited_dependencies,
-    },
-    Rule {
-        name: "licences",
-        check: licences::licences,
-    },
-    Rule {
-        name: "fixtures",
-        check: fixtures::fixtures,
-    },
+    Rule { name: "known-crates", check: arrows::known_crates },
+    Rule { name: "arrows", check: arrows::arrows },
+    Rule { name: "forbid-unsafe", check: sources::forbid_unsafe },
+    Rule { name: "no-std", check: sources::no_std },
+    Rule { name: "module-doc", check: sources::module_doc },
+    Rule { name: "file-length", check: sources::file_length },
+    Rule { name: "blanks", check: sources::blanks },
+    Rule { name: "left-overs", check: sources::left_overs },
+    Rule { name: "inherited-fields", check: manifests::inherited_fields },
+    Rule { name: "inherited-lints", check: manifests::inherited_lints },
+    Rule { name: "inherited-dependencies", check: manifests::inherited_dependencies },
+    Rule { name: "licences", check: licences::licences },
+    Rule { name: "fixtures", check: fixtures::fixtures },
 ];
 
 /// Checks the workspace, and fails with all complaints.
@@ -129,23 +81,14 @@ pub(crate) fn run(arguments: &[String]) -> Result<(), TaskError> {
         return Ok(());
     }
     let lines: Vec<String> = complaints.iter().map(ToString::to_string).collect();
-    Err(TaskError::Failed(format!(
-        "{} complaints\n{}",
-        lines.len(),
-        lines.join("\n")
-    )))
+    Err(TaskError::Failed(format!("{} complaints\n{}", lines.len(), lines.join("\n"))))
 }
 
 fn complaints(workspace: &Workspace) -> Vec<Complaint> {
     let of_rule = |rule: &Rule| {
         let name = rule.name;
         let findings = (rule.check)(workspace).into_iter();
-        findings.map(move |Finding { path, line, text }| Complaint {
-            path,
-            line,
-            rule: name,
-            text,
-        })
+        findings.map(move |Finding { path, line, text }| Complaint { path, line, rule: name, text })
     };
     RULES.iter().flat_map(of_rule).collect()
 }
@@ -165,10 +108,7 @@ mod tests {
     #[test]
     fn a_complaint_names_its_rule() {
         let workspace = Workspace::of_file("crates/ebpf-isa/src/lib.rs", "fn main() {} \n");
-        let lines: Vec<String> = complaints(&workspace)
-            .iter()
-            .map(ToString::to_string)
-            .collect();
+        let lines: Vec<String> = complaints(&workspace).iter().map(ToString::to_string).collect();
         let expected = "crates/ebpf-isa/src/lib.rs:1: blanks at the end of the line [blanks]";
         assert!(lines.iter().any(|line| line == expected), "{lines:?}");
     }

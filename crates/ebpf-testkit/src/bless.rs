@@ -44,11 +44,7 @@ impl Fixture {
             return bless_file(self.path(), header, &actual);
         }
         let diff = line_diff(expected.unwrap_or_default(), &actual);
-        let state = if expected.is_some() {
-            "differs"
-        } else {
-            "is missing"
-        };
+        let state = if expected.is_some() { "differs" } else { "is missing" };
         Err(format!(
             "section `{header}` {state} (- expected, + actual); if the change is right, \
              run `cargo xtask bless` and review its diff:\n{diff}"
@@ -74,25 +70,16 @@ fn bless_file(path: &Path, header: &str, body: &str) -> Result<(), String> {
 /// else stays as it is.
 fn with_section(path: &Path, text: &str, header: &str, body: &str) -> Result<String, String> {
     if let Some(line) = body.lines().find(|line| is_header(line)) {
-        return Err(format!(
-            "cannot bless `{header}`: `{line}` would open a section"
-        ));
+        return Err(format!("cannot bless `{header}`: `{line}` would open a section"));
     }
     let fixture = Fixture::parse(path, text).map_err(|error| error.to_string())?;
-    let section = fixture
-        .sections()
-        .iter()
-        .find(|section| section.answers_to(header));
+    let section = fixture.sections().iter().find(|section| section.answers_to(header));
     let Some(section) = section else {
         return Ok(format!("{}\n-- {header}\n{body}", trim_end_lines(text)));
     };
     let replaced = section.body_lines();
     let line_with_end = |line: &str| format!("{line}\n");
-    let before: String = text
-        .lines()
-        .take(replaced.start)
-        .map(line_with_end)
-        .collect();
+    let before: String = text.lines().take(replaced.start).map(line_with_end).collect();
     let after: String = text.lines().skip(replaced.end).map(line_with_end).collect();
     Ok(format!("{before}{body}{after}"))
 }
@@ -119,18 +106,14 @@ mod tests {
 
     #[test]
     fn a_difference_is_shown_and_says_how_to_bless() {
-        let report = fixture()
-            .compare_section("asm", "r0 = 0\nexit\n", false)
-            .unwrap_err();
+        let report = fixture().compare_section("asm", "r0 = 0\nexit\n", false).unwrap_err();
         assert!(report.contains("+ r0 = 0\n  exit\n"), "{report}");
         assert!(report.contains("cargo xtask bless"), "{report}");
     }
 
     #[test]
     fn a_missing_section_fails() {
-        let report = fixture()
-            .compare_section("disasm", "exit", false)
-            .unwrap_err();
+        let report = fixture().compare_section("disasm", "exit", false).unwrap_err();
         assert!(report.contains("`disasm` is missing"), "{report}");
     }
 
@@ -156,19 +139,12 @@ mod tests {
 
     #[test]
     fn a_new_section_goes_to_the_end() {
-        assert_eq!(
-            blessed("disasm", "0: exit\n"),
-            Ok(format!("{TEXT}\n-- disasm\n0: exit\n"))
-        );
+        assert_eq!(blessed("disasm", "0: exit\n"), Ok(format!("{TEXT}\n-- disasm\n0: exit\n")));
     }
 
     #[test]
     fn text_that_would_open_a_section_is_refused() {
-        assert!(
-            blessed("asm", "a\n-- result\n4\n")
-                .unwrap_err()
-                .contains("open a section")
-        );
+        assert!(blessed("asm", "a\n-- result\n4\n").unwrap_err().contains("open a section"));
     }
 
     #[test]

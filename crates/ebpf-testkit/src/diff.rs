@@ -31,12 +31,7 @@ fn edits<'a>(expected: &[&'a str], actual: &[&'a str]) -> Vec<Edit<'a>> {
     let (expected, end) = expected.split_at(expected.len() - tail);
     let actual = &actual[..actual.len() - tail];
 
-    let keep = |lines: &[&'a str]| {
-        lines
-            .iter()
-            .map(|line| Edit::Keep(line))
-            .collect::<Vec<_>>()
-    };
+    let keep = |lines: &[&'a str]| lines.iter().map(|line| Edit::Keep(line)).collect::<Vec<_>>();
     let mut edits = keep(start);
     if expected.len().saturating_mul(actual.len()) > PAIRS_MAX {
         edits.extend(expected.iter().map(|line| Edit::Remove(line)));
@@ -135,10 +130,7 @@ mod tests {
 
     #[test]
     fn common_lines_between_changes_are_kept() {
-        assert_eq!(
-            line_diff("1\na\n2\nb\n3", "a\nx\nb\n4"),
-            "- 1\n  a\n- 2\n+ x\n  b\n- 3\n+ 4\n"
-        );
+        assert_eq!(line_diff("1\na\n2\nb\n3", "a\nx\nb\n4"), "- 1\n  a\n- 2\n+ x\n  b\n- 3\n+ 4\n");
     }
 
     #[test]

@@ -66,9 +66,7 @@ pub(crate) fn parse_result(body: &str) -> Result<RunResult, BodyError> {
         Some(digits) => u64::from_str_radix(digits, 16),
         None => text.parse(),
     };
-    value
-        .map(RunResult::Value)
-        .map_err(|_| (0, FixtureErrorKind::BadResult(text.to_string())))
+    value.map(RunResult::Value).map_err(|_| (0, FixtureErrorKind::BadResult(text.to_string())))
 }
 
 /// Reads `-- verdict`: `accept` or `reject ERRNO: message`.
@@ -98,10 +96,7 @@ mod tests {
 
     #[test]
     fn mem_ignores_blanks_and_comments() {
-        assert_eq!(
-            parse_mem("00 ff\n a B # ethernet\n"),
-            Ok(vec![0, 0xff, 0xab])
-        );
+        assert_eq!(parse_mem("00 ff\n a B # ethernet\n"), Ok(vec![0, 0xff, 0xab]));
         assert_eq!(parse_mem(""), Ok(vec![]));
     }
 
@@ -115,14 +110,8 @@ mod tests {
     fn results() {
         assert_eq!(parse_result("42\n"), Ok(RunResult::Value(42)));
         assert_eq!(parse_result("0x2A"), Ok(RunResult::Value(42)));
-        assert_eq!(
-            parse_result("0xffffffffffffffff"),
-            Ok(RunResult::Value(u64::MAX))
-        );
-        assert_eq!(
-            parse_result("trap: out of fuel\n"),
-            Ok(RunResult::Trap("out of fuel".into()))
-        );
+        assert_eq!(parse_result("0xffffffffffffffff"), Ok(RunResult::Value(u64::MAX)));
+        assert_eq!(parse_result("trap: out of fuel\n"), Ok(RunResult::Trap("out of fuel".into())));
         for bad in ["", "-1", "0x1ffffffffffffffff", "1 2"] {
             assert!(parse_result(bad).is_err(), "{bad:?} was taken");
         }
@@ -133,19 +122,9 @@ mod tests {
         assert_eq!(parse_verdict("accept\n"), Ok(Verdict::Accept));
         assert_eq!(
             parse_verdict("reject EACCES: R1 !read_ok: twice"),
-            Ok(Verdict::Reject {
-                errno: "EACCES".into(),
-                message: "R1 !read_ok: twice".into()
-            })
+            Ok(Verdict::Reject { errno: "EACCES".into(), message: "R1 !read_ok: twice".into() })
         );
-        for bad in [
-            "",
-            "accepted",
-            "reject",
-            "reject EACCES",
-            "reject : x",
-            "reject E:",
-        ] {
+        for bad in ["", "accepted", "reject", "reject EACCES", "reject : x", "reject E:"] {
             assert!(parse_verdict(bad).is_err(), "{bad:?} was taken");
         }
     }

@@ -174,10 +174,7 @@ type LineError = (usize, FixtureErrorKind);
 
 fn parse_file(text: &str) -> Result<Parts, LineError> {
     let lines: Vec<&str> = text.lines().collect();
-    let first = lines
-        .iter()
-        .position(|line| is_header(line))
-        .unwrap_or(lines.len());
+    let first = lines.iter().position(|line| is_header(line)).unwrap_or(lines.len());
     let purpose = parse_purpose(&lines[..first])?;
     let sections = parse_sections(&lines, first)?;
     Ok(Parts {
@@ -217,9 +214,8 @@ fn parse_sections(lines: &[&str], first: usize) -> Result<Vec<Section>, LineErro
     for (index, line) in lines.iter().enumerate().skip(first) {
         if is_header(line) {
             let section = parse_header(line, index + 1)?;
-            if let Some(earlier) = sections
-                .iter()
-                .find(|earlier| earlier.header() == section.header())
+            if let Some(earlier) =
+                sections.iter().find(|earlier| earlier.header() == section.header())
             {
                 let duplicate = FixtureErrorKind::DuplicateSection {
                     header: section.header(),
@@ -270,11 +266,7 @@ fn typed<T>(
 /// A body in its normal form: no blank lines at the end, and a newline after the last line.
 pub(crate) fn trim_end_lines(body: &str) -> String {
     let trimmed = body.trim_end();
-    if trimmed.is_empty() {
-        String::new()
-    } else {
-        format!("{trimmed}\n")
-    }
+    if trimmed.is_empty() { String::new() } else { format!("{trimmed}\n") }
 }
 
 #[cfg(test)]
@@ -356,22 +348,13 @@ accept
 
     #[test]
     fn the_same_section_twice_is_refused() {
-        let duplicate = FixtureErrorKind::DuplicateSection {
-            header: "state @1".into(),
-            first: 2,
-        };
-        assert_eq!(
-            kind_of("# x\n-- state @1\n-- state @2\n-- state  @1\n"),
-            (4, duplicate)
-        );
+        let duplicate = FixtureErrorKind::DuplicateSection { header: "state @1".into(), first: 2 };
+        assert_eq!(kind_of("# x\n-- state @1\n-- state @2\n-- state  @1\n"), (4, duplicate));
     }
 
     #[test]
     fn messages_name_file_and_line() {
         let error = Fixture::parse("a/b.bpf", "# x\n-- mem\n0\n").unwrap_err();
-        assert_eq!(
-            error.to_string(),
-            "a/b.bpf:3: half a byte: the number of hex digits is odd"
-        );
+        assert_eq!(error.to_string(), "a/b.bpf:3: half a byte: the number of hex digits is odd");
     }
 }

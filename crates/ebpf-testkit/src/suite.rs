@@ -21,10 +21,9 @@ pub fn for_each_fixture(dir: impl AsRef<Path>, check: impl FnMut(&Fixture) -> Re
     let filter = std::env::var("FIXTURE").unwrap_or_default();
     match run(&fixtures_dir(), dir.as_ref(), &filter, check) {
         Ok(Outcome::Passed) => {}
-        Ok(Outcome::FilteredOut) => skip(&format!(
-            "FIXTURE={filter} names nothing in {}",
-            dir.as_ref().display()
-        )),
+        Ok(Outcome::FilteredOut) => {
+            skip(&format!("FIXTURE={filter} names nothing in {}", dir.as_ref().display()));
+        }
         Err(report) => panic!("{report}"),
     }
 }
@@ -45,11 +44,7 @@ pub fn fixture_paths(dir: &Path) -> std::io::Result<Vec<PathBuf>> {
             let entry = entry?;
             if entry.file_type()?.is_dir() {
                 pending.push(entry.path());
-            } else if entry
-                .path()
-                .extension()
-                .is_some_and(|suffix| suffix == "bpf")
-            {
+            } else if entry.path().extension().is_some_and(|suffix| suffix == "bpf") {
                 paths.push(entry.path());
             }
         }
@@ -72,12 +67,7 @@ fn run(
     filter: &str,
     mut check: impl FnMut(&Fixture) -> Result<(), String>,
 ) -> Result<Outcome, String> {
-    let named = |path: &Path| {
-        path.strip_prefix(root)
-            .unwrap_or(path)
-            .display()
-            .to_string()
-    };
+    let named = |path: &Path| path.strip_prefix(root).unwrap_or(path).display().to_string();
     let all =
         |dir: &Path| fixture_paths(dir).map_err(|error| format!("{}: {error}", dir.display()));
     let matches = |path: &PathBuf| named(path).contains(filter);
@@ -91,9 +81,7 @@ fn run(
         return if all(root)?.iter().any(matches) {
             Ok(Outcome::FilteredOut)
         } else {
-            Err(format!(
-                "no fixture (*.bpf) has a path that contains `{filter}`"
-            ))
+            Err(format!("no fixture (*.bpf) has a path that contains `{filter}`"))
         };
     }
     let failures: Vec<String> = paths
@@ -186,18 +174,8 @@ mod tests {
     #[test]
     fn nothing_to_run_fails() {
         let corpus = Corpus::new("none", &[("exec/x.txt", "")]);
-        assert!(
-            corpus
-                .run("exec", "", |_| Ok(()))
-                .unwrap_err()
-                .contains("no fixture")
-        );
-        assert!(
-            corpus
-                .run("gone", "", |_| Ok(()))
-                .unwrap_err()
-                .contains("no fixture")
-        );
+        assert!(corpus.run("exec", "", |_| Ok(())).unwrap_err().contains("no fixture"));
+        assert!(corpus.run("gone", "", |_| Ok(())).unwrap_err().contains("no fixture"));
     }
 
     #[test]
@@ -215,20 +193,9 @@ mod tests {
             seen.push(fixture.purpose().to_string());
             Ok(())
         };
-        assert_eq!(
-            corpus.run("exec", "ec/ad", &mut record),
-            Ok(Outcome::Passed)
-        );
-        assert_eq!(
-            corpus.run("exec", "mul", &mut record),
-            Ok(Outcome::FilteredOut)
-        );
-        assert!(
-            corpus
-                .run("exec", "typo", &mut record)
-                .unwrap_err()
-                .contains("`typo`")
-        );
+        assert_eq!(corpus.run("exec", "ec/ad", &mut record), Ok(Outcome::Passed));
+        assert_eq!(corpus.run("exec", "mul", &mut record), Ok(Outcome::FilteredOut));
+        assert!(corpus.run("exec", "typo", &mut record).unwrap_err().contains("`typo`"));
         assert_eq!(seen, ["add"]);
     }
 
@@ -251,19 +218,10 @@ mod tests {
             })
             .unwrap_err();
         assert!(report.contains("3 of 4 fixtures failed"), "{report}");
-        assert!(
-            report.contains("== fixtures/exec/a.bpf\nsection `asm` differs"),
-            "{report}"
-        );
+        assert!(report.contains("== fixtures/exec/a.bpf\nsection `asm` differs"), "{report}");
         assert!(report.contains("- exit\n+ r0 = 0\n"), "{report}");
-        assert!(
-            report.contains("== fixtures/exec/b.bpf\npanicked: at 7\n"),
-            "{report}"
-        );
-        assert!(
-            report.contains("c.bpf:1: `no fixture` belongs to no section"),
-            "{report}"
-        );
+        assert!(report.contains("== fixtures/exec/b.bpf\npanicked: at 7\n"), "{report}");
+        assert!(report.contains("c.bpf:1: `no fixture` belongs to no section"), "{report}");
     }
 
     #[test]

@@ -29,11 +29,7 @@ pub(crate) struct Format {
 impl Format {
     /// A capture file of these packets.
     pub(crate) fn capture(self, packets: &[Packet]) -> Vec<u8> {
-        let magic = if self.nanoseconds {
-            MAGIC_NANOSECONDS
-        } else {
-            MAGIC_MICROSECONDS
-        };
+        let magic = if self.nanoseconds { MAGIC_NANOSECONDS } else { MAGIC_MICROSECONDS };
         let mut file = Vec::new();
         self.put32(&mut file, magic);
         self.put16(&mut file, 2);
@@ -48,37 +44,22 @@ impl Format {
     }
 
     fn record(self, file: &mut Vec<u8>, index: u32, packet: &Packet) {
-        let per_second = if self.nanoseconds {
-            1_000_000_000
-        } else {
-            1_000_000
-        };
+        let per_second = if self.nanoseconds { 1_000_000_000 } else { 1_000_000 };
         let fraction = index % PACKETS_PER_SECOND * (per_second / PACKETS_PER_SECOND);
         self.put32(file, FIRST_SECOND + index / PACKETS_PER_SECOND);
         self.put32(file, fraction);
         for len in [packet.bytes.len(), packet.wire_len] {
-            self.put32(
-                file,
-                u32::try_from(len).expect("packets are shorter than SNAP_LEN"),
-            );
+            self.put32(file, u32::try_from(len).expect("packets are shorter than SNAP_LEN"));
         }
         file.extend(&packet.bytes);
     }
 
     fn put16(self, file: &mut Vec<u8>, value: u16) {
-        file.extend(if self.big_endian {
-            value.to_be_bytes()
-        } else {
-            value.to_le_bytes()
-        });
+        file.extend(if self.big_endian { value.to_be_bytes() } else { value.to_le_bytes() });
     }
 
     fn put32(self, file: &mut Vec<u8>, value: u32) {
-        file.extend(if self.big_endian {
-            value.to_be_bytes()
-        } else {
-            value.to_le_bytes()
-        });
+        file.extend(if self.big_endian { value.to_be_bytes() } else { value.to_le_bytes() });
     }
 }
 
@@ -88,15 +69,9 @@ mod tests {
 
     #[test]
     fn one_packet_byte_by_byte() {
-        let format = Format {
-            big_endian: false,
-            nanoseconds: false,
-            link_type: LINK_TYPE_ETHERNET,
-        };
-        let packet = Packet {
-            bytes: vec![0xaa, 0xbb],
-            wire_len: 60,
-        };
+        let format =
+            Format { big_endian: false, nanoseconds: false, link_type: LINK_TYPE_ETHERNET };
+        let packet = Packet { bytes: vec![0xaa, 0xbb], wire_len: 60 };
         let expected = [
             0xd4, 0xc3, 0xb2, 0xa1, 2, 0, 4, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff, 0, 0, 1, 0, 0,
             0, 0x00, 0xf1, 0x53, 0x65, 0, 0, 0, 0, 2, 0, 0, 0, 60, 0, 0, 0, 0xaa, 0xbb,
@@ -106,19 +81,9 @@ mod tests {
 
     #[test]
     fn time_goes_on_by_a_millisecond() {
-        let packets = vec![
-            Packet {
-                bytes: vec![],
-                wire_len: 0
-            };
-            1002
-        ];
+        let packets = vec![Packet { bytes: vec![], wire_len: 0 }; 1002];
         for (nanoseconds, expected) in [(false, 1000_u32), (true, 1_000_000)] {
-            let format = Format {
-                big_endian: true,
-                nanoseconds,
-                link_type: LINK_TYPE_ETHERNET,
-            };
+            let format = Format { big_endian: true, nanoseconds, link_type: LINK_TYPE_ETHERNET };
             let file = format.capture(&packets);
             let time = &file[24 + 1001 * 16..][..8];
             assert_eq!(time[..4], 1_700_000_001_u32.to_be_bytes());

@@ -47,10 +47,7 @@ impl Packet {
 
     /// The same packet, of which only `len` bytes were captured.
     fn cut(&self, len: usize) -> Self {
-        Self {
-            bytes: self.bytes[..len].to_vec(),
-            wire_len: self.wire_len,
-        }
+        Self { bytes: self.bytes[..len].to_vec(), wire_len: self.wire_len }
     }
 
     /// What an Ethernet header without tags carries.
@@ -145,17 +142,9 @@ fn damaged(index: usize, rng: &mut Rng) -> Packet {
 
 /// The packets that are cut after each of their bytes, so in each of their layers.
 fn cut_samples(rng: &mut Rng) -> Vec<Packet> {
-    let samples: [(Maker, usize); 6] = [
-        (tcp4, 0),
-        (udp4, 1),
-        (tcp6, 1),
-        (udp6, 2),
-        (options4, 2),
-        (arp, 3),
-    ];
-    samples
-        .map(|(make, tags)| Packet::whole(tagged(make(rng), tags, rng)))
-        .to_vec()
+    let samples: [(Maker, usize); 6] =
+        [(tcp4, 0), (udp4, 1), (tcp6, 1), (udp6, 2), (options4, 2), (arp, 3)];
+    samples.map(|(make, tags)| Packet::whole(tagged(make(rng), tags, rng))).to_vec()
 }
 
 fn tcp4(rng: &mut Rng) -> Vec<u8> {
@@ -180,17 +169,13 @@ fn udp6(rng: &mut Rng) -> Vec<u8> {
 
 fn icmp4(rng: &mut Rng) -> Vec<u8> {
     let ip = ipv4(rng);
-    let packet = ethernet(rng)
-        .ip(ip)
-        .icmpv4_echo_request(any16(rng), any16(rng));
+    let packet = ethernet(rng).ip(ip).icmpv4_echo_request(any16(rng), any16(rng));
     written(|bytes| packet.write(bytes, &payload(rng)))
 }
 
 fn icmp6(rng: &mut Rng) -> Vec<u8> {
     let ip = ipv6(rng, Ipv6Extensions::default());
-    let packet = ethernet(rng)
-        .ip(ip)
-        .icmpv6_echo_request(any16(rng), any16(rng));
+    let packet = ethernet(rng).ip(ip).icmpv6_echo_request(any16(rng), any16(rng));
     written(|bytes| packet.write(bytes, &payload(rng)))
 }
 
@@ -216,11 +201,7 @@ fn options4(rng: &mut Rng) -> Vec<u8> {
     let len = 4 * usize::from(small(rng, 1..11));
     header.options = Ipv4Options::try_from(&[1; 40][..len]).expect("at most 40 bytes, in words");
     let ip = IpHeaders::Ipv4(header, Ipv4Extensions::default());
-    if rng.chance(1, 2) {
-        tcp(ethernet(rng).ip(ip), rng)
-    } else {
-        udp(ethernet(rng).ip(ip), rng)
-    }
+    if rng.chance(1, 2) { tcp(ethernet(rng).ip(ip), rng) } else { udp(ethernet(rng).ip(ip), rng) }
 }
 
 /// A first or later fragment; a later one has what looks like a header where none is.
@@ -237,10 +218,7 @@ fn fragment6(rng: &mut Rng) -> Vec<u8> {
     let offset = fragment_offset(rng);
     let id = u32::from(any16(rng));
     let fragment = Ipv6FragmentHeader::new(IpNumber::UDP, offset, true, id);
-    let extensions = Ipv6Extensions {
-        fragment: Some(fragment),
-        ..Ipv6Extensions::default()
-    };
+    let extensions = Ipv6Extensions { fragment: Some(fragment), ..Ipv6Extensions::default() };
     let ip = ipv6(rng, extensions);
     udp(ethernet(rng).ip(ip), rng)
 }
@@ -282,11 +260,7 @@ fn ipv6(rng: &mut Rng, extensions: Ipv6Extensions) -> IpHeaders {
 
 /// One packet in twelve comes from a blocked address.
 fn source4(rng: &mut Rng) -> [u8; 4] {
-    if rng.chance(1, 12) {
-        *rng.pick(&BLOCKED4)
-    } else {
-        [192, 0, 2, small(rng, 1..255)]
-    }
+    if rng.chance(1, 12) { *rng.pick(&BLOCKED4) } else { [192, 0, 2, small(rng, 1..255)] }
 }
 
 fn destination4(rng: &mut Rng) -> [u8; 4] {
@@ -294,32 +268,11 @@ fn destination4(rng: &mut Rng) -> [u8; 4] {
 }
 
 fn source6(rng: &mut Rng) -> [u8; 16] {
-    if rng.chance(1, 12) {
-        *rng.pick(&BLOCKED6)
-    } else {
-        host6(1, rng)
-    }
+    if rng.chance(1, 12) { *rng.pick(&BLOCKED6) } else { host6(1, rng) }
 }
 
 fn host6(subnet: u8, rng: &mut Rng) -> [u8; 16] {
-    [
-        0x20,
-        1,
-        0xd,
-        0xb8,
-        0,
-        0,
-        0,
-        subnet,
-        0,
-        0,
-        0,
-        0,
-        0,
-        0,
-        0,
-        small(rng, 1..255),
-    ]
+    [0x20, 1, 0xd, 0xb8, 0, 0, 0, subnet, 0, 0, 0, 0, 0, 0, 0, small(rng, 1..255)]
 }
 
 /// A locally administered address.
@@ -437,10 +390,7 @@ mod tests {
     #[test]
     fn every_short_length_is_there() {
         for len in 0..60 {
-            assert!(
-                count(|packet| packet.bytes.len() == len) > 0,
-                "none of {len} bytes"
-            );
+            assert!(count(|packet| packet.bytes.len() == len) > 0, "none of {len} bytes");
         }
         assert!(count(|packet| packet.bytes.len() < packet.wire_len) > 300);
     }

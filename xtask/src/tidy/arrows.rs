@@ -20,19 +20,11 @@ pub(super) fn known_crates(workspace: &Workspace) -> Vec<Finding> {
 /// A crate depends on those that the table allows it.
 pub(super) fn arrows(workspace: &Workspace) -> Vec<Finding> {
     let mut findings = Vec::new();
-    for Package {
-        name,
-        manifest,
-        arrows,
-        ..
-    } in &workspace.packages
-    {
+    for Package { name, manifest, arrows, .. } in &workspace.packages {
         for Arrow { to, dev } in arrows {
             if !is_allowed(name, to, *dev) {
                 let kind = if *dev { "in its tests " } else { "" };
-                let line = manifest
-                    .lines()
-                    .find(|(_, line)| line.starts_with(to.as_str()));
+                let line = manifest.lines().find(|(_, line)| line.starts_with(to.as_str()));
                 let line = line.map_or(1, |(number, _)| number);
                 let text = format!("{name} must not depend {kind}on {to}");
                 findings.push(Finding::new(&manifest.path, line, text));
@@ -62,10 +54,7 @@ mod tests {
         let manifest = format!("[dependencies]\n{to}.workspace = true\n");
         let mut workspace = Workspace::of_manifest(&manifest);
         workspace.packages[0].name = from.to_string();
-        workspace.packages[0].arrows = vec![Arrow {
-            to: to.to_string(),
-            dev,
-        }];
+        workspace.packages[0].arrows = vec![Arrow { to: to.to_string(), dev }];
         workspace
     }
 

@@ -36,10 +36,7 @@ pub(super) fn licences(workspace: &Workspace) -> Vec<Finding> {
 /// Whether an expression can be met with allowed licences. What does not read as an expression
 /// cannot. The slash is how `OR` was written before SPDX.
 fn is_allowed(expression: &str) -> bool {
-    let spaced = expression
-        .replace('/', " OR ")
-        .replace('(', " ( ")
-        .replace(')', " ) ");
+    let spaced = expression.replace('/', " OR ").replace('(', " ( ").replace(')', " ) ");
     let mut words: Vec<&str> = spaced.split_whitespace().rev().collect();
     any_of(&mut words) == Some(true) && words.is_empty()
 }
@@ -121,11 +118,7 @@ mod tests {
             licence: licence.map(str::to_string),
         };
         let workspace = Workspace {
-            externals: vec![
-                external(Some("MIT")),
-                external(Some("GPL-2.0-only")),
-                external(None),
-            ],
+            externals: vec![external(Some("MIT")), external(Some("GPL-2.0-only")), external(None)],
             ..Workspace::default()
         };
         let findings = licences(&workspace);

@@ -36,10 +36,7 @@ pub(super) fn inherited_fields(workspace: &Workspace) -> Vec<Finding> {
         let entries = entries(&package.manifest);
         for field in FIELDS {
             let line = format!("{field}.workspace = true");
-            if !entries
-                .iter()
-                .any(|entry| entry.table == "package" && entry.text == line)
-            {
+            if !entries.iter().any(|entry| entry.table == "package" && entry.text == line) {
                 let text = format!("`{line}` is missing from [package]");
                 findings.push(Finding::new(&package.manifest.path, 1, text));
             }
@@ -52,9 +49,7 @@ pub(super) fn inherited_fields(workspace: &Workspace) -> Vec<Finding> {
 pub(super) fn inherited_lints(workspace: &Workspace) -> Vec<Finding> {
     let inherits = |manifest: &File| {
         let entries = entries(manifest);
-        entries
-            .iter()
-            .any(|entry| entry.table == "lints" && entry.text == "workspace = true")
+        entries.iter().any(|entry| entry.table == "lints" && entry.text == "workspace = true")
     };
     let manifests = workspace.packages.iter().map(|package| &package.manifest);
     manifests
@@ -139,10 +134,7 @@ ebpf-isa = { path = \".\", features = [\"e\"] }
 
     #[test]
     fn missing_lints_are_told() {
-        assert_eq!(
-            inherited_lints(&without("[lints]\nworkspace = true\n")).len(),
-            1
-        );
+        assert_eq!(inherited_lints(&without("[lints]\nworkspace = true\n")).len(), 1);
     }
 
     #[test]
@@ -152,11 +144,7 @@ ebpf-isa = { path = \".\", features = [\"e\"] }
             GOOD.replace("d.workspace = true", "d = { path = \"../d\" }"),
             GOOD.replace("a.workspace = true", "[dependencies.a]\nworkspace = true"),
         ] {
-            assert_eq!(
-                inherited_dependencies(&Workspace::of_manifest(&bad)).len(),
-                1,
-                "{bad}"
-            );
+            assert_eq!(inherited_dependencies(&Workspace::of_manifest(&bad)).len(), 1, "{bad}");
         }
     }
 }

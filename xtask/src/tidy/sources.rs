@@ -61,21 +61,13 @@ pub(super) fn module_doc(workspace: &Workspace) -> Vec<Finding> {
     let lacks = |file: &&File| !file.text.starts_with("//! ");
     let files = workspace.sources().filter(lacks);
     files
-        .map(|file| {
-            Finding::new(
-                &file.path,
-                1,
-                "no `//!` line at the top that says what is here",
-            )
-        })
+        .map(|file| Finding::new(&file.path, 1, "no `//!` line at the top that says what is here"))
         .collect()
 }
 
 /// A file has a size one can hold.
 pub(super) fn file_length(workspace: &Workspace) -> Vec<Finding> {
-    let files = workspace
-        .sources()
-        .map(|file| (file, file.text.lines().count()));
+    let files = workspace.sources().map(|file| (file, file.text.lines().count()));
     files
         .filter(|(_, lines)| *lines > LINES_MAX)
         .map(|(file, lines)| {
@@ -140,10 +132,7 @@ mod tests {
     #[test]
     fn no_std_crates_say_so() {
         for line in NO_STD {
-            assert_eq!(
-                no_std(&root_of("ebpf-isa", &format!("//! x\n{line}\n"))),
-                []
-            );
+            assert_eq!(no_std(&root_of("ebpf-isa", &format!("//! x\n{line}\n"))), []);
         }
         assert_eq!(no_std(&root_of("ebpf-isa", "//! x\n")).len(), 1);
         assert_eq!(no_std(&root_of("ebpf-pack", "//! x\n")), []);
@@ -159,19 +148,13 @@ mod tests {
     #[test]
     fn files_say_what_they_are_about() {
         assert_eq!(module_doc(&root_of("ebpf-isa", "//! Instructions.\n")), []);
-        assert_eq!(
-            module_doc(&root_of("ebpf-isa", "// Copyright\n//! x\n")).len(),
-            1
-        );
+        assert_eq!(module_doc(&root_of("ebpf-isa", "// Copyright\n//! x\n")).len(), 1);
         assert_eq!(module_doc(&root_of("ebpf-isa", "")).len(), 1);
     }
 
     #[test]
     fn long_files_are_told() {
-        assert_eq!(
-            file_length(&root_of("ebpf-isa", &"x\n".repeat(LINES_MAX))),
-            []
-        );
+        assert_eq!(file_length(&root_of("ebpf-isa", &"x\n".repeat(LINES_MAX))), []);
         let findings = file_length(&root_of("ebpf-isa", &"x\n".repeat(LINES_MAX + 1)));
         assert_eq!(findings[0].line, LINES_MAX + 1);
     }
@@ -179,13 +162,8 @@ mod tests {
     #[test]
     fn blanks_and_missing_newlines_are_told() {
         assert_eq!(blanks(&root_of("ebpf-isa", "a\n\n b\n")), []);
-        for (text, line) in [
-            ("a\nb \n", 2),
-            ("a\t\n", 1),
-            ("a\r\n", 1),
-            ("a\nb", 2),
-            ("a\n\n", 2),
-        ] {
+        for (text, line) in [("a\nb \n", 2), ("a\t\n", 1), ("a\r\n", 1), ("a\nb", 2), ("a\n\n", 2)]
+        {
             let findings = blanks(&root_of("ebpf-isa", text));
             assert_eq!(findings.len(), 1, "{text:?}");
             assert_eq!(findings[0].line, line, "{text:?}");

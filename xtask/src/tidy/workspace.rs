@@ -70,11 +70,7 @@ impl Workspace {
             read_files(root, &root.join(dir), &mut files)?;
         }
         files.sort_by(|left, right| left.path.cmp(&right.path));
-        Ok(Self {
-            packages: packages(root, &metadata)?,
-            externals: externals(&metadata),
-            files,
-        })
+        Ok(Self { packages: packages(root, &metadata)?, externals: externals(&metadata), files })
     }
 
     /// The file of that path.
@@ -91,10 +87,7 @@ impl Workspace {
 impl File {
     fn read(root: &Path, path: &Path) -> Result<Self, TaskError> {
         let text = std::fs::read_to_string(path).map_err(|error| TaskError::file(path, error))?;
-        Ok(Self {
-            path: relative(root, path),
-            text,
-        })
+        Ok(Self { path: relative(root, path), text })
     }
 
     pub(super) fn has_suffix(&self, suffix: &str) -> bool {
@@ -163,10 +156,7 @@ fn read_files(root: &Path, dir: &Path, files: &mut Vec<File>) -> Result<(), Task
             if entry.file_name() != "target" {
                 read_files(root, &path, files)?;
             }
-        } else if path
-            .extension()
-            .is_some_and(|found| FILE_SUFFIXES.iter().any(|s| found == *s))
-        {
+        } else if path.extension().is_some_and(|found| FILE_SUFFIXES.iter().any(|s| found == *s)) {
             files.push(File::read(root, &path)?);
         }
     }
@@ -185,10 +175,7 @@ impl Workspace {
                 roots: vec![path.into()],
                 ..Package::default()
             }],
-            files: vec![File {
-                path: path.into(),
-                text: text.to_string(),
-            }],
+            files: vec![File { path: path.into(), text: text.to_string() }],
             ..Self::default()
         }
     }
@@ -198,10 +185,7 @@ impl Workspace {
         Self {
             packages: vec![Package {
                 name: "ebpf-isa".to_string(),
-                manifest: File {
-                    path: "Cargo.toml".into(),
-                    text: text.to_string(),
-                },
+                manifest: File { path: "Cargo.toml".into(), text: text.to_string() },
                 ..Package::default()
             }],
             ..Self::default()
@@ -216,37 +200,14 @@ mod tests {
     #[test]
     fn loads_what_rules_look_at() {
         let workspace = Workspace::load().unwrap();
-        let xtask = workspace
-            .packages
-            .iter()
-            .find(|package| package.name == "xtask")
-            .unwrap();
+        let xtask = workspace.packages.iter().find(|package| package.name == "xtask").unwrap();
         assert_eq!(xtask.roots, [PathBuf::from("xtask/src/main.rs")]);
         assert!(xtask.manifest.text.contains("cargo_metadata"));
-        let testkit = Arrow {
-            to: "ebpf-testkit".into(),
-            dev: false,
-        };
+        let testkit = Arrow { to: "ebpf-testkit".into(), dev: false };
         assert!(xtask.arrows.contains(&testkit));
-        let isa = workspace
-            .packages
-            .iter()
-            .find(|package| package.name == "ebpf-isa")
-            .unwrap();
-        assert!(isa.arrows.contains(&Arrow {
-            dev: true,
-            ..testkit
-        }));
-        assert!(
-            workspace
-                .file(Path::new("xtask/src/tidy/workspace.rs"))
-                .is_some()
-        );
-        assert!(
-            workspace
-                .externals
-                .iter()
-                .any(|external| external.name == "thiserror")
-        );
+        let isa = workspace.packages.iter().find(|package| package.name == "ebpf-isa").unwrap();
+        assert!(isa.arrows.contains(&Arrow { dev: true, ..testkit }));
+        assert!(workspace.file(Path::new("xtask/src/tidy/workspace.rs")).is_some());
+        assert!(workspace.externals.iter().any(|external| external.name == "thiserror"));
     }
 }
