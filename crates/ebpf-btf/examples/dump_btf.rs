@@ -8,9 +8,7 @@ use ebpf_btf::{Btf, Type};
 
 fn main() -> Result<(), Box<dyn Error>> {
     let mut args = std::env::args().skip(1);
-    let path = args
-        .next()
-        .unwrap_or_else(|| "/sys/kernel/btf/vmlinux".into());
+    let path = args.next().unwrap_or_else(|| "/sys/kernel/btf/vmlinux".into());
     let structs = args.next().is_some_and(|what| what == "structs");
 
     let btf = Btf::parse(&std::fs::read(path)?)?;
@@ -18,11 +16,8 @@ fn main() -> Result<(), Box<dyn Error>> {
     for (_, ty) in btf.types() {
         match ty {
             Type::Func(func) if !structs => {
-                let params = btf
-                    .func_proto(func.proto)?
-                    .params
-                    .iter()
-                    .map(|param| btf.name(param.name));
+                let params =
+                    btf.func_proto(func.proto)?.params.iter().map(|param| btf.name(param.name));
                 writeln!(
                     out,
                     "{}({})",
@@ -38,12 +33,7 @@ fn main() -> Result<(), Box<dyn Error>> {
                     composite.size
                 )?;
                 for member in &composite.members {
-                    writeln!(
-                        out,
-                        "    +{:<6} {}",
-                        member.bit_offset / 8,
-                        btf.name(member.name)
-                    )?;
+                    writeln!(out, "    +{:<6} {}", member.bit_offset / 8, btf.name(member.name))?;
                 }
                 writeln!(out, "}}")?;
             }

@@ -33,10 +33,7 @@ impl Btf {
 
     /// Every type with its id, in order, from `void` on.
     pub fn types(&self) -> impl ExactSizeIterator<Item = (TypeId, &Type)> {
-        self.types
-            .iter()
-            .enumerate()
-            .map(|(index, ty)| (TypeId(index as u32), ty))
+        self.types.iter().enumerate().map(|(index, ty)| (TypeId(index as u32), ty))
     }
 
     /// The type with this id.
@@ -44,21 +41,18 @@ impl Btf {
     /// # Errors
     /// [`BtfError::NoSuchType`].
     pub fn type_by_id(&self, id: TypeId) -> Result<&Type, BtfError> {
-        self.types
-            .get(id.0 as usize)
-            .ok_or(BtfError::NoSuchType { id })
+        self.types.get(id.0 as usize).ok_or(BtfError::NoSuchType { id })
     }
 
-    /// The text of a name. A name of another `Btf` gives some other text, or none.
+    /// The text of a name, cut at [`MAX_STRING_LEN`](crate::MAX_STRING_LEN) bytes. A name of another `Btf` gives some
+    /// other text, or none.
     pub fn name(&self, name: NameOff) -> &str {
         self.strings().get(name).unwrap_or_default()
     }
 
     /// The name of a type; empty where it has none or there is no such type.
     pub fn type_name(&self, id: TypeId) -> &str {
-        self.types
-            .get(id.0 as usize)
-            .map_or("", |ty| self.name(ty.name()))
+        self.types.get(id.0 as usize).map_or("", |ty| self.name(ty.name()))
     }
 
     /// The first type of this kind and name. Takes time linear in the number of types.
@@ -80,10 +74,7 @@ impl Btf {
                 None => return Ok(at),
             }
         }
-        Err(BtfError::TooDeep {
-            id,
-            limit: MAX_RESOLVE_DEPTH,
-        })
+        Err(BtfError::TooDeep { id, limit: MAX_RESOLVE_DEPTH })
     }
 
     /// Bytes that a value of the type takes in memory.
@@ -103,9 +94,7 @@ impl Btf {
                 Type::Enum(of) | Type::Enum64(of) => of.size,
                 Type::Float { size, .. } | Type::Datasec { size, .. } => *size,
                 Type::Array(Array { element, len, .. }) => {
-                    elements = elements
-                        .checked_mul(*len)
-                        .ok_or(BtfError::SizeOverflow { id })?;
+                    elements = elements.checked_mul(*len).ok_or(BtfError::SizeOverflow { id })?;
                     at = *element;
                     continue;
                 }
@@ -114,20 +103,13 @@ impl Btf {
                     continue;
                 }
                 _ => {
-                    at = ty
-                        .modified()
-                        .ok_or(wrong_kind(at, "a type with a size", ty))?;
+                    at = ty.modified().ok_or(wrong_kind(at, "a type with a size", ty))?;
                     continue;
                 }
             };
-            return size
-                .checked_mul(elements)
-                .ok_or(BtfError::SizeOverflow { id });
+            return size.checked_mul(elements).ok_or(BtfError::SizeOverflow { id });
         }
-        Err(BtfError::TooDeep {
-            id,
-            limit: MAX_RESOLVE_DEPTH,
-        })
+        Err(BtfError::TooDeep { id, limit: MAX_RESOLVE_DEPTH })
     }
 
     /// The members of a struct or union, seen through typedefs and qualifiers.
@@ -160,11 +142,7 @@ impl Btf {
 }
 
 pub(crate) fn wrong_kind(id: TypeId, expected: &'static str, found: &Type) -> BtfError {
-    BtfError::WrongKind {
-        id,
-        expected,
-        found: found.kind(),
-    }
+    BtfError::WrongKind { id, expected, found: found.kind() }
 }
 
 #[cfg(test)]
@@ -200,11 +178,7 @@ mod tests {
         assert_eq!(btf.find_by_name(Kind::Union, "list"), None);
         assert_eq!(btf.find_by_name(Kind::Struct, "lis"), None);
         assert_eq!(
-            (
-                btf.type_name(TypeId(1)),
-                btf.type_name(TypeId::VOID),
-                btf.type_name(TypeId(9))
-            ),
+            (btf.type_name(TypeId(1)), btf.type_name(TypeId::VOID), btf.type_name(TypeId(9))),
             ("int", "", "")
         );
     }
@@ -214,20 +188,14 @@ mod tests {
         let limit = MAX_RESOLVE_DEPTH as u32;
         assert_eq!(chain(limit, 1).resolve(TypeId(2)), Ok(TypeId(1)));
         let id = TypeId(2);
-        let too_deep = BtfError::TooDeep {
-            id,
-            limit: MAX_RESOLVE_DEPTH,
-        };
+        let too_deep = BtfError::TooDeep { id, limit: MAX_RESOLVE_DEPTH };
         assert_eq!(chain(limit + 1, 1).resolve(id), Err(too_deep.clone()));
         // A cycle of two typedefs.
         let cycle = chain(2, 2);
         assert_eq!(cycle.resolve(id), Err(too_deep.clone()));
         assert_eq!(cycle.size_of(id), Err(too_deep.clone()));
         assert_eq!(cycle.members(id), Err(too_deep));
-        assert_eq!(
-            cycle.resolve(TypeId(4)),
-            Err(BtfError::NoSuchType { id: TypeId(4) })
-        );
+        assert_eq!(cycle.resolve(TypeId(4)), Err(BtfError::NoSuchType { id: TypeId(4) }));
     }
 
     #[test]
@@ -248,25 +216,12 @@ mod tests {
         blob.ty("", 3, NO_FLAG, 0, 0, &[2, 1, 0]); // 13: struct s[]
         let btf = parse(&blob);
         let size = |id| btf.size_of(TypeId(id));
-        assert_eq!(
-            [1, 2, 3, 4, 5, 6, 7, 13].map(size),
-            [4, 12, 60, 60, 180, 180, 8, 0].map(Ok)
-        );
+        assert_eq!([1, 2, 3, 4, 5, 6, 7, 13].map(size), [4, 12, 60, 60, 180, 180, 8, 0].map(Ok));
         assert_eq!(size(8), Err(BtfError::SizeOverflow { id: TypeId(8) }));
         assert_eq!(size(9), Err(BtfError::SizeOverflow { id: TypeId(9) }));
-        assert_eq!(
-            size(10),
-            Err(BtfError::TooDeep {
-                id: TypeId(10),
-                limit: MAX_RESOLVE_DEPTH
-            })
-        );
+        assert_eq!(size(10), Err(BtfError::TooDeep { id: TypeId(10), limit: MAX_RESOLVE_DEPTH }));
         let no_size = |id, found| {
-            Err(BtfError::WrongKind {
-                id: TypeId(id),
-                expected: "a type with a size",
-                found,
-            })
+            Err(BtfError::WrongKind { id: TypeId(id), expected: "a type with a size", found })
         };
         assert_eq!(size(0), no_size(0, Kind::Void));
         assert_eq!(size(12), no_size(11, Kind::FuncProto));
@@ -285,15 +240,8 @@ mod tests {
         let btf = parse(&blob);
         assert_eq!(btf.members(TypeId(3)).unwrap().len(), 1);
         assert_eq!(btf.name(btf.members(TypeId(2)).unwrap()[0].name), "a");
-        let wrong = |id, expected, found| BtfError::WrongKind {
-            id: TypeId(id),
-            expected,
-            found,
-        };
-        assert_eq!(
-            btf.members(TypeId(4)),
-            Err(wrong(4, "a struct or union", Kind::FuncProto))
-        );
+        let wrong = |id, expected, found| BtfError::WrongKind { id: TypeId(id), expected, found };
+        assert_eq!(btf.members(TypeId(4)), Err(wrong(4, "a struct or union", Kind::FuncProto)));
         assert_eq!(btf.func_proto(TypeId(5)), btf.func_proto(TypeId(4)));
         assert_eq!(btf.func_proto(TypeId(5)).unwrap().params.len(), 1);
         assert_eq!(

@@ -144,6 +144,14 @@ pub enum BtfError {
         /// The type.
         id: TypeId,
     },
+    /// A BTF.ext table speaks of more than [`MAX_EXT_SECTIONS`](crate::MAX_EXT_SECTIONS) sections.
+    #[error("the BTF.ext {table} table has more than {limit} sections")]
+    TooManySections {
+        /// Which table.
+        table: &'static str,
+        /// The limit.
+        limit: usize,
+    },
     /// The record size of a BTF.ext table is smaller than its record, or not a multiple of 4.
     #[error(
         "BTF.ext {table} records of {size} bytes are not supported (at least {min}, a multiple of 4)"

@@ -17,6 +17,9 @@ const HEADER_LEN_MIN: u32 = 24;
 /// Bytes of the header with the table of CO-RE relocations.
 const HEADER_LEN: usize = 32;
 
+/// The most ELF sections that a table may speak of.
+pub const MAX_EXT_SECTIONS: usize = 4096;
+
 /// The start of a function.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct FuncInfo {
@@ -106,27 +109,13 @@ impl BtfExt {
             Table::new()
         } else {
             let section = header.section("CO-RE", 4)?;
-            parse_table(
-                "CO-RE",
-                section,
-                strings,
-                |offset, [insn_off, root, access, kind]| {
-                    let root = TypeId(root);
-                    btf.type_by_id(root)?;
-                    Ok(CoreRelo {
-                        insn_off,
-                        root,
-                        access: strings.check(access, offset)?,
-                        kind,
-                    })
-                },
-            )?
+            parse_table("CO-RE", section, strings, |offset, [insn_off, root, access, kind]| {
+                let root = TypeId(root);
+                btf.type_by_id(root)?;
+                Ok(CoreRelo { insn_off, root, access: strings.check(access, offset)?, kind })
+            })?
         };
-        Ok(BtfExt {
-            func_info,
-            line_info,
-            core_relos,
-        })
+        Ok(BtfExt { func_info, line_info, core_relos })
     }
 
     /// The functions of an ELF section, in the order of the table.
@@ -163,19 +152,17 @@ fn parse_table<const N: usize, T>(
     let size = reader.u32()?;
     let min = N as u32 * 4;
     if size < min || !size.is_multiple_of(4) {
-        return Err(BtfError::BadRecordSize {
-            table: name,
-            size,
-            min,
-        });
+        return Err(BtfError::BadRecordSize { table: name, size, min });
     }
     while !reader.is_empty() {
         let offset = reader.offset();
         let [section, count] = reader.words()?;
         let section = strings.check(section, offset)?;
-        let records: &mut Vec<T> = table
-            .entry(strings.get(section).unwrap_or_default().into())
-            .or_default();
+        let section = strings.get(section).unwrap_or_default();
+        if table.len() == MAX_EXT_SECTIONS && !table.contains_key(section) {
+            return Err(BtfError::TooManySections { table: name, limit: MAX_EXT_SECTIONS });
+        }
+        let records: &mut Vec<T> = table.entry(section.into()).or_default();
         for _ in 0..count {
             let offset = reader.offset();
             let mut record = Reader::new(reader.take(size as usize)?, offset);
@@ -195,9 +182,7 @@ mod tests {
     /// `int` (1), a prototype (2), a function (3), and the names `xdp` and `tc` (offsets given), `a.c`, a line, an access.
     fn btf() -> (Btf, [u32; 5]) {
         let mut blob = Blob::new();
-        blob.int()
-            .ty("", 13, NO_FLAG, 0, 1, &[])
-            .ty("f", 12, NO_FLAG, 1, 2, &[]);
+        blob.int().ty("", 13, NO_FLAG, 0, 1, &[]).ty("f", 12, NO_FLAG, 1, 2, &[]);
         let names = ["xdp", "tc", "a.c", "return 0;", "0:1"].map(|name| blob.name(name));
         (Btf::parse(&blob.finish()).unwrap(), names)
     }
@@ -207,56 +192,22 @@ mod tests {
         let (btf, [xdp, tc, file, text, access]) = btf();
         let func = [8, xdp, 1, 0, 3, tc, 2, 0, 3, 64, 3];
         // Records of 20 bytes: the last word is one that a later format might add.
-        let line = [
-            20,
-            xdp,
-            2,
-            0,
-            file,
-            text,
-            7 << 10 | 5,
-            99,
-            8,
-            file,
-            0,
-            u32::MAX,
-            99,
-        ];
+        let line = [20, xdp, 2, 0, file, text, 7 << 10 | 5, 99, 8, file, 0, u32::MAX, 99];
         let blob = ext(&func, &line, &[16, tc, 1, 24, 1, access, 2]);
         let ext = BtfExt::parse(&blob, &btf).unwrap();
-        let f = |insn_off| FuncInfo {
-            insn_off,
-            func: TypeId(3),
-        };
+        let f = |insn_off| FuncInfo { insn_off, func: TypeId(3) };
         assert_eq!(ext.func_info("xdp"), [f(0)]);
         assert_eq!(ext.func_info("tc"), [f(0), f(64)]);
-        let [first, second] = ext.line_info("xdp") else {
-            panic!("two lines")
-        };
+        let [first, second] = ext.line_info("xdp") else { panic!("two lines") };
         assert_eq!(
-            (
-                btf.name(first.file),
-                btf.name(first.text),
-                first.line,
-                first.col
-            ),
+            (btf.name(first.file), btf.name(first.text), first.line, first.col),
             ("a.c", "return 0;", 7, 5)
         );
         assert_eq!(
-            (
-                second.insn_off,
-                btf.name(second.text),
-                second.line,
-                second.col
-            ),
+            (second.insn_off, btf.name(second.text), second.line, second.col),
             (8, "", 4_194_303, 1023)
         );
-        let core = CoreRelo {
-            insn_off: 24,
-            root: TypeId(1),
-            access: NameOff(access),
-            kind: 2,
-        };
+        let core = CoreRelo { insn_off: 24, root: TypeId(1), access: NameOff(access), kind: 2 };
         assert_eq!(ext.core_relos("tc"), [core]);
         assert!(ext.line_info("tc").is_empty() && ext.core_relos("xdp").is_empty());
     }
@@ -281,33 +232,17 @@ mod tests {
         assert_eq!(reject(&[4, xdp, 1, 0], &[], &[]), size("function", 4, 8));
         assert_eq!(reject(&[], &[18, xdp, 1, 0], &[]), size("line", 18, 16));
         assert_eq!(reject(&[], &[], &[0]), size("CO-RE", 0, 16));
-        let truncated = BtfError::Truncated {
-            offset: 32 + 20,
-            needed: 8,
-            available: 0,
-        };
+        let truncated = BtfError::Truncated { offset: 32 + 20, needed: 8, available: 0 };
         assert_eq!(reject(&[8, xdp, u32::MAX, 0, 3], &[], &[]), truncated);
-        let not_a_function = BtfError::WrongKind {
-            id: TypeId(1),
-            expected: "a function",
-            found: Kind::Int,
-        };
+        let not_a_function =
+            BtfError::WrongKind { id: TypeId(1), expected: "a function", found: Kind::Int };
         assert_eq!(reject(&[8, xdp, 1, 0, 1], &[], &[]), not_a_function);
-        assert_eq!(
-            reject(&[8, xdp, 1, 0, 9], &[], &[]),
-            BtfError::NoSuchType { id: TypeId(9) }
-        );
+        assert_eq!(reject(&[8, xdp, 1, 0, 9], &[], &[]), BtfError::NoSuchType { id: TypeId(9) });
         assert_eq!(
             reject(&[8, 900, 1, 0, 3], &[], &[]),
-            BtfError::BadName {
-                offset: 36,
-                name_off: 900
-            }
+            BtfError::BadName { offset: 36, name_off: 900 }
         );
-        let bad_name = BtfError::BadName {
-            offset: 44,
-            name_off: 901,
-        };
+        let bad_name = BtfError::BadName { offset: 44, name_off: 901 };
         assert_eq!(reject(&[], &[16, xdp, 1, 0, 901, text, 0], &[]), bad_name);
         assert_eq!(reject(&[], &[16, xdp, 1, 0, file, 901, 0], &[]), bad_name);
         assert_eq!(reject(&[], &[], &[16, xdp, 1, 0, 1, 901, 0]), bad_name);
@@ -315,6 +250,21 @@ mod tests {
             reject(&[], &[], &[16, xdp, 1, 0, 9, 0, 0]),
             BtfError::NoSuchType { id: TypeId(9) }
         );
+    }
+
+    #[test]
+    fn the_number_of_sections_is_limited() {
+        let with_sections = |count: usize| {
+            let mut blob = Blob::new();
+            let names: Vec<u32> = (0..count).map(|at| blob.name(&at.to_string())).collect();
+            let btf = Btf::parse(&blob.finish()).unwrap();
+            let headers = names.iter().flat_map(|&name| [name, 0]);
+            let table: Vec<u32> = [8].into_iter().chain(headers).collect();
+            BtfExt::parse(&ext(&table, &[], &[]), &btf)
+        };
+        assert!(with_sections(MAX_EXT_SECTIONS).is_ok());
+        let error = BtfError::TooManySections { table: "function", limit: MAX_EXT_SECTIONS };
+        assert_eq!(with_sections(MAX_EXT_SECTIONS + 1), Err(error));
     }
 
     proptest! {

@@ -41,8 +41,9 @@ mod types;
 
 pub use btf::{Btf, MAX_RESOLVE_DEPTH, POINTER_SIZE};
 pub use error::BtfError;
-pub use ext::{BtfExt, CoreRelo, FuncInfo, LineInfo};
+pub use ext::{BtfExt, CoreRelo, FuncInfo, LineInfo, MAX_EXT_SECTIONS};
 pub use parse::{MAX_BTF_BYTES, MAX_TYPES};
+pub use reader::MAX_STRING_LEN;
 pub use types::{
     Array, Composite, DeclTag, Enum, EnumValue, Func, FuncProto, Int, Kind, Linkage, Member,
     NameOff, Param, SecVar, Type, TypeId, Var,

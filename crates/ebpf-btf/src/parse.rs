@@ -41,10 +41,7 @@ impl<'a> Header<'a> {
     /// Checks the prefix that BTF and BTF.ext share; `min` is the shortest header and `known` the fields' end.
     pub(crate) fn parse(bytes: &'a [u8], min: u32, known: usize) -> Result<Self, BtfError> {
         if bytes.len() > MAX_BTF_BYTES {
-            return Err(BtfError::TooLarge {
-                len: bytes.len(),
-                limit: MAX_BTF_BYTES,
-            });
+            return Err(BtfError::TooLarge { len: bytes.len(), limit: MAX_BTF_BYTES });
         }
         let prefix = Reader::new(bytes, 0).take(PREFIX_LEN)?;
         let magic = u16::from_le_bytes([prefix[0], prefix[1]]);
@@ -69,11 +66,7 @@ impl<'a> Header<'a> {
             return Err(BtfError::BadHeaderLength { len, min });
         }
         let fields = Reader::new(&header[PREFIX_LEN..], PREFIX_LEN);
-        Ok(Self {
-            fields,
-            body: &bytes[header.len()..],
-            body_offset: header.len(),
-        })
+        Ok(Self { fields, body: &bytes[header.len()..], body_offset: header.len() })
     }
 
     /// The section whose offset and length are the header's next two fields.
@@ -83,11 +76,7 @@ impl<'a> Header<'a> {
         align: u32,
     ) -> Result<Reader<'a>, BtfError> {
         let [offset, len] = self.fields.words()?;
-        let bad = BtfError::BadSection {
-            section,
-            offset,
-            len,
-        };
+        let bad = BtfError::BadSection { section, offset, len };
         if !offset.is_multiple_of(align) {
             return Err(bad);
         }
@@ -177,27 +166,15 @@ impl<'r, 'a, 's> TypeParser<'r, 'a, 's> {
         let kind = Kind::from_raw(number).ok_or(BtfError::UnknownKind { id, kind: number })?;
         let name = strings.check(name_off, offset)?;
         let vlen = (info & 0xffff) as u16;
-        Self {
-            id,
-            kind,
-            vlen,
-            kind_flag: info >> 31 != 0,
-            name,
-            size_or_type,
-            reader,
-            strings,
-        }
-        .parse()
+        Self { id, kind, vlen, kind_flag: info >> 31 != 0, name, size_or_type, reader, strings }
+            .parse()
     }
 
     fn parse(mut self) -> Result<Type, BtfError> {
         let (name, size, target) = (self.name, self.size_or_type, TypeId(self.size_or_type));
         Ok(match self.kind {
             Kind::Void => {
-                return Err(BtfError::UnknownKind {
-                    id: self.id,
-                    kind: Kind::Void as u8,
-                });
+                return Err(BtfError::UnknownKind { id: self.id, kind: Kind::Void as u8 });
             }
             Kind::Int => Type::Int(self.int()?),
             Kind::Ptr => Type::Ptr(target),
@@ -205,26 +182,17 @@ impl<'r, 'a, 's> TypeParser<'r, 'a, 's> {
             Kind::Struct => Type::Struct(self.composite()?),
             Kind::Union => Type::Union(self.composite()?),
             Kind::Enum => Type::Enum(self.enumeration()?),
-            Kind::Fwd => Type::Fwd {
-                name,
-                is_union: self.kind_flag,
-            },
+            Kind::Fwd => Type::Fwd { name, is_union: self.kind_flag },
             Kind::Typedef => Type::Typedef { name, target },
             Kind::Volatile => Type::Volatile(target),
             Kind::Const => Type::Const(target),
             Kind::Restrict => Type::Restrict(target),
-            Kind::Func => Type::Func(Func {
-                name,
-                proto: target,
-                linkage: self.linkage(self.vlen.into())?,
-            }),
+            Kind::Func => {
+                Type::Func(Func { name, proto: target, linkage: self.linkage(self.vlen.into())? })
+            }
             Kind::FuncProto => Type::FuncProto(self.func_proto()?),
             Kind::Var => Type::Var(self.var()?),
-            Kind::Datasec => Type::Datasec {
-                name,
-                size,
-                vars: self.datasec()?,
-            },
+            Kind::Datasec => Type::Datasec { name, size, vars: self.datasec()? },
             Kind::Float => Type::Float { name, size },
             Kind::DeclTag => Type::DeclTag(self.decl_tag()?),
             Kind::TypeTag => Type::TypeTag { name, target },
@@ -233,12 +201,7 @@ impl<'r, 'a, 's> TypeParser<'r, 'a, 's> {
     }
 
     fn bad(&self, field: &'static str, value: u32) -> BtfError {
-        BtfError::BadField {
-            id: self.id,
-            kind: self.kind,
-            field,
-            value,
-        }
+        BtfError::BadField { id: self.id, kind: self.kind, field, value }
     }
 
     /// The `vlen` records of `N` words that follow; the first word of each is its name.
@@ -272,35 +235,20 @@ impl<'r, 'a, 's> TypeParser<'r, 'a, 's> {
         }
         let has = |flag| encoding & flag != 0;
         let (signed, is_char, is_bool) = (has(INT_SIGNED), has(INT_CHAR), has(INT_BOOL));
-        Ok(Int {
-            name: self.name,
-            size,
-            bits,
-            bit_offset,
-            signed,
-            is_char,
-            is_bool,
-        })
+        Ok(Int { name: self.name, size, bits, bit_offset, signed, is_char, is_bool })
     }
 
     fn array(&mut self) -> Result<Array, BtfError> {
         let [element, index, len] = self.reader.words()?;
-        Ok(Array {
-            element: TypeId(element),
-            index: TypeId(index),
-            len,
-        })
+        Ok(Array { element: TypeId(element), index: TypeId(index), len })
     }
 
     fn composite(&mut self) -> Result<Composite, BtfError> {
         let bitfields = self.kind_flag;
         let members = self.records(|name, [_, ty, offset]| {
             // With the kind flag, the offset word holds the width in its top 8 bits; 0 for an ordinary member.
-            let (bit_offset, width) = if bitfields {
-                (offset & 0xff_ffff, (offset >> 24) as u8)
-            } else {
-                (offset, 0)
-            };
+            let (bit_offset, width) =
+                if bitfields { (offset & 0xff_ffff, (offset >> 24) as u8) } else { (offset, 0) };
             Member {
                 name,
                 ty: TypeId(ty),
@@ -308,11 +256,7 @@ impl<'r, 'a, 's> TypeParser<'r, 'a, 's> {
                 bitfield_bits: (width != 0).then_some(width),
             }
         })?;
-        Ok(Composite {
-            name: self.name,
-            size: self.size_or_type,
-            members,
-        })
+        Ok(Composite { name: self.name, size: self.size_or_type, members })
     }
 
     fn enumeration(&mut self) -> Result<Enum, BtfError> {
@@ -341,32 +285,17 @@ impl<'r, 'a, 's> TypeParser<'r, 'a, 's> {
         if !matches!(size, 1 | 2 | 4 | 8) {
             return Err(self.bad("size", size));
         }
-        Ok(Enum {
-            name: self.name,
-            size,
-            signed: self.kind_flag,
-            values,
-        })
+        Ok(Enum { name: self.name, size, signed: self.kind_flag, values })
     }
 
     fn func_proto(&mut self) -> Result<FuncProto, BtfError> {
-        let params = self.records(|name, [_, ty]| Param {
-            name,
-            ty: TypeId(ty),
-        })?;
-        Ok(FuncProto {
-            ret: TypeId(self.size_or_type),
-            params,
-        })
+        let params = self.records(|name, [_, ty]| Param { name, ty: TypeId(ty) })?;
+        Ok(FuncProto { ret: TypeId(self.size_or_type), params })
     }
 
     fn var(&mut self) -> Result<Var, BtfError> {
         let linkage = self.reader.u32()?;
-        Ok(Var {
-            name: self.name,
-            ty: TypeId(self.size_or_type),
-            linkage: self.linkage(linkage)?,
-        })
+        Ok(Var { name: self.name, ty: TypeId(self.size_or_type), linkage: self.linkage(linkage)? })
     }
 
     fn linkage(&self, number: u32) -> Result<Linkage, BtfError> {
@@ -382,11 +311,7 @@ impl<'r, 'a, 's> TypeParser<'r, 'a, 's> {
         (0..self.vlen)
             .map(|_| {
                 let [var, offset, size] = self.reader.words()?;
-                Ok(SecVar {
-                    var: TypeId(var),
-                    offset,
-                    size,
-                })
+                Ok(SecVar { var: TypeId(var), offset, size })
             })
             .collect()
     }
@@ -400,11 +325,7 @@ impl<'r, 'a, 's> TypeParser<'r, 'a, 's> {
                     .map_err(|_| self.bad("component index", index.cast_unsigned()))?,
             ),
         };
-        Ok(DeclTag {
-            name: self.name,
-            target: TypeId(self.size_or_type),
-            component,
-        })
+        Ok(DeclTag { name: self.name, target: TypeId(self.size_or_type), component })
     }
 }
 

@@ -2,15 +2,24 @@
 
 use crate::{BtfError, NameOff};
 
+/// The most bytes of a name or source line that are looked at; the kernel takes no name of 512 or more.
+///
+/// Names are offsets, so a short blob could otherwise name one long string a million times.
+pub const MAX_STRING_LEN: usize = 1024;
+
 /// The least that a reader of names must know about the string section.
 #[derive(Clone, Copy)]
 pub(crate) struct Strings<'a>(pub(crate) &'a str);
 
 impl<'a> Strings<'a> {
-    /// The string at `name_off`, up to its zero byte; none outside the section or inside a character.
+    /// The string at `name_off`, up to its zero byte or [`MAX_STRING_LEN`]; none outside the section or inside a
+    /// character.
     pub(crate) fn get(self, name_off: NameOff) -> Option<&'a str> {
         let from = self.0.get(name_off.0 as usize..)?;
-        from.split_once('\0').map(|(name, _)| name)
+        let limit = MAX_STRING_LEN.min(from.len());
+        let end = (0..=limit).rev().find(|&at| from.is_char_boundary(at))?;
+        let window = &from[..end];
+        Some(window.split_once('\0').map_or(window, |(name, _)| name))
     }
 
     /// Checks that `name_off`, read at `offset`, is the start of a string.

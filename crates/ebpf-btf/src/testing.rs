@@ -15,10 +15,7 @@ pub(crate) fn bytes(words: &[u32]) -> Vec<u8> {
 
 impl Blob {
     pub(crate) fn new() -> Self {
-        Self {
-            types: Vec::new(),
-            strings: vec![0],
-        }
+        Self { types: Vec::new(), strings: vec![0] }
     }
 
     /// Adds a string and gives its offset; the empty one is there already.
@@ -43,8 +40,7 @@ impl Blob {
         rest: &[u32],
     ) -> &mut Self {
         let name = self.name(name);
-        self.types
-            .extend(bytes(&[name, flag | kind << 24 | vlen, size_or_type]));
+        self.types.extend(bytes(&[name, flag | kind << 24 | vlen, size_or_type]));
         self.types.extend(bytes(rest));
         self
     }

@@ -1,6 +1,7 @@
 //! Blobs made by hand, good and bad.
 
 use super::*;
+use crate::MAX_STRING_LEN;
 use crate::testing::{Blob, KIND_FLAG, NO_FLAG, bytes};
 use proptest::prelude::*;
 
@@ -46,195 +47,53 @@ fn each_kind_is_read() {
     let mut blob = every_kind();
     let [tag, counter, wide] = ["tag", "counter", "wide"].map(|name| name_in(&blob, name));
     let (x, y) = (name_in(&blob, "x"), name_in(&blob, "y"));
-    let member = |name, bit_offset| Member {
-        name,
-        ty: TypeId(1),
-        bit_offset,
-        bitfield_bits: None,
-    };
+    let member = |name, bit_offset| Member { name, ty: TypeId(1), bit_offset, bitfield_bits: None };
     check(&blob, 0, Type::Void);
     check(&blob, 2, Type::Ptr(TypeId(4)));
-    check(
-        &blob,
-        3,
-        Type::Array(Array {
-            element: TypeId(1),
-            index: TypeId(1),
-            len: 16,
-        }),
-    );
+    check(&blob, 3, Type::Array(Array { element: TypeId(1), index: TypeId(1), len: 16 }));
     let members = Box::new([member(x, 0), member(y, 32)]);
-    check(
-        &blob,
-        4,
-        Type::Struct(Composite {
-            name: name_in(&blob, "point"),
-            size: 8,
-            members,
-        }),
-    );
+    check(&blob, 4, Type::Struct(Composite { name: name_in(&blob, "point"), size: 8, members }));
     let members = Box::new([member(x, 0)]);
-    check(
-        &blob,
-        5,
-        Type::Union(Composite {
-            name: NameOff::ANONYMOUS,
-            size: 4,
-            members,
-        }),
-    );
-    let values = Box::new([
-        EnumValue { name: x, value: 7 },
-        EnumValue {
-            name: y,
-            value: u64::MAX,
-        },
-    ]);
+    check(&blob, 5, Type::Union(Composite { name: NameOff::ANONYMOUS, size: 4, members }));
+    let values =
+        Box::new([EnumValue { name: x, value: 7 }, EnumValue { name: y, value: u64::MAX }]);
     check(
         &blob,
         6,
-        Type::Enum(Enum {
-            name: name_in(&blob, "color"),
-            size: 4,
-            signed: true,
-            values,
-        }),
+        Type::Enum(Enum { name: name_in(&blob, "color"), size: 4, signed: true, values }),
     );
-    check(
-        &blob,
-        7,
-        Type::Fwd {
-            name: name_in(&blob, "later"),
-            is_union: true,
-        },
-    );
-    check(
-        &blob,
-        8,
-        Type::Typedef {
-            name: name_in(&blob, "u32"),
-            target: TypeId(1),
-        },
-    );
+    check(&blob, 7, Type::Fwd { name: name_in(&blob, "later"), is_union: true });
+    check(&blob, 8, Type::Typedef { name: name_in(&blob, "u32"), target: TypeId(1) });
     check(&blob, 9, Type::Volatile(TypeId(8)));
     check(&blob, 10, Type::Const(TypeId(9)));
     check(&blob, 11, Type::Restrict(TypeId(2)));
     let name = name_in(&blob, "main");
-    check(
-        &blob,
-        12,
-        Type::Func(Func {
-            name,
-            proto: TypeId(13),
-            linkage: Linkage::Global,
-        }),
-    );
+    check(&blob, 12, Type::Func(Func { name, proto: TypeId(13), linkage: Linkage::Global }));
     let params = Box::new([
-        Param {
-            name: x,
-            ty: TypeId(2),
-        },
-        Param {
-            name: NameOff::ANONYMOUS,
-            ty: TypeId::VOID,
-        },
+        Param { name: x, ty: TypeId(2) },
+        Param { name: NameOff::ANONYMOUS, ty: TypeId::VOID },
     ]);
-    check(
-        &blob,
-        13,
-        Type::FuncProto(FuncProto {
-            ret: TypeId(1),
-            params,
-        }),
-    );
-    check(
-        &blob,
-        14,
-        Type::Var(Var {
-            name: counter,
-            ty: TypeId(8),
-            linkage: Linkage::Global,
-        }),
-    );
-    let vars = Box::new([SecVar {
-        var: TypeId(14),
-        offset: 8,
-        size: 4,
-    }]);
-    check(
-        &blob,
-        15,
-        Type::Datasec {
-            name: name_in(&blob, ".data"),
-            size: 64,
-            vars,
-        },
-    );
-    check(
-        &blob,
-        16,
-        Type::Float {
-            name: name_in(&blob, "double"),
-            size: 8,
-        },
-    );
-    check(
-        &blob,
-        17,
-        Type::DeclTag(DeclTag {
-            name: tag,
-            target: TypeId(4),
-            component: None,
-        }),
-    );
-    check(
-        &blob,
-        18,
-        Type::TypeTag {
-            name: name_in(&blob, "user"),
-            target: TypeId(1),
-        },
-    );
-    let values = Box::new([EnumValue {
-        name: x,
-        value: 0x0123_4567_89ab_cdef,
-    }]);
-    check(
-        &blob,
-        19,
-        Type::Enum64(Enum {
-            name: wide,
-            size: 8,
-            signed: false,
-            values,
-        }),
-    );
+    check(&blob, 13, Type::FuncProto(FuncProto { ret: TypeId(1), params }));
+    check(&blob, 14, Type::Var(Var { name: counter, ty: TypeId(8), linkage: Linkage::Global }));
+    let vars = Box::new([SecVar { var: TypeId(14), offset: 8, size: 4 }]);
+    check(&blob, 15, Type::Datasec { name: name_in(&blob, ".data"), size: 64, vars });
+    check(&blob, 16, Type::Float { name: name_in(&blob, "double"), size: 8 });
+    check(&blob, 17, Type::DeclTag(DeclTag { name: tag, target: TypeId(4), component: None }));
+    check(&blob, 18, Type::TypeTag { name: name_in(&blob, "user"), target: TypeId(1) });
+    let values = Box::new([EnumValue { name: x, value: 0x0123_4567_89ab_cdef }]);
+    check(&blob, 19, Type::Enum64(Enum { name: wide, size: 8, signed: false, values }));
 
     for (id, ty) in parse(&blob).unwrap().types() {
         assert_eq!(ty.kind() as u32, id.0);
     }
     blob.ty("tag", 17, NO_FLAG, 0, 4, &[1]);
     let name = NameOff(blob.strings.len() as u32 - 4);
-    check(
-        &blob,
-        20,
-        Type::DeclTag(DeclTag {
-            name,
-            target: TypeId(4),
-            component: Some(1),
-        }),
-    );
+    check(&blob, 20, Type::DeclTag(DeclTag { name, target: TypeId(4), component: Some(1) }));
 }
 
 fn name_in(blob: &Blob, name: &str) -> NameOff {
     let text = [b"\0", name.as_bytes(), b"\0"].concat();
-    NameOff(
-        blob.strings
-            .windows(text.len())
-            .position(|w| w == text)
-            .unwrap() as u32
-            + 1,
-    )
+    NameOff(blob.strings.windows(text.len()).position(|w| w == text).unwrap() as u32 + 1)
 }
 
 #[test]
@@ -252,35 +111,9 @@ fn integers_carry_their_encoding() {
         is_char: false,
         is_bool: false,
     };
-    check(
-        &blob,
-        1,
-        Type::Int(Int {
-            signed: true,
-            is_char: true,
-            ..plain
-        }),
-    );
-    check(
-        &blob,
-        2,
-        Type::Int(Int {
-            name: NameOff(3),
-            is_bool: true,
-            ..plain
-        }),
-    );
-    check(
-        &blob,
-        3,
-        Type::Int(Int {
-            name: NameOff(5),
-            size: 4,
-            bits: 3,
-            bit_offset: 5,
-            ..plain
-        }),
-    );
+    check(&blob, 1, Type::Int(Int { signed: true, is_char: true, ..plain }));
+    check(&blob, 2, Type::Int(Int { name: NameOff(3), is_bool: true, ..plain }));
+    check(&blob, 3, Type::Int(Int { name: NameOff(5), size: 4, bits: 3, bit_offset: 5, ..plain }));
 }
 
 #[test]
@@ -308,10 +141,7 @@ fn source_text_of_another_encoding_is_kept_with_marks() {
     blob.strings.extend(b"caf\xe9\0");
     let second = blob.name("next");
     let btf = parse(&blob).unwrap();
-    assert_eq!(
-        (btf.name(NameOff(first)), btf.name(NameOff(second))),
-        ("caf?", "next")
-    );
+    assert_eq!((btf.name(NameOff(first)), btf.name(NameOff(second))), ("caf?", "next"));
 }
 
 #[track_caller]
@@ -334,40 +164,16 @@ fn header_errors_are_told_apart() {
     assert_eq!(with(4, 23), BtfError::BadHeaderLength { len: 23, min: 24 });
     // Beyond the known fields the header must be zero; the types that now lie in it are not.
     assert_eq!(with(4, 28), BtfError::BadHeaderLength { len: 28, min: 24 });
-    assert!(matches!(
-        with(8, 2),
-        BtfError::BadSection {
-            section: "type",
-            offset: 2,
-            ..
-        }
-    ));
-    assert!(matches!(
-        with(23, 1),
-        BtfError::BadSection {
-            section: "string",
-            ..
-        }
-    ));
-    assert_eq!(
-        Btf::parse(&[0xeb, 0x9f, 1, 0, 0, 0, 0, 24]),
-        Err(BtfError::BigEndian)
-    );
+    assert!(matches!(with(8, 2), BtfError::BadSection { section: "type", offset: 2, .. }));
+    assert!(matches!(with(23, 1), BtfError::BadSection { section: "string", .. }));
+    assert_eq!(Btf::parse(&[0xeb, 0x9f, 1, 0, 0, 0, 0, 24]), Err(BtfError::BigEndian));
     assert_eq!(
         Btf::parse(&[0x9f, 0xeb, 1]),
-        Err(BtfError::Truncated {
-            offset: 0,
-            needed: 8,
-            available: 3
-        })
+        Err(BtfError::Truncated { offset: 0, needed: 8, available: 3 })
     );
     assert_eq!(
         Btf::parse(&good[..20]),
-        Err(BtfError::Truncated {
-            offset: 0,
-            needed: 24,
-            available: 20
-        })
+        Err(BtfError::Truncated { offset: 0, needed: 24, available: 20 })
     );
 }
 
@@ -384,34 +190,16 @@ fn string_errors_are_told_apart() {
     let mut blob = Blob::new();
     blob.int();
     blob.types[0..4].copy_from_slice(&5u32.to_le_bytes());
-    rejects(
-        &blob,
-        BtfError::BadName {
-            offset: 24,
-            name_off: 5,
-        },
-    );
+    rejects(&blob, BtfError::BadName { offset: 24, name_off: 5 });
     // An offset into the middle of a character is no name either.
     let mut blob = Blob::new();
     blob.ty("é", 16, NO_FLAG, 0, 8, &[]);
     blob.types[0] = 2;
-    rejects(
-        &blob,
-        BtfError::BadName {
-            offset: 24,
-            name_off: 2,
-        },
-    );
+    rejects(&blob, BtfError::BadName { offset: 24, name_off: 2 });
     // A member's name is checked like a type's.
     let mut blob = Blob::new();
     blob.int().ty("s", 4, NO_FLAG, 1, 4, &[99, 1, 0]);
-    rejects(
-        &blob,
-        BtfError::BadName {
-            offset: 24 + 16 + 12,
-            name_off: 99,
-        },
-    );
+    rejects(&blob, BtfError::BadName { offset: 24 + 16 + 12, name_off: 99 });
 }
 
 #[test]
@@ -419,20 +207,9 @@ fn type_errors_name_the_type() {
     for kind in [0, 20, 31] {
         let mut blob = Blob::new();
         blob.int().ty("", u32::from(kind), NO_FLAG, 0, 0, &[]);
-        rejects(
-            &blob,
-            BtfError::UnknownKind {
-                id: TypeId(2),
-                kind,
-            },
-        );
+        rejects(&blob, BtfError::UnknownKind { id: TypeId(2), kind });
     }
-    let bad = |kind, field, value| BtfError::BadField {
-        id: TypeId(1),
-        kind,
-        field,
-        value,
-    };
+    let bad = |kind, field, value| BtfError::BadField { id: TypeId(1), kind, field, value };
     let one = |kind: Kind, vlen, size, rest: &[u32]| {
         let mut blob = Blob::new();
         blob.ty("", kind as u32, NO_FLAG, vlen, size, rest);
@@ -440,10 +217,7 @@ fn type_errors_name_the_type() {
     };
     assert_eq!(one(Kind::Int, 0, 3, &[24]), bad(Kind::Int, "size", 3));
     assert_eq!(one(Kind::Int, 0, 4, &[33]), bad(Kind::Int, "encoding", 33));
-    assert_eq!(
-        one(Kind::Int, 0, 4, &[8 << 24 | 32]),
-        bad(Kind::Int, "encoding", 8 << 24 | 32)
-    );
+    assert_eq!(one(Kind::Int, 0, 4, &[8 << 24 | 32]), bad(Kind::Int, "encoding", 8 << 24 | 32));
     assert_eq!(one(Kind::Enum, 0, 5, &[]), bad(Kind::Enum, "size", 5));
     assert_eq!(one(Kind::Func, 3, 0, &[]), bad(Kind::Func, "linkage", 3));
     assert_eq!(one(Kind::Var, 0, 0, &[9]), bad(Kind::Var, "linkage", 9));
@@ -453,16 +227,9 @@ fn type_errors_name_the_type() {
     );
     assert_eq!(
         one(Kind::Ptr, 0, 2, &[]),
-        BtfError::DanglingReference {
-            id: TypeId(1),
-            target: TypeId(2)
-        }
+        BtfError::DanglingReference { id: TypeId(1), target: TypeId(2) }
     );
-    let truncated = BtfError::Truncated {
-        offset: 36,
-        needed: 12 * 0xffff,
-        available: 12,
-    };
+    let truncated = BtfError::Truncated { offset: 36, needed: 12 * 0xffff, available: 12 };
     assert_eq!(one(Kind::Struct, 0xffff, 4, &[0, 1, 0]), truncated);
 }
 
@@ -491,20 +258,12 @@ fn every_reference_is_checked() {
         (17, 8),
         (18, 8),
     ];
-    let lengths = [
-        16, 12, 24, 36, 24, 28, 12, 12, 12, 12, 12, 12, 28, 16, 24, 12, 16, 12, 24,
-    ];
+    let lengths = [16, 12, 24, 36, 24, 28, 12, 12, 12, 12, 12, 12, 28, 16, 24, 12, 16, 12, 24];
     for (id, offset) in offsets_of_ids {
         let at = lengths[..id - 1].iter().sum::<usize>() + offset;
         blob.types.clone_from(&good);
         blob.types[at..at + 4].copy_from_slice(&bytes(&[99]));
-        rejects(
-            &blob,
-            BtfError::DanglingReference {
-                id: TypeId(id as u32),
-                target: TypeId(99),
-            },
-        );
+        rejects(&blob, BtfError::DanglingReference { id: TypeId(id as u32), target: TypeId(99) });
     }
 }
 
@@ -515,14 +274,8 @@ fn limits_hold_on_both_sides() {
         blob.types = bytes(&[0, 2 << 24, 0]).repeat(count as usize);
         parse(&blob)
     };
-    assert_eq!(
-        with_types(MAX_TYPES).unwrap().types().len(),
-        MAX_TYPES as usize + 1
-    );
-    assert_eq!(
-        with_types(MAX_TYPES + 1),
-        Err(BtfError::TooManyTypes { limit: MAX_TYPES })
-    );
+    assert_eq!(with_types(MAX_TYPES).unwrap().types().len(), MAX_TYPES as usize + 1);
+    assert_eq!(with_types(MAX_TYPES + 1), Err(BtfError::TooManyTypes { limit: MAX_TYPES }));
 
     let with_bytes = |len: usize| {
         let mut blob = Blob::new();
@@ -531,13 +284,19 @@ fn limits_hold_on_both_sides() {
     };
     assert!(with_bytes(MAX_BTF_BYTES).is_ok());
     let len = MAX_BTF_BYTES + 1;
-    assert_eq!(
-        with_bytes(len),
-        Err(BtfError::TooLarge {
-            len,
-            limit: MAX_BTF_BYTES
-        })
-    );
+    assert_eq!(with_bytes(len), Err(BtfError::TooLarge { len, limit: MAX_BTF_BYTES }));
+}
+
+#[test]
+fn long_strings_are_cut() {
+    let mut blob = Blob::new();
+    let name = "x".repeat(MAX_STRING_LEN);
+    let whole = NameOff(blob.name(&name));
+    let longer = NameOff(blob.name(&format!("{name}y")));
+    // The limit falls inside the last character.
+    let uneven = NameOff(blob.name(&format!("{}é", &name[1..])));
+    let btf = parse(&blob).unwrap();
+    assert_eq!((btf.name(whole), btf.name(longer), btf.name(uneven)), (&*name, &*name, &name[1..]));
 }
 
 #[test]
