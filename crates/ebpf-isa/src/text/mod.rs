@@ -4,6 +4,8 @@
 //! loads of symbols print as `map[0] ll`, `map[0][0]+4 ll`, `btf[7] ll`, `func pc+3 ll`, calls of
 //! kernel functions carry their id and module.
 
+mod asm;
 mod disasm;
 
+pub use asm::{AsmError, Expected, assemble};
 pub use disasm::{Listing, Text};
