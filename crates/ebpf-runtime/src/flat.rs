@@ -53,7 +53,7 @@ pub fn with_entry(program: &Program) -> Result<Patched, PatchError> {
     let load =
         |dst, off| Insn::Load { size: Size::Dw, extend: Extend::Zero, dst, base: Reg::R1, off };
     let mut patch = Patch::new(program);
-    patch.prepend(Pc::ENTRY, [load(Reg::R2, 8), load(Reg::R1, 0)], Landing::Past)?;
+    patch.prepend(Pc::ENTRY, [load(Reg::R2, 8), load(Reg::R1, 0)], Landing::Insn)?;
     patch.linearize()
 }
 

@@ -29,6 +29,12 @@ impl ProgramKind {
     pub fn rules(&self) -> &Arc<dyn ProgramTypeRules> {
         &self.rules
     }
+
+    /// How accesses to the context are converted.
+    #[must_use]
+    pub fn hooks(&self) -> &dyn RewriteHooks {
+        &*self.hooks
+    }
 }
 
 impl std::fmt::Debug for ProgramKind {
