@@ -6,7 +6,8 @@ use alloc::vec::Vec;
 use crate::reader::Strings;
 use crate::{Array, BtfError, FuncProto, Kind, Member, NameOff, Type, TypeId};
 
-/// How many references [`Btf::resolve`] and [`Btf::size_of`] follow. The kernel's limit; a cycle ends there too.
+/// How many references [`Btf::resolve`] and [`Btf::size_of`] follow. The kernel's limit; a cycle
+/// ends there too.
 pub const MAX_RESOLVE_DEPTH: usize = 32;
 /// Bytes of a pointer in BPF's memory layout.
 pub const POINTER_SIZE: u32 = 8;
@@ -44,8 +45,8 @@ impl Btf {
         self.types.get(id.0 as usize).ok_or(BtfError::NoSuchType { id })
     }
 
-    /// The text of a name, cut at [`MAX_STRING_LEN`](crate::MAX_STRING_LEN) bytes. A name of another `Btf` gives some
-    /// other text, or none.
+    /// The text of a name, cut at [`MAX_STRING_LEN`](crate::MAX_STRING_LEN) bytes. A name of
+    /// another `Btf` gives some other text, or none.
     pub fn name(&self, name: NameOff) -> &str {
         self.strings().get(name).unwrap_or_default()
     }
@@ -154,7 +155,8 @@ mod tests {
         Btf::parse(&blob.finish()).unwrap()
     }
 
-    /// `count` typedefs in a chain, each of the next, the last one of `last`; ids from 2 on, after an `int`.
+    /// `count` typedefs in a chain, each of the next, the last one of `last`; ids from 2 on, after
+    /// an `int`.
     fn chain(count: u32, last: u32) -> Btf {
         let mut blob = Blob::new();
         blob.int();

@@ -97,6 +97,12 @@ impl<'a> Elf<'a> {
             sections.push(read_section(bytes, section, text(name, "a section's name")?)?);
         }
 
+        // Contents are copied; sections that share them could make gigabytes of a small file.
+        let contents: usize = sections.iter().map(|section| section.data.len()).sum();
+        if contents > bytes.len() {
+            return Err(ObjectError::Malformed { what: "sections overlap".into() });
+        }
+
         let symbol_table =
             table.symbols(Le, bytes, elf::SHT_SYMTAB).map_err(malformed("the symbol table"))?;
         limited("symbols", symbol_table.len(), MAX_SYMBOLS)?;

@@ -3,8 +3,8 @@
 use ebpf_btf::{BtfError, TypeId};
 use ebpf_isa::ProgramError;
 
-/// Why bytes are not an object, or one of its programs cannot be linked. Offsets are bytes from the start of the
-/// section that is named beside them.
+/// Why bytes are not an object, or one of its programs cannot be linked. Offsets are bytes from the
+/// start of the section that is named beside them.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum ObjectError {

@@ -1,10 +1,12 @@
 //! Linking: one program out of its functions, with every reference resolved.
 //!
-//! Functions are copied one behind another in the order in which a walk first meets them: the main function, then
-//! depth first through calls and function addresses in the order of instructions. A function is copied once.
+//! Functions are copied one behind another in the order in which a walk first meets them: the main
+//! function, then depth first through calls and function addresses in the order of instructions. A
+//! function is copied once.
 //!
-//! References are resolved by the calculations of `Documentation/bpf/llvm_reloc.rst`, where S is the symbol's offset in
-//! its section and A what the instruction holds: a wide load leads to `S + A` (bytes), a call to `S / 8 + A + 1` (slots).
+//! References are resolved by the calculations of `Documentation/bpf/llvm_reloc.rst`, where S is
+//! the symbol's offset in its section and A what the instruction holds: a wide load leads to `S +
+//! A` (bytes), a call to `S / 8 + A + 1` (slots).
 
 use std::collections::BTreeMap;
 
@@ -27,7 +29,8 @@ const R_BPF_64_32: u32 = 10;
 const WIDE_LOAD: u8 = Class::Ld.code() | Mode::Imm.code() | Size::Dw.code();
 const CALL: u8 = Class::Jmp.code() | jump::CALL;
 
-/// A function, by the place of its section in `Object::code` and its place among the functions there.
+/// A function, by the place of its section in `Object::code` and its place among the functions
+/// there.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct FunctionRef {
     pub(crate) section: usize,
@@ -143,8 +146,8 @@ impl<'a> Linker<'a> {
         })
     }
 
-    /// Resolves what the instruction at slot `at` of its section refers to. Gives the instruction's width in slots,
-    /// and the function that it refers to, if it does.
+    /// Resolves what the instruction at slot `at` of its section refers to. Gives the instruction's
+    /// width in slots, and the function that it refers to, if it does.
     fn resolve(
         &mut self,
         function: FunctionRef,
@@ -284,7 +287,8 @@ impl<'a> Linker<'a> {
         }
     }
 
-    /// The function that starts `slots` behind `base`, which is in bytes from the start of a section of code.
+    /// The function that starts `slots` behind `base`, which is in bytes from the start of a
+    /// section of code.
     fn function_at(
         &self,
         code: usize,

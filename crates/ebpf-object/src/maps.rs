@@ -1,8 +1,8 @@
 //! Maps: those declared in `.maps`, and those that stand for data sections.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 
-use ebpf_btf::{Btf, BtfError, Kind, Member, SecVar, Type, TypeId};
+use ebpf_btf::{Btf, BtfError, Member, SecVar, Type, TypeId};
 use ebpf_isa::MapIdx;
 use ebpf_isa::uapi::{MapDesc, MapType, map_flags};
 
@@ -42,9 +42,11 @@ pub(crate) struct Maps {
 }
 
 impl Maps {
-    /// Reads the maps: first those of `.maps` in the order of their BTF, then those of data sections.
+    /// Reads the maps: first those of `.maps` in the order of their BTF, then those of data
+    /// sections.
     pub(crate) fn read(elf: &Elf<'_>, btf: Option<&Btf>) -> Result<Self, ObjectError> {
         let mut maps = Maps::default();
+        let datasecs = btf.map(datasecs).unwrap_or_default();
         let is_legacy = |section: &&Section<'_>| {
             section
                 .name
@@ -61,10 +63,11 @@ impl Maps {
         {
             let btf =
                 btf.ok_or(ObjectError::MissingSection { section: ".BTF", needed_by: MAPS })?;
-            maps.read_declared(elf, index, btf)?;
+            let vars = datasecs.get(MAPS).map_or(&[][..], |(_, vars)| vars);
+            maps.read_declared(elf, index, btf, vars)?;
         }
         for (index, section) in elf.sections.iter().enumerate() {
-            if let Some(map) = data_map(section, btf)? {
+            if let Some(map) = data_map(section, &datasecs)? {
                 maps.data.insert(index, MapIdx(maps.maps.len() as u32));
                 maps.maps.push(map);
             }
@@ -81,6 +84,7 @@ impl Maps {
         elf: &Elf<'_>,
         section: usize,
         btf: &Btf,
+        vars: &[SecVar],
     ) -> Result<(), ObjectError> {
         // Clang leaves the offsets in BTF to the loader; the symbols have them.
         let offsets: BTreeMap<&str, u64> = elf
@@ -89,7 +93,7 @@ impl Maps {
             .filter(|symbol| symbol.place == Place::Section(section))
             .map(|symbol| (symbol.name, symbol.value))
             .collect();
-        for var in datasec(btf, MAPS).map(|(_, vars)| vars).unwrap_or_default() {
+        for var in vars {
             let Ok(Type::Var(declared)) = btf.type_by_id(var.var) else {
                 return Err(ObjectError::BadMapDeclaration {
                     map: MAPS.into(),
@@ -113,17 +117,24 @@ impl Maps {
     }
 }
 
-/// The section's variables in BTF.
-fn datasec<'a>(btf: &'a Btf, section: &str) -> Option<(TypeId, &'a [SecVar])> {
-    let id = btf.find_by_name(Kind::Datasec, section)?;
-    match btf.type_by_id(id) {
-        Ok(Type::Datasec { vars, .. }) => Some((id, vars)),
-        _ => None,
+/// The variables of sections in BTF, by the section's name.
+type Datasecs<'a> = HashMap<&'a str, (TypeId, &'a [SecVar])>;
+
+fn datasecs(btf: &Btf) -> Datasecs<'_> {
+    let mut datasecs = Datasecs::new();
+    for (id, ty) in btf.types() {
+        if let Type::Datasec { name, vars, .. } = ty {
+            datasecs.entry(btf.name(*name)).or_insert((id, vars));
+        }
     }
+    datasecs
 }
 
 /// The map that stands for a data section: an array of one element, the section.
-fn data_map(section: &Section<'_>, btf: Option<&Btf>) -> Result<Option<ObjectMap>, ObjectError> {
+fn data_map(
+    section: &Section<'_>,
+    datasecs: &Datasecs<'_>,
+) -> Result<Option<ObjectMap>, ObjectError> {
     let is = |name: &str| {
         section.name.strip_prefix(name).is_some_and(|rest| rest.is_empty() || rest.starts_with('.'))
     };
@@ -148,7 +159,7 @@ fn data_map(section: &Section<'_>, btf: Option<&Btf>) -> Result<Option<ObjectMap
             flags: if read_only { map_flags::RDONLY_PROG } else { 0 },
         },
         key_type: None,
-        value_type: btf.and_then(|btf| datasec(btf, section.name)).map(|(id, _)| id),
+        value_type: datasecs.get(section.name).map(|(id, _)| *id),
         pinning: 0,
         initial: (section.kind == SectionType::Data).then(|| section.data.into()),
         frozen: read_only,
@@ -182,7 +193,12 @@ impl<'a> Declaration<'a> {
             value: None,
         };
         let members = btf.members(ty).map_err(|_| declaration.bad("its type", "a struct"))?;
+        let mut names = HashSet::new();
         for member in members {
+            let name = btf.name(member.name);
+            if !names.insert(name) {
+                return Err(ObjectError::DuplicateName { what: "member", name: name.into() });
+            }
             declaration.read_member(btf, member)?;
         }
         Ok(declaration)
@@ -244,7 +260,8 @@ impl<'a> Declaration<'a> {
         })
     }
 
-    /// The size of a key or value; 0 where neither size nor type is declared, as some types of maps have it.
+    /// The size of a key or value; 0 where neither size nor type is declared, as some types of maps
+    /// have it.
     fn size(
         &self,
         member: &'static str,

@@ -7,7 +7,7 @@ use ebpf_isa::Program;
 
 use crate::ObjectError;
 use crate::code::CodeSection;
-use crate::elf::{Elf, Place, SectionType};
+use crate::elf::{Elf, Place, SectionType, Symbol};
 use crate::link::{self, FunctionRef};
 use crate::maps::{Maps, ObjectMap};
 use crate::sections::SectionKind;
@@ -15,7 +15,8 @@ use crate::sections::SectionKind;
 /// The section of subprograms, which holds no programs.
 const TEXT: &str = ".text";
 
-/// An object file, read: programs, maps, types. Programs are linked one at a time, by [`Object::program`].
+/// An object file, read: programs, maps, types. Programs are linked one at a time, by
+/// [`Object::program`].
 #[derive(Debug, Clone)]
 pub struct Object {
     pub(crate) code: Vec<CodeSection>,
@@ -78,8 +79,8 @@ impl ProgramInfo {
 pub struct ObjectProgram {
     /// Which program of the object.
     pub info: ProgramInfo,
-    /// The main function and the subprograms it reaches. A map is named by its place in [`Object::maps`]; the types
-    /// of functions are those of [`Object::btf`].
+    /// The main function and the subprograms it reaches. A map is named by its place in
+    /// [`Object::maps`]; the types of functions are those of [`Object::btf`].
     pub program: Program,
 }
 
@@ -111,7 +112,7 @@ impl Object {
                 code.push(CodeSection::read(&elf, index, ext.as_ref())?);
             }
         }
-        let symbol = |symbol: &crate::elf::Symbol<'_>| SymbolInfo {
+        let symbol = |symbol: &Symbol<'_>| SymbolInfo {
             name: symbol.name.into(),
             place: symbol.place,
             value: symbol.value,
@@ -128,7 +129,8 @@ impl Object {
         })
     }
 
-    /// The programs: the global functions of every section of instructions but `.text`, in the order of the file.
+    /// The programs: the global functions of every section of instructions but `.text`, in the
+    /// order of the file.
     pub fn programs(&self) -> &[ProgramInfo] {
         &self.programs
     }
@@ -148,7 +150,8 @@ impl Object {
         self.license.as_deref()
     }
 
-    /// The kernel version that the object declares, which kernels before 5.0 wanted of some program types.
+    /// The kernel version that the object declares, which kernels before 5.0 wanted of some program
+    /// types.
     pub fn version(&self) -> Option<u32> {
         self.version
     }

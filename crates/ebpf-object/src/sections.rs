@@ -16,7 +16,8 @@ pub struct SectionKind {
 }
 
 impl SectionKind {
-    /// The kind of the programs in a section of this name; none where the name follows no convention.
+    /// The kind of the programs in a section of this name; none where the name follows no
+    /// convention.
     ///
     /// A leading `?`, which asks libbpf not to load the program by itself, is skipped.
     pub fn of(section: &str) -> Option<SectionKind> {
@@ -79,7 +80,8 @@ const fn open(name: &'static str, program_type: ProgramType) -> Row {
 use AttachType as At;
 use ProgramType as Type;
 
-/// The names of `Documentation/bpf/libbpf/program_types.rst`, with the `.multi` and `.session` forms of later releases.
+/// The names of `Documentation/bpf/libbpf/program_types.rst`, with the `.multi` and `.session`
+/// forms of later releases.
 #[rustfmt::skip]
 const SECTIONS: &[Row] = &[
     exact("xdp", Type::Xdp).at(At::Xdp),

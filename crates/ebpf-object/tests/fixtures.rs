@@ -49,7 +49,8 @@ fn the_firewall_is_linked() {
         assert_eq!(object.btf().unwrap().type_name(id), subprog.info.name.as_deref().unwrap());
     }
 
-    // The one call, tail of the main function, leads to `count_action`; that one looks up in `actions`.
+    // The one call, tail of the main function, leads to `count_action`; that one looks up in
+    // `actions`.
     let calls: Vec<_> = program
         .insns()
         .filter(|(_, insn)| matches!(insn, Insn::Call(CallTarget::Subprog(_))))

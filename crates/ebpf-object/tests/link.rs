@@ -16,7 +16,9 @@ fn references(program: &Program) -> Vec<(u32, Insn)> {
 fn subprogs(program: &Program) -> Vec<(u32, u32, &str)> {
     let subprogs = program.subprogs().iter();
     subprogs
-        .map(|subprog| (subprog.start.0, subprog.end.0, subprog.info.name.as_deref().unwrap_or_default()))
+        .map(|subprog| {
+            (subprog.start.0, subprog.end.0, subprog.info.name.as_deref().unwrap_or_default())
+        })
         .collect()
 }
 
@@ -28,9 +30,9 @@ fn loads(source: WideSource) -> Insn {
     Insn::LoadWide { dst: ebpf_isa::Reg::new(1).expect("r1"), source }
 }
 
-/// `.text`: `leaf` at 0, `middle` at 2 (calls `leaf` without relocation), `unused` at 4. `xdp`: `main` at 1, behind a
-/// static function, calls `middle` through the section's symbol, `leaf` by its own, and itself has `helper` in its
-/// section.
+/// `.text`: `leaf` at 0, `middle` at 2 (calls `leaf` without relocation), `unused` at 4. `xdp`:
+/// `main` at 1, behind a static function, calls `middle` through the section's symbol, `leaf` by
+/// its own, and itself has `helper` in its section.
 fn calling() -> Object {
     let mut elf = Elf::new();
     let text = elf.code(".text", &[mov(1), exit(), call(-3), exit(), mov(4), exit()]);

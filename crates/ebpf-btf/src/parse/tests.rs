@@ -235,7 +235,8 @@ fn type_errors_name_the_type() {
 
 #[test]
 fn every_reference_is_checked() {
-    // In the blob of every kind, each of these words is a type id: 99 there must be refused, with the referrer.
+    // In the blob of every kind, each of these words is a type id: 99 there must be refused, with
+    // the referrer.
     let mut blob = every_kind();
     let good = blob.types.clone();
     let offsets_of_ids = [

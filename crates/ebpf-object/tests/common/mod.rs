@@ -115,8 +115,16 @@ impl Elf {
         self.section(name, PROGBITS, 0, data)
     }
 
-    /// Adds a symbol: `info` is binding (0 local, 1 global) * 16 + type (1 object, 2 function, 3 section).
-    pub(crate) fn symbol(&mut self, name: &str, info: u8, section: usize, value: u64, size: u64) -> u32 {
+    /// Adds a symbol: `info` is binding (0 local, 1 global) * 16 + type (1 object, 2 function, 3
+    /// section).
+    pub(crate) fn symbol(
+        &mut self,
+        name: &str,
+        info: u8,
+        section: usize,
+        value: u64,
+        size: u64,
+    ) -> u32 {
         let name = self.string(name);
         self.symbols.extend(name.to_le_bytes());
         self.symbols.extend([info, 0]);
@@ -132,7 +140,13 @@ impl Elf {
     }
 
     /// A static function, given in slots.
-    pub(crate) fn static_function(&mut self, name: &str, section: usize, start: u64, len: u64) -> u32 {
+    pub(crate) fn static_function(
+        &mut self,
+        name: &str,
+        section: usize,
+        start: u64,
+        len: u64,
+    ) -> u32 {
         self.symbol(name, 0x02, section, start * 8, len * 8)
     }
 
