@@ -92,7 +92,7 @@ impl Btf {
                 Type::Ptr(_) => POINTER_SIZE,
                 Type::Int(int) => int.size,
                 Type::Struct(composite) | Type::Union(composite) => composite.size,
-                Type::Enum(of) | Type::Enum64(of) => of.size,
+                Type::Enum(of) | Type::Enum64(of) if of.size != 0 => of.size,
                 Type::Float { size, .. } | Type::Datasec { size, .. } => *size,
                 Type::Array(Array { element, len, .. }) => {
                     elements = elements.checked_mul(*len).ok_or(BtfError::SizeOverflow { id })?;
@@ -216,6 +216,7 @@ mod tests {
         blob.ty("", 13, NO_FLAG, 0, 0, &[]); // 11
         blob.ty("", 9, NO_FLAG, 0, 11, &[]); // 12
         blob.ty("", 3, NO_FLAG, 0, 0, &[2, 1, 0]); // 13: struct s[]
+        blob.ty("later", 6, NO_FLAG, 0, 0, &[]); // 14: enum later;
         let btf = parse(&blob);
         let size = |id| btf.size_of(TypeId(id));
         assert_eq!([1, 2, 3, 4, 5, 6, 7, 13].map(size), [4, 12, 60, 60, 180, 180, 8, 0].map(Ok));
@@ -225,6 +226,7 @@ mod tests {
         let no_size = |id, found| {
             Err(BtfError::WrongKind { id: TypeId(id), expected: "a type with a size", found })
         };
+        assert_eq!(size(14), no_size(14, Kind::Enum));
         assert_eq!(size(0), no_size(0, Kind::Void));
         assert_eq!(size(12), no_size(11, Kind::FuncProto));
     }

@@ -285,7 +285,9 @@ impl<'r, 'a, 's> TypeParser<'r, 'a, 's> {
 
     fn enumerators(&self, values: Box<[EnumValue]>) -> Result<Enum, BtfError> {
         let size = self.size_or_type;
-        if !matches!(size, 1 | 2 | 4 | 8) {
+        // Clang describes `enum name;` as one without size and enumerators.
+        let is_declaration = size == 0 && values.is_empty();
+        if !is_declaration && !matches!(size, 1 | 2 | 4 | 8) {
             return Err(self.bad("size", size));
         }
         Ok(Enum { name: self.name, size, signed: self.kind_flag, values })

@@ -235,7 +235,7 @@ pub struct Member {
 pub struct Enum {
     /// Its tag, or none.
     pub name: NameOff,
-    /// Its size in bytes.
+    /// Its size in bytes: 1, 2, 4 or 8; 0 for a forward declaration.
     pub size: u32,
     /// Whether values are signed.
     pub signed: bool,
