@@ -19,8 +19,7 @@ fn stages(effort: Effort) -> Result<Vec<Cell>, Box<dyn std::error::Error>> {
     let environment = bindings.environment();
     let options = Options::default();
     let runtime = Runtime::new()?;
-    let load =
-        |engine| runtime.load(&linked.program, bindings.clone(), &options, engine);
+    let load = |engine| runtime.load(&linked.program, bindings.clone(), &options, engine);
     let loaded = load(Engine::Jit)?;
     let (verified, rewritten) = (loaded.verified(), loaded.rewritten());
     let hooks = bindings.kind.hooks();
@@ -30,7 +29,10 @@ fn stages(effort: Effort) -> Result<Vec<Cell>, Box<dyn std::error::Error>> {
         units_per_run: 1000,
         unit: "µs",
         columns: vec![
-            column("parse", Box::new(|| Object::parse(&bytes).map_or(0, |o| o.maps().len() as u64))),
+            column(
+                "parse",
+                Box::new(|| Object::parse(&bytes).map_or(0, |o| o.maps().len() as u64)),
+            ),
             column(
                 "link",
                 Box::new(|| object.program(FIREWALL).map_or(0, |p| p.program.len().into())),
@@ -53,14 +55,8 @@ fn stages(effort: Effort) -> Result<Vec<Cell>, Box<dyn std::error::Error>> {
                         .map_or(0, |image| image.code().len() as u64)
                 }),
             ),
-            column(
-                "load jit",
-                Box::new(|| load(Engine::Jit).map_or(0, |_| 1)),
-            ),
-            column(
-                "load interp",
-                Box::new(|| load(Engine::Interp).map_or(0, |_| 1)),
-            ),
+            column("load jit", Box::new(|| load(Engine::Jit).map_or(0, |_| 1))),
+            column("load interp", Box::new(|| load(Engine::Interp).map_or(0, |_| 1))),
         ],
     };
     Ok(measure(&mut workload, effort))

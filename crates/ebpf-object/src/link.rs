@@ -37,8 +37,12 @@ pub(crate) struct FunctionRef {
     pub(crate) function: usize,
 }
 
-/// Links `program` of `object`.
-pub(crate) fn link(object: &Object, program: &ProgramInfo) -> Result<Program, ObjectError> {
+/// Links `program` of `object`. Gives the maps that it refers to besides, by their place in the
+/// object: the program names them by their place in that list.
+pub(crate) fn link(
+    object: &Object,
+    program: &ProgramInfo,
+) -> Result<(Program, Vec<usize>), ObjectError> {
     let mut linker = Linker::new(object, program);
     linker.place(program.main)?;
     // Functions under way, each with the slot to go on from.
@@ -58,7 +62,8 @@ pub(crate) fn link(object: &Object, program: &ProgramInfo) -> Result<Program, Ob
             stack.push((reached, linker.function(reached).start));
         }
     }
-    linker.finish()
+    let maps = core::mem::take(&mut linker.maps);
+    Ok((linker.finish()?, maps))
 }
 
 struct Linker<'a> {
@@ -70,6 +75,8 @@ struct Linker<'a> {
     placed: BTreeMap<FunctionRef, Pc>,
     /// Calls and function addresses, whose immediates wait until every function has its place.
     references: Vec<(Pc, FunctionRef)>,
+    /// Maps that the program refers to, by their place in the object, in the order of first use.
+    maps: Vec<usize>,
     infos: BTreeMap<Pc, SubprogInfo>,
     lines: LineTable,
 }
@@ -89,9 +96,20 @@ impl<'a> Linker<'a> {
             slots: Vec::new(),
             placed: BTreeMap::new(),
             references: Vec::new(),
+            maps: Vec::new(),
             infos: BTreeMap::new(),
             lines: LineTable::new(),
         }
+    }
+
+    /// The place of a map of the object in the program's own list.
+    fn own_map(&mut self, map: MapIdx) -> MapIdx {
+        let known = self.maps.iter().position(|&other| other == map.index());
+        let own = known.unwrap_or_else(|| {
+            self.maps.push(map.index());
+            self.maps.len() - 1
+        });
+        MapIdx(own as u32)
     }
 
     fn section(&self, function: FunctionRef) -> &'a CodeSection {
@@ -175,10 +193,12 @@ impl<'a> Linker<'a> {
                 Some(reached)
             }
             Some(Target::Map(map)) => {
+                let map = self.own_map(map);
                 self.write_wide_load(here, wide::MAP_FD, map.0, 0);
                 None
             }
             Some(Target::MapValue(map, offset)) => {
+                let map = self.own_map(map);
                 self.write_wide_load(here, wide::MAP_VALUE_FD, map.0, offset);
                 None
             }

@@ -79,9 +79,12 @@ impl ProgramInfo {
 pub struct ObjectProgram {
     /// Which program of the object.
     pub info: ProgramInfo,
-    /// The main function and the subprograms it reaches. A map is named by its place in
-    /// [`Object::maps`]; the types of functions are those of [`Object::btf`].
+    /// The main function and the subprograms it reaches. A map is named by its place in `maps`; the
+    /// types of functions are those of [`Object::btf`].
     pub program: Program,
+    /// The maps that the program refers to, by their place in [`Object::maps`], in the order of
+    /// first use.
+    pub maps: Vec<usize>,
 }
 
 impl Object {
@@ -135,7 +138,7 @@ impl Object {
         &self.programs
     }
 
-    /// The maps. A wide load of a [`program`](Object::program) names a map by its place here.
+    /// The maps. A linked [`program`](Object::program) has its own list of those that it refers to.
     pub fn maps(&self) -> &[ObjectMap] {
         &self.maps.maps
     }
@@ -166,7 +169,8 @@ impl Object {
             let available = self.programs.iter().map(|program| program.name.clone()).collect();
             return Err(ObjectError::NoSuchProgram { name: name.into(), available });
         };
-        Ok(ObjectProgram { info: info.clone(), program: link::link(self, info)? })
+        let (program, maps) = link::link(self, info)?;
+        Ok(ObjectProgram { info: info.clone(), program, maps })
     }
 }
 

@@ -61,20 +61,20 @@ fn the_firewall_is_linked() {
     );
     let lookup = Insn::Call(CallTarget::Helper(HelperId::MAP_LOOKUP_ELEM));
     assert!(program.insns().any(|(pc, insn)| pc >= count.start && insn == lookup));
-    let maps = |from: Pc, to: Pc| -> Vec<MapIdx> {
+    let maps = |from: Pc, to: Pc| -> Vec<&str> {
+        let name = |map: MapIdx| &*object.maps()[linked.maps[map.index()]].name;
         let map = |(pc, insn)| match insn {
             Insn::LoadWide { source: WideSource::Map(map, _), .. } if (from..to).contains(&pc) => {
-                Some(map)
+                Some(name(map))
             }
             _ => None,
         };
         program.insns().filter_map(map).collect()
     };
-    assert_eq!(maps(count.start, count.end), [MapIdx(2)]);
-    let flows = MapIdx(3);
+    assert_eq!(maps(count.start, count.end), ["actions"]);
     assert_eq!(
-        maps(main.start, main.end).iter().filter(|&&map| map != flows).collect::<Vec<_>>(),
-        [&MapIdx(0), &MapIdx(1)]
+        maps(main.start, main.end).iter().filter(|&&map| map != "flows").collect::<Vec<_>>(),
+        [&"blocklist", &"blocklist6"]
     );
 
     let line = program.lines().at(count.start).unwrap();

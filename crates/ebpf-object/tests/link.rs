@@ -150,8 +150,10 @@ fn data_sections_are_maps() {
 
     let value = |map, offset| loads(WideSource::MapValue(MapIdx(map), offset, MapForm::Fd));
     let number = loads(WideSource::Imm(ebpf_isa::Imm64::new(42)));
-    let expected = [(0, value(1, 8)), (2, value(1, 8)), (4, value(2, 64)), (6, number)];
-    assert_eq!(references(&object.program("main").unwrap().program), expected);
+    let expected = [(0, value(0, 8)), (2, value(0, 8)), (4, value(1, 64)), (6, number)];
+    let linked = object.program("main").unwrap();
+    assert_eq!(references(&linked.program), expected);
+    assert_eq!(linked.maps, [1, 2]);
 }
 
 #[test]
