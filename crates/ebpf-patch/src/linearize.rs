@@ -194,6 +194,10 @@ impl<'a> Emitter<'a> {
         let patch = self.patch;
         let seq_start = self.slots.len() as u32;
         let seq = &patch.pool[edit.first as usize..][..edit.len as usize];
+        if !edit.linked {
+            self.slots.extend_from_slice(seq);
+            return Ok(());
+        }
         for insn in seq.iter().flatten() {
             self.emit(edit.pc, *insn, seq_start)?;
         }

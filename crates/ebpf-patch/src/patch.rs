@@ -51,6 +51,8 @@ impl Place {
 pub(crate) struct Edit {
     pub(crate) pc: Pc,
     pub(crate) place: Place,
+    /// Whether any of its instructions has a target: if not, it is copied as it is.
+    pub(crate) linked: bool,
     pub(crate) first: u32,
     pub(crate) len: u32,
 }
@@ -178,7 +180,8 @@ impl<'p> Patch<'p> {
         Ok(())
     }
 
-    /// Removes all instructions from `range.start` up to `range.end`, as [`Patch::delete`] does.
+    /// Removes all instructions from `range.start` up to `range.end`, as [`Patch::delete`] does. An
+    /// empty range changes nothing.
     ///
     /// # Errors
     /// The range ends beyond the program or splits a wide load, or one of its instructions is
@@ -234,45 +237,55 @@ impl<'p> Patch<'p> {
         I: IntoIterator<Item: Into<PatchInsn>>,
     {
         let first = self.pool.len();
-        match self.push_seq(pc, removed, seq).and_then(|()| self.link_locals(pc, first)) {
-            Ok(()) => {}
-            Err(error) => {
-                self.pool.truncate(first);
-                return Err(error);
-            }
-        }
+        let rest = self.slots - removed as usize;
+        let most = self.slots.max(self.limit as usize) - rest;
+        let linked =
+            self.push_seq(pc, first + most, seq).inspect_err(|_| self.pool.truncate(first))?;
         let len = self.pool.len() - first;
         if len > 0 {
-            self.log.push(Edit { pc, place, first: first as u32, len: len as u32 });
-            self.slots = self.slots + len - removed as usize;
+            self.log.push(Edit { pc, place, linked, first: first as u32, len: len as u32 });
+            self.slots = rest + len;
         }
         Ok(len as u32)
     }
 
-    fn push_seq<I>(&mut self, pc: Pc, removed: u32, seq: I) -> Result<(), PatchError>
+    /// Puts `seq` into the pool, up to `most` slots there; tells whether anything in it refers to
+    /// other instructions.
+    fn push_seq<I>(&mut self, pc: Pc, most: usize, seq: I) -> Result<bool, PatchError>
     where
         I: IntoIterator<Item: Into<PatchInsn>>,
     {
         let first = self.pool.len();
-        let most = self.slots.max(self.limit as usize) - (self.slots - removed as usize);
+        let mut linked = false;
         for insn in seq {
-            let (insn, link) = insn
-                .into()
-                .resolve()
-                .ok_or(PatchError::NotAJump { pc, slot: (self.pool.len() - first) as u32 })?;
-            if self.pool.len() - first + insn.slots() as usize > most {
+            let insn: PatchInsn = insn.into();
+            if self.pool.len() + insn.slots() as usize > most {
                 return Err(PatchError::TooLong { pc, limit: self.limit });
             }
-            let insn = match link {
-                Some(link) => retarget(insn, link.to_pc()),
-                None => self.check_targets(pc, insn)?,
+            let insn = match insn.plain() {
+                Some(insn) => insn,
+                None => {
+                    linked = true;
+                    self.link(pc, (self.pool.len() - first) as u32, insn)?
+                }
             };
             self.pool.push(Some(insn));
             if insn.slots() == 2 {
                 self.pool.push(None);
             }
         }
-        Ok(())
+        if linked {
+            self.link_locals(pc, first)?;
+        }
+        Ok(linked)
+    }
+
+    /// The instruction as the pool keeps it, for slot `slot` of a sequence at `pc`.
+    fn link(&self, pc: Pc, slot: u32, insn: PatchInsn) -> Result<Insn, PatchError> {
+        match insn.resolve().ok_or(PatchError::NotAJump { pc, slot })? {
+            (insn, Some(link)) => Ok(retarget(insn, link.to_pc())),
+            (insn, None) => self.check_targets(pc, insn),
+        }
     }
 
     /// Checks what `insn`, inserted at `pc`, refers to in the original program.
@@ -333,5 +346,25 @@ impl Cursor {
             }
         }
         None
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::Target;
+    use alloc::collections::BTreeMap;
+    use ebpf_isa::LineTable;
+
+    #[test]
+    fn a_refused_edit_leaves_nothing_in_the_pool() {
+        let slots = vec![Some(Insn::Exit)];
+        let program = Program::new(slots, BTreeMap::new(), LineTable::new()).unwrap();
+        let mut patch = Patch::with_limit(&program, 3);
+        let lost = PatchInsn::jump(Insn::MayGoto { target: Pc(0) }, Target::Local(7));
+        patch.append(Pc(0), [Insn::Exit.into(), lost]).unwrap_err();
+        patch.append(Pc(0), [Insn::Exit; 3]).unwrap_err();
+        assert!(patch.pool.is_empty() && patch.log.is_empty());
+        patch.append(Pc(0), [Insn::Exit; 2]).unwrap();
     }
 }

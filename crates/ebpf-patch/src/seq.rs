@@ -36,6 +36,13 @@ impl PatchInsn {
         self.insn.slots()
     }
 
+    /// The instruction alone, if it refers to no other.
+    #[inline]
+    pub(crate) fn plain(self) -> Option<Insn> {
+        let refers = self.insn.jump_target().is_some() || self.insn.subprog_ref().is_some();
+        (self.target.is_none() && !refers).then_some(self.insn)
+    }
+
     /// The instruction, led to its [`Target`] if that is an original position; and what its target
     /// field must hold instead if it is a local one. `None` if it has a target but is no jump.
     pub(crate) fn resolve(self) -> Option<(Insn, Option<Link>)> {
@@ -50,6 +57,7 @@ impl PatchInsn {
 }
 
 impl From<Insn> for PatchInsn {
+    #[inline]
     fn from(insn: Insn) -> Self {
         Self { insn, target: None }
     }

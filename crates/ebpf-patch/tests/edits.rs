@@ -237,6 +237,7 @@ fn a_subprogram_nobody_calls_joins_the_one_before_it() {
     assert_eq!(patched.program.subprogs()[1].end, Pc(6));
     assert_eq!(patched.map.subprog(SubprogIdx(2)), Some(SubprogIdx(1)));
     assert_eq!(patched.map.facts(&depths(&[8, 16, 24])), Some(depths(&[8, 24])));
+    assert_eq!(patched.map.facts(&depths(&[8, 24, 16])), Some(depths(&[8, 24])));
 }
 
 #[test]
@@ -427,6 +428,23 @@ fn growth_stops_at_the_limit() {
     let most = Patch::DEFAULT_LIMIT as usize - 3;
     endless.append(Pc(0), core::iter::repeat_n(set(1), most)).unwrap();
     assert_eq!(endless.linearize().unwrap().program.len(), Patch::DEFAULT_LIMIT);
+}
+
+#[test]
+fn a_deleted_wide_load_makes_room_for_two() {
+    let program = program(&[wide(0), set(1), EXIT]);
+    for by_range in [false, true] {
+        let mut patch = Patch::with_limit(&program, 4);
+        if by_range {
+            patch.delete_range(Pc(0)..Pc(2)).unwrap();
+        } else {
+            patch.delete(Pc(0)).unwrap();
+        }
+        patch.append(Pc(2), [set(2), set(3)]).unwrap();
+        let error = PatchError::TooLong { pc: Pc(2), limit: 4 };
+        assert_eq!(patch.append(Pc(2), [set(4)]), Err(error));
+        assert_eq!(patch.get(Pc(0)), None);
+    }
 }
 
 #[test]

@@ -104,7 +104,7 @@ fn build(bodies: &[Vec<Shape>], lines: &[usize], first_line: u32) -> Program {
     }
     let info = |pc: &u32| SubprogInfo { name: Some(format!("at_{pc}")), btf_id: Some(*pc) };
     let infos: BTreeMap<_, _> = callees.iter().map(|pc| (Pc(*pc), info(pc))).collect();
-    Program::new(slots(&insns), infos, table).unwrap()
+    Program::new(slots(&insns), infos, table).expect("the program is sound")
 }
 
 /// Where a jump of inserted code leads, before positions are known.

@@ -77,7 +77,7 @@ pub(crate) fn program_with(insns: &[Insn], names: &[(u32, &str)], lines: &[(u32,
     for &(pc, line) in lines {
         table.push(Pc(pc), source_line(&format!("line {line}"), line));
     }
-    Program::new(slots(insns), infos, table).unwrap()
+    Program::new(slots(insns), infos, table).expect("the program is sound")
 }
 
 pub(crate) fn program(insns: &[Insn]) -> Program {
@@ -105,7 +105,7 @@ pub(crate) fn names(program: &Program) -> Vec<(u32, &str)> {
 /// Makes edits and carries them out.
 #[track_caller]
 pub(crate) fn patched(program: &Program, edit: impl FnOnce(&mut Patch<'_>)) -> Patched {
-    linearized(program, edit).unwrap()
+    linearized(program, edit).expect("the edits fit together")
 }
 
 /// Makes edits and tries to carry them out.

@@ -86,12 +86,12 @@ impl<'p> Naive<'p> {
 
     fn find(&self, label: Label) -> usize {
         let is_it = |item: &Item| matches!(item, Item::Label(it) if *it == label);
-        self.items.iter().position(is_it).unwrap()
+        self.items.iter().position(is_it).expect("it is in the list")
     }
 
     fn find_insn(&self, pc: Pc) -> usize {
         let is_it = |item: &Item| matches!(item, Item::Insn { origin, is_origin: true, .. } if *origin == pc);
-        self.items.iter().position(is_it).unwrap()
+        self.items.iter().position(is_it).expect("it is in the list")
     }
 
     fn is_replacement_label(&self, at: usize, pc: Pc) -> bool {
