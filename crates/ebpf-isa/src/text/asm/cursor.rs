@@ -201,7 +201,7 @@ impl<'t> Cursor<'t> {
     /// That `expected` does not stand here.
     pub(super) fn error(&self, expected: Expected) -> AsmError {
         let read = self.text.trim_end().len() - self.rest.len();
-        let column = self.text[..read].chars().count() as u32 + 1;
+        let column = u32::try_from(self.text[..read].chars().count() + 1).unwrap_or(u32::MAX);
         let found = self.found().chars().take(FOUND_MAX).collect();
         AsmError::Syntax { line: self.line, column, found, expected }
     }

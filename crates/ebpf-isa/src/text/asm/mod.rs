@@ -79,7 +79,8 @@ struct Parsed<'t> {
 
 fn parse<'t>(text: &'t str, known: &Labels<'t>) -> Result<Parsed<'t>> {
     let (mut slots, mut lines, mut labels) = (Vec::new(), Vec::new(), Labels::default());
-    for (line, text) in (1..).zip(text.lines()) {
+    for (index, text) in text.lines().enumerate() {
+        let line = u32::try_from(index + 1).unwrap_or(u32::MAX);
         let at = Pc(slots.len() as u32);
         let mut cursor = Cursor::new(line, text);
         skip_number(&mut cursor);
