@@ -57,14 +57,40 @@ pub fn with_entry(program: &Program) -> Result<Patched, PatchError> {
     patch.linearize()
 }
 
-/// Runs `program` on `memory` in the checked interpreter. Gives `r0`.
+/// A block of memory that starts at a multiple of 8, so that whether an atomic access is aligned
+/// depends on its offset alone.
+#[derive(Debug, Clone)]
+pub struct Block {
+    room: Vec<u8>,
+    start: usize,
+    len: usize,
+}
+
+impl Block {
+    /// A block with these bytes in it.
+    #[must_use]
+    pub fn new(bytes: &[u8]) -> Self {
+        let mut room = vec![0; bytes.len() + 8];
+        let start = room.as_ptr().align_offset(8);
+        room[start..start + bytes.len()].copy_from_slice(bytes);
+        Self { room, start, len: bytes.len() }
+    }
+
+    /// The bytes.
+    pub fn bytes_mut(&mut self) -> &mut [u8] {
+        &mut self.room[self.start..self.start + self.len]
+    }
+}
+
+/// Runs `program` on `block` in the checked interpreter. Gives `r0`.
 ///
 /// # Errors
 /// The program needs what the interpreter does not have, or the run ended early; the position of a
 /// trap is that of the program as given.
-pub fn run(program: &Program, memory: &mut [u8], env: &mut ExecEnv) -> Result<u64, FlatError> {
+pub fn run(program: &Program, block: &mut Block, env: &mut ExecEnv) -> Result<u64, FlatError> {
     let patched = with_entry(program)?;
     let vm = Vm::new(&patched.program, None, &Links::default())?;
+    let memory = block.bytes_mut();
     let len = memory.len() as u64;
     let mut regions = Memory::new();
     let context = FlatContext { memory: regions.add_mut(memory), len }.to_bytes();

@@ -1,7 +1,7 @@
 //! Every engine runs every program of `fixtures/exec`, and all come to the result that is written
 //! there.
 
-use ebpf_runtime::flat::{FlatContext, FlatError, with_entry};
+use ebpf_runtime::flat::{Block, FlatContext, FlatError, with_entry};
 use ebpf_runtime::image::Symbol;
 use ebpf_runtime::interp::{Links, Vm};
 use ebpf_runtime::isa::Program;
@@ -20,11 +20,11 @@ fn env() -> ExecEnv {
     env
 }
 
-fn parts(fixture: &Fixture) -> Result<(Program, Vec<u8>, &RunResult), String> {
+fn parts(fixture: &Fixture) -> Result<(Program, Block, &RunResult), String> {
     let asm = fixture.section("asm").ok_or("no section `asm`")?;
     let program = assemble(asm).map_err(|error| error.to_string())?;
     let result = fixture.result().ok_or("no section `result`")?;
-    Ok((program, fixture.mem().unwrap_or_default().to_vec(), result))
+    Ok((program, Block::new(fixture.mem().unwrap_or_default()), result))
 }
 
 fn compare(engine: &str, got: u64, want: u64) -> Result<(), String> {
@@ -102,7 +102,8 @@ fn compiled() {
     });
 }
 
-fn context(memory: &mut [u8]) -> FlatContext {
+fn context(block: &mut Block) -> FlatContext {
+    let memory = block.bytes_mut();
     let len = memory.len() as u64;
     FlatContext { memory: memory.as_mut_ptr().expose_provenance() as u64, len }
 }
