@@ -27,12 +27,14 @@ pub(crate) enum Gpr {
     R15,
 }
 
-impl Gpr {
+impl From<Gpr> for u8 {
     /// The number, 0 to 15.
-    pub(crate) const fn number(self) -> u8 {
-        self as u8
+    fn from(reg: Gpr) -> Self {
+        reg as Self
     }
+}
 
+impl Gpr {
     /// The low three bits of the number: what fits in ModRM.
     pub(crate) const fn low(self) -> u8 {
         self as u8 & 7
@@ -104,7 +106,7 @@ mod tests {
 
     #[test]
     fn no_home_needs_a_sib_byte_as_base() {
-        // The emitter's bound on the length of loads and stores relies on it.
+        // The bound on the length of loads and stores relies on it.
         assert!(Reg::ALL.into_iter().all(|reg| Gpr::from(reg).low() != Gpr::Rsp.low()));
     }
 }
