@@ -80,8 +80,9 @@ pub(crate) const ENV_FOR_HELPERS: Gpr = Gpr::R9;
 /// Scratch registers: no BPF register lives there, and calls destroy them.
 pub(crate) const SCRATCH: [Gpr; 3] = [Gpr::R11, Gpr::R10, Gpr::R9];
 
-/// BPF registers that a function preserves for its caller.
-pub(crate) const PRESERVED: [Reg; 4] = [Reg::R6, Reg::R7, Reg::R8, Reg::R9];
+/// BPF registers that a function preserves for its caller. Only unverified programs and dead code
+/// write `r10`; it is preserved like the others.
+pub(crate) const PRESERVED: [Reg; 5] = [Reg::R6, Reg::R7, Reg::R8, Reg::R9, Reg::R10];
 
 impl From<Reg> for Gpr {
     fn from(reg: Reg) -> Self {

@@ -2,10 +2,10 @@
 //!
 //! ```text
 //!            return address
-//!   rbp ->   caller's rbp          only where r10 is used: rbp is r10
+//!   rbp ->   caller's rbp          only where r10 is read: rbp is r10
 //!            BPF stack             rbp - stack_depth .. rbp
 //!            host's r12            only at the entry, where r12 holds the environment
-//!            r6 .. r9              those that are written
+//!            r6 .. r10             those that are written
 //!   rsp ->   padding               where calls would be misaligned otherwise
 //! ```
 //!
@@ -44,7 +44,7 @@ impl Frame {
         let pushed = SLOT * (saved.iter().count() as u32 + u32::from(takes_env));
         // The return address is there already, and rbp where it is saved.
         let misaligned = |size: u32| scan.calls && !(SLOT + size).is_multiple_of(STACK_ALIGN);
-        if scan.uses_fp {
+        if scan.reads_fp {
             let stack = stack_depth.next_multiple_of(SLOT);
             let pad = if misaligned(SLOT + stack + pushed) { SLOT } else { 0 };
             Self { stack: Some(stack + pad), saved, takes_env, padded: false }

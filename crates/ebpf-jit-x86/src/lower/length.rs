@@ -5,7 +5,7 @@
 
 use ebpf_isa::{AluOp, AtomicOp, CallTarget, CmpOp, Insn, Operand};
 
-/// The most bytes that the code of an instruction takes, at least 1. Too large a figure costs a
+/// The most bytes that the code of an instruction takes. Too large a figure costs a
 /// few short jumps, too small a figure is caught when jumps are resolved.
 pub(super) fn max_len(insn: Insn) -> u32 {
     /// `REX opcode ModRM`
@@ -50,8 +50,8 @@ pub(super) fn max_len(insn: Insn) -> u32 {
         Insn::Branch { rhs, .. } => with(rhs) + 6,
         Insn::Call(CallTarget::Subprog(_)) => 5,
         Insn::Call(_) => 5 + REGS,
-        // Five registers and padding, or five registers and `leave`; and `ret`.
-        Insn::Exit => 11,
+        // Six registers, `leave` or padding, and `ret`.
+        Insn::Exit => 12,
         Insn::AddrSpaceCast { .. } | Insn::LoadPacket { .. } | Insn::MayGoto { .. } => SEQUENCE,
     }
 }

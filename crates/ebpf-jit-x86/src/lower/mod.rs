@@ -22,7 +22,7 @@ use plan::Plan;
 
 /// Compiles a whole program: see [`compile`](crate::compile).
 pub(crate) fn compile(program: &Program, facts: Option<&Facts>) -> Result<Image, JitError> {
-    let Plan { frames, thunk, estimates } = Plan::new(program, facts)?;
+    let Plan { frames, thunk, estimates } = Plan::new(program, facts);
     let mut emitter = Emitter::new(estimates);
     if thunk {
         frame::thunk(&mut emitter);

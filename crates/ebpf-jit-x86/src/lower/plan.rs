@@ -5,8 +5,6 @@ use ebpf_isa::{CallTarget, Facts, Insn, Pc, Program, Reg, RegSet, Subprog, Subpr
 
 use super::frame::Frame;
 use super::length::max_len;
-use super::unsupported;
-use crate::JitError;
 
 /// What is known about a program when its first instruction is emitted.
 #[derive(Debug)]
@@ -21,15 +19,10 @@ pub(super) struct Plan {
 }
 
 impl Plan {
-    /// # Errors
-    /// The frame pointer is written.
-    pub(super) fn new(program: &Program, facts: Option<&Facts>) -> Result<Self, JitError> {
+    pub(super) fn new(program: &Program, facts: Option<&Facts>) -> Self {
         let mut estimates = Vec::with_capacity(program.slots().len());
-        let scans = program
-            .subprogs()
-            .iter()
-            .map(|subprog| Scan::new(program, subprog, &mut estimates))
-            .collect::<Result<Vec<_>, _>>()?;
+        let scan = |subprog| Scan::new(program, subprog, &mut estimates);
+        let scans: Vec<_> = program.subprogs().iter().map(scan).collect();
         let needs_env = scans.iter().any(|scan| scan.calls_helper);
         let thunk = needs_env && scans.iter().any(|scan| scan.refers_to_main);
         let frame = |(index, scan): (u32, &Scan)| {
@@ -38,7 +31,7 @@ impl Plan {
             Frame::new(scan, depth, index == 0 && needs_env && !thunk)
         };
         let frames = (0..).zip(&scans).map(frame).collect();
-        Ok(Self { frames, thunk, estimates })
+        Self { frames, thunk, estimates }
     }
 }
 
@@ -46,7 +39,7 @@ impl Plan {
 #[derive(Debug, Default)]
 pub(super) struct Scan {
     /// Whether the frame pointer is read.
-    pub(super) uses_fp: bool,
+    pub(super) reads_fp: bool,
     /// The registers that are written.
     pub(super) writes: RegSet,
     /// Whether anything is called.
@@ -57,29 +50,21 @@ pub(super) struct Scan {
 
 impl Scan {
     /// Scans a subprogram and appends the estimates of its slots.
-    fn new(
-        program: &Program,
-        subprog: &Subprog,
-        estimates: &mut Vec<CodeOffset>,
-    ) -> Result<Self, JitError> {
+    fn new(program: &Program, subprog: &Subprog, estimates: &mut Vec<CodeOffset>) -> Self {
         let mut scan = Self::default();
         let mut estimate = 0;
         for pc in (subprog.start.0..subprog.end.0).map(Pc) {
             estimates.push(CodeOffset(estimate));
             let Some(insn) = program.get(pc) else { continue };
             estimate += max_len(insn);
-            scan.uses_fp = scan.uses_fp || insn.reads().contains(Reg::FP);
+            scan.reads_fp = scan.reads_fp || insn.reads().contains(Reg::FP);
             scan.writes = scan.writes.union(insn.writes());
-            // An unverified program might; its frame would be lost.
-            if scan.writes.contains(Reg::FP) {
-                return Err(unsupported(pc, "a write to the frame pointer"));
-            }
             if let Insn::Call(target) = insn {
                 scan.calls = true;
                 scan.calls_helper |= matches!(target, CallTarget::Helper(_));
             }
             scan.refers_to_main |= insn.subprog_ref() == Some(Pc::ENTRY);
         }
-        Ok(scan)
+        scan
     }
 }
