@@ -73,7 +73,8 @@ pub fn environment(
     Ok(Environment {
         program_type: rules,
         attach_type: section.attach_type,
-        maps: linked.maps.iter().map(|&map| map_info(&object.maps()[map])).collect(),
+        maps: linked.maps.iter().map(|&map| map_info(object, &object.maps()[map])).collect(),
+        btf: object.btf().cloned().map(Arc::new),
         license_gpl: object.license().is_some_and(is_gpl_compatible),
         profile: profile.clone(),
     })
