@@ -36,21 +36,18 @@ pub enum TrapKind {
     CallDepth = 4,
     /// The fuel is used up.
     OutOfFuel = 5,
-    /// A call to a helper or a use of a symbol that the host does not provide.
-    Unresolved = 6,
     /// A helper failed: it panicked, or refused its arguments.
-    Helper = 7,
+    Helper = 6,
 }
 
 impl TrapKind {
     /// Every kind.
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 6] = [
         Self::OutOfBounds,
         Self::ReadOnly,
         Self::Misaligned,
         Self::CallDepth,
         Self::OutOfFuel,
-        Self::Unresolved,
         Self::Helper,
     ];
 
@@ -69,7 +66,6 @@ impl TrapKind {
             Self::Misaligned => "misaligned atomic access",
             Self::CallDepth => "call stack too deep",
             Self::OutOfFuel => "out of fuel",
-            Self::Unresolved => "call or symbol that the host does not provide",
             Self::Helper => "helper failed",
         }
     }
@@ -206,7 +202,7 @@ mod tests {
     #[test]
     fn trap_kinds_have_their_documented_numbers() {
         let numbers: Vec<u32> = TrapKind::ALL.into_iter().map(|kind| kind as u32).collect();
-        assert_eq!(numbers, [1, 2, 3, 4, 5, 6, 7]);
+        assert_eq!(numbers, [1, 2, 3, 4, 5, 6]);
         assert_eq!(TrapKind::from_code(0), None);
         assert_eq!(TrapKind::from_code(2), Some(TrapKind::ReadOnly));
     }

@@ -1,1 +1,69 @@
 //! Many small programs in shared executable pages that are never writable and executable at once.
+//!
+//! # The problem
+//!
+//! A JIT must write code and then run it. A page per program, switched from writable to executable, wastes most of the page
+//! (a filter has a hundred bytes), a mapping and an iTLB entry each; and programs that share a page cannot be switched:
+//! while the page is writable, threads running in its other programs fault. Pages that are writable *and* executable
+//! turn every stray write into code execution.
+//!
+//! # The approach
+//!
+//! An *arena* (2 MiB of address space unless said otherwise) is one anonymous file, a memfd, mapped twice:
+//!
+//! ```text
+//!                    committed                      reserved
+//! write view       [ program | int3 | program     | not backed ]  rw-   text_copy, text_invalidate
+//!                    the same physical pages
+//! executable view  [ program | int3 | program     ]               r-x   placed code runs here
+//!                                                 [            ]  ---
+//! ```
+//!
+//! Neither view ever changes its protection while code runs, so placing and freeing never disturb a running program.
+//! [`Pack::place`] finds room for an [`Image`](ebpf_image::Image) in chunks of [`CHUNK_BYTES`], links it for the address it gets,
+//! writes it through the write view, and hands out a [`Placed`]: a counted reference that keeps the code where it is.
+//! When the last one goes, the chunks are filled with `int3` again, every core is made to forget what it
+//! fetched from there, and the room is merged and reused.
+//!
+//! # Invariants
+//!
+//! - **No page is writable and executable through one address.** The memfd is sealed after its write view is mapped, so
+//!   the kernel refuses any further writable mapping of it, `write(2)` to it, and making the executable view writable.
+//! - **What no program occupies is `int3`**, from birth: memory is backed in small steps, each of which is filled through
+//!   the write view before it is mapped executable. Nothing ever runs stale bytes or zeros.
+//! - **Reference counting is the quiescence.** Whoever calls code holds its [`Placed`]; code without one is called by
+//!   nobody. Between wiping and reuse stands a `membarrier(2)` that makes all cores of the process serialize.
+//! - **No displacement is truncated.** A `call rel32` goes straight to its target where it reaches, else through a stub in the
+//!   same placement. Arenas lie near the binary's own text where there is room, so reaching is the rule.
+//! - **A child process cannot change what its parent runs.** The pages are shared over `fork`, the write view is
+//!   not inherited, and placing in a child is [`PackError::Forked`]. A child may go on calling what was placed before the
+//!   fork, but only as long as the parent keeps it placed.
+//! - **Failure is early and whole.** What the system refuses is reported by [`Pack::new`] or [`Pack::place`], and
+//!   nothing half-done stays behind.
+//!
+//! It runs on x86-64 Linux from 5.1 on (`F_SEAL_FUTURE_WRITE`). Calling code is the embedder's matter, and `unsafe`:
+//! this crate gives addresses.
+//!
+//! # Layout
+//!
+//! `chunks` (which chunks are free) and `link` (an image at a base address becomes bytes) are pure. `os` holds the system
+//! calls, `arena` the two views, `pack` puts them together.
+
+#[cfg(not(all(target_os = "linux", target_arch = "x86_64")))]
+compile_error!(
+    "ebpf-pack places x86-64 code with Linux's memfd: build it for x86_64 Linux, or interpret instead"
+);
+
+mod arena;
+mod chunks;
+mod error;
+mod link;
+mod os;
+mod pack;
+mod placed;
+
+pub use arena::COMMIT_STEP_BYTES;
+pub use chunks::CHUNK_BYTES;
+pub use error::PackError;
+pub use pack::{ARENA_BYTES, MAX_ARENA_BYTES, Pack, PackOptions, PackStats};
+pub use placed::Placed;

@@ -1,0 +1,143 @@
+//! What a forked child can and cannot do with its parent's pack.
+
+mod hand_made;
+
+use ebpf_pack::{COMMIT_STEP_BYTES, Pack, PackError, PackOptions};
+use hand_made::{call, maps, nothing, returns};
+
+/// Runs `body` in a child process. Returns the child's wait status; `body` says whether what it saw was right.
+fn in_child(body: impl FnOnce() -> bool) -> i32 {
+    // SAFETY: the child runs `body` and leaves without unwinding or running exit handlers. Memory allocation in it is sound with
+    // the C libraries Rust uses on Linux, and `body` takes no lock that another thread could hold.
+    match unsafe { libc::fork() } {
+        -1 => panic!("fork failed"),
+        0 => {
+            let right =
+                std::panic::catch_unwind(std::panic::AssertUnwindSafe(body)).unwrap_or(false);
+            // SAFETY: ends the process at once.
+            unsafe { libc::_exit(if right { 0 } else { 1 }) }
+        }
+        child => {
+            let mut status = 0;
+            // SAFETY: `status` is valid for the call, and the child is ours.
+            let waited = unsafe { libc::waitpid(child, &raw mut status, 0) };
+            assert_eq!(waited, child);
+            status
+        }
+    }
+}
+
+const RIGHT: i32 = 0;
+
+fn pack() -> Pack {
+    Pack::new(PackOptions::default()).expect("executable memory")
+}
+
+#[test]
+fn a_child_cannot_place() {
+    let pack = pack();
+    assert_eq!(
+        in_child(|| pack
+            .place(&returns(1), &nothing)
+            .is_err_and(|error| error == PackError::Forked)),
+        RIGHT
+    );
+    assert_eq!(call(&pack.place(&returns(2), &nothing).expect("the parent still can")), 2);
+}
+
+#[test]
+fn a_child_can_call_but_not_free() {
+    let pack = pack();
+    let placed = pack.place(&returns(42), &nothing).expect("room");
+    let mine = placed.clone();
+    let in_the_child = move || {
+        let called = call(&mine);
+        drop(mine);
+        called == 42
+    };
+    // In the child, the closure's clone and the one here are all there is; both go.
+    let mut both = Some((in_the_child, placed));
+    let status = in_child(|| {
+        let (body, placed) = both.take().expect("once");
+        drop(placed);
+        body()
+    });
+    assert_eq!(status, RIGHT);
+    let (body, placed) = both.expect("the parent's copy");
+    assert_eq!(call(&placed), 42, "the child's drops left the parent's code alone");
+    assert_eq!(pack.stats().programs, 1);
+    drop((body, placed));
+    assert_eq!(pack.stats().programs, 0);
+}
+
+#[test]
+fn a_child_inherits_no_write_view() {
+    let pack = pack();
+    let status = in_child(|| {
+        let ours: Vec<String> = maps()
+            .into_iter()
+            .filter(|(_, line)| line.contains("memfd:ebpf-pack"))
+            .map(|(permissions, _)| permissions)
+            .collect();
+        !ours.is_empty() && ours.iter().all(|permissions| permissions == "r-xs")
+    });
+    assert_eq!(status, RIGHT);
+    drop(pack);
+}
+
+#[test]
+fn a_child_makes_its_own_pack() {
+    let parents = pack();
+    let status = in_child(|| {
+        let own = pack();
+        drop(parents.clone());
+        own.place(&returns(3), &nothing).is_ok_and(|placed| call(&placed) == 3)
+    });
+    assert_eq!(status, RIGHT);
+}
+
+#[test]
+fn calling_freed_code_traps() {
+    let pack = pack();
+    let status = in_child(|| {
+        // The child's own pack: it could not free in its parent's.
+        let pack = self::pack();
+        let placed = pack.place(&returns(1), &nothing).expect("room");
+        // SAFETY: the function is called after its code is gone, on purpose: int3 must stop this process.
+        let stale: extern "sysv64" fn() -> u64 = unsafe { std::mem::transmute(placed.entry_ptr()) };
+        drop(placed);
+        stale();
+        true
+    });
+    assert!(libc::WIFSIGNALED(status), "{status}");
+    assert_eq!(libc::WTERMSIG(status), libc::SIGTRAP);
+    drop(pack);
+}
+
+#[test]
+fn a_child_leaves_what_it_mapped_at_the_write_views_place() {
+    // A size that no other test uses, to find the view by.
+    const LEN: usize = 5 * COMMIT_STEP_BYTES;
+    let options = PackOptions { arena_bytes: LEN, ..PackOptions::default() };
+    let pack = Pack::new(options).expect("executable memory");
+    let views: Vec<usize> = maps()
+        .iter()
+        .filter(|(permissions, line)| permissions == "rw-s" && line.contains("memfd:ebpf-pack"))
+        .filter_map(|(_, line)| line.split_whitespace().next()?.split_once('-'))
+        .map(|(start, end)| [start, end].map(|hex| usize::from_str_radix(hex, 16).expect("hex")))
+        .filter(|[start, end]| end - start == LEN)
+        .map(|[start, _]| start)
+        .collect();
+    let [view] = views[..] else { panic!("one write view of that size: {views:x?}") };
+    let status = in_child(move || {
+        let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_FIXED_NOREPLACE;
+        let protection = libc::PROT_READ | libc::PROT_WRITE;
+        let at = std::ptr::without_provenance_mut(view);
+        // SAFETY: the flag keeps the call from replacing anything.
+        let mine = unsafe { libc::mmap(at, LEN, protection, flags, -1, 0) };
+        drop(pack);
+        // SAFETY: the page was mapped above; were it gone, the fault would be the test's failure.
+        mine.addr() == view && unsafe { mine.cast::<u8>().read_volatile() } == 0
+    });
+    assert_eq!(status, RIGHT);
+}
