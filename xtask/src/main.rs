@@ -1,3 +1,126 @@
-//! Build tasks.
+//! The tasks of this workspace: `cargo xtask COMMAND`. One file per command.
 #![forbid(unsafe_code)]
-fn main() {}
+
+mod bless;
+mod ci;
+mod error;
+mod fixtures;
+mod pcap;
+mod policy;
+mod tidy;
+
+use std::process::ExitCode;
+
+use error::TaskError;
+
+/// A task.
+struct Command {
+    name: &'static str,
+    arguments: &'static str,
+    about: &'static str,
+    run: fn(&[String]) -> Result<(), TaskError>,
+}
+
+const COMMANDS: [Command; 5] = [
+    Command {
+        name: "ci",
+        arguments: "",
+        about: "everything that must hold before a change goes in",
+        run: ci::run,
+    },
+    Command {
+        name: "tidy",
+        arguments: "",
+        about: "check layers, manifests, licences, and the form of files",
+        run: tidy::run,
+    },
+    Command {
+        name: "bless",
+        arguments: "[FILTER]",
+        about: "run the tests and write what they see into fixtures and snapshots",
+        run: bless::run,
+    },
+    Command {
+        name: "fixtures",
+        arguments: "[--check]",
+        about: "compile the C fixtures, or check the committed objects",
+        run: fixtures::run,
+    },
+    Command {
+        name: "pcap",
+        arguments: "[--check]",
+        about: "write the captures of fixtures/xdp, or check them",
+        run: pcap::run,
+    },
+];
+
+fn main() -> ExitCode {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    match dispatch(&arguments) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            say(&format!("error: {error}"));
+            ExitCode::from(exit_code(&error))
+        }
+    }
+}
+
+fn dispatch(arguments: &[String]) -> Result<(), TaskError> {
+    let Some((name, rest)) = arguments.split_first() else {
+        return Err(TaskError::Usage(format!("no command\n{}", usage())));
+    };
+    match COMMANDS.iter().find(|command| command.name == name) {
+        Some(command) => (command.run)(rest),
+        None => Err(TaskError::Usage(format!("no command `{name}`\n{}", usage()))),
+    }
+}
+
+fn exit_code(error: &TaskError) -> u8 {
+    match error {
+        TaskError::Usage(_) => 2,
+        _ => 1,
+    }
+}
+
+fn usage() -> String {
+    let mut text = "usage: cargo xtask COMMAND\n".to_string();
+    for Command { name, arguments, about, .. } in &COMMANDS {
+        let call = format!("{name} {arguments}");
+        text.push_str(&format!("  {call:<20} {about}\n"));
+    }
+    text
+}
+
+/// Writes a line to standard error, where everything goes that tasks say.
+#[expect(clippy::print_stderr, reason = "a command line tool speaks")]
+fn say(line: &str) {
+    eprintln!("{line}");
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn run(arguments: &[&str]) -> Result<(), TaskError> {
+        let arguments: Vec<String> = arguments.iter().map(ToString::to_string).collect();
+        dispatch(&arguments)
+    }
+
+    #[test]
+    fn wrong_usage_exits_with_2_and_shows_the_commands() {
+        for arguments in [&[][..], &["nonsense"]] {
+            let error = run(arguments).unwrap_err();
+            assert_eq!(exit_code(&error), 2);
+            assert!(error.to_string().contains("pcap [--check]"), "{error}");
+        }
+        for command in &COMMANDS {
+            let error = run(&[command.name, "--nonsense"]).unwrap_err();
+            assert_eq!(exit_code(&error), 2, "{}", command.name);
+        }
+    }
+
+    #[test]
+    fn a_failure_exits_with_1() {
+        assert_eq!(exit_code(&TaskError::Failed("no".into())), 1);
+    }
+}
