@@ -1,6 +1,7 @@
 //! The tasks of this workspace: `cargo xtask COMMAND`. One file per command.
 #![forbid(unsafe_code)]
 
+mod bench;
 mod bless;
 mod ci;
 mod error;
@@ -21,7 +22,7 @@ struct Command {
     run: fn(&[String]) -> Result<(), TaskError>,
 }
 
-const COMMANDS: [Command; 5] = [
+const COMMANDS: [Command; 6] = [
     Command {
         name: "ci",
         arguments: "",
@@ -39,6 +40,12 @@ const COMMANDS: [Command; 5] = [
         arguments: "[FILTER]",
         about: "run the tests and write what they see into fixtures and snapshots",
         run: bless::run,
+    },
+    Command {
+        name: "bench",
+        arguments: "GROUP [--quick] [--json]",
+        about: "measure a group of workloads",
+        run: bench::run,
     },
     Command {
         name: "fixtures",

@@ -6,7 +6,8 @@ use alloc::vec::Vec;
 use crate::reader::Strings;
 use crate::{Array, BtfError, FuncProto, Kind, Member, NameOff, Type, TypeId};
 
-/// How many references [`Btf::resolve`] and [`Btf::size_of`] follow. The kernel's limit; a cycle ends there too.
+/// How many references [`Btf::resolve`] and [`Btf::size_of`] follow. The kernel's limit; a cycle
+/// ends there too.
 pub const MAX_RESOLVE_DEPTH: usize = 32;
 /// Bytes of a pointer in BPF's memory layout.
 pub const POINTER_SIZE: u32 = 8;
@@ -44,8 +45,8 @@ impl Btf {
         self.types.get(id.0 as usize).ok_or(BtfError::NoSuchType { id })
     }
 
-    /// The text of a name, cut at [`MAX_STRING_LEN`](crate::MAX_STRING_LEN) bytes. A name of another `Btf` gives some
-    /// other text, or none.
+    /// The text of a name, cut at [`MAX_STRING_LEN`](crate::MAX_STRING_LEN) bytes. A name of
+    /// another `Btf` gives some other text, or none.
     pub fn name(&self, name: NameOff) -> &str {
         self.strings().get(name).unwrap_or_default()
     }
@@ -91,7 +92,7 @@ impl Btf {
                 Type::Ptr(_) => POINTER_SIZE,
                 Type::Int(int) => int.size,
                 Type::Struct(composite) | Type::Union(composite) => composite.size,
-                Type::Enum(of) | Type::Enum64(of) => of.size,
+                Type::Enum(of) | Type::Enum64(of) if of.size != 0 => of.size,
                 Type::Float { size, .. } | Type::Datasec { size, .. } => *size,
                 Type::Array(Array { element, len, .. }) => {
                     elements = elements.checked_mul(*len).ok_or(BtfError::SizeOverflow { id })?;
@@ -154,7 +155,8 @@ mod tests {
         Btf::parse(&blob.finish()).unwrap()
     }
 
-    /// `count` typedefs in a chain, each of the next, the last one of `last`; ids from 2 on, after an `int`.
+    /// `count` typedefs in a chain, each of the next, the last one of `last`; ids from 2 on, after
+    /// an `int`.
     fn chain(count: u32, last: u32) -> Btf {
         let mut blob = Blob::new();
         blob.int();
@@ -214,6 +216,7 @@ mod tests {
         blob.ty("", 13, NO_FLAG, 0, 0, &[]); // 11
         blob.ty("", 9, NO_FLAG, 0, 11, &[]); // 12
         blob.ty("", 3, NO_FLAG, 0, 0, &[2, 1, 0]); // 13: struct s[]
+        blob.ty("later", 6, NO_FLAG, 0, 0, &[]); // 14: enum later;
         let btf = parse(&blob);
         let size = |id| btf.size_of(TypeId(id));
         assert_eq!([1, 2, 3, 4, 5, 6, 7, 13].map(size), [4, 12, 60, 60, 180, 180, 8, 0].map(Ok));
@@ -223,6 +226,7 @@ mod tests {
         let no_size = |id, found| {
             Err(BtfError::WrongKind { id: TypeId(id), expected: "a type with a size", found })
         };
+        assert_eq!(size(14), no_size(14, Kind::Enum));
         assert_eq!(size(0), no_size(0, Kind::Void));
         assert_eq!(size(12), no_size(11, Kind::FuncProto));
     }

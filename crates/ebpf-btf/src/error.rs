@@ -2,7 +2,8 @@
 
 use crate::{Kind, TypeId};
 
-/// Why a blob could not be read, or a lookup has no answer. Offsets are bytes from the start of the blob.
+/// Why a blob could not be read, or a lookup has no answer. Offsets are bytes from the start of the
+/// blob.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum BtfError {
@@ -130,7 +131,8 @@ pub enum BtfError {
         /// Its kind.
         found: Kind,
     },
-    /// A chain of references is longer than [`MAX_RESOLVE_DEPTH`](crate::MAX_RESOLVE_DEPTH), or a cycle.
+    /// A chain of references is longer than [`MAX_RESOLVE_DEPTH`](crate::MAX_RESOLVE_DEPTH), or a
+    /// cycle.
     #[error("BTF {id} refers through more than {limit} types, or to itself")]
     TooDeep {
         /// Where the chain starts.

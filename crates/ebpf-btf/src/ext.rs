@@ -1,7 +1,7 @@
 //! BTF.ext: which instructions belong to which function, source line and field access.
 //!
-//! Three tables of the same shape: a record size, then for each ELF section its name, a count and the records.
-//! Records may be longer than the fields known here; what follows them is skipped.
+//! Three tables of the same shape: a record size, then for each ELF section its name, a count and
+//! the records. Records may be longer than the fields known here; what follows them is skipped.
 
 use alloc::collections::BTreeMap;
 use alloc::string::String;
@@ -44,7 +44,8 @@ pub struct LineInfo {
     pub col: u16,
 }
 
-/// A CO-RE relocation: an instruction whose immediate depends on the layout of the running kernel's types.
+/// A CO-RE relocation: an instruction whose immediate depends on the layout of the running kernel's
+/// types.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct CoreRelo {
     /// The instruction, in bytes from the start of its ELF section.
@@ -57,7 +58,8 @@ pub struct CoreRelo {
     pub kind: u32,
 }
 
-/// The contents of a `.BTF.ext` section. Its names and types are those of the [`Btf`] it was read with.
+/// The contents of a `.BTF.ext` section. Its names and types are those of the [`Btf`] it was read
+/// with.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct BtfExt {
     func_info: Table<FuncInfo>,
@@ -179,7 +181,8 @@ mod tests {
     use crate::testing::{Blob, NO_FLAG, ext};
     use proptest::prelude::*;
 
-    /// `int` (1), a prototype (2), a function (3), and the names `xdp` and `tc` (offsets given), `a.c`, a line, an access.
+    /// `int` (1), a prototype (2), a function (3), and the names `xdp` and `tc` (offsets given),
+    /// `a.c`, a line, an access.
     fn btf() -> (Btf, [u32; 5]) {
         let mut blob = Blob::new();
         blob.int().ty("", 13, NO_FLAG, 0, 1, &[]).ty("f", 12, NO_FLAG, 1, 2, &[]);

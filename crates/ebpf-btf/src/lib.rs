@@ -1,14 +1,16 @@
 //! BTF and BTF.ext: types, functions and line information of BPF objects.
 //!
-//! BTF ("BPF Type Format") is the type information that clang puts into a BPF object's `.BTF` section and that the
-//! running kernel publishes in `/sys/kernel/btf`. `.BTF.ext` stands beside it in objects only and says which
-//! instruction belongs to which function and source line. The formats are those of the kernel documentation's
-//! `bpf/btf.rst` and of the UAPI header `linux/btf.h`.
+//! BTF ("BPF Type Format") is the type information that clang puts into a BPF object's `.BTF`
+//! section and that the running kernel publishes in `/sys/kernel/btf`. `.BTF.ext` stands beside it
+//! in objects only and says which instruction belongs to which function and source line. The
+//! formats are those of the kernel documentation's `bpf/btf.rst` and of the UAPI header
+//! `linux/btf.h`.
 //!
-//! [`Btf::parse`] reads a whole blob into plain data in one pass: a [`Type`] for each id, names as offsets into one
-//! string table. Whatever it returns is *closed*: every type id that a type mentions exists, and every name offset is
-//! a string. It is not yet *sensible*: a typedef may name itself, a struct may be smaller than its members. Functions
-//! that follow references are therefore bounded by [`MAX_RESOLVE_DEPTH`], and nothing here recurses.
+//! [`Btf::parse`] reads a whole blob into plain data in one pass: a [`Type`] for each id, names as
+//! offsets into one string table. Whatever it returns is *closed*: every type id that a type
+//! mentions exists, and every name offset is a string. It is not yet *sensible*: a typedef may name
+//! itself, a struct may be smaller than its members. Functions that follow references are therefore
+//! bounded by [`MAX_RESOLVE_DEPTH`], and nothing here recurses.
 //!
 //! ```
 //! # fn main() -> Result<(), ebpf_btf::BtfError> {
@@ -22,8 +24,9 @@
 //! # }
 //! ```
 //!
-//! What is absent, on purpose: big-endian BTF, split BTF (that of kernel modules), and the checks that the kernel
-//! makes before it accepts a program's BTF (valid identifiers, members inside their struct, …).
+//! What is absent, on purpose: big-endian BTF, split BTF (that of kernel modules), and the checks
+//! that the kernel makes before it accepts a program's BTF (valid identifiers, members inside their
+//! struct, …).
 
 #![forbid(unsafe_code)]
 #![cfg_attr(not(test), no_std)]

@@ -10,8 +10,8 @@ use crate::{
     Member, NameOff, Param, SecVar, Type, TypeId, Var,
 };
 
-/// The longest blob that is read, in bytes. It is the kernel's own limit, and the length that keeps every name below
-/// the format's highest offset (`BTF_MAX_NAME_OFFSET`).
+/// The longest blob that is read, in bytes. It is the kernel's own limit, and the length that keeps
+/// every name below the format's highest offset (`BTF_MAX_NAME_OFFSET`).
 pub const MAX_BTF_BYTES: usize = 16 << 20;
 /// The highest type id (`BTF_MAX_TYPE`).
 pub const MAX_TYPES: u32 = 0x000f_ffff;
@@ -38,7 +38,8 @@ pub(crate) struct Header<'a> {
 }
 
 impl<'a> Header<'a> {
-    /// Checks the prefix that BTF and BTF.ext share; `min` is the shortest header and `known` the fields' end.
+    /// Checks the prefix that BTF and BTF.ext share; `min` is the shortest header and `known` the
+    /// fields' end.
     pub(crate) fn parse(bytes: &'a [u8], min: u32, known: usize) -> Result<Self, BtfError> {
         if bytes.len() > MAX_BTF_BYTES {
             return Err(BtfError::TooLarge { len: bytes.len(), limit: MAX_BTF_BYTES });
@@ -89,7 +90,8 @@ impl<'a> Header<'a> {
 impl Btf {
     /// Reads a `.BTF` section or a file of `/sys/kernel/btf` that stands alone.
     ///
-    /// Strings that are not UTF-8 (source lines may be in any encoding) are kept with `?` for each offending byte.
+    /// Strings that are not UTF-8 (source lines may be in any encoding) are kept with `?` for each
+    /// offending byte.
     ///
     /// # Errors
     /// Anything that the format does not allow, with its place; a kind that is not known; a reference to a type or
@@ -246,7 +248,8 @@ impl<'r, 'a, 's> TypeParser<'r, 'a, 's> {
     fn composite(&mut self) -> Result<Composite, BtfError> {
         let bitfields = self.kind_flag;
         let members = self.records(|name, [_, ty, offset]| {
-            // With the kind flag, the offset word holds the width in its top 8 bits; 0 for an ordinary member.
+            // With the kind flag, the offset word holds the width in its top 8 bits; 0 for an
+            // ordinary member.
             let (bit_offset, width) =
                 if bitfields { (offset & 0xff_ffff, (offset >> 24) as u8) } else { (offset, 0) };
             Member {
@@ -282,7 +285,9 @@ impl<'r, 'a, 's> TypeParser<'r, 'a, 's> {
 
     fn enumerators(&self, values: Box<[EnumValue]>) -> Result<Enum, BtfError> {
         let size = self.size_or_type;
-        if !matches!(size, 1 | 2 | 4 | 8) {
+        // Clang describes `enum name;` as one without size and enumerators.
+        let is_declaration = size == 0 && values.is_empty();
+        if !is_declaration && !matches!(size, 1 | 2 | 4 | 8) {
             return Err(self.bad("size", size));
         }
         Ok(Enum { name: self.name, size, signed: self.kind_flag, values })

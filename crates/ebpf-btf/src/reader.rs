@@ -1,8 +1,10 @@
-//! Reading little-endian words from a part of a blob, with every error naming the offset in the blob.
+//! Reading little-endian words from a part of a blob, with every error naming the offset in the
+//! blob.
 
 use crate::{BtfError, NameOff};
 
-/// The most bytes of a name or source line that are looked at; the kernel takes no name of 512 or more.
+/// The most bytes of a name or source line that are looked at; the kernel takes no name of 512 or
+/// more.
 ///
 /// Names are offsets, so a short blob could otherwise name one long string a million times.
 pub const MAX_STRING_LEN: usize = 1024;
@@ -12,8 +14,8 @@ pub const MAX_STRING_LEN: usize = 1024;
 pub(crate) struct Strings<'a>(pub(crate) &'a str);
 
 impl<'a> Strings<'a> {
-    /// The string at `name_off`, up to its zero byte or [`MAX_STRING_LEN`]; none outside the section or inside a
-    /// character.
+    /// The string at `name_off`, up to its zero byte or [`MAX_STRING_LEN`]; none outside the
+    /// section or inside a character.
     pub(crate) fn get(self, name_off: NameOff) -> Option<&'a str> {
         let from = self.0.get(name_off.0 as usize..)?;
         let limit = MAX_STRING_LEN.min(from.len());
@@ -24,7 +26,8 @@ impl<'a> Strings<'a> {
 
     /// Checks that `name_off`, read at `offset`, is the start of a string.
     ///
-    /// The section ends with a zero byte (checked when it was read), so any offset inside it has an end.
+    /// The section ends with a zero byte (checked when it was read), so any offset inside it has an
+    /// end.
     pub(crate) fn check(self, name_off: u32, offset: usize) -> Result<NameOff, BtfError> {
         let at = name_off as usize;
         if at < self.0.len() && self.0.is_char_boundary(at) {

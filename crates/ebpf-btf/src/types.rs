@@ -18,8 +18,9 @@ impl fmt::Display for TypeId {
     }
 }
 
-/// A string of a [`Btf`](crate::Btf), as its offset in the string section: [`Btf::name`](crate::Btf::name) gives the
-/// text. 0 is the empty string, the name of what has none.
+/// A string of a [`Btf`](crate::Btf), as its offset in the string section:
+/// [`Btf::name`](crate::Btf::name) gives the text. 0 is the empty string, the name of what has
+/// none.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
 pub struct NameOff(pub(crate) u32);
 
@@ -234,7 +235,7 @@ pub struct Member {
 pub struct Enum {
     /// Its tag, or none.
     pub name: NameOff,
-    /// Its size in bytes.
+    /// Its size in bytes: 1, 2, 4 or 8; 0 for a forward declaration.
     pub size: u32,
     /// Whether values are signed.
     pub signed: bool,
@@ -377,7 +378,8 @@ impl Type {
         }
     }
 
-    /// What a typedef, qualifier or type tag stands before: the type it adds nothing to the layout of.
+    /// What a typedef, qualifier or type tag stands before: the type it adds nothing to the layout
+    /// of.
     pub fn modified(&self) -> Option<TypeId> {
         match *self {
             Type::Typedef { target, .. }

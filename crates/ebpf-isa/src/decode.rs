@@ -68,6 +68,21 @@ pub enum DecodeError {
     },
 }
 
+impl DecodeError {
+    /// The slot at fault.
+    #[must_use]
+    pub const fn pc(&self) -> Pc {
+        match *self {
+            Self::UnknownOpcode { pc, .. }
+            | Self::BadRegister { pc, .. }
+            | Self::ReservedField { pc, .. }
+            | Self::BadVariant { pc, .. }
+            | Self::HalfWideLoad { pc }
+            | Self::TargetOutOfRange { pc, .. } => pc,
+        }
+    }
+}
+
 /// An instruction and the position behind it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Decoded {

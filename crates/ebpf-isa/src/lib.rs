@@ -15,6 +15,30 @@
 //! - [`abi`]: how compiled or interpreted programs meet their host: [`abi::ExecEnv`], [`abi::Trap`].
 //! - [`Facts`]: what an analysis proved about a program, as plain data.
 //!
+//! ```
+//! use ebpf_isa::text::assemble;
+//! use ebpf_isa::{Insn, Operand, Pc, Program, RawInsn, Reg, Width};
+//!
+//! let program = assemble(
+//!     "    r0 = 0
+//!          if r1 == 0 goto done
+//!          r0 = 1
+//!     done:
+//!          exit",
+//! )?;
+//! let mov = Insn::Mov { width: Width::W64, dst: Reg::R0, src: Operand::Imm(1) };
+//! assert_eq!(program.get(Pc(2)), Some(mov));
+//!
+//! let slots: Vec<RawInsn> = program.to_slots()?;
+//! assert_eq!(slots[1].to_bytes(), [0x15, 0x01, 0x01, 0, 0, 0, 0, 0]);
+//! assert_eq!(Program::from_slots(&slots)?, program);
+//!
+//! let listing = program.listing().to_string();
+//! assert_eq!(listing.lines().nth(1), Some("   1: if r1 == 0x0 goto pc+1"));
+//! assert_eq!(assemble(&listing)?, program);
+//! # Ok::<(), Box<dyn core::error::Error>>(())
+//! ```
+//!
 //! Sources: RFC 9669 for the instruction set, the kernel's `Documentation/bpf` for what Linux adds.
 
 #![cfg_attr(not(any(test, feature = "std")), no_std)]

@@ -110,6 +110,24 @@ pub enum ProgramError {
     },
 }
 
+impl ProgramError {
+    /// The instruction at fault, where there is one.
+    #[must_use]
+    pub const fn pc(&self) -> Option<Pc> {
+        match *self {
+            Self::Empty | Self::TooLong { .. } => None,
+            Self::Decode(error) => Some(error.pc()),
+            Self::SplitWideLoad { pc }
+            | Self::TargetOutOfRange { pc, .. }
+            | Self::TargetInWideLoad { pc, .. }
+            | Self::JumpLeavesSubprog { pc, .. }
+            | Self::FallsThrough { pc }
+            | Self::NoSubprogAt { pc }
+            | Self::BadLine { pc } => Some(pc),
+        }
+    }
+}
+
 /// A program that every consumer can rely on: targets are instructions of the program, wide loads
 /// are whole, each subprogram is closed under jumps and ends in `exit` or an unconditional jump.
 ///

@@ -1,1 +1,42 @@
 //! BPF ELF objects: programs, maps, relocations, line information.
+//!
+//! [`Object::parse`] reads an object file as clang makes it (`-target bpf -O2 -g`) into plain data:
+//! the programs and the sections they stand in, the maps that are declared in `.maps` or stand for
+//! data sections, the types. Nothing is loaded anywhere, and maps are descriptions.
+//!
+//! [`Object::program`] *links* one program: its main function, followed by every subprogram that it
+//! reaches, with calls, function addresses and references to maps resolved. The result is an
+//! [`ebpf_isa::Program`], with names and source lines. Functions follow one another in the order in
+//! which they are first reached, the order libbpf gives them, so that instruction numbers are those
+//! of the kernel's log.
+//!
+//! ```no_run
+//! # fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! let object = ebpf_object::Object::parse(&std::fs::read("xdp_firewall.o")?)?;
+//! let linked = object.program("xdp_firewall")?;
+//! println!("{} slots, {} maps", linked.program.len(), object.maps().len());
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! What is absent: CO-RE relocations, maps in maps, `extern` symbols of the kernel. A program that
+//! needs one of them is refused by name; it is never linked without it.
+//!
+//! Sources: the kernel's `Documentation/bpf` (`llvm_reloc.rst`, `btf.rst`,
+//! `libbpf/program_types.rst`).
+
+#![forbid(unsafe_code)]
+
+mod code;
+mod elf;
+mod error;
+mod link;
+mod maps;
+mod object;
+mod sections;
+
+pub use elf::{MAX_NAME_LEN, MAX_SECTIONS, MAX_SYMBOLS};
+pub use error::{ObjectError, RelocationProblem};
+pub use maps::ObjectMap;
+pub use object::{Object, ObjectProgram, ProgramInfo};
+pub use sections::SectionKind;

@@ -1,1 +1,41 @@
-//! The whole BPF pipeline: load, verify, rewrite, compile or interpret, place, run.
+//! The whole BPF pipeline in one call: verify, rewrite, compile or link, place, run.
+//!
+//! [`Runtime::load`] is the only safe seam between a program and native execution. It builds the
+//! verifier's environment **from the very objects that it then binds** (maps, context layout,
+//! helpers), so what runs is what was verified, and it is the only place that turns a verdict into
+//! the right to run unchecked.
+//!
+//! - [`ProgramKind`]: everything that a program type is here, in one value: the verifier's rules,
+//!   the conversion of context accesses, the native functions. [`xdp`] has the one for XDP.
+//! - [`maps`]: memory that programs and their host share.
+//! - [`Loaded`]: a program that can be run any number of times, from any thread.
+//! - [`flat`]: unverified programs, checked access by access, on one block of memory.
+//! - [`open`]: from an object file to maps and bindings.
+//!
+//! The layers below are re-exported under their short names.
+//!
+//! `unsafe` lives in `maps::slab`, `helpers`, `loaded` and `xdp`: memory that outlives every run,
+//! native functions behind prototypes, and the call into code that was verified.
+
+pub use ebpf_btf as btf;
+pub use ebpf_image as image;
+pub use ebpf_interp as interp;
+pub use ebpf_isa as isa;
+pub use ebpf_jit_x86 as jit;
+pub use ebpf_object as object;
+pub use ebpf_pack as pack;
+pub use ebpf_patch as patch;
+pub use ebpf_verifier as verifier;
+
+pub mod flat;
+mod helpers;
+mod kind;
+mod load;
+mod loaded;
+pub mod maps;
+pub mod open;
+pub mod xdp;
+
+pub use kind::ProgramKind;
+pub use load::{Bindings, LoadError, Runtime};
+pub use loaded::{Engine, Loaded, MachineCode};

@@ -219,6 +219,7 @@ fn type_errors_name_the_type() {
     assert_eq!(one(Kind::Int, 0, 4, &[33]), bad(Kind::Int, "encoding", 33));
     assert_eq!(one(Kind::Int, 0, 4, &[8 << 24 | 32]), bad(Kind::Int, "encoding", 8 << 24 | 32));
     assert_eq!(one(Kind::Enum, 0, 5, &[]), bad(Kind::Enum, "size", 5));
+    assert_eq!(one(Kind::Enum, 1, 0, &[0, 1]), bad(Kind::Enum, "size", 0));
     assert_eq!(one(Kind::Func, 3, 0, &[]), bad(Kind::Func, "linkage", 3));
     assert_eq!(one(Kind::Var, 0, 0, &[9]), bad(Kind::Var, "linkage", 9));
     assert_eq!(
@@ -235,7 +236,8 @@ fn type_errors_name_the_type() {
 
 #[test]
 fn every_reference_is_checked() {
-    // In the blob of every kind, each of these words is a type id: 99 there must be refused, with the referrer.
+    // In the blob of every kind, each of these words is a type id: 99 there must be refused, with
+    // the referrer.
     let mut blob = every_kind();
     let good = blob.types.clone();
     let offsets_of_ids = [

@@ -1,0 +1,106 @@
+//! Jumps, calls and exits.
+
+use super::Parser;
+use super::cursor::Result;
+use super::error::Expected;
+use crate::opcode::CmpOp;
+use crate::uapi::HelperId;
+use crate::{CallTarget, Insn, Pc};
+
+impl Parser<'_, '_> {
+    /// `goto target`, `gotol target`, `may_goto target`
+    pub(super) fn jump(&mut self) -> Result<Insn> {
+        let keyword = self.cursor.word(Expected::Instruction)?;
+        let target = self.target()?;
+        Ok(match keyword {
+            "may_goto" => Insn::MayGoto { target },
+            _ => Insn::Jump { target, long: keyword == "gotol" },
+        })
+    }
+
+    /// `if lhs == rhs goto target`
+    pub(super) fn branch(&mut self) -> Result<Insn> {
+        self.cursor.expect("if")?;
+        let (width, lhs) = self.cursor.register()?;
+        let op = self.cursor.row(CmpOp::ALL, CmpOp::mnemonic);
+        let op = op.ok_or_else(|| self.cursor.error(Expected::Comparison))?;
+        let rhs = self.operand(width)?;
+        self.cursor.expect_word("goto")?;
+        Ok(Insn::Branch { op, width, lhs, rhs, target: self.target()? })
+    }
+
+    /// `exit`
+    pub(super) fn exit(&mut self) -> Result<Insn> {
+        self.cursor.expect("exit")?;
+        Ok(Insn::Exit)
+    }
+
+    /// `pc+3`, a label, or `+3 <anything>` as LLVM's disassembler has it.
+    pub(super) fn target(&mut self) -> Result<Pc> {
+        let start = self.cursor;
+        if !self.at_relative() {
+            return self.labels.read(&mut self.cursor);
+        }
+        self.cursor.eat("pc");
+        let distance = self.cursor.displacement(i32::MIN, i32::MAX)?;
+        if self.cursor.eat("<") {
+            self.cursor.skip_past(">")?;
+        }
+        let outside = || start.error(Expected::PositionInProgram);
+        self.at.jump(distance.into()).ok_or_else(outside)
+    }
+
+    fn at_relative(&self) -> bool {
+        let rest = self.cursor.rest();
+        rest.strip_prefix("pc").unwrap_or(rest).starts_with(['+', '-'])
+    }
+
+    /// `call pc+3`, `call name`, `call bpf_map_lookup_elem#1`, `call 1`, `call kfunc#7 module#2`
+    pub(super) fn call(&mut self) -> Result<Insn> {
+        self.cursor.expect("call")?;
+        if self.cursor.at_integer() && !self.at_relative() {
+            let number = self.cursor.integer(0, u32::MAX)?;
+            return Ok(Insn::Call(CallTarget::Helper(HelperId(number))));
+        }
+        let word = self.cursor.peek_word();
+        let has_number = self.cursor.rest()[word.len()..].starts_with('#');
+        let target = match word {
+            "kfunc" if has_number => self.kfunc()?,
+            _ if has_number => CallTarget::Helper(self.numbered_helper()?),
+            _ => match HelperId::from_name(word) {
+                Some(id) if !self.labels.contains(word) => {
+                    self.cursor.word(Expected::Callee)?;
+                    CallTarget::Helper(id)
+                }
+                _ => CallTarget::Subprog(self.target()?),
+            },
+        };
+        Ok(Insn::Call(target))
+    }
+
+    /// `bpf_map_lookup_elem#1`; `unknown#9999` for numbers without name.
+    fn numbered_helper(&mut self) -> Result<HelperId> {
+        let name = self.cursor.word(Expected::Callee)?;
+        self.cursor.expect("#")?;
+        let start = self.cursor;
+        let id = HelperId(self.cursor.integer(0, u32::MAX)?);
+        if name != "unknown" && HelperId::from_name(name) != Some(id) {
+            return Err(start.error(Expected::NumberOfHelper));
+        }
+        Ok(id)
+    }
+
+    /// `kfunc#7`, `kfunc#7 module#2`
+    fn kfunc(&mut self) -> Result<CallTarget> {
+        self.cursor.expect("kfunc")?;
+        self.cursor.expect("#")?;
+        let btf_id = self.cursor.integer(0, u32::MAX)?;
+        let module = if self.cursor.eat_word("module") {
+            self.cursor.expect("#")?;
+            self.cursor.integer(i16::MIN, i16::MAX)?
+        } else {
+            0
+        };
+        Ok(CallTarget::Kfunc { btf_id, module })
+    }
+}

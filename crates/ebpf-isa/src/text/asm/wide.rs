@@ -1,0 +1,47 @@
+//! Wide loads of symbols.
+
+use super::Parser;
+use super::cursor::Result;
+use super::error::Expected;
+use crate::{Insn, MapForm, MapIdx, Reg, WideSource};
+
+impl Parser<'_, '_> {
+    /// `dst = map[0] ll`, `dst = map[0][0]+4 ll`, `dst = btf[7] ll`, `dst = func name ll`
+    pub(super) fn load_symbol(&mut self, dst: Reg) -> Result<Insn> {
+        let source = match self.cursor.word(Expected::Value)? {
+            "map" => self.map(),
+            "btf" => self.variable(),
+            _ => Ok(WideSource::Func(self.target()?)),
+        }?;
+        self.cursor.expect_word("ll")?;
+        Ok(Insn::LoadWide { dst, source })
+    }
+
+    /// `[0]`, `[idx:0]`, `[0][0]+4`
+    fn map(&mut self) -> Result<WideSource> {
+        self.cursor.expect("[")?;
+        let mut form = MapForm::Fd;
+        if self.cursor.eat_word("idx") {
+            self.cursor.expect(":")?;
+            form = MapForm::Idx;
+        }
+        let map = MapIdx(self.cursor.integer(0, u32::MAX)?);
+        self.cursor.expect("]")?;
+        if !self.cursor.eat("[") {
+            return Ok(WideSource::Map(map, form));
+        }
+        self.cursor.expect("0")?;
+        self.cursor.expect("]")?;
+        self.cursor.expect("+")?;
+        Ok(WideSource::MapValue(map, self.cursor.integer(0, u32::MAX)?, form))
+    }
+
+    /// `[7]`, `[7, 2]`
+    fn variable(&mut self) -> Result<WideSource> {
+        self.cursor.expect("[")?;
+        let id = self.cursor.integer(0, u32::MAX)?;
+        let module = if self.cursor.eat(",") { self.cursor.integer(0, u32::MAX)? } else { 0 };
+        self.cursor.expect("]")?;
+        Ok(WideSource::Btf { id, module })
+    }
+}

@@ -1,0 +1,161 @@
+//! The native functions behind helper numbers.
+//!
+//! A helper gets five arguments and the environment of the run (docs/abi.md). It trusts its
+//! arguments as far as its prototype goes: the verifier checked every call against it.
+
+#![allow(unsafe_code, reason = "helpers take addresses from verified programs")]
+
+use std::hash::{BuildHasher, Hasher, RandomState};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
+use ebpf_isa::Pc;
+use ebpf_isa::abi::{ExecEnv, HelperFn, Trap, TrapKind};
+use ebpf_isa::uapi::HelperId;
+use rustix::time::{ClockId, clock_gettime};
+
+use crate::maps::{Map, MapError, UpdateMode};
+
+/// The helpers that every program type has here.
+pub(crate) const COMMON: &[(HelperId, HelperFn)] = &[
+    (HelperId::MAP_LOOKUP_ELEM, map_lookup_elem),
+    (HelperId::MAP_UPDATE_ELEM, map_update_elem),
+    (HelperId::MAP_DELETE_ELEM, map_delete_elem),
+    (HelperId::KTIME_GET_NS, ktime_get_ns),
+    (HelperId::GET_PRANDOM_U32, get_prandom_u32),
+    (HelperId::GET_SMP_PROCESSOR_ID, get_smp_processor_id),
+];
+
+/// What programs get as the handle of a map.
+pub(crate) fn handle(map: &Map) -> u64 {
+    std::ptr::from_ref(map).expose_provenance() as u64
+}
+
+/// Runs the body of a helper; a panic becomes a trap, and the program gets 0.
+fn guarded(env: *mut ExecEnv, body: impl FnOnce() -> u64) -> u64 {
+    catch_unwind(AssertUnwindSafe(body)).unwrap_or_else(|_| {
+        let trap = Trap { kind: TrapKind::Helper, pc: Pc::ENTRY, addr: 0 };
+        // SAFETY: engines pass the environment of the run, which outlives the call.
+        unsafe { (*env).trap = trap.into() };
+        0
+    })
+}
+
+/// # Safety
+/// `handle` is what [`handle`] gave for a map that is still alive.
+unsafe fn map<'a>(handle: u64) -> &'a Map {
+    // SAFETY: the caller's promise.
+    unsafe { &*std::ptr::with_exposed_provenance(handle as usize) }
+}
+
+/// A copy of `len` bytes that a program passes.
+///
+/// # Safety
+/// The bytes at `addr` are readable.
+unsafe fn bytes(addr: u64, len: u32) -> Vec<u8> {
+    let start = std::ptr::with_exposed_provenance::<u8>(addr as usize);
+    // SAFETY: the caller's promise.
+    unsafe { std::slice::from_raw_parts(start, len as usize) }.to_vec()
+}
+
+/// 0, or the negated error number.
+fn status(result: Result<(), MapError>) -> u64 {
+    result.map_or_else(|error| i64::from(-error.errno()) as u64, |()| 0)
+}
+
+/// `void *bpf_map_lookup_elem(map, key)`
+unsafe extern "sysv64" fn map_lookup_elem(
+    handle: u64,
+    key: u64,
+    _: u64,
+    _: u64,
+    _: u64,
+    env: *mut ExecEnv,
+) -> u64 {
+    guarded(env, || {
+        // SAFETY: the verifier let only handles of the program's maps through.
+        let map = unsafe { map(handle) };
+        // SAFETY: the verifier checked that the key's bytes are readable.
+        let key = unsafe { bytes(key, map.desc().key_size) };
+        map.value_address(&key).unwrap_or(0)
+    })
+}
+
+/// `long bpf_map_update_elem(map, key, value, flags)`
+unsafe extern "sysv64" fn map_update_elem(
+    handle: u64,
+    key: u64,
+    value: u64,
+    flags: u64,
+    _: u64,
+    env: *mut ExecEnv,
+) -> u64 {
+    guarded(env, || {
+        // SAFETY: the verifier let only handles of the program's maps through.
+        let map = unsafe { map(handle) };
+        // SAFETY: the verifier checked that the key's bytes are readable.
+        let key = unsafe { bytes(key, map.desc().key_size) };
+        // SAFETY: the verifier checked that the value's bytes are readable.
+        let value = unsafe { bytes(value, map.desc().value_size) };
+        let mode = UpdateMode::from_flags(flags);
+        status(mode.and_then(|mode| map.update_from_program(&key, &value, mode)))
+    })
+}
+
+/// `long bpf_map_delete_elem(map, key)`
+unsafe extern "sysv64" fn map_delete_elem(
+    handle: u64,
+    key: u64,
+    _: u64,
+    _: u64,
+    _: u64,
+    env: *mut ExecEnv,
+) -> u64 {
+    guarded(env, || {
+        // SAFETY: the verifier let only handles of the program's maps through.
+        let map = unsafe { map(handle) };
+        // SAFETY: the verifier checked that the key's bytes are readable.
+        let key = unsafe { bytes(key, map.desc().key_size) };
+        status(map.delete_from_program(&key))
+    })
+}
+
+/// `u64 bpf_ktime_get_ns(void)`: nanoseconds of the monotonic clock.
+unsafe extern "sysv64" fn ktime_get_ns(
+    _: u64,
+    _: u64,
+    _: u64,
+    _: u64,
+    _: u64,
+    env: *mut ExecEnv,
+) -> u64 {
+    guarded(env, || {
+        let now = clock_gettime(ClockId::Monotonic);
+        (now.tv_sec as u64).wrapping_mul(1_000_000_000).wrapping_add(now.tv_nsec as u64)
+    })
+}
+
+/// `u32 bpf_get_prandom_u32(void)`: no secret, only hard to guess by accident.
+unsafe extern "sysv64" fn get_prandom_u32(
+    _: u64,
+    _: u64,
+    _: u64,
+    _: u64,
+    _: u64,
+    env: *mut ExecEnv,
+) -> u64 {
+    // A `RandomState` differs from the last one of its thread, and hashes to unrelated numbers.
+    guarded(env, || RandomState::new().build_hasher().finish() >> 32)
+}
+
+/// `u32 bpf_get_smp_processor_id(void)`: the slot that the run holds in per-CPU maps.
+unsafe extern "sysv64" fn get_smp_processor_id(
+    _: u64,
+    _: u64,
+    _: u64,
+    _: u64,
+    _: u64,
+    env: *mut ExecEnv,
+) -> u64 {
+    // SAFETY: engines pass the environment of the run, which outlives the call.
+    guarded(env, || u64::from(unsafe { (*env).cpu_slot }))
+}

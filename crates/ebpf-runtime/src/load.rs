@@ -1,0 +1,186 @@
+//! From a program to something that runs.
+
+use std::sync::Arc;
+
+use ebpf_image::Symbol;
+use ebpf_interp::{Helpers, LinkError, Links, Vm};
+use ebpf_isa::abi::HelperFn;
+use ebpf_isa::uapi::HelperId;
+use ebpf_isa::{CallTarget, Insn, Pc, Program};
+use ebpf_jit_x86::JitError;
+use ebpf_pack::{Pack, PackError, PackOptions};
+use ebpf_verifier::{
+    Environment, KernelProfile, MapInfo, Options, Rejection, RewriteError, Rewritten, verify,
+};
+
+use crate::helpers;
+use crate::kind::ProgramKind;
+use crate::loaded::{Code, Engine, Loaded};
+use crate::maps::Map;
+
+/// What a program is verified against and bound to.
+#[derive(Debug, Clone)]
+pub struct Bindings {
+    /// The program's type.
+    pub kind: ProgramKind,
+    /// The maps, by the place at which the program names them.
+    pub maps: Vec<Arc<Map>>,
+    /// Whether the program's licence lets it use helpers that are for GPL-compatible programs.
+    pub gpl_compatible: bool,
+    /// Which kernel's rules it is verified by.
+    pub profile: KernelProfile,
+}
+
+impl Bindings {
+    /// The environment that the verifier judges by: these very maps and this kind.
+    #[must_use]
+    pub fn environment(&self) -> Environment {
+        let map_info = |map: &Arc<Map>| MapInfo {
+            name: map.name().to_owned(),
+            desc: *map.desc(),
+            frozen: map.constant_value(),
+        };
+        Environment {
+            program_type: Arc::clone(&self.kind.rules),
+            attach_type: self.kind.attach_type,
+            maps: self.maps.iter().map(map_info).collect(),
+            license_gpl: self.gpl_compatible,
+            profile: self.profile.clone(),
+        }
+    }
+
+    fn helper(&self, id: HelperId) -> Option<HelperFn> {
+        let known = |table: &[(HelperId, HelperFn)]| {
+            table.iter().find(|&&(other, _)| other == id).map(|&(_, function)| function)
+        };
+        known(self.kind.helpers).or_else(|| known(helpers::COMMON))
+    }
+}
+
+/// Why a program cannot be loaded.
+#[derive(Debug, Clone, PartialEq, thiserror::Error)]
+#[non_exhaustive]
+pub enum LoadError {
+    /// The verifier said no.
+    #[error(transparent)]
+    Rejected(#[from] Box<Rejection>),
+    /// An accepted program could not be made runnable.
+    #[error("rewriting: {0}")]
+    Rewrite(#[from] RewriteError),
+    /// The kernel has this helper, this runtime does not.
+    #[error("insn {pc}: this runtime does not provide helper {id}")]
+    NoHelper {
+        /// The call.
+        pc: Pc,
+        /// The helper.
+        id: HelperId,
+    },
+    /// The interpreter cannot run the program.
+    #[error("interpreter: {0}")]
+    Interp(#[from] LinkError),
+    /// The compiler cannot compile the program.
+    #[error("compiler: {0}")]
+    Jit(#[from] JitError),
+    /// No executable memory, or a symbol without address.
+    #[error("executable memory: {0}")]
+    Pack(#[from] PackError),
+}
+
+/// Loads programs. Compiled ones share the executable memory of one pack.
+#[derive(Debug, Clone)]
+pub struct Runtime {
+    pack: Pack,
+}
+
+impl Runtime {
+    /// A runtime with a pack of its own.
+    ///
+    /// # Errors
+    /// The system refuses executable memory.
+    pub fn new() -> Result<Self, PackError> {
+        Ok(Self { pack: Pack::new(PackOptions::default())? })
+    }
+
+    /// The pack that compiled programs are placed in.
+    #[must_use]
+    pub fn pack(&self) -> &Pack {
+        &self.pack
+    }
+
+    /// Verifies `program` for `bindings`, rewrites it, and makes it ready to run on `engine`.
+    ///
+    /// # Errors
+    /// The program is rejected, or needs what this runtime does not have.
+    pub fn load(
+        &self,
+        program: &Program,
+        bindings: Bindings,
+        options: &Options,
+        engine: Engine,
+    ) -> Result<Loaded, LoadError> {
+        let environment = bindings.environment();
+        let verified = verify(program, &environment, options)?;
+        assert_eq!(
+            verified.digest(),
+            environment.digest(),
+            "a program is bound to the environment it was verified for"
+        );
+        let rewritten = verified.rewrite(&*bindings.kind.hooks)?;
+        check_helpers(&rewritten.program, &bindings)?;
+        let code = match engine {
+            Engine::Interp => Code::Interp(link(&rewritten, &bindings)?),
+            Engine::Jit => {
+                let image = ebpf_jit_x86::compile(&rewritten.program, Some(&rewritten.facts))?;
+                let placed = self.pack.place(&image, &|symbol| resolve(symbol, &bindings))?;
+                Code::Jit { image: Box::new(image), placed }
+            }
+        };
+        Ok(Loaded::new(bindings, verified, rewritten, code))
+    }
+}
+
+/// Every helper that is called has a native function.
+fn check_helpers(program: &Program, bindings: &Bindings) -> Result<(), LoadError> {
+    for (pc, insn) in program.insns() {
+        if let Insn::Call(CallTarget::Helper(id)) = insn
+            && bindings.helper(id).is_none()
+        {
+            return Err(LoadError::NoHelper { pc, id });
+        }
+    }
+    Ok(())
+}
+
+/// The interpreter's form of the rewritten program.
+fn link(rewritten: &Rewritten, bindings: &Bindings) -> Result<Vm, LinkError> {
+    let mut natives = Helpers::new();
+    for &(id, function) in helpers::COMMON.iter().chain(bindings.kind.helpers) {
+        // SAFETY: the program was verified; these functions keep the prototypes that the verifier
+        // checks calls against.
+        #[allow(unsafe_code, reason = "the native functions of this crate")]
+        unsafe {
+            natives.register(id, function);
+        }
+    }
+    let links = Links {
+        helpers: natives,
+        maps: bindings.maps.iter().map(|map| helpers::handle(map)).collect(),
+        map_values: bindings.maps.iter().map(|map| map.direct_value_address()).collect(),
+    };
+    Vm::new(&rewritten.program, Some(&rewritten.facts), &links)
+}
+
+/// The address of a symbol of the compiled program.
+fn resolve(symbol: Symbol, bindings: &Bindings) -> Option<u64> {
+    let map = |index: u32| bindings.maps.get(index as usize);
+    match symbol {
+        Symbol::Helper(id) => {
+            bindings.helper(HelperId(id)).map(|function| function as usize as u64)
+        }
+        Symbol::Map(index) => map(index).map(|map| helpers::handle(map)),
+        Symbol::MapValue { map: index, offset } => {
+            map(index)?.direct_value_address()?.checked_add(u64::from(offset))
+        }
+        Symbol::Kfunc { .. } | Symbol::Native(_) => None,
+    }
+}

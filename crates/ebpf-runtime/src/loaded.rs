@@ -1,0 +1,137 @@
+//! Programs that are ready to run.
+
+#![allow(unsafe_code, reason = "the call into verified code is here")]
+
+use std::ops::Range;
+
+use ebpf_image::Image;
+use ebpf_interp::Vm;
+use ebpf_isa::abi::{EntryFn, ExecEnv, Trap};
+use ebpf_pack::Placed;
+use ebpf_verifier::{Rewritten, Verified};
+
+use crate::load::Bindings;
+
+/// What runs a program.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Engine {
+    /// The interpreter.
+    Interp,
+    /// Machine code for x86-64.
+    Jit,
+}
+
+impl Engine {
+    /// `interp` or `jit`.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Interp => "interp",
+            Self::Jit => "jit",
+        }
+    }
+}
+
+/// What the engine runs.
+#[derive(Debug)]
+pub(crate) enum Code {
+    Interp(Vm),
+    Jit { image: Box<Image>, placed: Placed },
+}
+
+/// A program that was verified, rewritten, and bound to the maps and helpers it was verified with.
+///
+/// Dropping it frees its code; its maps live as long as anybody holds them.
+#[derive(Debug)]
+pub struct Loaded {
+    bindings: Bindings,
+    verified: Verified,
+    rewritten: Rewritten,
+    code: Code,
+}
+
+/// Compiled code as it lies in memory.
+#[derive(Debug)]
+pub struct MachineCode<'a> {
+    /// The code before placement: bytes, symbols, and which instruction they come from.
+    pub image: &'a Image,
+    /// Where it is.
+    pub addresses: Range<u64>,
+}
+
+impl Loaded {
+    pub(crate) fn new(
+        bindings: Bindings,
+        verified: Verified,
+        rewritten: Rewritten,
+        code: Code,
+    ) -> Self {
+        Self { bindings, verified, rewritten, code }
+    }
+
+    /// What runs it.
+    #[must_use]
+    pub fn engine(&self) -> Engine {
+        match self.code {
+            Code::Interp(_) => Engine::Interp,
+            Code::Jit { .. } => Engine::Jit,
+        }
+    }
+
+    /// What it was verified against and bound to.
+    #[must_use]
+    pub fn bindings(&self) -> &Bindings {
+        &self.bindings
+    }
+
+    /// The program as it was verified, and what the verifier found out.
+    #[must_use]
+    pub fn verified(&self) -> &Verified {
+        &self.verified
+    }
+
+    /// The program as it runs.
+    #[must_use]
+    pub fn rewritten(&self) -> &Rewritten {
+        &self.rewritten
+    }
+
+    /// The machine code, if the program was compiled.
+    #[must_use]
+    pub fn machine_code(&self) -> Option<MachineCode<'_>> {
+        match &self.code {
+            Code::Interp(_) => None,
+            Code::Jit { image, placed } => {
+                Some(MachineCode { image, addresses: placed.code_range() })
+            }
+        }
+    }
+
+    /// Runs the program once with the context at `ctx`. Gives `r0`.
+    ///
+    /// # Errors
+    /// The trap that a helper noted, or that ended the run.
+    ///
+    /// # Safety
+    /// `ctx` is a context of the program's [kind](crate::ProgramKind), laid out as its hooks
+    /// convert accesses to, and what it points to is the program's alone during the run.
+    pub(crate) unsafe fn run_with_context(
+        &self,
+        ctx: *mut u8,
+        env: &mut ExecEnv,
+    ) -> Result<u64, Trap> {
+        match &self.code {
+            // SAFETY: `Runtime::load` verified the program for this environment; the context is
+            // the caller's promise.
+            Code::Interp(vm) => unsafe { vm.run_unchecked(ctx, env) },
+            Code::Jit { placed, .. } => {
+                // SAFETY: the entry is compiled code with this signature, which `placed` keeps
+                // in memory.
+                let entry: EntryFn = unsafe { std::mem::transmute(placed.entry_ptr()) };
+                // SAFETY: as for the interpreter.
+                let result = unsafe { entry(ctx, env) };
+                env.trap.trap().map_or(Ok(result), Err)
+            }
+        }
+    }
+}

@@ -1,0 +1,81 @@
+//! What can go wrong with maps.
+
+use ebpf_isa::uapi::MapType;
+
+/// Why a map cannot be made.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum CreateMapError {
+    /// The runtime has no such maps.
+    #[error("map `{name}`: maps of type {map_type} are not supported")]
+    UnsupportedType {
+        /// The map.
+        name: String,
+        /// Its type.
+        map_type: MapType,
+    },
+    /// Sizes that the type does not allow.
+    #[error("map `{name}`: {reason}")]
+    BadSize {
+        /// The map.
+        name: String,
+        /// What is wrong.
+        reason: &'static str,
+    },
+}
+
+/// Why an operation on a map failed.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum MapError {
+    /// A key or value that has not the map's size.
+    #[error("the {what} has {got} bytes, the map's has {want}")]
+    WrongSize {
+        /// `key` or `value`.
+        what: &'static str,
+        /// Bytes given.
+        got: usize,
+        /// Bytes wanted.
+        want: u32,
+    },
+    /// Update flags that are none.
+    #[error("no update has the flags {flags:#x}")]
+    BadFlags {
+        /// The flags.
+        flags: u64,
+    },
+    /// All elements are in use, or the index is beyond the array's end.
+    #[error("the map is full, or the index beyond its end")]
+    Full,
+    /// An element exists where none may.
+    #[error("the element exists already")]
+    Exists,
+    /// No element where there must be one.
+    #[error("there is no such element")]
+    NotFound,
+    /// Elements of this type of map are always there.
+    #[error("elements of this type of map cannot be deleted")]
+    CannotDelete,
+    /// The map is frozen.
+    #[error("the map is frozen")]
+    Frozen,
+}
+
+impl MapError {
+    /// The Linux error number that a program gets, negated, from the helper.
+    #[must_use]
+    pub const fn errno(&self) -> i32 {
+        const EPERM: i32 = 1;
+        const ENOENT: i32 = 2;
+        const E2BIG: i32 = 7;
+        const EEXIST: i32 = 17;
+        const EINVAL: i32 = 22;
+        match self {
+            Self::WrongSize { .. } | Self::BadFlags { .. } | Self::CannotDelete => EINVAL,
+            Self::Full => E2BIG,
+            Self::Exists => EEXIST,
+            Self::NotFound => ENOENT,
+            Self::Frozen => EPERM,
+        }
+    }
+}

@@ -1,0 +1,127 @@
+//! From an object file to something that can be verified or loaded.
+
+use std::sync::Arc;
+
+use ebpf_isa::uapi::ProgramType;
+use ebpf_object::{Object, ObjectError, ObjectMap, ObjectProgram};
+use ebpf_verifier::{Environment, KernelProfile, MapInfo, program_types};
+
+use crate::kind::ProgramKind;
+use crate::load::Bindings;
+use crate::maps::{CreateMapError, Map, MapError, UpdateMode};
+use crate::xdp;
+
+/// Why a program of an object cannot be verified or run here.
+#[derive(Debug, Clone, PartialEq, thiserror::Error)]
+#[non_exhaustive]
+pub enum OpenError {
+    /// The object does not say what type the program has.
+    #[error(transparent)]
+    Object(#[from] ObjectError),
+    /// The verifier has no rules for this type.
+    #[error("programs of type {program_type} cannot be verified yet")]
+    NoRules {
+        /// The type.
+        program_type: ProgramType,
+    },
+    /// The runtime has no context for this type.
+    #[error("programs of type {program_type} can be verified, but not run here")]
+    NotRunnable {
+        /// The type.
+        program_type: ProgramType,
+    },
+    /// A map cannot be made.
+    #[error(transparent)]
+    CreateMap(#[from] CreateMapError),
+    /// The first contents of a data section's map do not fit it.
+    #[error("map `{name}`: {source}")]
+    FillMap {
+        /// The map.
+        name: String,
+        /// What went wrong.
+        source: MapError,
+    },
+}
+
+/// Whether a licence lets a program use helpers that are for GPL-compatible programs: the strings
+/// that the kernel's `license_is_gpl_compatible` knows.
+#[must_use]
+pub fn is_gpl_compatible(license: &str) -> bool {
+    const COMPATIBLE: [&str; 6] = [
+        "GPL",
+        "GPL v2",
+        "GPL and additional rights",
+        "Dual BSD/GPL",
+        "Dual MIT/GPL",
+        "Dual MPL/GPL",
+    ];
+    COMPATIBLE.contains(&license)
+}
+
+/// What a program of an object is verified against.
+///
+/// # Errors
+/// The program's type is not known, or has no rules yet.
+pub fn environment(
+    object: &Object,
+    linked: &ObjectProgram,
+    profile: &KernelProfile,
+) -> Result<Environment, OpenError> {
+    let section = linked.info.kind()?;
+    let program_type = section.program_type;
+    let rules = program_types::of(program_type).ok_or(OpenError::NoRules { program_type })?;
+    Ok(Environment {
+        program_type: rules,
+        attach_type: section.attach_type,
+        maps: linked.maps.iter().map(|&map| map_info(&object.maps()[map])).collect(),
+        license_gpl: object.license().is_some_and(is_gpl_compatible),
+        profile: profile.clone(),
+    })
+}
+
+fn map_info(map: &ObjectMap) -> MapInfo {
+    let zeroes = || vec![0; map.desc.value_size as usize];
+    let contents = || map.initial.as_deref().map_or_else(zeroes, <[u8]>::to_vec);
+    MapInfo { name: map.name.clone(), desc: map.desc, frozen: map.frozen.then(contents) }
+}
+
+/// What a program of an object is verified against and bound to: new maps, with the contents of
+/// data sections filled in.
+///
+/// # Errors
+/// The program's type cannot be run here, or a map cannot be made.
+pub fn bindings(
+    object: &Object,
+    linked: &ObjectProgram,
+    profile: &KernelProfile,
+) -> Result<Bindings, OpenError> {
+    let program_type = linked.info.kind()?.program_type;
+    let kind = runnable(program_type).ok_or(OpenError::NotRunnable { program_type })?;
+    let maps = linked.maps.iter().map(|&map| create(&object.maps()[map]));
+    Ok(Bindings {
+        kind,
+        maps: maps.collect::<Result<_, _>>()?,
+        gpl_compatible: object.license().is_some_and(is_gpl_compatible),
+        profile: profile.clone(),
+    })
+}
+
+/// What a program type is here, if it can be run.
+fn runnable(program_type: ProgramType) -> Option<ProgramKind> {
+    match program_type {
+        ProgramType::Xdp => Some(xdp::kind()),
+        _ => None,
+    }
+}
+
+fn create(declared: &ObjectMap) -> Result<Arc<Map>, OpenError> {
+    let map = Map::new(&declared.name, declared.desc)?;
+    if let Some(initial) = &declared.initial {
+        map.update(&0_u32.to_ne_bytes(), initial, UpdateMode::Any)
+            .map_err(|source| OpenError::FillMap { name: declared.name.clone(), source })?;
+    }
+    if declared.frozen {
+        map.freeze();
+    }
+    Ok(Arc::new(map))
+}

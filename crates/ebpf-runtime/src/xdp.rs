@@ -1,0 +1,154 @@
+//! XDP: programs that judge packets before anybody else sees them.
+
+#![allow(unsafe_code, reason = "the context holds addresses of the packet")]
+
+use std::any::TypeId;
+use std::fmt;
+use std::mem::offset_of;
+use std::sync::Arc;
+
+use ebpf_isa::abi::{ExecEnv, Trap};
+use ebpf_isa::{Extend, Insn, Size};
+use ebpf_verifier::{ContextAccessInsn, RewriteError, RewriteHooks, program_types};
+
+use crate::kind::ProgramKind;
+use crate::loaded::Loaded;
+
+/// What an XDP program decides (`enum xdp_action`).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct XdpAction(pub u32);
+
+impl XdpAction {
+    /// The program failed; the packet is dropped.
+    pub const ABORTED: Self = Self(0);
+    /// The packet is dropped.
+    pub const DROP: Self = Self(1);
+    /// The packet goes on its way.
+    pub const PASS: Self = Self(2);
+    /// The packet goes out where it came in.
+    pub const TX: Self = Self(3);
+    /// The packet goes out elsewhere.
+    pub const REDIRECT: Self = Self(4);
+
+    /// The name of the action; `None` for numbers that are none, which drop the packet.
+    #[must_use]
+    pub fn name(self) -> Option<&'static str> {
+        ["ABORTED", "DROP", "PASS", "TX", "REDIRECT"].get(self.0 as usize).copied()
+    }
+}
+
+impl fmt::Display for XdpAction {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.name() {
+            Some(name) => f.pad(name),
+            None => f.pad(&format!("UNKNOWN({})", self.0)),
+        }
+    }
+}
+
+/// Where a packet came in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Ingress {
+    /// Index of the interface.
+    pub ifindex: u32,
+    /// Number of the receive queue.
+    pub rx_queue: u32,
+}
+
+/// The context as compiled programs see it; programs as they are written see `struct xdp_md`.
+#[repr(C)]
+struct XdpContext {
+    data: *mut u8,
+    data_end: *mut u8,
+    data_meta: *mut u8,
+    ingress: Ingress,
+}
+
+/// `struct xdp_md`: offsets of its fields, all of four bytes.
+mod xdp_md {
+    pub(super) const DATA: u32 = 0;
+    pub(super) const DATA_END: u32 = 4;
+    pub(super) const DATA_META: u32 = 8;
+    pub(super) const INGRESS_IFINDEX: u32 = 12;
+    pub(super) const RX_QUEUE_INDEX: u32 = 16;
+}
+
+/// Everything that XDP is here.
+#[must_use]
+pub fn kind() -> ProgramKind {
+    ProgramKind {
+        rules: program_types::xdp(),
+        attach_type: None,
+        hooks: Arc::new(ConvertContext),
+        helpers: &[],
+        layout: TypeId::of::<XdpContext>(),
+    }
+}
+
+/// Turns accesses to `struct xdp_md` into accesses to [`XdpContext`].
+struct ConvertContext;
+
+impl RewriteHooks for ConvertContext {
+    fn convert_context(&self, access: &ContextAccessInsn) -> Result<Vec<Insn>, RewriteError> {
+        let ingress = offset_of!(XdpContext, ingress);
+        let (size, offset) = match access.offset {
+            xdp_md::DATA => (Size::Dw, offset_of!(XdpContext, data)),
+            xdp_md::DATA_END => (Size::Dw, offset_of!(XdpContext, data_end)),
+            xdp_md::DATA_META => (Size::Dw, offset_of!(XdpContext, data_meta)),
+            xdp_md::INGRESS_IFINDEX => (Size::W, ingress + offset_of!(Ingress, ifindex)),
+            xdp_md::RX_QUEUE_INDEX => (Size::W, ingress + offset_of!(Ingress, rx_queue)),
+            _ => return Err(access.unsupported()),
+        };
+        let load = access.load().ok_or_else(|| access.unsupported())?;
+        Ok(vec![Insn::Load {
+            size,
+            extend: Extend::Zero,
+            dst: load.dst,
+            base: access.base,
+            off: offset as i16,
+        }])
+    }
+}
+
+/// A loaded XDP program.
+#[derive(Debug)]
+pub struct XdpProgram {
+    loaded: Loaded,
+}
+
+impl XdpProgram {
+    /// Takes a program that was loaded as one of this [`kind`]; gives it back if it was not.
+    ///
+    /// # Errors
+    /// The program is of another kind.
+    pub fn new(loaded: Loaded) -> Result<Self, Box<Loaded>> {
+        let is_xdp = loaded.bindings().kind.layout == TypeId::of::<XdpContext>();
+        if is_xdp { Ok(Self { loaded }) } else { Err(Box::new(loaded)) }
+    }
+
+    /// What was loaded.
+    #[must_use]
+    pub fn loaded(&self) -> &Loaded {
+        &self.loaded
+    }
+
+    /// Runs the program on a packet, which it may change, and charges the environment's fuel.
+    ///
+    /// # Errors
+    /// The trap that ended the run.
+    pub fn run(
+        &self,
+        packet: &mut [u8],
+        ingress: Ingress,
+        env: &mut ExecEnv,
+    ) -> Result<XdpAction, Trap> {
+        let bytes = packet.as_mut_ptr_range();
+        let (data, data_end) = (bytes.start, bytes.end);
+        data.expose_provenance();
+        let mut context = XdpContext { data, data_end, data_meta: data, ingress };
+        // SAFETY: `new` checked the kind; the context is what its hooks convert accesses to, and
+        // the packet is borrowed for this run alone.
+        let r0 = unsafe { self.loaded.run_with_context((&raw mut context).cast(), env) }?;
+        Ok(XdpAction(r0 as u32))
+    }
+}

@@ -1,0 +1,109 @@
+//! Every engine runs every program of `fixtures/exec`, and all come to the result that is written
+//! there.
+
+use ebpf_runtime::flat::{Block, FlatContext, FlatError, with_entry};
+use ebpf_runtime::image::Symbol;
+use ebpf_runtime::interp::{Links, Vm};
+use ebpf_runtime::isa::Program;
+use ebpf_runtime::isa::abi::{EntryFn, ExecEnv};
+use ebpf_runtime::isa::text::assemble;
+use ebpf_runtime::pack::{Pack, PackOptions};
+use ebpf_runtime::{flat, jit};
+use ebpf_testkit::{Fixture, RunResult, for_each_fixture};
+
+/// More than any fixture needs.
+const FUEL: i64 = 1_000_000;
+
+fn env() -> ExecEnv {
+    let mut env = ExecEnv::new();
+    *env.fuel.get_mut() = FUEL;
+    env
+}
+
+fn parts(fixture: &Fixture) -> Result<(Program, Block, &RunResult), String> {
+    let asm = fixture.section("asm").ok_or("no section `asm`")?;
+    let program = assemble(asm).map_err(|error| error.to_string())?;
+    let result = fixture.result().ok_or("no section `result`")?;
+    Ok((program, Block::new(fixture.mem().unwrap_or_default()), result))
+}
+
+fn compare(engine: &str, got: u64, want: u64) -> Result<(), String> {
+    if got == want { Ok(()) } else { Err(format!("{engine} gives {got:#x}, expected {want:#x}")) }
+}
+
+/// `trap out-of-bounds @3`: the kind in words joined by dashes, and the position.
+fn describe(error: &FlatError) -> String {
+    match error {
+        FlatError::Trap(trap) => {
+            let kind: String = format!("{:?}", trap.kind)
+                .chars()
+                .flat_map(|c| {
+                    let dash = c.is_ascii_uppercase().then_some('-');
+                    dash.into_iter().chain([c.to_ascii_lowercase()])
+                })
+                .collect();
+            format!("{} @{}", kind.trim_start_matches('-'), trap.pc)
+        }
+        other => other.to_string(),
+    }
+}
+
+#[test]
+fn checked_interpreter() {
+    for_each_fixture("exec", |fixture| {
+        let (program, mut memory, expected) = parts(fixture)?;
+        match (flat::run(&program, &mut memory, &mut env()), expected) {
+            (Ok(got), RunResult::Value(want)) => compare("the interpreter", got, *want),
+            (Err(error), RunResult::Trap(want)) if describe(&error) == *want => Ok(()),
+            (Err(error), _) => Err(format!("{error} ({})", describe(&error))),
+            (Ok(got), RunResult::Trap(want)) => Err(format!("{got:#x} instead of trap {want}")),
+        }
+    });
+}
+
+/// Programs that end in a trap are for checked engines only.
+fn value(expected: &RunResult) -> Option<u64> {
+    match expected {
+        RunResult::Value(value) => Some(*value),
+        RunResult::Trap(_) => None,
+    }
+}
+
+#[test]
+fn unchecked_interpreter() {
+    for_each_fixture("exec", |fixture| {
+        let (program, mut memory, expected) = parts(fixture)?;
+        let Some(want) = value(expected) else { return Ok(()) };
+        let entry = with_entry(&program).map_err(|error| error.to_string())?;
+        let vm = Vm::new(&entry.program, None, &Links::default()).map_err(|e| e.to_string())?;
+        let mut context = context(&mut memory);
+        // SAFETY: the checked interpreter runs the same program without a trap.
+        let got = unsafe { vm.run_unchecked((&raw mut context).cast(), &mut env()) };
+        compare("the unchecked interpreter", got.map_err(|trap| trap.to_string())?, want)
+    });
+}
+
+#[test]
+fn compiled() {
+    let pack = Pack::new(PackOptions::default()).unwrap();
+    for_each_fixture("exec", |fixture| {
+        let (program, mut memory, expected) = parts(fixture)?;
+        let Some(want) = value(expected) else { return Ok(()) };
+        let entry = with_entry(&program).map_err(|error| error.to_string())?;
+        let image = jit::compile(&entry.program, None).map_err(|error| error.to_string())?;
+        let no_symbols = |_: Symbol| None;
+        let placed = pack.place(&image, &no_symbols).map_err(|error| error.to_string())?;
+        let mut context = context(&mut memory);
+        // SAFETY: this is the entry of compiled code, which `placed` keeps.
+        let run: EntryFn = unsafe { std::mem::transmute(placed.entry_ptr()) };
+        // SAFETY: the checked interpreter runs the same program without a trap.
+        let got = unsafe { run((&raw mut context).cast(), &mut env()) };
+        compare("the compiled program", got, want)
+    });
+}
+
+fn context(block: &mut Block) -> FlatContext {
+    let memory = block.bytes_mut();
+    let len = memory.len() as u64;
+    FlatContext { memory: memory.as_mut_ptr().expose_provenance() as u64, len }
+}
