@@ -13,6 +13,7 @@ mod alu;
 mod bounds;
 mod cmp;
 mod convert;
+mod fork;
 mod print;
 mod scalar;
 mod sync;
@@ -24,8 +25,9 @@ mod tests;
 
 pub use alu::{alu, neg};
 pub use bounds::Bounds;
-pub use cmp::{branch, refine};
+pub use cmp::{branch, refine, refine_same};
 pub use convert::{load, mov, movsx, narrow, swap};
+pub use fork::fork;
 pub use print::Attributes;
 pub use scalar::{Scalar, ScalarOf};
 pub use tnum::Tnum;
