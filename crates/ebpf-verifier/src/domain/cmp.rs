@@ -42,7 +42,31 @@ pub fn refine<W: Wide>(
 ) -> Option<(ScalarOf<W>, ScalarOf<W>)> {
     match branch(op, width, lhs, rhs) {
         Some(known) => (known == taken).then_some((*lhs, *rhs)),
-        None => Some(learn(Learnt::from(op, taken), width, lhs, rhs)),
+        None => {
+            let (lhs, rhs) = learn(Learnt::from(op, taken), width, lhs, rhs);
+            Some((lhs.sync().checked(), rhs.sync().checked()))
+        }
+    }
+}
+
+/// A register after `reg op reg` has been found to hold (`taken`) or not; `None` where that
+/// cannot be, as far as the kernel can tell: it does not see that both operands are one value, so
+/// that `reg < reg` may hold for it, and takes what both sides learn.
+#[must_use]
+pub fn refine_same<W: Wide>(
+    op: CmpOp,
+    width: Width,
+    taken: bool,
+    reg: &ScalarOf<W>,
+) -> Option<ScalarOf<W>> {
+    match branch(op, width, reg, reg) {
+        Some(known) => (known == taken).then_some(*reg),
+        None => {
+            let (mut both, other) = learn(Learnt::from(op, taken), width, reg, reg);
+            both.full.meet(&other.full);
+            both.low.meet(&other.low);
+            Some(both.sync().sync().checked())
+        }
     }
 }
 
@@ -149,6 +173,7 @@ impl Learnt {
     }
 }
 
+/// What the operands learn, before their parts learn from each other.
 fn learn<W: Wide>(
     learnt: Learnt,
     width: Width,
@@ -170,7 +195,13 @@ fn learn<W: Wide>(
             (b.bits, b.low) = (b.bits.with_low(r.bits), r.bounds);
         }
     }
-    (a.sync().checked(), b.sync().checked())
+    if learnt == Learnt::Disjoint {
+        // The kernel drops the bounds of the operand whose bits it narrows, so that they cannot
+        // contradict; they are found again from the bits alone.
+        a = if a.bits == lhs.bits { a } else { a.without_bounds() };
+        b = if b.bits == rhs.bits { b } else { b.without_bounds() };
+    }
+    (a, b)
 }
 
 fn apply<W: Word>(learnt: Learnt, lhs: &mut View<W>, rhs: &mut View<W>) {

@@ -13,6 +13,7 @@ mod alu;
 mod bounds;
 mod cmp;
 mod convert;
+mod fork;
 mod offset;
 mod print;
 mod scalar;
@@ -25,8 +26,9 @@ mod tests;
 
 pub use alu::{alu, neg};
 pub use bounds::Bounds;
-pub use cmp::{branch, refine};
+pub use cmp::{branch, refine, refine_same};
 pub use convert::{load, mov, movsx, narrow, swap};
+pub use fork::fork;
 pub use offset::{offset_add, offset_sub};
 pub use print::Attributes;
 pub use scalar::{Scalar, ScalarOf};

@@ -108,9 +108,14 @@ impl<W: Wide> ScalarOf<W> {
     /// that is done.
     pub(super) fn checked(self) -> Self {
         if self.is_contradictory() {
-            return Self { full: Bounds::FULL, low: Bounds::FULL, ..self };
+            return self.without_bounds();
         }
         self
+    }
+
+    /// Only the known bits are kept.
+    pub(super) fn without_bounds(self) -> Self {
+        Self { bits: self.bits, ..Self::UNKNOWN }
     }
 
     fn is_contradictory(&self) -> bool {
