@@ -121,6 +121,15 @@ impl Environment {
         self.maps.get(index.index())
     }
 
+    /// Whether the types name a function that is called where the program throws.
+    pub(crate) fn has_exception_callback(&self) -> bool {
+        let is_tag = |btf: &Btf, ty: &Type| match ty {
+            Type::DeclTag(tag) => btf.name(tag.name).starts_with("exception_callback:"),
+            _ => false,
+        };
+        self.btf.iter().any(|btf| btf.types().any(|(_, ty)| is_tag(btf, ty)))
+    }
+
     /// Whether a subprogram is verified together with its callers; `None` where that is not
     /// known.
     pub(crate) fn is_static(&self, info: &SubprogInfo) -> Option<bool> {

@@ -30,6 +30,7 @@ mod environment;
 mod error;
 mod explore;
 mod profile;
+mod rewrite;
 pub mod rules;
 mod state;
 mod step;
@@ -40,5 +41,8 @@ pub use digest::{Digest, DigestWriter};
 pub use environment::{Environment, MapInfo};
 pub use error::{Errno, ErrorCode, RejectedLine, Rejection};
 pub use profile::KernelProfile;
+pub use rewrite::{
+    ContextAccessInsn, ContextAccessKind, ContextLoad, RewriteError, RewriteHooks, Rewritten,
+};
 pub use rules::{ProgramTypeRules, program_types};
 pub use verify::{Options, Stats, Verified, verify};

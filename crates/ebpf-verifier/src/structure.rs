@@ -24,6 +24,9 @@ pub(crate) fn check(program: &Program, env: &Environment) -> Result<(), Located>
         return Err((Fault::new(ErrorCode::LimitSubprograms, "too many subprograms"), None));
     }
     check_maps(program, env)?;
+    if env.has_exception_callback() {
+        return Err((Fault::unsupported("an exception callback"), None));
+    }
     check_reachable(program)
 }
 

@@ -4,21 +4,26 @@ use alloc::format;
 
 use ebpf_isa::{AluOp, ByteOrder, Operand, Reg, Size, Width};
 
-use super::Machine;
+use super::{Machine, Next};
 use crate::domain;
 use crate::error::{Checked, ErrorCode, Fault};
-use crate::state::{Link, ScalarValue, Value};
+use crate::state::{Link, ScalarValue, State, Value};
 
 impl Machine<'_> {
-    pub(super) fn alu(&mut self, op: AluOp, width: Width, dst: Reg, src: Operand) -> Checked {
+    pub(super) fn alu(&mut self, op: AluOp, width: Width, dst: Reg, src: Operand) -> Checked<Next> {
         let right = self.operand(src)?;
         let left = self.read(dst)?;
         if let Operand::Imm(imm) = src {
             check_immediate(op, width, imm)?;
         }
         self.check_writable(dst)?;
+        let mut other_value = None;
         let result = match (left, right) {
-            (Value::Scalar(left), Value::Scalar(right)) => {
+            (Value::Scalar(mut left), Value::Scalar(right)) => {
+                if let Some((minus_one, zero)) = domain::fork(op, &left.bounds, &right.bounds) {
+                    left.bounds = minus_one;
+                    other_value = Some(self.state_with(dst, Value::scalar(zero)));
+                }
                 Value::Scalar(scalar_alu(op, width, &left, &right))
             }
             (Value::Pointer(_), Value::Pointer(_)) if op == AluOp::Sub => Value::UNKNOWN,
@@ -36,7 +41,19 @@ impl Machine<'_> {
             (Value::Uninit, _) | (_, Value::Uninit) => unreachable!("operands were read"),
         };
         self.set(dst, result);
-        Ok(())
+        let fall_through = self.after();
+        Ok(match other_value {
+            None => Next::Goto(fall_through),
+            // The other value goes through the same instruction.
+            Some(taken_state) => Next::Fork { fall_through, taken: self.pc, taken_state },
+        })
+    }
+
+    /// The present state with another value in a register.
+    fn state_with(&self, reg: Reg, value: Value) -> State {
+        let mut state = self.state.clone();
+        state.frame_mut().regs[reg.index()] = value;
+        state
     }
 
     pub(super) fn mov(&mut self, width: Width, dst: Reg, src: Operand) -> Checked {

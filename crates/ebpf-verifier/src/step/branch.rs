@@ -80,8 +80,11 @@ impl Comparison {
     fn learn(&self, state: &mut State, taken: bool) {
         let Self { op, width, .. } = *self;
         match (&self.left, &self.right) {
-            // A register against itself teaches nothing here.
-            (Value::Scalar(_), Value::Scalar(_)) if self.rhs == Operand::Reg(self.lhs) => {}
+            (Value::Scalar(scalar), Value::Scalar(_)) if self.rhs == Operand::Reg(self.lhs) => {
+                if let Some(bounds) = domain::refine_same(op, width, taken, &scalar.bounds) {
+                    self.set_scalars(state, bounds, bounds);
+                }
+            }
             (Value::Scalar(left), Value::Scalar(right)) => {
                 let learnt = domain::refine(op, width, taken, &left.bounds, &right.bounds);
                 if let Some((left_bounds, right_bounds)) = learnt {

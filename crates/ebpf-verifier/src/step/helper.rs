@@ -181,7 +181,10 @@ impl Machine<'_> {
                 if size == 0 && !zero_size_allowed {
                     return Err(Fault::new(ErrorCode::HelperSize, "invalid zero-sized read"));
                 }
-                let verb = StackVerb::Indirect;
+                let verb = match usage {
+                    MemoryUse::Read => StackVerb::Read,
+                    MemoryUse::Fill | MemoryUse::FillPart => StackVerb::Write,
+                };
                 let range = self.check_stack_range(reg, &pointer, frame, 0, size, verb)?;
                 if usage == MemoryUse::FillPart || pointer.var.as_const().is_none() {
                     self.state.frame_at_mut(frame).stack.clobber(range.offs());

@@ -1,6 +1,7 @@
 //! Loads, stores and atomic operations: which memory a pointer may access.
 
 use alloc::format;
+use alloc::string::String;
 
 use ebpf_isa::{AtomicOp, Extend, MapIdx, Operand, Reg, Size};
 
@@ -329,7 +330,7 @@ pub(super) fn check_unmodified(reg: Reg, pointer: &Pointer) -> Checked {
         (..0, _) => format!("negative offset {name} ptr R{number} off={off} disallowed"),
         (1.., _) => format!("dereference of modified {name} ptr R{number} off={off} disallowed"),
         (0, Some(0)) => return Ok(()),
-        (0, _) => format!("variable {name} access var_off={} disallowed", pointer.var.tnum()),
+        (0, _) => format!("variable {name} access var_off={} disallowed", var_text(pointer)),
     };
     Err(Fault::new(ErrorCode::ContextModified, message))
 }
@@ -358,10 +359,21 @@ fn check_alignment(pointer: &Pointer, place: Place, strict: bool) -> Checked {
     if is_aligned(all.tnum(), size) {
         return Ok(());
     }
-    let (var, off) = (pointer.var.tnum(), pointer.off);
+    let (var, off) = (var_text(pointer), pointer.off);
     let message =
         format!("misaligned {kind}access off {var}+{off}+{} size {size}", place.off);
     Err(Fault::new(ErrorCode::MemoryAlignment, message))
+}
+
+/// A variable offset as messages print it: a number if it is constant.
+pub(super) fn var_text(pointer: &Pointer) -> String {
+    match pointer.var.as_const() {
+        Some(value) => match u16::try_from(value) {
+            Ok(small) => format!("{small}"),
+            Err(_) => format!("{value:#x}"),
+        },
+        None => format!("{}", pointer.var.tnum()),
+    }
 }
 
 fn is_aligned(bits: Tnum, size: u8) -> bool {

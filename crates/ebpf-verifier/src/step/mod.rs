@@ -71,7 +71,7 @@ impl<'a> Machine<'a> {
     pub(crate) fn step(&mut self) -> Checked<Next> {
         let insn = self.program.get(self.pc).expect("jumps land on instructions");
         match insn {
-            Insn::Alu { op, width, dst, src } => self.alu(op, width, dst, src)?,
+            Insn::Alu { op, width, dst, src } => return self.alu(op, width, dst, src),
             Insn::Mov { width, dst, src } => self.mov(width, dst, src)?,
             Insn::MovSx { width, dst, src, from } => self.movsx(width, dst, src, from)?,
             Insn::Neg { width, dst } => self.neg(width, dst)?,

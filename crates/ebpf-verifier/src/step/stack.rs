@@ -6,7 +6,7 @@ use alloc::string::String;
 use ebpf_isa::{Operand, Reg, Size, semantics};
 
 use super::{FAR, Machine};
-use super::memory::{Access, Place};
+use super::memory::{Access, Place, var_text};
 use crate::domain::{self, Scalar};
 use crate::error::{Checked, ErrorCode, Fault};
 use crate::state::{Pointer, PointerKind, Slot, StackOff, Value};
@@ -31,15 +31,13 @@ impl StackRange {
 pub(super) enum StackVerb {
     Read,
     Write,
-    Indirect,
 }
 
 impl StackVerb {
     const fn text(self) -> &'static str {
         match self {
-            Self::Read => " read from",
-            Self::Write => " write to",
-            Self::Indirect => " indirect access to",
+            Self::Read => "read from",
+            Self::Write => "write to",
         }
     }
 }
@@ -75,7 +73,7 @@ impl Machine<'_> {
                 Ok(done)
             }
             (Access::Peek, None) => {
-                let (var, off) = (pointer.var.tnum(), i64::from(pointer.off) + i64::from(off));
+                let (var, off) = (var_text(pointer), i64::from(pointer.off) + i64::from(off));
                 let message = format!(
                     "variable offset stack pointer cannot be passed into helper function; \
                      var_off={var} off={off} size={bytes}"
@@ -115,7 +113,7 @@ impl Machine<'_> {
             Some(value) => (value.cast_signed(), value.cast_signed()),
             None if var.smax() >= FAR || var.smin() <= -FAR => {
                 let verb = verb.text();
-                let message = format!("invalid unbounded variable-offset{verb} stack R{number}");
+                let message = format!("invalid unbounded variable-offset {verb} stack R{number}");
                 return Err(Fault::new(ErrorCode::StackBounds, message));
             }
             None => (var.smin(), var.smax()),
@@ -131,11 +129,11 @@ impl Machine<'_> {
             (None, _) => ErrorCode::StackBounds,
         };
         let message = match var.as_const() {
-            Some(_) => format!("invalid{} stack R{number} off={} size={size}", verb.text(), range.min),
+            Some(_) => format!("invalid {} stack R{number} off={} size={size}", verb.text(), range.min),
             None => format!(
-                "invalid variable-offset{} stack R{number} var_off={} off={off} size={size}",
+                "invalid variable-offset {} stack R{number} var_off={} off={off} size={size}",
                 verb.text(),
-                var.tnum()
+                var_text(pointer)
             ),
         };
         Err(Fault::new(code, message))
