@@ -1,1 +1,48 @@
 //! The verdict of the Linux BPF verifier, in user space.
+//!
+//! [`verify`] takes a [`Program`](ebpf_isa::Program) and an [`Environment`] (program type, maps,
+//! licence, kernel) and says what the kernel would say: a [`Verified`] program, or a [`Rejection`]
+//! with the kernel's error number and wording and the source line. It needs no kernel and no
+//! privileges.
+//!
+//! **An accept is always meant.** What this verifier does not know is rejected, with the code
+//! [`ErrorCode::Unsupported`]: kernel functions, callbacks, tail calls, global functions, BTF
+//! pointers, most map types, and all program types and helpers without a row in the tables of
+//! [`rules`]. A program that the kernel refuses must never be accepted here; one that the kernel
+//! accepts may still be refused as unsupported or, since every path is explored on its own and
+//! none is found equal to an earlier one, for having too many paths.
+//!
+//! From outside in: [`verify`] checks the structure, explores every path (`explore`) one
+//! instruction at a time (`step`) over states of registers and stack (`state`), whose numbers are
+//! those of [`domain`]. Program types are data ([`rules`]). [`Verified::rewrite`] makes the
+//! accepted program one that can run.
+//!
+//! Where the rules come from is written in `docs/kernel-facts.md`.
+
+#![cfg_attr(not(any(test, feature = "std")), no_std)]
+#![forbid(unsafe_code)]
+
+extern crate alloc;
+
+mod digest;
+pub mod domain;
+mod environment;
+mod error;
+mod explore;
+mod profile;
+mod rewrite;
+pub mod rules;
+mod state;
+mod step;
+mod structure;
+mod verify;
+
+pub use digest::{Digest, DigestWriter};
+pub use environment::{Environment, MapInfo};
+pub use error::{Errno, ErrorCode, RejectedLine, Rejection};
+pub use profile::KernelProfile;
+pub use rewrite::{
+    ContextAccessInsn, ContextAccessKind, ContextLoad, RewriteError, RewriteHooks, Rewritten,
+};
+pub use rules::{ProgramTypeRules, program_types};
+pub use verify::{Options, Stats, Verified, verify};

@@ -1,0 +1,221 @@
+//! Arithmetic on scalars.
+//!
+//! Each rule computes the known bits, the bounds of the whole word and those of the low half from
+//! the same parts of its operands; what a part can learn from another is left to the shared
+//! sequence of deductions afterwards. Division and remainder are not tracked.
+
+use ebpf_isa::{AluOp, Width};
+
+use super::bounds::Bounds;
+use super::scalar::ScalarOf;
+use super::tnum::Tnum;
+use super::word::{Wide, Word};
+
+/// `dst op src`; a 32-bit result is zero-extended.
+///
+/// Unknown where the kernel does not follow the operation: division, remainder, and shifts by
+/// anything but a constant below the width. Then a 32-bit result is unknown in its high half too.
+#[must_use]
+pub fn alu<W: Wide>(op: AluOp, width: Width, dst: &ScalarOf<W>, src: &ScalarOf<W>) -> ScalarOf<W> {
+    let result = match op {
+        AluOp::Add => arithmetic(Tnum::add, Rule { low: add, full: add }, dst, src),
+        AluOp::Sub => arithmetic(Tnum::sub, Rule { low: sub, full: sub }, dst, src),
+        AluOp::Mul => arithmetic(Tnum::mul, Rule { low: mul, full: mul }, dst, src),
+        AluOp::And => bitwise(Tnum::and, Rule { low: and, full: and }, dst, src),
+        AluOp::Or => bitwise(Tnum::or, Rule { low: or, full: or }, dst, src),
+        AluOp::Xor => bitwise(Tnum::xor, Rule { low: xor, full: xor }, dst, src),
+        AluOp::Lsh | AluOp::Rsh | AluOp::Arsh => match shift_count(width, src) {
+            Some(count) => shift(op, width, dst, count),
+            None => return ScalarOf::UNKNOWN,
+        },
+        AluOp::Div | AluOp::SDiv | AluOp::Mod | AluOp::SMod => return ScalarOf::UNKNOWN,
+    };
+    finish(width, result)
+}
+
+/// `-dst`; a 32-bit result is zero-extended.
+#[must_use]
+pub fn neg<W: Wide>(width: Width, dst: &ScalarOf<W>) -> ScalarOf<W> {
+    let zero = ScalarOf::constant(W::ZERO);
+    finish(width, arithmetic(Tnum::sub, Rule { low: sub, full: sub }, &zero, dst))
+}
+
+fn finish<W: Wide>(width: Width, result: ScalarOf<W>) -> ScalarOf<W> {
+    match width {
+        Width::W32 => result.zero_extend_low(),
+        Width::W64 => result,
+    }
+    .sync()
+    .checked()
+}
+
+/// The same rule for both widths.
+struct Rule<Low, Full> {
+    low: Low,
+    full: Full,
+}
+
+/// Operations whose bounds follow from those of the operands.
+fn arithmetic<W: Wide>(
+    bits: fn(Tnum<W>, Tnum<W>) -> Tnum<W>,
+    rule: Rule<BoundsRule<W::Half>, BoundsRule<W>>,
+    dst: &ScalarOf<W>,
+    src: &ScalarOf<W>,
+) -> ScalarOf<W> {
+    ScalarOf {
+        bits: bits(dst.bits, src.bits),
+        full: (rule.full)(&dst.full, &src.full),
+        low: (rule.low)(&dst.low, &src.low),
+    }
+}
+
+type BoundsRule<W> = fn(&Bounds<W>, &Bounds<W>) -> Bounds<W>;
+
+/// Both ends move alike. An unsigned interval is lost if only its upper end wraps around; a
+/// signed one if any end overflows.
+fn add<W: Word>(dst: &Bounds<W>, src: &Bounds<W>) -> Bounds<W> {
+    let mut sum = Bounds::FULL;
+    if dst.umin.add_carries(src.umin) == dst.umax.add_carries(src.umax) {
+        (sum.umin, sum.umax) = (dst.umin.add(src.umin), dst.umax.add(src.umax));
+    }
+    let ends = (dst.smin.signed_add(src.smin), dst.smax.signed_add(src.smax));
+    if let (Some(min), Some(max)) = ends {
+        (sum.smin, sum.smax) = (min, max);
+    }
+    sum
+}
+
+/// As for sums, with the ends of `src` exchanged.
+fn sub<W: Word>(dst: &Bounds<W>, src: &Bounds<W>) -> Bounds<W> {
+    let mut difference = Bounds::FULL;
+    if (dst.umin < src.umax) == (dst.umax < src.umin) {
+        (difference.umin, difference.umax) = (dst.umin.sub(src.umax), dst.umax.sub(src.umin));
+    }
+    let ends = (dst.smin.signed_sub(src.smax), dst.smax.signed_sub(src.smin));
+    if let (Some(min), Some(max)) = ends {
+        (difference.smin, difference.smax) = (min, max);
+    }
+    difference
+}
+
+/// The extreme products of the ends, if none of them overflows.
+fn mul<W: Word>(dst: &Bounds<W>, src: &Bounds<W>) -> Bounds<W> {
+    let mut product = Bounds::FULL;
+    let ends = (dst.umin.unsigned_mul(src.umin), dst.umax.unsigned_mul(src.umax));
+    if let (Some(min), Some(max)) = ends {
+        (product.umin, product.umax) = (min, max);
+    }
+    let corners = [
+        dst.smin.signed_mul(src.smin),
+        dst.smin.signed_mul(src.smax),
+        dst.smax.signed_mul(src.smin),
+        dst.smax.signed_mul(src.smax),
+    ];
+    if let [Some(a), Some(b), Some(c), Some(d)] = corners {
+        product.smin = a.signed_min(b).signed_min(c.signed_min(d));
+        product.smax = a.signed_max(b).signed_max(c.signed_max(d));
+    }
+    product
+}
+
+/// Operations whose bounds follow from the bits of the result and the bounds of the operands.
+fn bitwise<W: Wide>(
+    bits: fn(Tnum<W>, Tnum<W>) -> Tnum<W>,
+    rule: Rule<BitwiseRule<W::Half>, BitwiseRule<W>>,
+    dst: &ScalarOf<W>,
+    src: &ScalarOf<W>,
+) -> ScalarOf<W> {
+    let bits = bits(dst.bits, src.bits);
+    let mut result = ScalarOf {
+        bits,
+        full: (rule.full)(bits, &dst.full, &src.full),
+        low: (rule.low)(bits.low(), &dst.low, &src.low),
+    };
+    result.bounds_from_bits();
+    result
+}
+
+type BitwiseRule<W> = fn(Tnum<W>, &Bounds<W>, &Bounds<W>) -> Bounds<W>;
+
+/// No result is greater than either operand.
+fn and<W: Word>(bits: Tnum<W>, dst: &Bounds<W>, src: &Bounds<W>) -> Bounds<W> {
+    Bounds::unsigned(bits.min(), dst.umax.min(src.umax))
+}
+
+/// No result is smaller than either operand.
+fn or<W: Word>(bits: Tnum<W>, dst: &Bounds<W>, src: &Bounds<W>) -> Bounds<W> {
+    Bounds::unsigned(dst.umin.max(src.umin), bits.max())
+}
+
+/// Only the bits say something.
+fn xor<W: Word>(bits: Tnum<W>, _: &Bounds<W>, _: &Bounds<W>) -> Bounds<W> {
+    Bounds::unsigned(bits.min(), bits.max())
+}
+
+/// The count of a shift, if it is a constant below the width. For a 32-bit shift the low half of
+/// `src` must be constant, and yet it is the whole register that must be below 32.
+fn shift_count<W: Wide>(width: Width, src: &ScalarOf<W>) -> Option<u32> {
+    let (is_const, limit) = match width {
+        Width::W32 => (src.low_as_const().is_some() && is_point(&src.low), W::Half::BITS),
+        Width::W64 => (src.as_const().is_some() && is_point(&src.full), W::BITS),
+    };
+    src.full.umax.as_shift().filter(|&count| is_const && count < limit)
+}
+
+fn is_point<W: Word>(bounds: &Bounds<W>) -> bool {
+    bounds.umin == bounds.umax && bounds.smin == bounds.smax
+}
+
+/// A shift by a known count. The half that is not shifted as such is found again from the bits,
+/// except that bits shifted left stay within the low half for as long as there is room.
+fn shift<W: Wide>(op: AluOp, width: Width, dst: &ScalarOf<W>, count: u32) -> ScalarOf<W> {
+    let mut result = match width {
+        Width::W32 => {
+            let (bits, low) = shift_word(op, dst.bits.low(), &dst.low, count);
+            ScalarOf { bits: Tnum::zero_extended(bits), low, full: Bounds::FULL }
+        }
+        Width::W64 => {
+            let (bits, full) = shift_word(op, dst.bits, &dst.full, count);
+            ScalarOf { bits, full, low: Bounds::FULL }
+        }
+    };
+    if op == AluOp::Lsh && width == Width::W64 {
+        if count < W::Half::BITS {
+            result.low = shift_word(op, dst.bits.low(), &dst.low, count).1;
+        } else if count == W::Half::BITS {
+            // The low half becomes the high half, with its sign.
+            result.full.smin = W::join(dst.low.smin, W::Half::ZERO);
+            result.full.smax = W::join(dst.low.smax, W::Half::ZERO);
+        }
+    }
+    result.bounds_from_bits();
+    result
+}
+
+fn shift_word<W: Word>(
+    op: AluOp,
+    bits: Tnum<W>,
+    bounds: &Bounds<W>,
+    count: u32,
+) -> (Tnum<W>, Bounds<W>) {
+    let mut shifted = Bounds::FULL;
+    match op {
+        AluOp::Lsh => {
+            // A value that is the first whose top bit would be lost is let through: the shift
+            // then takes it to the sign bit, and not out of the word, unless the count is 0.
+            if bounds.umax <= W::SIGNED_MIN >> count {
+                (shifted.umin, shifted.umax) = (bounds.umin << count, bounds.umax << count);
+            }
+            (bits.shl(count), shifted)
+        }
+        AluOp::Rsh => {
+            (shifted.umin, shifted.umax) = (bounds.umin >> count, bounds.umax >> count);
+            (bits.shr(count), shifted)
+        }
+        _ => {
+            shifted.smin = bounds.smin.signed_shr(count);
+            shifted.smax = bounds.smax.signed_shr(count);
+            (bits.signed_shr(count), shifted)
+        }
+    }
+}

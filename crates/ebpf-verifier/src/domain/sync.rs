@@ -1,0 +1,127 @@
+//! How the parts of a scalar learn from each other.
+//!
+//! The deductions and their order are observable in verdicts: `docs/kernel-facts.md`, "Scalars".
+
+use super::bounds::Bounds;
+use super::scalar::ScalarOf;
+use super::tnum::Tnum;
+use super::word::{Wide, Word};
+
+impl<W: Wide> ScalarOf<W> {
+    /// Lets all parts learn from each other, in the kernel's order and as often as the kernel
+    /// does: more rounds could find more, and would then accept what the kernel refuses.
+    pub(super) fn sync(mut self) -> Self {
+        self.bounds_from_bits();
+        for _ in 0..3 {
+            self.low_from_full();
+            self.low.exchange_signs();
+            self.full.exchange_signs();
+            self.full_from_low();
+        }
+        self.bits_from_bounds();
+        self.bounds_from_bits();
+        self
+    }
+
+    /// The bounds learn from the bits.
+    pub(super) fn bounds_from_bits(&mut self) {
+        self.low.meet_bits(self.bits.low());
+        self.full.meet_bits(self.bits);
+        if let Some(only) = self.only_common_value() {
+            *self = Self::constant(only);
+        }
+    }
+
+    /// The one value that has the known bits and lies in the unsigned interval, if it is found to
+    /// be the only one.
+    fn only_common_value(&self) -> Option<W> {
+        let (bits, Bounds { umin, umax, .. }) = (self.bits, self.full);
+        let next = bits.next_above(umin);
+        if bits.contains(umin) {
+            return (next > umax).then_some(umin);
+        }
+        let alone = next == bits.max() || next <= umax && bits.next_above(next) > umax;
+        alone.then_some(next)
+    }
+
+    /// The bits learn from the unsigned bounds: leading bits that both ends share are known.
+    fn bits_from_bounds(&mut self) {
+        let bits = self.bits.intersect(Tnum::range(self.full.umin, self.full.umax));
+        let low = bits.low().intersect(Tnum::range(self.low.umin, self.low.umax));
+        self.bits = bits.with_low(low);
+    }
+
+    /// The bounds of the low half learn from those of the whole, where the high half is constant
+    /// over an interval or steps by one while the low half crosses zero.
+    fn low_from_full(&mut self) {
+        let Bounds { umin, umax, smin, smax } = self.full;
+        if umin.high() == umax.high() {
+            self.low.meet_unsigned(umin.low(), umax.low());
+            if umin.low().signed_le(umax.low()) {
+                self.low.meet_signed(umin.low(), umax.low());
+            }
+        }
+        if smin.high() == smax.high() {
+            if smin.low() <= smax.low() {
+                self.low.meet_unsigned(smin.low(), smax.low());
+            }
+            if smin.low().signed_le(smax.low()) {
+                self.low.meet_signed(smin.low(), smax.low());
+            }
+        }
+        for (min, max) in [(umin, umax), (smin, smax)] {
+            let steps = min.high().add(Word::ONE) == max.high();
+            if steps && min.low().is_negative() && !max.low().is_negative() {
+                self.low.meet_signed(min.low(), max.low());
+            }
+        }
+    }
+
+    /// The bounds of the whole learn from those of the low half.
+    fn full_from_low(&mut self) {
+        let low = self.low;
+        self.splice_low(low.umin, low.umax);
+        if low.smin <= low.smax {
+            self.splice_low(low.smin, low.smax);
+        }
+        // A value that is the sign extension of its low half, or nearly: if the low half is not
+        // negative, neither is the whole, and both are the same number.
+        let extends_low = W::sign_extended(W::Half::SIGNED_MIN).signed_le(self.full.smin)
+            && self.full.smax.signed_le(W::zero_extended(W::Half::SIGNED_MAX));
+        if extends_low && !low.smin.is_negative() {
+            let (min, max) = (W::zero_extended(low.smin), W::sign_extended(low.smax));
+            self.full = Bounds { umin: min, umax: max, smin: min, smax: max };
+            self.bits = self.bits.intersect(Tnum::range(min, max));
+        }
+    }
+
+    /// No value is below the lower end with its low half replaced by the least one there is, nor
+    /// above the upper end with the greatest.
+    fn splice_low(&mut self, min: W::Half, max: W::Half) {
+        let Bounds { umin, umax, smin, smax } = self.full;
+        self.full.meet_unsigned(umin.with_low(min), umax.with_low(max));
+        self.full.meet_signed(smin.with_low(min), smax.with_low(max));
+    }
+
+    /// Where the parts contradict each other, the path cannot be taken by any value; the kernel
+    /// then forgets all bounds (the known bits stay) and goes on. This is the one place where
+    /// that is done.
+    pub(super) fn checked(self) -> Self {
+        if self.is_contradictory() {
+            return self.without_bounds();
+        }
+        self
+    }
+
+    /// Only the known bits are kept.
+    pub(super) fn without_bounds(self) -> Self {
+        Self { bits: self.bits, ..Self::UNKNOWN }
+    }
+
+    fn is_contradictory(&self) -> bool {
+        self.full.is_empty()
+            || self.low.is_empty()
+            || self.as_const().is_some_and(|value| self.full != Bounds::constant(value))
+            || self.low_as_const().is_some_and(|value| self.low != Bounds::constant(value))
+    }
+}

@@ -1,0 +1,227 @@
+//! Whatever values the operands have, the result has the one that `ebpf_isa::semantics` computes.
+
+use ebpf_isa::{AluOp, ByteOrder, CmpOp, Extend, Size, Width, semantics};
+use proptest::prelude::*;
+use proptest::sample::select;
+
+use crate::domain::bounds::Bounds;
+use crate::domain::{
+    Scalar, ScalarOf, Tnum, alu, branch, fork, mov, movsx, narrow, neg, refine, refine_same, swap,
+};
+
+/// Words near the places where intervals break.
+const CORNERS: &[u64] = &[
+    0,
+    1,
+    2,
+    31,
+    32,
+    63,
+    64,
+    0x7f,
+    0x80,
+    0x7fff,
+    0x8000,
+    0x7fff_ffff,
+    0x8000_0000,
+    0x8000_0001,
+    0xffff_ffff,
+    0x1_0000_0000,
+    0x1_0000_0001,
+    0xffff_fffe_ffff_ffff,
+    0xffff_ffff_0000_0000,
+    0xffff_ffff_7fff_ffff,
+    0xffff_ffff_8000_0000,
+    0x7fff_ffff_ffff_ffff,
+    0x8000_0000_0000_0000,
+    0x8000_0000_0000_0001,
+    0xffff_ffff_ffff_fffe,
+    0xffff_ffff_ffff_ffff,
+];
+
+fn word() -> impl Strategy<Value = u64> {
+    prop_oneof![
+        3 => select(CORNERS),
+        2 => (any::<u64>(), 0..64_u32).prop_map(|(word, count)| word >> count),
+        1 => (any::<i64>(), 0..63_u32).prop_map(|(word, count)| (word >> count).cast_unsigned()),
+        1 => any::<u64>(),
+    ]
+}
+
+/// The least scalar over these members, part by part.
+fn hull(members: &[u64]) -> Scalar {
+    let bits = members.iter().map(|&m| Tnum::constant(m)).reduce(Tnum::union).unwrap();
+    let full = |by: fn(u64, u64) -> u64| members.iter().copied().reduce(by).unwrap();
+    let signed = |by: fn(i64, i64) -> i64| {
+        members.iter().map(|m| m.cast_signed()).reduce(by).unwrap().cast_unsigned()
+    };
+    let low = |by: fn(u32, u32) -> u32| members.iter().map(|&m| m as u32).reduce(by).unwrap();
+    let low_signed = |by: fn(i32, i32) -> i32| {
+        members.iter().map(|&m| m as i32).reduce(by).unwrap().cast_unsigned()
+    };
+    ScalarOf {
+        bits,
+        full: Bounds {
+            umin: full(u64::min),
+            umax: full(u64::max),
+            smin: signed(i64::min),
+            smax: signed(i64::max),
+        },
+        low: Bounds {
+            umin: low(u32::min),
+            umax: low(u32::max),
+            smin: low_signed(i32::min),
+            smax: low_signed(i32::max),
+        },
+    }
+}
+
+/// A scalar and some of its members: their hull, with some parts forgotten.
+fn value() -> impl Strategy<Value = (Scalar, Vec<u64>)> {
+    let members = prop_oneof![
+        prop::collection::vec(word(), 1..4),
+        (word(), prop::collection::vec(0..300_u64, 1..4)).prop_map(|(base, offsets)| {
+            offsets.into_iter().map(|offset| base.wrapping_add(offset)).collect()
+        }),
+    ];
+    (members, 0..32_u32).prop_map(|(members, forgotten)| {
+        let mut scalar = hull(&members);
+        if forgotten & 1 != 0 {
+            scalar.bits = Tnum::UNKNOWN;
+        }
+        if forgotten & 2 != 0 {
+            scalar.low = Bounds::FULL;
+        }
+        if forgotten & 4 != 0 {
+            (scalar.full.umin, scalar.full.umax) = (0, u64::MAX);
+        }
+        if forgotten & 8 != 0 {
+            (scalar.full.smin, scalar.full.smax) = (1 << 63, u64::MAX >> 1);
+        }
+        (if forgotten & 16 != 0 { scalar } else { scalar.sync() }, members)
+    })
+}
+
+fn width() -> impl Strategy<Value = Width> {
+    select(vec![Width::W32, Width::W64])
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(4000))]
+
+    #[test]
+    fn deductions_keep_every_member((scalar, members) in value()) {
+        for member in members {
+            prop_assert!(scalar.contains(member), "{scalar} has lost {member:#x}");
+        }
+    }
+
+    #[test]
+    fn arithmetic(op in select(AluOp::ALL), width in width(), (a, xs) in value(), (b, ys) in value()) {
+        let result = alu(op, width, &a, &b);
+        for &x in &xs {
+            for &y in &ys {
+                let value = semantics::alu(op, width, x, y);
+                prop_assert!(result.contains(value), "{a} {op:?} {b} = {result}, not {value:#x}");
+            }
+        }
+    }
+
+    #[test]
+    fn shifts_by_constants(
+        op in select(vec![AluOp::Lsh, AluOp::Rsh, AluOp::Arsh]),
+        width in width(),
+        (a, xs) in value(),
+        count in 0..64_u64,
+    ) {
+        let result = alu(op, width, &a, &Scalar::constant(count));
+        for &x in &xs {
+            let value = semantics::alu(op, width, x, count);
+            prop_assert!(result.contains(value), "{a} {op:?} {count} = {result}, not {value:#x}");
+        }
+    }
+
+    #[test]
+    fn unary_operations(
+        width in width(),
+        size in select(vec![Size::B, Size::H, Size::W, Size::Dw]),
+        order in select(ByteOrder::ALL),
+        (a, xs) in value(),
+    ) {
+        for &x in &xs {
+            prop_assert!(neg(width, &a).contains(semantics::neg(width, x)));
+            prop_assert!(mov(width, &a).contains(semantics::truncate(width, x)));
+            for extend in [Extend::Zero, Extend::Sign] {
+                let narrowed = semantics::extend(extend, size, x);
+                prop_assert!(narrow(size, extend, &a).contains(narrowed));
+            }
+            if size.bits() < width.bits() as u8 {
+                prop_assert!(movsx(width, size, &a).contains(semantics::movsx(width, size, x)));
+            }
+            if size != Size::B {
+                prop_assert!(swap(order, size, &a).contains(semantics::swap(order, size, x)));
+            }
+        }
+    }
+
+    #[test]
+    fn comparisons(op in select(CmpOp::ALL), width in width(), (a, xs) in value(), (b, ys) in value()) {
+        let outcome = branch(op, width, &a, &b);
+        for &x in &xs {
+            for &y in &ys {
+                let holds = semantics::compare(op, width, x, y);
+                prop_assert!(outcome != Some(!holds), "{a} {op:?} {b}: {x:#x} and {y:#x}");
+                let learnt = refine(op, width, holds, &a, &b);
+                let kept = learnt.is_some_and(|(l, r)| l.contains(x) && r.contains(y));
+                prop_assert!(kept, "{a} {op:?} {b} ({holds}): {x:#x} and {y:#x}, {learnt:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn comparisons_of_a_register_with_itself(
+        op in select(CmpOp::ALL), width in width(), (a, xs) in value(),
+    ) {
+        for &x in &xs {
+            let holds = semantics::compare(op, width, x, x);
+            let learnt = refine_same(op, width, holds, &a);
+            prop_assert!(learnt.is_some_and(|l| l.contains(x)), "{a} {op:?}: {x:#x}");
+        }
+    }
+
+    #[test]
+    fn forks_cover_every_member((a, xs) in value(), k in word()) {
+        if let Some((ones, zero)) = fork(AluOp::And, &a, &Scalar::constant(k)) {
+            for &x in &xs {
+                prop_assert!(ones.contains(x) || zero.contains(x));
+            }
+        }
+    }
+
+    #[test]
+    fn subsets_hold_no_other_members((a, xs) in value(), (b, _) in value()) {
+        if a.is_subset_of(&b) {
+            for &x in &xs {
+                prop_assert!(b.contains(x));
+            }
+        }
+        prop_assert!(a.is_subset_of(&a) && a.is_subset_of(&Scalar::UNKNOWN));
+    }
+}
+
+#[test]
+fn corners_against_each_other() {
+    let both = [Width::W32, Width::W64];
+    for (&x, &y) in CORNERS.iter().flat_map(|x| CORNERS.iter().map(move |y| (x, y))) {
+        let (a, b) = (Scalar::constant(x), Scalar::constant(y));
+        for width in both {
+            for &op in AluOp::ALL {
+                assert!(alu(op, width, &a, &b).contains(semantics::alu(op, width, x, y)));
+            }
+            for &op in CmpOp::ALL {
+                let holds = semantics::compare(op, width, x, y);
+                assert_eq!(branch(op, width, &a, &b), Some(holds), "{x:#x} {op:?} {y:#x}");
+            }
+        }
+    }
+}

@@ -1,0 +1,156 @@
+//! What a program is judged against.
+
+use alloc::string::String;
+use alloc::sync::Arc;
+use alloc::vec::Vec;
+use core::fmt;
+
+use ebpf_btf::{Btf, Linkage, Type, TypeId};
+use ebpf_isa::uapi::{AttachType, MapDesc, map_flags};
+use ebpf_isa::{MapIdx, SubprogInfo};
+
+use crate::digest::{Digest, DigestWriter};
+use crate::profile::KernelProfile;
+use crate::rules::ProgramTypeRules;
+
+/// Everything that can change a verdict, besides the program itself.
+#[derive(Clone)]
+pub struct Environment {
+    /// Contexts, helpers and other rules of the program type.
+    pub program_type: Arc<dyn ProgramTypeRules>,
+    /// How the program is to be attached; `None` is the same as type 0 in the kernel.
+    pub attach_type: Option<AttachType>,
+    /// The program's maps, in the order that its instructions number them.
+    pub maps: Vec<MapInfo>,
+    /// The program's own types. Needed where subprograms have a type: it says which functions are
+    /// global.
+    pub btf: Option<Arc<Btf>>,
+    /// Whether the program's licence is compatible with the GPL.
+    pub license_gpl: bool,
+    /// The kernel whose verdict is wanted.
+    pub profile: KernelProfile,
+}
+
+/// A map as a program sees it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct MapInfo {
+    /// Name, for messages.
+    pub name: String,
+    /// Type, sizes, flags.
+    pub desc: MapDesc,
+    /// The contents, where programs may not write ([`map_flags::RDONLY_PROG`]) and the map was
+    /// frozen, so that nobody else may: loads from it are then constants. All values in order,
+    /// `value_size * max_entries` bytes.
+    pub frozen: Option<Vec<u8>>,
+    /// Whether the BTF type of the value has fields that the kernel guards (`bpf_spin_lock`,
+    /// `bpf_timer`, `__kptr`, list heads, ...).
+    pub special_fields: bool,
+}
+
+impl MapInfo {
+    /// A map without frozen contents and without guarded fields.
+    #[must_use]
+    pub fn new(name: impl Into<String>, desc: MapDesc) -> Self {
+        Self { name: name.into(), desc, frozen: None, special_fields: false }
+    }
+
+    pub(crate) fn programs_may_read(&self) -> bool {
+        self.desc.flags & map_flags::RDONLY_PROG != 0
+            || self.desc.flags & map_flags::WRONLY_PROG == 0
+    }
+
+    pub(crate) fn programs_may_write(&self) -> bool {
+        self.desc.flags & map_flags::RDONLY_PROG == 0
+    }
+
+    /// The contents, if they can never change.
+    pub(crate) fn constants(&self) -> Option<&[u8]> {
+        if self.programs_may_write() {
+            return None;
+        }
+        self.frozen.as_deref()
+    }
+
+    fn digest(&self, digest: &mut DigestWriter) {
+        let MapDesc { map_type, key_size, value_size, max_entries, flags } = self.desc;
+        for number in [map_type.number(), key_size, value_size, max_entries, flags] {
+            digest.u32(number);
+        }
+        digest.u32(u32::from(self.special_fields));
+        digest.u32(u32::from(self.frozen.is_some()));
+        digest.bytes(self.frozen.as_deref().unwrap_or_default());
+    }
+}
+
+impl Environment {
+    /// An environment for programs of this type: without maps and types, under a GPL-compatible
+    /// licence, judged as the newest kernel does.
+    #[must_use]
+    pub fn new(program_type: Arc<dyn ProgramTypeRules>) -> Self {
+        Self {
+            program_type,
+            attach_type: None,
+            maps: Vec::new(),
+            btf: None,
+            license_gpl: true,
+            profile: KernelProfile::default(),
+        }
+    }
+
+    /// A digest of everything here that can change a verdict; names of maps cannot.
+    #[must_use]
+    pub fn digest(&self) -> Digest {
+        let mut digest = DigestWriter::new();
+        self.program_type.digest(&mut digest);
+        digest.u32(self.attach_type.map_or(u32::MAX, AttachType::number));
+        digest.u64(self.maps.len() as u64);
+        self.maps.iter().for_each(|map| map.digest(&mut digest));
+        digest.u32(u32::from(self.btf.is_some()));
+        for (id, ty) in self.btf.iter().flat_map(|btf| btf.types()) {
+            if let Type::Func(func) = ty {
+                digest.u32(id.0);
+                digest.u32(u32::from(func.linkage == Linkage::Static));
+            }
+        }
+        digest.u32(u32::from(self.license_gpl));
+        self.profile.digest(&mut digest);
+        digest.finish()
+    }
+
+    pub(crate) fn map(&self, index: MapIdx) -> Option<&MapInfo> {
+        self.maps.get(index.index())
+    }
+
+    /// Whether the types name a function that is called where the program throws.
+    pub(crate) fn has_exception_callback(&self) -> bool {
+        let is_tag = |btf: &Btf, ty: &Type| match ty {
+            Type::DeclTag(tag) => btf.name(tag.name).starts_with("exception_callback:"),
+            _ => false,
+        };
+        self.btf.iter().any(|btf| btf.types().any(|(_, ty)| is_tag(btf, ty)))
+    }
+
+    /// Whether a subprogram is verified together with its callers; `None` where that is not
+    /// known.
+    pub(crate) fn is_static(&self, info: &SubprogInfo) -> Option<bool> {
+        let Some(id) = info.btf_id else {
+            return Some(true);
+        };
+        match self.btf.as_ref()?.type_by_id(TypeId(id)) {
+            Ok(Type::Func(func)) => Some(func.linkage == Linkage::Static),
+            _ => None,
+        }
+    }
+}
+
+impl fmt::Debug for Environment {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Environment")
+            .field("program_type", &self.program_type.program_type())
+            .field("attach_type", &self.attach_type)
+            .field("maps", &self.maps)
+            .field("license_gpl", &self.license_gpl)
+            .field("profile", &self.profile.name)
+            .finish_non_exhaustive()
+    }
+}

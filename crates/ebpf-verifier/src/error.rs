@@ -1,0 +1,268 @@
+//! Why a program is rejected.
+
+use alloc::boxed::Box;
+use alloc::string::{String, ToString};
+use core::fmt;
+
+use ebpf_isa::{Pc, Program, SourceLine};
+
+use crate::Stats;
+
+macro_rules! error_codes {
+    ($($(#[$meta:meta])* $name:ident = $text:literal, $errno:ident;)*) => {
+        /// What kind of rule a program breaks. Codes are stable; texts belong to a kernel version.
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+        #[non_exhaustive]
+        pub enum ErrorCode { $($(#[$meta])* $name,)* }
+
+        impl ErrorCode {
+            /// The stable name: `packet.out-of-bounds`.
+            #[must_use]
+            pub const fn name(self) -> &'static str {
+                match self { $(Self::$name => $text,)* }
+            }
+
+            /// The error number that the kernel gives.
+            #[must_use]
+            pub const fn errno(self) -> Errno {
+                match self { $(Self::$name => Errno::$errno,)* }
+            }
+        }
+    };
+}
+
+error_codes! {
+    /// The program uses something that this verifier does not know. The kernel may accept it.
+    Unsupported = "unsupported", EOPNOTSUPP;
+
+    /// An instruction that no path of control leads to.
+    CfgUnreachable = "cfg.unreachable", EINVAL;
+    /// A reference to a map or to a place in its value that cannot be.
+    MapReference = "map.reference", EINVAL;
+    /// A direct reference into a map whose type or size does not allow one.
+    MapNoDirectValue = "map.no-direct-value", ENOTSUPP;
+    /// Too many maps.
+    LimitMaps = "limit.maps", E2BIG;
+    /// Too many subprograms.
+    LimitSubprograms = "limit.subprograms", E2BIG;
+    /// More instructions to process than the limit.
+    LimitProcessed = "limit.processed", E2BIG;
+    /// More branches waiting than the limit.
+    LimitPending = "limit.pending", EFAULT;
+    /// More frames than the limit.
+    LimitCallDepth = "limit.call-depth", E2BIG;
+    /// More stack, in one frame or in a chain of calls, than the limit.
+    LimitStack = "limit.stack", EACCES;
+
+    /// A register is read that was never written, or that a call destroyed.
+    RegisterUninit = "register.uninit", EACCES;
+    /// The frame pointer is written.
+    RegisterReadOnly = "register.read-only", EACCES;
+    /// Division by the immediate 0.
+    AluDivByZero = "alu.div-by-zero", EINVAL;
+    /// A shift by an immediate that is negative or not below the width.
+    AluShift = "alu.shift", EINVAL;
+
+    /// Arithmetic that is not allowed on a pointer of this kind.
+    PointerArithmetic = "pointer.arithmetic", EACCES;
+    /// Arithmetic that may take a pointer too far.
+    PointerRange = "pointer.range", EINVAL;
+    /// A stack pointer as return value.
+    PointerReturned = "pointer.returned", EINVAL;
+    /// One instruction that uses a context pointer on one path and another pointer on another.
+    PointerMixed = "pointer.mixed", EINVAL;
+
+    /// An access through something that is not a pointer, or may be null.
+    MemoryPointer = "memory.pointer", EACCES;
+    /// An access at an offset that may be negative or out of bounds.
+    MemoryBounds = "memory.bounds", EACCES;
+    /// An access at an offset without upper bound.
+    MemoryUnbounded = "memory.unbounded", EACCES;
+    /// A misaligned access.
+    MemoryAlignment = "memory.alignment", EACCES;
+    /// An atomic operation on memory that does not allow them.
+    MemoryAtomic = "memory.atomic", EACCES;
+    /// An access to a map's value that the map's flags forbid.
+    MapForbidden = "map.forbidden", EACCES;
+
+    /// No such field, or not at this width or direction.
+    ContextAccess = "context.access", EACCES;
+    /// A context pointer that was moved.
+    ContextModified = "context.modified", EACCES;
+    /// An access beyond what was compared with the end of the packet.
+    PacketBounds = "packet.bounds", EACCES;
+    /// An access through a packet pointer that is known to lie at or beyond the packet's end.
+    PacketBeyondEnd = "packet.beyond-end", EINVAL;
+    /// A packet pointer where the program may not access the packet.
+    PacketForbidden = "packet.forbidden", EACCES;
+    /// An access beyond the stack frame.
+    StackBounds = "stack.bounds", EACCES;
+    /// An access that goes on above the stack frame.
+    StackAbove = "stack.above", EINVAL;
+    /// A pointer stored in part.
+    StackSpillSize = "stack.spill-size", EACCES;
+    /// A stored pointer loaded in part.
+    StackFillSize = "stack.fill-size", EACCES;
+    /// A stack pointer stored in a caller's frame.
+    StackSpillToCaller = "stack.spill-to-caller", EINVAL;
+
+    /// A return value that the program type does not allow.
+    ExitValue = "exit.value", EINVAL;
+
+    /// A helper that the kernel does not have.
+    HelperUnknown = "helper.unknown", EINVAL;
+    /// A helper that only programs under a GPL-compatible licence may call.
+    HelperLicense = "helper.license", EINVAL;
+    /// An argument of the wrong kind.
+    HelperArgument = "helper.argument", EACCES;
+    /// A size that may be zero, negative or too large.
+    HelperSize = "helper.size", EACCES;
+}
+
+macro_rules! errnos {
+    ($($name:ident = $number:literal;)*) => {
+        /// A Linux error number.
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+        #[repr(i32)]
+        #[allow(missing_docs, reason = "the names of errno.h")]
+        pub enum Errno { $($name = $number,)* }
+
+        impl Errno {
+            /// The name, as in `errno.h`.
+            #[must_use]
+            pub const fn name(self) -> &'static str {
+                match self { $(Self::$name => stringify!($name),)* }
+            }
+        }
+    };
+}
+
+errnos! {
+    E2BIG = 7;
+    EACCES = 13;
+    EFAULT = 14;
+    EINVAL = 22;
+    EOPNOTSUPP = 95;
+    ENOTSUPP = 524;
+}
+
+impl Errno {
+    /// The positive number.
+    #[must_use]
+    pub const fn number(self) -> i32 {
+        self as i32
+    }
+}
+
+impl fmt::Display for Errno {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+/// A broken rule, before it is known where and when.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Fault {
+    pub(crate) code: ErrorCode,
+    /// The kernel's last line.
+    pub(crate) message: String,
+    /// The line that the kernel prints before it, if any.
+    pub(crate) detail: Option<String>,
+}
+
+/// What every rule gives: the boxed fault keeps the good case small.
+pub(crate) type Checked<T = ()> = Result<T, Box<Fault>>;
+
+impl Fault {
+    pub(crate) fn new(code: ErrorCode, message: impl Into<String>) -> Box<Self> {
+        Box::new(Self { code, message: message.into(), detail: None })
+    }
+
+    pub(crate) fn unsupported(what: impl fmt::Display) -> Box<Self> {
+        let message = alloc::format!("{what}: not supported by this verifier");
+        Self::new(ErrorCode::Unsupported, message)
+    }
+
+    /// The fault with what the kernel says on the line before.
+    pub(crate) fn after(mut self: Box<Self>, detail: impl Into<String>) -> Box<Self> {
+        self.detail = Some(detail.into());
+        self
+    }
+}
+
+/// A source line on its own.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RejectedLine {
+    /// Source file, as the compiler was given it.
+    pub file: String,
+    /// Line number, from 1.
+    pub line: u32,
+    /// Column, from 1; 0 where it is not known.
+    pub col: u32,
+    /// Text of the line.
+    pub text: String,
+}
+
+impl From<SourceLine<'_>> for RejectedLine {
+    fn from(line: SourceLine<'_>) -> Self {
+        Self {
+            file: line.file.to_string(),
+            line: line.line,
+            col: line.col,
+            text: line.text.trim().to_string(),
+        }
+    }
+}
+
+/// A program that is not accepted, and why.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Rejection {
+    /// What kind of rule is broken.
+    pub code: ErrorCode,
+    /// The error number that the kernel gives, positive; [`ErrorCode::errno`] has its name.
+    pub errno: i32,
+    /// The reason in the kernel's wording: the last line of its log before the statistics.
+    pub message: String,
+    /// What the kernel says on the line before, where it says more than one line.
+    pub detail: Option<String>,
+    /// The instruction; `None` where the program as a whole is at fault.
+    pub pc: Option<Pc>,
+    /// The instruction's source line, where the program has one.
+    pub line: Option<RejectedLine>,
+    /// What was done before.
+    pub stats: Stats,
+}
+
+impl Rejection {
+    pub(crate) fn new(fault: Fault, pc: Option<Pc>, program: &Program, stats: Stats) -> Box<Self> {
+        Box::new(Self {
+            code: fault.code,
+            errno: fault.code.errno().number(),
+            message: fault.message,
+            detail: fault.detail,
+            pc,
+            line: pc.and_then(|pc| program.lines().at(pc)).map(Into::into),
+            stats,
+        })
+    }
+
+    /// Name of the error number: `EACCES`; `Unsupported` where the kernel might accept.
+    #[must_use]
+    pub fn errno_name(&self) -> &'static str {
+        match self.code {
+            ErrorCode::Unsupported => "Unsupported",
+            code => code.errno().name(),
+        }
+    }
+}
+
+impl fmt::Display for Rejection {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if let Some(pc) = self.pc {
+            write!(f, "insn {pc}: ")?;
+        }
+        f.write_str(&self.message)
+    }
+}
+
+impl core::error::Error for Rejection {}

@@ -1,0 +1,140 @@
+//! Prototypes of helpers.
+
+use alloc::borrow::Cow;
+use core::fmt;
+
+use ebpf_isa::uapi::HelperId;
+
+use crate::digest::DigestWriter;
+
+/// What a helper takes in one argument register.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ArgKind {
+    /// Nothing; the register may even be uninitialised.
+    Unused,
+    /// Any initialised value.
+    Anything,
+    /// A map.
+    Map,
+    /// A key of the map of an earlier argument.
+    MapKey,
+    /// A value of the map of an earlier argument, which is read.
+    MapValue,
+    /// The program's context, unmodified.
+    Context,
+    /// Memory that is read; its size is the next argument.
+    Memory,
+    /// As [`ArgKind::Memory`], or null with a size of 0.
+    MemoryOrNull,
+    /// Memory that is filled, and need not be initialised; its size is the next argument.
+    Output,
+    /// The size in bytes of the memory in the argument before, not 0.
+    Size,
+    /// The size in bytes of the memory in the argument before.
+    SizeOrZero,
+}
+
+impl ArgKind {
+    const fn code(self) -> u32 {
+        self as u32
+    }
+}
+
+/// What a helper leaves in `r0`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum RetKind {
+    /// A number.
+    Integer,
+    /// Nothing: `r0` is uninitialised.
+    Void,
+    /// A pointer to a value of the map argument, or null.
+    MapValueOrNull,
+}
+
+/// The prototype of a helper.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct HelperProto {
+    /// Number that calls name it by.
+    pub id: HelperId,
+    /// Name in messages, without the prefix `bpf_`.
+    pub name: Cow<'static, str>,
+    /// Arguments.
+    pub args: [ArgKind; 5],
+    /// Result.
+    pub ret: RetKind,
+    /// Whether only programs under a GPL-compatible licence may call it.
+    pub gpl_only: bool,
+    /// Whether arguments may point into the packet.
+    pub packet_args: bool,
+    /// Whether the packet may have moved afterwards, so that all packet pointers are void.
+    pub moves_packet: bool,
+}
+
+impl HelperProto {
+    /// A helper without arguments that returns a number.
+    #[must_use]
+    pub const fn new(id: HelperId, name: &'static str) -> Self {
+        Self {
+            id,
+            name: Cow::Borrowed(name),
+            args: [ArgKind::Unused; 5],
+            ret: RetKind::Integer,
+            gpl_only: false,
+            packet_args: false,
+            moves_packet: false,
+        }
+    }
+
+    /// With these arguments.
+    #[must_use]
+    pub fn args(mut self, args: &[ArgKind]) -> Self {
+        for (slot, &arg) in self.args.iter_mut().zip(args) {
+            *slot = arg;
+        }
+        self
+    }
+
+    /// With this result.
+    #[must_use]
+    pub fn returns(mut self, ret: RetKind) -> Self {
+        self.ret = ret;
+        self
+    }
+
+    /// For programs under a GPL-compatible licence only.
+    #[must_use]
+    pub fn gpl_only(mut self) -> Self {
+        self.gpl_only = true;
+        self
+    }
+
+    /// With arguments that may point into the packet.
+    #[must_use]
+    pub fn packet_args(mut self) -> Self {
+        self.packet_args = true;
+        self
+    }
+
+    /// After which packet pointers are void.
+    #[must_use]
+    pub fn moves_packet(mut self) -> Self {
+        self.moves_packet = true;
+        self
+    }
+
+    pub(super) fn digest(&self, digest: &mut DigestWriter) {
+        digest.u32(self.id.0);
+        self.args.into_iter().for_each(|arg| digest.u32(arg.code()));
+        digest.u32(self.ret as u32);
+        for flag in [self.gpl_only, self.packet_args, self.moves_packet] {
+            digest.u32(u32::from(flag));
+        }
+    }
+}
+
+/// As messages name it: `bpf_map_lookup_elem#1`.
+impl fmt::Display for HelperProto {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "bpf_{}#{}", self.name, self.id.0)
+    }
+}

@@ -1,0 +1,44 @@
+//! A frame: the registers and the stack of one function.
+
+use ebpf_isa::{Pc, Reg, SubprogIdx};
+
+use super::stack::{Slot, Stack};
+use super::value::{PointerKind, Value};
+
+/// Registers and stack of one function.
+#[derive(Debug, Clone)]
+pub(crate) struct Frame {
+    pub(crate) regs: [Value; 11],
+    pub(crate) stack: Stack,
+    pub(crate) subprog: SubprogIdx,
+    /// Where the caller goes on; `None` in the main program.
+    pub(crate) return_to: Option<Pc>,
+}
+
+impl Frame {
+    /// The main program's frame when it starts.
+    pub(crate) fn main() -> Self {
+        let mut frame = Self::new(SubprogIdx::MAIN, 0, None);
+        frame.regs[Reg::R1.index()] = Value::pointer(PointerKind::Context);
+        frame
+    }
+
+    /// A frame with nothing but a frame pointer, to be the one at `index`.
+    pub(crate) fn new(subprog: SubprogIdx, index: usize, return_to: Option<Pc>) -> Self {
+        let mut regs = [Value::Uninit; 11];
+        regs[Reg::FP.index()] = Value::pointer(PointerKind::Stack { frame: index });
+        Self { regs, stack: Stack::default(), subprog, return_to }
+    }
+
+    /// Forgets what a call destroys.
+    pub(crate) fn clear_caller_saved(&mut self) {
+        for reg in [Reg::R0].into_iter().chain(Reg::ARGS) {
+            self.regs[reg.index()] = Value::Uninit;
+        }
+    }
+
+    /// Registers, then spilled registers from the top of the stack down.
+    pub(super) fn values_mut(&mut self) -> impl Iterator<Item = &mut Value> {
+        self.regs.iter_mut().chain(self.stack.slots_mut().filter_map(Slot::spilled_mut))
+    }
+}

@@ -1,0 +1,203 @@
+//! What a register or a stack slot holds.
+
+use ebpf_isa::MapIdx;
+
+use crate::domain::Scalar;
+
+/// Ties together registers that hold the same number.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct ScalarId(pub(crate) u32);
+
+/// Ties together the copies of a pointer that may be null.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct NullId(pub(crate) u32);
+
+/// Ties together the packet pointers that share a variable offset; 0 is the packet's start.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct PacketId(pub(crate) u32);
+
+impl PacketId {
+    pub(crate) const START: Self = Self(0);
+}
+
+/// The content of a register.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Value {
+    /// Never written, or destroyed by a call.
+    Uninit,
+    /// A number.
+    Scalar(ScalarValue),
+    /// A pointer.
+    Pointer(Pointer),
+}
+
+/// A number, and which other registers are known to hold the same.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct ScalarValue {
+    pub(crate) bounds: Scalar,
+    pub(crate) link: Option<Link>,
+}
+
+/// Membership in a group of registers with the same value.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Link {
+    pub(crate) id: ScalarId,
+    /// Whether a constant was added since. Such a register counts among the group, but learns
+    /// nothing from it here.
+    pub(crate) shifted: bool,
+}
+
+/// A pointer: what it points to, a constant and a variable offset.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Pointer {
+    pub(crate) kind: PointerKind,
+    pub(crate) off: i32,
+    pub(crate) var: Scalar,
+}
+
+/// What a pointer points to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum PointerKind {
+    /// The program's context.
+    Context,
+    /// A map, to be given to helpers.
+    Map(MapIdx),
+    /// The value of an element.
+    MapValue(MapValueRef),
+    /// The packet, or the metadata before it.
+    Packet { region: PacketRegion, id: PacketId, range: PacketRange },
+    /// The end of the packet.
+    PacketEnd,
+    /// A stack frame, by its index in the state.
+    Stack { frame: usize },
+}
+
+/// The value of a map's element.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct MapValueRef {
+    pub(crate) map: MapIdx,
+    /// `None` once it is known that the element exists.
+    pub(crate) null: Option<NullId>,
+}
+
+/// Where a packet pointer starts from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum PacketRegion {
+    /// The packet.
+    Data,
+    /// The metadata, which ends where the packet starts.
+    Meta,
+}
+
+/// What is known about the bytes behind a packet pointer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum PacketRange {
+    /// So many bytes, counted from the pointer without its constant offset, exist.
+    Bytes(u32),
+    /// The pointer lies at the end or beyond.
+    AtEnd,
+    /// The pointer lies beyond the end.
+    BeyondEnd,
+}
+
+impl PacketRange {
+    pub(crate) const NONE: Self = Self::Bytes(0);
+
+    /// At least `bytes` exist. A negative fact is the smaller one.
+    pub(crate) fn at_least(self, bytes: u32) -> Self {
+        match self {
+            Self::Bytes(known) => Self::Bytes(known.max(bytes)),
+            Self::AtEnd | Self::BeyondEnd => Self::Bytes(bytes),
+        }
+    }
+}
+
+impl Value {
+    pub(crate) const UNKNOWN: Self = Self::scalar(Scalar::UNKNOWN);
+
+    pub(crate) const fn scalar(bounds: Scalar) -> Self {
+        Self::Scalar(ScalarValue { bounds, link: None })
+    }
+
+    pub(crate) fn constant(value: u64) -> Self {
+        Self::scalar(Scalar::constant(value))
+    }
+
+    pub(crate) fn pointer(kind: PointerKind) -> Self {
+        Self::Pointer(Pointer { kind, off: 0, var: Scalar::constant(0) })
+    }
+
+    pub(crate) fn as_scalar(&self) -> Option<&ScalarValue> {
+        match self {
+            Self::Scalar(scalar) => Some(scalar),
+            Self::Uninit | Self::Pointer(_) => None,
+        }
+    }
+
+    pub(crate) fn as_pointer(&self) -> Option<&Pointer> {
+        match self {
+            Self::Pointer(pointer) => Some(pointer),
+            Self::Uninit | Self::Scalar(_) => None,
+        }
+    }
+
+    /// Whether it is the number 0.
+    pub(crate) fn is_zero(&self) -> bool {
+        self.as_scalar().is_some_and(|scalar| scalar.bounds.as_const() == Some(0))
+    }
+
+    /// What messages call it.
+    pub(crate) fn name(&self) -> &'static str {
+        match self {
+            Self::Uninit => "?",
+            Self::Scalar(_) => "scalar",
+            Self::Pointer(pointer) => pointer.kind.name(),
+        }
+    }
+}
+
+impl PointerKind {
+    /// What messages call it.
+    pub(crate) const fn name(self) -> &'static str {
+        match self {
+            Self::Context => "ctx",
+            Self::Map(_) => "map_ptr",
+            Self::MapValue(MapValueRef { null: None, .. }) => "map_value",
+            Self::MapValue(MapValueRef { null: Some(_), .. }) => "map_value_or_null",
+            Self::Packet { region: PacketRegion::Data, .. } => "pkt",
+            Self::Packet { region: PacketRegion::Meta, .. } => "pkt_meta",
+            Self::PacketEnd => "pkt_end",
+            Self::Stack { .. } => "fp",
+        }
+    }
+
+    /// Whether null is possible.
+    pub(crate) const fn may_be_null(self) -> bool {
+        matches!(self, Self::MapValue(MapValueRef { null: Some(_), .. }))
+    }
+
+    /// Whether it is one of the three kinds of packet pointers.
+    pub(crate) const fn is_packet(self) -> bool {
+        matches!(self, Self::Packet { .. } | Self::PacketEnd)
+    }
+}
+
+impl Pointer {
+    /// The whole offset, if it is constant. It may be far out of any bounds.
+    pub(crate) fn const_off(&self) -> Option<i64> {
+        let var = self.var.as_const()?.cast_signed();
+        Some(var.saturating_add(i64::from(self.off)))
+    }
+}
+
+impl ScalarValue {
+    /// Whether all values fit this many bits.
+    pub(crate) fn fits(&self, bits: u32) -> bool {
+        u64::BITS - self.bounds.umax().leading_zeros() <= bits
+    }
+
+    /// The same number with no ties to other registers.
+    pub(crate) const fn unlinked(self) -> Self {
+        Self { bounds: self.bounds, link: None }
+    }
+}

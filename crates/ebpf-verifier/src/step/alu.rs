@@ -1,0 +1,148 @@
+//! Arithmetic on registers. Pointers have rules of their own: `pointer`.
+
+use alloc::format;
+
+use ebpf_isa::{AluOp, ByteOrder, Operand, Reg, Size, Width};
+
+use super::{Machine, Next};
+use crate::domain;
+use crate::error::{Checked, ErrorCode, Fault};
+use crate::state::{Link, ScalarValue, State, Value};
+
+impl Machine<'_> {
+    pub(super) fn alu(&mut self, op: AluOp, width: Width, dst: Reg, src: Operand) -> Checked<Next> {
+        let right = self.operand(src)?;
+        let left = self.read(dst)?;
+        if let Operand::Imm(imm) = src {
+            check_immediate(op, width, imm)?;
+        }
+        self.check_writable(dst)?;
+        let mut other_value = None;
+        let result = match (left, right) {
+            (Value::Scalar(mut left), Value::Scalar(right)) => {
+                if let Some((minus_one, zero)) = domain::fork(op, &left.bounds, &right.bounds) {
+                    left.bounds = minus_one;
+                    other_value = Some(self.state_with(dst, Value::scalar(zero)));
+                }
+                Value::Scalar(scalar_alu(op, width, &left, &right))
+            }
+            (Value::Pointer(_), Value::Pointer(_)) if op == AluOp::Sub => Value::UNKNOWN,
+            (Value::Pointer(_), Value::Pointer(_)) => {
+                let message =
+                    format!("R{} pointer {} pointer prohibited", dst.number(), kernel_text(op));
+                return Err(Fault::new(ErrorCode::PointerArithmetic, message));
+            }
+            (Value::Pointer(pointer), Value::Scalar(by)) => {
+                self.pointer_alu(op, width, dst, pointer, &by.bounds, false)?
+            }
+            (Value::Scalar(by), Value::Pointer(pointer)) => {
+                self.pointer_alu(op, width, dst, pointer, &by.bounds, true)?
+            }
+            (Value::Uninit, _) | (_, Value::Uninit) => unreachable!("operands were read"),
+        };
+        self.set(dst, result);
+        let fall_through = self.after();
+        Ok(match other_value {
+            None => Next::Goto(fall_through),
+            // The other value goes through the same instruction.
+            Some(taken_state) => Next::Fork { fall_through, taken: self.pc, taken_state },
+        })
+    }
+
+    /// The present state with another value in a register.
+    fn state_with(&self, reg: Reg, value: Value) -> State {
+        let mut state = self.state.clone();
+        state.frame_mut().regs[reg.index()] = value;
+        state
+    }
+
+    pub(super) fn mov(&mut self, width: Width, dst: Reg, src: Operand) -> Checked {
+        let value = self.operand(src)?;
+        self.check_writable(dst)?;
+        let moved = match (value, src) {
+            (Value::Scalar(scalar), Operand::Reg(src)) => {
+                let same = width == Width::W64 || scalar.fits(width.bits());
+                let copied = if same { self.linked(src, scalar) } else { scalar.unlinked() };
+                Value::Scalar(ScalarValue { bounds: domain::mov(width, &copied.bounds), ..copied })
+            }
+            (Value::Scalar(scalar), Operand::Imm(_)) => {
+                Value::scalar(domain::mov(width, &scalar.bounds))
+            }
+            (value, _) if width == Width::W64 => value,
+            _ => Value::scalar(domain::mov(Width::W32, &domain::Scalar::UNKNOWN)),
+        };
+        self.set(dst, moved);
+        Ok(())
+    }
+
+    pub(super) fn movsx(&mut self, width: Width, dst: Reg, src: Reg, from: Size) -> Checked {
+        let value = self.read(src)?;
+        self.check_writable(dst)?;
+        let moved = match value {
+            Value::Scalar(scalar) => {
+                let same = scalar.fits(u32::from(from.bits()) - 1);
+                let copied = if same { self.linked(src, scalar) } else { scalar.unlinked() };
+                let bounds = domain::movsx(width, from, &copied.bounds);
+                Value::Scalar(ScalarValue { bounds, ..copied })
+            }
+            // The low bits of a pointer are any number; it is not narrowed further.
+            _ => Value::scalar(domain::mov(width, &domain::Scalar::UNKNOWN)),
+        };
+        self.set(dst, moved);
+        Ok(())
+    }
+
+    pub(super) fn neg(&mut self, width: Width, dst: Reg) -> Checked {
+        self.unary(dst, |scalar| domain::neg(width, scalar))
+    }
+
+    pub(super) fn swap(&mut self, order: ByteOrder, size: Size, dst: Reg) -> Checked {
+        self.unary(dst, |scalar| domain::swap(order, size, scalar))
+    }
+
+    fn unary(
+        &mut self,
+        dst: Reg,
+        rule: impl FnOnce(&domain::Scalar) -> domain::Scalar,
+    ) -> Checked {
+        let value = self.read(dst)?;
+        self.check_writable(dst)?;
+        let result = match value {
+            Value::Scalar(scalar) => Value::scalar(rule(&scalar.bounds)),
+            _ => Value::UNKNOWN,
+        };
+        self.set(dst, result);
+        Ok(())
+    }
+}
+
+/// Two numbers. The result is in no group any more, except after the addition or subtraction of a
+/// constant, when it still counts as a member.
+fn scalar_alu(op: AluOp, width: Width, left: &ScalarValue, right: &ScalarValue) -> ScalarValue {
+    let shifts = matches!(op, AluOp::Add | AluOp::Sub) && right.bounds.as_const().is_some();
+    let link = left.link.filter(|_| shifts).map(|link| Link { shifted: true, ..link });
+    ScalarValue { bounds: domain::alu(op, width, &left.bounds, &right.bounds), link }
+}
+
+fn check_immediate(op: AluOp, width: Width, imm: i32) -> Checked {
+    match op {
+        AluOp::Div | AluOp::SDiv | AluOp::Mod | AluOp::SMod if imm == 0 => {
+            Err(Fault::new(ErrorCode::AluDivByZero, "div by zero"))
+        }
+        AluOp::Lsh | AluOp::Rsh | AluOp::Arsh
+            if !u32::try_from(imm).is_ok_and(|count| count < width.bits()) =>
+        {
+            Err(Fault::new(ErrorCode::AluShift, format!("invalid shift {imm}")))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// The operator as the kernel prints it: it does not tell signed division from unsigned.
+pub(super) const fn kernel_text(op: AluOp) -> &'static str {
+    match op {
+        AluOp::SDiv => AluOp::Div.mnemonic(),
+        AluOp::SMod => AluOp::Mod.mnemonic(),
+        _ => op.mnemonic(),
+    }
+}

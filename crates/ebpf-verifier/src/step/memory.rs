@@ -1,0 +1,381 @@
+//! Loads, stores and atomic operations: which memory a pointer may access.
+
+use alloc::format;
+use alloc::string::String;
+
+use ebpf_isa::{AtomicOp, Extend, MapIdx, Operand, Reg, Size};
+
+use super::{FAR, Machine};
+use super::packet::check_packet;
+use crate::domain::{self, Scalar, Tnum};
+use crate::error::{Checked, ErrorCode, Fault};
+use crate::rules::{ContextAccess, ContextQuery, PacketAccess};
+use crate::state::{
+    MapValueRef, PacketId, PacketRange, PacketRegion, Pointer, PointerKind, Value,
+};
+
+/// Whether the memory instruction at some place accesses the context. One that does is rewritten,
+/// so it must do so on every path.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum ContextUse {
+    /// No path has come here.
+    Unknown,
+    /// It accesses the context.
+    Context,
+    /// It accesses other memory.
+    Other,
+}
+
+/// What an access does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Access {
+    /// A load into a register.
+    Load(Extend),
+    /// The reading half of an atomic operation that keeps nothing.
+    Peek,
+    /// A store of a register or an immediate.
+    Store(Operand),
+    /// A store of something: the writing half of an atomic operation, or a helper.
+    Clobber,
+}
+
+impl Access {
+    pub(super) const fn is_write(self) -> bool {
+        matches!(self, Self::Store(_) | Self::Clobber)
+    }
+
+    const fn extend(self) -> Extend {
+        match self {
+            Self::Load(extend) => extend,
+            Self::Peek | Self::Store(_) | Self::Clobber => Extend::Zero,
+        }
+    }
+}
+
+/// The place of an access: a register's pointer, an offset and a width.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Place {
+    pub(super) reg: Reg,
+    pub(super) off: i16,
+    pub(super) size: Size,
+}
+
+impl Machine<'_> {
+    pub(super) fn load(
+        &mut self,
+        size: Size,
+        extend: Extend,
+        dst: Reg,
+        base: Reg,
+        off: i16,
+    ) -> Checked {
+        let pointer = self.read(base)?;
+        self.check_writable(dst)?;
+        let place = Place { reg: base, off, size };
+        let value = self.access(place, Access::Load(extend), false)?;
+        self.note_context_use(&pointer)?;
+        self.set(dst, value);
+        Ok(())
+    }
+
+    pub(super) fn store(&mut self, size: Size, base: Reg, off: i16, src: Operand) -> Checked {
+        if let Operand::Reg(reg) = src {
+            self.read(reg)?;
+        }
+        let pointer = self.read(base)?;
+        self.access(Place { reg: base, off, size }, Access::Store(src), false)?;
+        self.note_context_use(&pointer)
+    }
+
+    pub(super) fn atomic(
+        &mut self,
+        op: AtomicOp,
+        size: Size,
+        fetch: bool,
+        base: Reg,
+        off: i16,
+        src: Reg,
+    ) -> Checked {
+        self.read(src)?;
+        let pointer = self.read(base)?;
+        if op == AtomicOp::Cmpxchg {
+            self.read(Reg::R0)?;
+        }
+        let forbidden = pointer.as_pointer().is_some_and(|pointer| match pointer.kind {
+            PointerKind::Context | PointerKind::Packet { .. } => true,
+            PointerKind::Map(_)
+            | PointerKind::MapValue(_)
+            | PointerKind::PacketEnd
+            | PointerKind::Stack { .. } => false,
+        });
+        if forbidden {
+            let (number, name) = (base.number(), pointer.name());
+            let message = format!("BPF_ATOMIC stores into R{number} {name} is not allowed");
+            return Err(Fault::new(ErrorCode::MemoryAtomic, message));
+        }
+        let fetched = fetch.then_some(if op == AtomicOp::Cmpxchg { Reg::R0 } else { src });
+        if let Some(reg) = fetched {
+            self.check_writable(reg)?;
+            if reg == base {
+                // The kernel forgets the pointer before it looks at it.
+                self.set(reg, Value::UNKNOWN);
+            }
+        }
+        let place = Place { reg: base, off, size };
+        self.access(place, Access::Peek, true)?;
+        if let Some(reg) = fetched {
+            let value = self.access(place, Access::Load(Extend::Zero), true)?;
+            self.set(reg, value);
+        }
+        self.note_context_use(&pointer)?;
+        self.access(place, Access::Clobber, true)?;
+        Ok(())
+    }
+
+    /// Notes what kind of memory this instruction accesses on this path.
+    fn note_context_use(&mut self, base: &Value) -> Checked {
+        let is_context = matches!(base, Value::Pointer(p) if p.kind == PointerKind::Context);
+        let now = if is_context { ContextUse::Context } else { ContextUse::Other };
+        let before = &mut self.context_use[self.pc.index()];
+        if *before != ContextUse::Unknown && *before != now {
+            let message = "same insn cannot be used with different pointers";
+            return Err(Fault::new(ErrorCode::PointerMixed, message));
+        }
+        *before = now;
+        Ok(())
+    }
+
+    /// Checks an access and gives what a load reads.
+    pub(super) fn access(&mut self, place: Place, access: Access, strict: bool) -> Checked<Value> {
+        let Place { reg, off, size } = place;
+        let number = reg.number();
+        let value = self.read(reg)?;
+        let invalid = || {
+            let message = format!("R{number} invalid mem access '{}'", value.name());
+            Fault::new(ErrorCode::MemoryPointer, message)
+        };
+        let Value::Pointer(pointer) = value else {
+            return Err(invalid());
+        };
+        check_alignment(&pointer, place, strict)?;
+        let anything = Value::scalar(domain::load(size, access.extend()));
+        match pointer.kind {
+            PointerKind::Context => self.access_context(place, &pointer, access),
+            PointerKind::Stack { frame } => self.access_stack(place, &pointer, frame, access),
+            PointerKind::MapValue(MapValueRef { map, null: None }) => {
+                let size_bytes = i64::from(size.bytes());
+                self.check_map_flags(map, &pointer, off, size_bytes, access.is_write())?;
+                self.check_map_value(reg, map, &pointer, off.into(), size_bytes, false)?;
+                Ok(self.constant_of(map, &pointer, place, access)?.unwrap_or(anything))
+            }
+            PointerKind::Packet { id, range, .. } => {
+                if access.is_write() && self.env.program_type.packet_access() == PacketAccess::None
+                {
+                    let message = "cannot write into packet";
+                    return Err(Fault::new(ErrorCode::PacketForbidden, message));
+                }
+                check_packet(reg, &pointer, id, range, off.into(), size.bytes().into(), false)?;
+                Ok(anything)
+            }
+            PointerKind::Map(_) => Err(Fault::unsupported("an access to a map's description")),
+            PointerKind::MapValue(MapValueRef { null: Some(_), .. }) | PointerKind::PacketEnd => {
+                Err(invalid())
+            }
+        }
+    }
+
+    fn access_context(&self, place: Place, pointer: &Pointer, access: Access) -> Checked<Value> {
+        check_unmodified(place.reg, pointer)?;
+        let query = ContextQuery {
+            off: place.off.into(),
+            size: place.size,
+            write: access.is_write(),
+            sign_extended: access.extend() == Extend::Sign,
+            attach_type: self.env.attach_type,
+        };
+        let packet = |region| {
+            let kind =
+                PointerKind::Packet { region, id: PacketId::START, range: PacketRange::NONE };
+            Ok(Value::pointer(kind))
+        };
+        match self.env.program_type.context_access(&query) {
+            ContextAccess::Scalar => Ok(Value::scalar(domain::load(place.size, access.extend()))),
+            ContextAccess::PacketData => packet(PacketRegion::Data),
+            ContextAccess::PacketMeta => packet(PacketRegion::Meta),
+            ContextAccess::PacketEnd => Ok(Value::pointer(PointerKind::PacketEnd)),
+            ContextAccess::Unsupported => Err(Fault::unsupported(format_args!(
+                "the context field at offset {}",
+                place.off
+            ))),
+            ContextAccess::Invalid => {
+                let (off, size) = (place.off, place.size.bytes());
+                let message = format!("invalid bpf_context access off={off} size={size}");
+                Err(Fault::new(ErrorCode::ContextAccess, message))
+            }
+        }
+    }
+
+    /// Checks that the map's flags allow the access.
+    pub(super) fn check_map_flags(
+        &self,
+        map: MapIdx,
+        pointer: &Pointer,
+        off: i16,
+        size: i64,
+        write: bool,
+    ) -> Checked {
+        let info = self.map(map);
+        let (verb, allowed) = match write {
+            true => ("write into", info.programs_may_write()),
+            false => ("read from", info.programs_may_read()),
+        };
+        if allowed {
+            return Ok(());
+        }
+        let (value_size, off) = (info.desc.value_size, i64::from(off) + i64::from(pointer.off));
+        let message =
+            format!("{verb} map forbidden, value_size={value_size} off={off} size={size}");
+        Err(Fault::new(ErrorCode::MapForbidden, message))
+    }
+
+    /// Checks that `size` bytes at `off` from a pointer lie within a map's value.
+    pub(super) fn check_map_value(
+        &self,
+        reg: Reg,
+        map: MapIdx,
+        pointer: &Pointer,
+        off: i64,
+        size: i64,
+        zero_size_allowed: bool,
+    ) -> Checked {
+        let value_size = i64::from(self.map(map).desc.value_size);
+        let number = reg.number();
+        let off = off + i64::from(pointer.off);
+        let var = &pointer.var;
+        let fault = |code, what| Fault::new(code, format!("R{number} {what}"));
+        let invalid = |at: i64| {
+            format!("invalid access to map value, value_size={value_size} off={at} size={size}")
+        };
+        // The kernel computes the smallest offset in 32 bits.
+        let lowest = var.smin().checked_add(off).filter(|&low| i32::try_from(low).is_ok());
+        if var.smin() < 0 && lowest.is_none_or(|low| low < 0) {
+            let what =
+                "min value is negative, either use unsigned index or do a if (index >=0) check.";
+            return Err(fault(ErrorCode::MemoryBounds, what));
+        }
+        let within = |at: Option<i64>| {
+            at.is_some_and(|at| check_within(at, size, value_size, zero_size_allowed))
+        };
+        if !within(lowest) {
+            let what = "min value is outside of the allowed memory range";
+            let at = var.smin().wrapping_add(off) as i32;
+            return Err(fault(ErrorCode::MemoryBounds, what).after(invalid(at.into())));
+        }
+        if var.umax() >= FAR.cast_unsigned() {
+            let what = "unbounded memory access, make sure to bounds check any such access";
+            return Err(fault(ErrorCode::MemoryUnbounded, what));
+        }
+        let highest = var.umax().cast_signed() + off;
+        if !within(Some(highest)) {
+            let what = "max value is outside of the allowed memory range";
+            return Err(fault(ErrorCode::MemoryBounds, what).after(invalid(highest)));
+        }
+        Ok(())
+    }
+
+    /// What a load gives from a map that can never change.
+    fn constant_of(
+        &self,
+        map: MapIdx,
+        pointer: &Pointer,
+        place: Place,
+        access: Access,
+    ) -> Checked<Option<Value>> {
+        let info = self.map(map);
+        let (Access::Load(extend), Some(contents)) = (access, info.constants()) else {
+            return Ok(None);
+        };
+        let Some(at) = pointer.const_off() else {
+            return Ok(None);
+        };
+        if !crate::structure::has_direct_values(info.desc.map_type) {
+            return Ok(None);
+        }
+        if info.desc.max_entries != 1 {
+            return Err(Fault::unsupported("a load from a frozen array of more than one element"));
+        }
+        let size = usize::from(place.size.bytes());
+        let start = usize::try_from(at + i64::from(place.off)).ok();
+        let bytes = start.and_then(|start| contents.get(start..)?.get(..size));
+        let Some(bytes) = bytes else {
+            return Err(Fault::unsupported("frozen contents that are shorter than the map's value"));
+        };
+        let mut word = [0; 8];
+        word[..size].copy_from_slice(bytes);
+        let raw = u64::from_le_bytes(word);
+        Ok(Some(Value::constant(ebpf_isa::semantics::extend(extend, place.size, raw))))
+    }
+}
+
+/// Whether `size` bytes at `off` lie within `limit` bytes.
+pub(super) fn check_within(off: i64, size: i64, limit: i64, zero_size_allowed: bool) -> bool {
+    let size_is_valid = size > 0 || (size == 0 && zero_size_allowed);
+    off >= 0 && size_is_valid && off.checked_add(size).is_some_and(|end| end <= limit)
+}
+
+/// Checks that a pointer is as the program got it.
+pub(super) fn check_unmodified(reg: Reg, pointer: &Pointer) -> Checked {
+    let (number, name, off) = (reg.number(), pointer.kind.name(), pointer.off);
+    let message = match (off, pointer.var.as_const()) {
+        (..0, _) => format!("negative offset {name} ptr R{number} off={off} disallowed"),
+        (1.., _) => format!("dereference of modified {name} ptr R{number} off={off} disallowed"),
+        (0, Some(0)) => return Ok(()),
+        (0, _) => format!("variable {name} access var_off={} disallowed", var_text(pointer)),
+    };
+    Err(Fault::new(ErrorCode::ContextModified, message))
+}
+
+/// Only the stack must be aligned always: spilled registers are tracked by slot. Atomic operations
+/// (`strict`) must be aligned everywhere.
+fn check_alignment(pointer: &Pointer, place: Place, strict: bool) -> Checked {
+    let kind = match pointer.kind {
+        PointerKind::Stack { .. } => "stack ",
+        PointerKind::MapValue(_) if strict => "value ",
+        PointerKind::Map(_) | PointerKind::PacketEnd if strict => "",
+        PointerKind::Context
+        | PointerKind::Map(_)
+        | PointerKind::MapValue(_)
+        | PointerKind::Packet { .. }
+        | PointerKind::PacketEnd => return Ok(()),
+    };
+    let size = place.size.bytes();
+    let fixed = i64::from(pointer.off) + i64::from(place.off);
+    let all = domain::alu(
+        ebpf_isa::AluOp::Add,
+        ebpf_isa::Width::W64,
+        &pointer.var,
+        &Scalar::constant(fixed.cast_unsigned()),
+    );
+    if is_aligned(all.tnum(), size) {
+        return Ok(());
+    }
+    let (var, off) = (var_text(pointer), pointer.off);
+    let message =
+        format!("misaligned {kind}access off {var}+{off}+{} size {size}", place.off);
+    Err(Fault::new(ErrorCode::MemoryAlignment, message))
+}
+
+/// A variable offset as messages print it: a number if it is constant.
+pub(super) fn var_text(pointer: &Pointer) -> String {
+    match pointer.var.as_const() {
+        Some(value) => match u16::try_from(value) {
+            Ok(small) => format!("{small}"),
+            Err(_) => format!("{value:#x}"),
+        },
+        None => format!("{}", pointer.var.tnum()),
+    }
+}
+
+fn is_aligned(bits: Tnum, size: u8) -> bool {
+    (bits.value | bits.mask) & (u64::from(size) - 1) == 0
+}

@@ -1,0 +1,202 @@
+//! One instruction on one path: checks it and gives the state behind it.
+
+mod alu;
+mod branch;
+mod call;
+mod helper;
+mod memory;
+mod packet;
+mod pointer;
+mod stack;
+
+use alloc::format;
+use alloc::vec;
+use alloc::vec::Vec;
+
+use ebpf_isa::{
+    CallTarget, Insn, MapIdx, Operand, Pc, Program, Reg, SubprogIdx, WideSource, semantics,
+};
+
+use crate::environment::{Environment, MapInfo};
+use crate::error::{Checked, ErrorCode, Fault};
+use crate::state::{
+    Link, MapValueRef, NullId, PacketId, Pointer, PointerKind, ScalarId, ScalarValue, State, Value,
+};
+
+pub(crate) use memory::ContextUse;
+
+/// Offsets and sizes must stay below this in magnitude; what may reach it counts as unbounded.
+const FAR: i64 = 1 << 29;
+
+/// Where a path goes on.
+#[derive(Debug)]
+pub(crate) enum Next {
+    /// At one place.
+    Goto(Pc),
+    /// At two: the state of the machine is that of the fall-through.
+    Fork { fall_through: Pc, taken: Pc, taken_state: State },
+    /// Nowhere: the program has returned.
+    End,
+}
+
+/// The state of the path being explored, and what is recorded over all paths.
+#[derive(Debug)]
+pub(crate) struct Machine<'a> {
+    pub(crate) program: &'a Program,
+    pub(crate) env: &'a Environment,
+    pub(crate) state: State,
+    pub(crate) pc: Pc,
+    /// The last id given out.
+    last_id: u32,
+    /// By slot: whether a memory access there is to the context.
+    pub(crate) context_use: Vec<ContextUse>,
+    /// By subprogram: bytes of stack that some path uses.
+    pub(crate) stack_depth: Vec<u16>,
+}
+
+impl<'a> Machine<'a> {
+    pub(crate) fn new(program: &'a Program, env: &'a Environment) -> Self {
+        Self {
+            program,
+            env,
+            state: State::entry(),
+            pc: Pc::ENTRY,
+            last_id: 0,
+            context_use: vec![ContextUse::Unknown; program.slots().len()],
+            stack_depth: vec![0; program.subprogs().len()],
+        }
+    }
+
+    /// Processes the instruction at `pc`.
+    pub(crate) fn step(&mut self) -> Checked<Next> {
+        let insn = self.program.get(self.pc).expect("jumps land on instructions");
+        match insn {
+            Insn::Alu { op, width, dst, src } => return self.alu(op, width, dst, src),
+            Insn::Mov { width, dst, src } => self.mov(width, dst, src)?,
+            Insn::MovSx { width, dst, src, from } => self.movsx(width, dst, src, from)?,
+            Insn::Neg { width, dst } => self.neg(width, dst)?,
+            Insn::Swap { order, size, dst } => self.swap(order, size, dst)?,
+            Insn::LoadWide { dst, source } => self.load_wide(dst, source)?,
+            Insn::Load { size, extend, dst, base, off } => {
+                self.load(size, extend, dst, base, off)?;
+            }
+            Insn::Store { size, base, off, src } => self.store(size, base, off, src)?,
+            Insn::Atomic { op, size, fetch, base, off, src } => {
+                self.atomic(op, size, fetch, base, off, src)?;
+            }
+            Insn::Jump { target, .. } => return Ok(Next::Goto(target)),
+            Insn::Branch { op, width, lhs, rhs, target } => {
+                return self.branch(op, width, lhs, rhs, target);
+            }
+            Insn::Call(CallTarget::Helper(id)) => self.call_helper(id)?,
+            Insn::Call(CallTarget::Subprog(target)) => return self.call_subprog(target),
+            Insn::Exit => return self.exit(),
+            Insn::Call(CallTarget::Kfunc { .. }) => {
+                return Err(Fault::unsupported("a call of a kernel function"));
+            }
+            Insn::AddrSpaceCast { .. } => return Err(Fault::unsupported("an address space cast")),
+            Insn::LoadAcquire { .. } => return Err(Fault::unsupported("a load-acquire")),
+            Insn::StoreRelease { .. } => return Err(Fault::unsupported("a store-release")),
+            Insn::LoadPacket { .. } => return Err(Fault::unsupported("a classic packet load")),
+            Insn::MayGoto { .. } => return Err(Fault::unsupported("may_goto")),
+        }
+        Ok(Next::Goto(self.after()))
+    }
+
+    /// The next instruction in program order.
+    fn after(&self) -> Pc {
+        let slots = self.program.get(self.pc).map_or(1, Insn::slots);
+        self.pc.checked_add(slots).expect("positions are within the program")
+    }
+
+    fn value(&self, reg: Reg) -> &Value {
+        &self.state.frame().regs[reg.index()]
+    }
+
+    /// The content of a register that an instruction uses.
+    fn read(&self, reg: Reg) -> Checked<Value> {
+        match *self.value(reg) {
+            Value::Uninit => {
+                let message = format!("R{} !read_ok", reg.number());
+                Err(Fault::new(ErrorCode::RegisterUninit, message))
+            }
+            value => Ok(value),
+        }
+    }
+
+    /// The value of a second operand.
+    fn operand(&self, src: Operand) -> Checked<Value> {
+        match src {
+            Operand::Reg(reg) => self.read(reg),
+            Operand::Imm(imm) => Ok(Value::constant(semantics::immediate(imm))),
+        }
+    }
+
+    fn check_writable(&self, reg: Reg) -> Checked {
+        if reg == Reg::FP {
+            return Err(Fault::new(ErrorCode::RegisterReadOnly, "frame pointer is read only"));
+        }
+        Ok(())
+    }
+
+    fn set(&mut self, reg: Reg, value: Value) {
+        self.state.frame_mut().regs[reg.index()] = value;
+    }
+
+    fn new_id(&mut self) -> u32 {
+        self.last_id += 1;
+        self.last_id
+    }
+
+    fn new_null_id(&mut self) -> NullId {
+        NullId(self.new_id())
+    }
+
+    fn new_packet_id(&mut self) -> PacketId {
+        PacketId(self.new_id())
+    }
+
+    /// Makes sure that the number in `reg` is in a group, before it is copied into another place.
+    /// Constants need none: there is nothing more to learn.
+    fn linked(&mut self, reg: Reg, mut scalar: ScalarValue) -> ScalarValue {
+        if scalar.link.is_some_and(|link| link.shifted) {
+            scalar.link = None;
+        }
+        if scalar.link.is_none() && scalar.bounds.as_const().is_none() {
+            scalar.link = Some(Link { id: ScalarId(self.new_id()), shifted: false });
+        }
+        self.set(reg, Value::Scalar(scalar));
+        scalar
+    }
+
+    fn map(&self, map: MapIdx) -> &'a MapInfo {
+        self.env.map(map).expect("references to maps were checked before")
+    }
+
+    fn load_wide(&mut self, dst: Reg, source: WideSource) -> Checked {
+        self.check_writable(dst)?;
+        let value = match source {
+            WideSource::Imm(imm) => Value::constant(imm.get()),
+            WideSource::Map(map, _) => Value::pointer(PointerKind::Map(map)),
+            WideSource::MapValue(map, off, _) => {
+                let kind = PointerKind::MapValue(MapValueRef { map, null: None });
+                let off = i32::try_from(off)
+                    .map_err(|_| Fault::unsupported("a map value of more than 2 GiB"))?;
+                Value::Pointer(Pointer { off, var: crate::domain::Scalar::constant(0), kind })
+            }
+            WideSource::Btf { .. } => {
+                return Err(Fault::unsupported("the address of a kernel variable"));
+            }
+            WideSource::Func(_) => return Err(Fault::unsupported("the address of a function")),
+        };
+        self.set(dst, value);
+        Ok(())
+    }
+
+    /// Notes that the function of the frame at `frame` uses `bytes` of stack.
+    fn use_stack(&mut self, frame: usize, bytes: u16) {
+        let SubprogIdx(subprog) = self.state.frame_at(frame).subprog;
+        let depth = &mut self.stack_depth[subprog as usize];
+        *depth = (*depth).max(bytes.next_multiple_of(8));
+    }
+}

@@ -1,0 +1,217 @@
+//! Accesses to stack frames.
+
+use alloc::format;
+use alloc::string::String;
+
+use ebpf_isa::{Operand, Reg, Size, semantics};
+
+use super::{FAR, Machine};
+use super::memory::{Access, Place, var_text};
+use crate::domain::{self, Scalar};
+use crate::error::{Checked, ErrorCode, Fault};
+use crate::state::{Pointer, PointerKind, Slot, StackOff, Value};
+
+/// Bytes of a frame that an access may touch, counted from the frame pointer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct StackRange {
+    /// Lowest byte.
+    min: i64,
+    /// Behind the highest byte.
+    end: i64,
+}
+
+impl StackRange {
+    pub(super) fn offs(self) -> impl Iterator<Item = StackOff> {
+        (self.min..self.end).filter_map(StackOff::new)
+    }
+}
+
+/// How messages call an access.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum StackVerb {
+    Read,
+    Write,
+}
+
+impl StackVerb {
+    const fn text(self) -> &'static str {
+        match self {
+            Self::Read => "read from",
+            Self::Write => "write to",
+        }
+    }
+}
+
+impl Machine<'_> {
+    pub(super) fn access_stack(
+        &mut self,
+        place: Place,
+        pointer: &Pointer,
+        frame: usize,
+        access: Access,
+    ) -> Checked<Value> {
+        let Place { reg, off, size } = place;
+        let verb = if access.is_write() { StackVerb::Write } else { StackVerb::Read };
+        let bytes = i64::from(size.bytes());
+        let range = self.check_stack_range(reg, pointer, frame, off.into(), bytes, verb)?;
+        let fixed = pointer.const_off().and_then(|at| StackOff::new(at + i64::from(off)));
+        let done = Value::UNKNOWN;
+        match (access, fixed) {
+            (Access::Load(_), Some(at)) => {
+                let slot = self.state.frame_at(frame).stack.slot(at);
+                fill(&slot, at, size, access)
+            }
+            (Access::Load(extend), None) => {
+                let stack = &self.state.frame_at(frame).stack;
+                Ok(match stack.all_zero(range.offs()) {
+                    true => Value::constant(0),
+                    false => Value::scalar(domain::load(size, extend)),
+                })
+            }
+            (Access::Peek, Some(at)) => {
+                check_whole_fill(&self.state.frame_at(frame).stack.slot(at), size)?;
+                Ok(done)
+            }
+            (Access::Peek, None) => {
+                let (var, off) = (var_text(pointer), i64::from(pointer.off) + i64::from(off));
+                let message = format!(
+                    "variable offset stack pointer cannot be passed into helper function; \
+                     var_off={var} off={off} size={bytes}"
+                );
+                Err(Fault::new(ErrorCode::StackBounds, message))
+            }
+            (Access::Store(src), Some(at)) => {
+                self.spill(frame, at, size, src)?;
+                Ok(done)
+            }
+            (Access::Store(src), None) => {
+                let zero = self.operand(src)?.is_zero();
+                self.state.frame_at_mut(frame).stack.may_store(range.offs(), zero);
+                Ok(done)
+            }
+            (Access::Clobber, _) => {
+                self.state.frame_at_mut(frame).stack.clobber(range.offs());
+                Ok(done)
+            }
+        }
+    }
+
+    /// Checks that an access stays within a frame, and notes how much of the frame it uses.
+    pub(super) fn check_stack_range(
+        &mut self,
+        reg: Reg,
+        pointer: &Pointer,
+        frame: usize,
+        off: i64,
+        size: i64,
+        verb: StackVerb,
+    ) -> Checked<StackRange> {
+        let number = reg.number();
+        let off = off + i64::from(pointer.off);
+        let var = &pointer.var;
+        let (min, max) = match var.as_const() {
+            Some(value) => (value.cast_signed(), value.cast_signed()),
+            None if var.smax() >= FAR || var.smin() <= -FAR => {
+                let verb = verb.text();
+                let message = format!("invalid unbounded variable-offset {verb} stack R{number}");
+                return Err(Fault::new(ErrorCode::StackBounds, message));
+            }
+            None => (var.smin(), var.smax()),
+        };
+        let range =
+            StackRange { min: min.saturating_add(off), end: max.saturating_add(off + size) };
+        let code = match (StackOff::new(range.min), range.end) {
+            (Some(lowest), ..=0) => {
+                self.use_stack(frame, lowest.depth());
+                return Ok(range);
+            }
+            (Some(_), 1..) => ErrorCode::StackAbove,
+            (None, _) => ErrorCode::StackBounds,
+        };
+        let message = match var.as_const() {
+            Some(_) => format!("invalid {} stack R{number} off={} size={size}", verb.text(), range.min),
+            None => format!(
+                "invalid variable-offset {} stack R{number} var_off={} off={off} size={size}",
+                verb.text(),
+                var_text(pointer)
+            ),
+        };
+        Err(Fault::new(code, message))
+    }
+
+    /// Stores a register or an immediate at a constant offset.
+    fn spill(&mut self, frame: usize, at: StackOff, size: Size, src: Operand) -> Checked {
+        let bytes = usize::from(size.bytes());
+        let aligned = at.in_slot() == 0;
+        let value = match src {
+            Operand::Imm(imm) => Value::constant(semantics::immediate(imm)),
+            Operand::Reg(reg) => self.read(reg)?,
+        };
+        let spilled = match value {
+            Value::Scalar(scalar) if aligned => match src {
+                Operand::Reg(reg) if scalar.fits(size.bits().into()) => {
+                    Some(Value::Scalar(self.linked(reg, scalar)))
+                }
+                _ => Some(Value::Scalar(scalar.unlinked())),
+            },
+            Value::Pointer(pointer) => {
+                self.check_pointer_spill(&pointer, frame, size)?;
+                Some(value)
+            }
+            Value::Scalar(_) | Value::Uninit => None,
+        };
+        let zero = value.is_zero();
+        let slot = self.state.frame_at_mut(frame).stack.slot_mut(at);
+        match spilled {
+            Some(value) => slot.set_spill(value, bytes),
+            None => slot.set_bytes(at.in_slot(), bytes, zero),
+        }
+        Ok(())
+    }
+
+    fn check_pointer_spill(&self, pointer: &Pointer, frame: usize, size: Size) -> Checked {
+        if size != Size::Dw {
+            return Err(Fault::new(ErrorCode::StackSpillSize, "invalid size of register spill"));
+        }
+        if frame != self.state.current() && matches!(pointer.kind, PointerKind::Stack { .. }) {
+            let message = "cannot spill pointers to stack into stack frame of the caller";
+            return Err(Fault::new(ErrorCode::StackSpillToCaller, message));
+        }
+        Ok(())
+    }
+}
+
+/// What a load at a constant offset gives.
+fn fill(slot: &Slot, at: StackOff, size: Size, access: Access) -> Checked<Value> {
+    let Access::Load(extend) = access else {
+        unreachable!("only loads fill registers");
+    };
+    let bytes = usize::from(size.bytes());
+    check_whole_fill(slot, size)?;
+    let aligned = at.in_slot() == 0;
+    let narrowed = match slot.spilled() {
+        Some(&value @ Value::Pointer(_)) => return Ok(value),
+        Some(Value::Scalar(scalar)) if aligned && bytes <= slot.spill_size() => {
+            let kept = if scalar.fits(size.bits().into()) { *scalar } else { scalar.unlinked() };
+            let bounds = domain::narrow(size, extend, &kept.bounds);
+            // A sign extension may change even a number that fits.
+            let link = kept.link.filter(|_| bounds == kept.bounds);
+            return Ok(Value::Scalar(crate::state::ScalarValue { bounds, link }));
+        }
+        _ => slot.constant_at(at.in_slot(), bytes),
+    };
+    let bounds = narrowed.unwrap_or(Scalar::UNKNOWN);
+    Ok(Value::scalar(domain::narrow(size, extend, &bounds)))
+}
+
+/// A spilled pointer can only be loaded as a whole.
+fn check_whole_fill(slot: &Slot, size: Size) -> Checked {
+    let whole = size == Size::Dw && slot.spill_size() == 8;
+    match slot.spilled() {
+        Some(Value::Pointer(_)) if !whole => {
+            let message = String::from("invalid size of register fill");
+            Err(Fault::new(ErrorCode::StackFillSize, message))
+        }
+        _ => Ok(()),
+    }
+}

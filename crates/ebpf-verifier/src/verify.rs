@@ -1,0 +1,105 @@
+//! The entry point: a program in, a verdict out.
+
+use alloc::boxed::Box;
+use alloc::vec::Vec;
+
+use ebpf_isa::{Facts, Program, SubprogFacts};
+
+use crate::digest::Digest;
+use crate::environment::Environment;
+use crate::error::Rejection;
+use crate::explore::{Explored, explore};
+use crate::structure;
+
+/// How to verify, as far as the verdict does not depend on it.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Options {
+    /// Stop after so many processed instructions, if that is below the kernel's limit. A program
+    /// that needs more is rejected as it would be at the kernel's limit.
+    pub max_processed: Option<u32>,
+}
+
+/// What verification took.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Stats {
+    /// Instructions processed, over all paths.
+    pub processed: u32,
+    /// Paths explored.
+    pub paths: u64,
+    /// Most branches that waited at the same time.
+    pub peak_pending: u32,
+    /// Bytes of stack of all functions together, each counted once.
+    pub stack_depth: u32,
+}
+
+/// An accepted program.
+#[derive(Debug, Clone)]
+pub struct Verified {
+    pub(crate) program: Program,
+    pub(crate) facts: Facts,
+    pub(crate) stats: Stats,
+    digest: Digest,
+    pub(crate) reached: Vec<bool>,
+    pub(crate) context_use: Vec<crate::step::ContextUse>,
+}
+
+impl Verified {
+    /// The program, as it was given.
+    #[must_use]
+    pub fn program(&self) -> &Program {
+        &self.program
+    }
+
+    /// What was proved about it.
+    #[must_use]
+    pub fn facts(&self) -> &Facts {
+        &self.facts
+    }
+
+    /// What verification took.
+    #[must_use]
+    pub fn stats(&self) -> &Stats {
+        &self.stats
+    }
+
+    /// Digest of the [`Environment`] it was verified against. The verdict holds for this one.
+    #[must_use]
+    pub fn digest(&self) -> Digest {
+        self.digest
+    }
+}
+
+/// Verifies a program.
+///
+/// # Errors
+/// The program breaks a rule, or uses something that this verifier does not know
+/// ([`crate::ErrorCode::Unsupported`]).
+pub fn verify(
+    program: &Program,
+    env: &Environment,
+    options: &Options,
+) -> Result<Verified, Box<Rejection>> {
+    let mut stats = Stats::default();
+    structure::check(program, env)
+        .map_err(|(fault, pc)| Rejection::new(*fault, pc, program, stats))?;
+    let mut limited = env.clone();
+    if let Some(max) = options.max_processed {
+        limited.profile.max_processed = limited.profile.max_processed.min(max);
+    }
+    let explored = explore(program, &limited, &mut stats)
+        .map_err(|(fault, pc)| Rejection::new(*fault, Some(pc), program, stats))?;
+    let Explored { reached, context_use, stack_depth } = explored;
+    stats.stack_depth = stack_depth.iter().map(|&depth| u32::from(depth)).sum();
+    structure::check_stack_depth(program, env, &stack_depth)
+        .map_err(|fault| Rejection::new(*fault, None, program, stats))?;
+    let subprogs = stack_depth.into_iter().map(|stack_depth| SubprogFacts { stack_depth });
+    Ok(Verified {
+        program: program.clone(),
+        facts: Facts { subprogs: subprogs.collect() },
+        stats,
+        digest: env.digest(),
+        reached,
+        context_use,
+    })
+}
