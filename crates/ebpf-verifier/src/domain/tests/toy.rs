@@ -275,24 +275,15 @@ fn deductions_and_unary_operations_on_every_value() {
     values.iter().for_each(check_unary);
 }
 
-/// Pairs `step` apart in the list of all pairs.
-fn check_pairs(step: usize) {
+/// A sample of all pairs; with `EXHAUSTIVE` in the environment all of them, which takes minutes.
+#[test]
+fn binary_operations_on_pairs() {
+    let step = if std::env::var_os("EXHAUSTIVE").is_some() { 1 } else { 1009 };
     let values = values();
     let count = values.len();
     for pair in (0..count * count).step_by(step) {
         check_pair(&values[pair / count], &values[pair % count]);
     }
-}
-
-#[test]
-fn binary_operations_on_a_sample_of_pairs() {
-    check_pairs(1009);
-}
-
-#[test]
-#[ignore = "takes minutes: every pair"]
-fn binary_operations_on_every_pair() {
-    check_pairs(1);
 }
 
 #[test]
