@@ -14,7 +14,7 @@ use crate::encode::{Bytes, Mem, Opcode};
 use crate::positions::{Fixup, Positions, Reach, Target};
 use crate::regs::Gpr;
 
-/// Assembly text, with a register number in `Rq(..)` coming from a [`Gpr`].
+/// Assembly text; a register in `Rq(..)` is a [`Gpr`].
 macro_rules! x86 {
     ($emitter:ident $($text:tt)*) => {
         dynasm!($emitter.asm ; .arch x64 $($text)*)
@@ -82,12 +82,13 @@ pub(crate) struct Emitter {
 }
 
 impl Emitter {
-    /// An emitter for a program of this many slots.
-    pub(crate) fn new(slots: usize) -> Self {
+    /// An emitter for a program with one estimate a slot: see [`Positions::new`].
+    pub(crate) fn new(estimates: Vec<CodeOffset>) -> Self {
         // Room for code of usual density; more is allocated as needed.
         const BYTES_PER_SLOT: usize = 6;
-        let asm = VecAssembler::new_with_capacity(0, slots * BYTES_PER_SLOT, 0, 0, 0, 0, 0);
-        Self { asm, relocs: Vec::new(), positions: Positions::new(slots) }
+        let asm =
+            VecAssembler::new_with_capacity(0, estimates.len() * BYTES_PER_SLOT, 0, 0, 0, 0, 0);
+        Self { asm, relocs: Vec::new(), positions: Positions::new(estimates) }
     }
 
     /// The end of the code so far.
@@ -125,19 +126,19 @@ impl Emitter {
         } else if let Ok(low) = i32::try_from(value as i64) {
             self.put(Opcode::new(0xc7).width(Width::W64).digit(0, dst).imm32(low));
         } else {
-            x86!(self ; mov Rq(dst.number()), QWORD value as i64);
+            x86!(self ; mov Rq(dst), QWORD value as i64);
         }
     }
 
     /// `dst = address of symbol`
     pub(crate) fn mov_address(&mut self, dst: Gpr, symbol: Symbol) {
-        x86!(self ; mov Rq(dst.number()), QWORD 0);
+        x86!(self ; mov Rq(dst), QWORD 0);
         self.reloc(8, RelocKind::Address(symbol));
     }
 
     /// `dst = address of the subprogram`
     pub(crate) fn lea_subprog(&mut self, dst: Gpr, subprog: SubprogIdx) {
-        x86!(self ; lea Rq(dst.number()), [rip + 0]);
+        x86!(self ; lea Rq(dst), [rip + 0]);
         self.fix_up(Reach::Near, Target::Subprog(subprog));
     }
 
@@ -311,8 +312,9 @@ impl Emitter {
 
 /// Control flow and the stack.
 impl Emitter {
-    /// Jumps to a BPF instruction.
-    pub(crate) fn jump(&mut self, target: Pc, reach: Reach) {
+    /// Jumps from the BPF instruction at `pc` to another.
+    pub(crate) fn jump(&mut self, pc: Pc, target: Pc) {
+        let reach = self.positions.reach(pc, self.here(), target);
         match reach {
             Reach::Short => self.asm.extend(&[0xeb, 0]),
             Reach::Near => self.asm.extend(&[0xe9, 0, 0, 0, 0]),
@@ -320,8 +322,9 @@ impl Emitter {
         self.fix_up(reach, Target::Insn(target));
     }
 
-    /// Jumps to a BPF instruction if the condition holds.
-    pub(crate) fn jump_if(&mut self, cond: Cond, target: Pc, reach: Reach) {
+    /// Jumps from the BPF instruction at `pc` to another if the condition holds.
+    pub(crate) fn jump_if(&mut self, cond: Cond, pc: Pc, target: Pc) {
+        let reach = self.positions.reach(pc, self.here(), target);
         match reach {
             Reach::Short => self.asm.extend(&[0x70 | cond as u8, 0]),
             Reach::Near => self.asm.extend(&[0x0f, 0x80 | cond as u8, 0, 0, 0, 0]),
@@ -421,3 +424,6 @@ fn extending(extend: Extend, size: Size, width: Width) -> Opcode {
         Extend::Sign => opcode.width(width),
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -64,8 +64,7 @@ pub use listing::Listing;
 ///
 /// # Errors
 /// - [`JitError::Unsupported`] for packet loads, address space casts, `may_goto`, tail calls,
-///   kernel functions and variables, atomic operations of 1 or 2 bytes, and writes to the frame
-///   pointer.
+///   kernel functions and variables, and atomic operations of 1 or 2 bytes.
 /// - [`JitError::Image`] where the code would exceed [`Image::MAX_CODE_LEN`].
 pub fn compile(program: &Program, facts: Option<&Facts>) -> Result<Image, JitError> {
     lower::compile(program, facts)

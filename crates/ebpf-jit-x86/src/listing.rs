@@ -5,8 +5,8 @@ use core::fmt::{self, Display, Formatter};
 use ebpf_image::{CodeOffset, Image, RelocKind, SourcePc};
 use ebpf_isa::{Pc, Program};
 use iced_x86::{
-    Decoder, DecoderOptions, Formatter as _, Instruction, IntelFormatter, OpKind, SymbolResolver,
-    SymbolResult,
+    Decoder, DecoderOptions, Formatter as _, Instruction, IntelFormatter, Mnemonic, OpKind,
+    SymbolResolver, SymbolResult,
 };
 
 /// Displays an image that was compiled from a program: each BPF instruction, and below it the code
@@ -120,15 +120,21 @@ impl Symbols {
         })
     }
 
-    /// The subprogram, instruction or offset that a jump, call or address leads to.
+    /// The subprogram that starts at `target`, or the [`place`](Self::place).
+    fn function(&self, target: u64) -> String {
+        let offset = CodeOffset(target as u32);
+        match self.0.entries().iter().position(|entry| entry.offset == offset) {
+            Some(index) => entry_name(&self.0, index),
+            None => self.place(target),
+        }
+    }
+
+    /// The instruction whose code starts at `target`, or the offset.
     fn place(&self, target: u64) -> String {
         let offset = CodeOffset(target as u32);
-        if let Some(index) = self.0.entries().iter().position(|entry| entry.offset == offset) {
-            return entry_name(&self.0, index);
-        }
         let map = self.0.pc_map();
-        let first = map.partition_point(|&(start, _)| start < offset);
-        match map.get(first) {
+        let following = map.partition_point(|&(start, _)| start <= offset);
+        match map[..following].last() {
             Some(&(start, pc)) if start == offset => format!("insn {pc}"),
             _ => offset.to_string(),
         }
@@ -147,8 +153,11 @@ impl SymbolResolver for Symbols {
         let kind = insn.op_kind(instruction_operand?);
         let name = match (self.relocated(insn), kind) {
             (Some(symbol), OpKind::NearBranch64 | OpKind::Immediate64) => symbol,
-            (None, OpKind::NearBranch64) => self.place(address),
-            (None, OpKind::Memory) if insn.is_ip_rel_memory_operand() => self.place(address),
+            (None, OpKind::NearBranch64) if insn.mnemonic() != Mnemonic::Call => {
+                self.place(address)
+            }
+            (None, OpKind::NearBranch64) => self.function(address),
+            (None, OpKind::Memory) if insn.is_ip_rel_memory_operand() => self.function(address),
             _ => return None,
         };
         Some(SymbolResult::with_string(address, name))

@@ -31,7 +31,8 @@ pub(crate) struct Fixup {
 
 /// Positions of instructions and subprograms in the code, as far as it is emitted.
 pub(crate) struct Positions {
-    /// By slot. The second slot of a wide load means nothing.
+    /// By slot. Until an instruction is emitted, an estimate: the distance between two estimates
+    /// in one subprogram is at least that of the instructions.
     insns: Vec<CodeOffset>,
     /// By [`SubprogIdx`].
     subprogs: Vec<CodeOffset>,
@@ -40,13 +41,10 @@ pub(crate) struct Positions {
 }
 
 impl Positions {
-    pub(crate) fn new(slots: usize) -> Self {
-        Self {
-            insns: vec![CodeOffset(0); slots],
-            subprogs: Vec::new(),
-            fixups: Vec::new(),
-            pc_map: Vec::with_capacity(slots),
-        }
+    /// Nothing is emitted yet; `estimates` are by slot, and never too close to each other.
+    pub(crate) fn new(estimates: Vec<CodeOffset>) -> Self {
+        let pc_map = Vec::with_capacity(estimates.len());
+        Self { insns: estimates, subprogs: Vec::new(), fixups: Vec::new(), pc_map }
     }
 
     /// The next subprogram, whose first instruction is at `pc`, begins at `offset`.
@@ -67,9 +65,18 @@ impl Positions {
         self.fixups.push(fixup);
     }
 
-    /// Where an instruction went that was emitted before.
-    pub(crate) fn insn(&self, pc: Pc) -> CodeOffset {
-        self.insns[pc.index()]
+    /// The form of a jump at `pc` whose opcode is to be emitted `here`.
+    pub(crate) fn reach(&self, pc: Pc, here: CodeOffset, target: Pc) -> Reach {
+        let to = self.insns[target.index()].0;
+        let near = if target <= pc {
+            const SHORT_JUMP: u32 = 2;
+            here.0 + SHORT_JUMP - to <= i8::MIN.unsigned_abs().into()
+        } else {
+            // Where there is a target behind it, there is a next instruction, not emitted either.
+            let next = self.insns[pc.index() + 1].0;
+            to - next <= i8::MAX.unsigned_abs().into()
+        };
+        if near { Reach::Short } else { Reach::Near }
     }
 
     /// Where a subprogram went that was emitted before.
@@ -87,7 +94,7 @@ impl Positions {
         }
         for &Fixup { end, reach, target } in &self.fixups {
             let target = match target {
-                Target::Insn(pc) => self.insn(pc),
+                Target::Insn(pc) => self.insns[pc.index()],
                 Target::Subprog(subprog) => self.subprog(subprog),
             };
             let distance = target.0.cast_signed() - end.0.cast_signed();

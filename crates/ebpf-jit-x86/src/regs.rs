@@ -27,12 +27,14 @@ pub(crate) enum Gpr {
     R15,
 }
 
-impl Gpr {
+impl From<Gpr> for u8 {
     /// The number, 0 to 15.
-    pub(crate) const fn number(self) -> u8 {
-        self as u8
+    fn from(reg: Gpr) -> Self {
+        reg as Self
     }
+}
 
+impl Gpr {
     /// The low three bits of the number: what fits in ModRM.
     pub(crate) const fn low(self) -> u8 {
         self as u8 & 7
@@ -78,8 +80,9 @@ pub(crate) const ENV_FOR_HELPERS: Gpr = Gpr::R9;
 /// Scratch registers: no BPF register lives there, and calls destroy them.
 pub(crate) const SCRATCH: [Gpr; 3] = [Gpr::R11, Gpr::R10, Gpr::R9];
 
-/// BPF registers that a function preserves for its caller.
-pub(crate) const PRESERVED: [Reg; 4] = [Reg::R6, Reg::R7, Reg::R8, Reg::R9];
+/// BPF registers that a function preserves for its caller. Only unverified programs and dead code
+/// write `r10`; it is preserved like the others.
+pub(crate) const PRESERVED: [Reg; 5] = [Reg::R6, Reg::R7, Reg::R8, Reg::R9, Reg::R10];
 
 impl From<Reg> for Gpr {
     fn from(reg: Reg) -> Self {
@@ -104,7 +107,7 @@ mod tests {
 
     #[test]
     fn no_home_needs_a_sib_byte_as_base() {
-        // The emitter's bound on the length of loads and stores relies on it.
+        // The bound on the length of loads and stores relies on it.
         assert!(Reg::ALL.into_iter().all(|reg| Gpr::from(reg).low() != Gpr::Rsp.low()));
     }
 }

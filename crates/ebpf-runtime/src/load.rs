@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use ebpf_btf::Btf;
 use ebpf_image::Symbol;
 use ebpf_interp::{Helpers, LinkError, Links, Vm};
 use ebpf_isa::abi::HelperFn;
@@ -25,6 +26,8 @@ pub struct Bindings {
     pub kind: ProgramKind,
     /// The maps, by the place at which the program names them.
     pub maps: Vec<Arc<Map>>,
+    /// The program's own types, where its subprograms have any.
+    pub btf: Option<Arc<Btf>>,
     /// Whether the program's licence lets it use helpers that are for GPL-compatible programs.
     pub gpl_compatible: bool,
     /// Which kernel's rules it is verified by.
@@ -36,14 +39,14 @@ impl Bindings {
     #[must_use]
     pub fn environment(&self) -> Environment {
         let map_info = |map: &Arc<Map>| MapInfo {
-            name: map.name().to_owned(),
-            desc: *map.desc(),
             frozen: map.constant_value(),
+            ..MapInfo::new(map.name(), *map.desc())
         };
         Environment {
             program_type: Arc::clone(&self.kind.rules),
             attach_type: self.kind.attach_type,
             maps: self.maps.iter().map(map_info).collect(),
+            btf: self.btf.clone(),
             license_gpl: self.gpl_compatible,
             profile: self.profile.clone(),
         }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use ebpf_isa::uapi::ProgramType;
 use ebpf_object::{Object, ObjectError, ObjectMap, ObjectProgram};
-use ebpf_verifier::{Environment, KernelProfile, MapInfo, program_types};
+use ebpf_verifier::{Environment, KernelProfile, MapInfo, has_special_fields, program_types};
 
 use crate::kind::ProgramKind;
 use crate::load::Bindings;
@@ -29,6 +29,12 @@ pub enum OpenError {
     NotRunnable {
         /// The type.
         program_type: ProgramType,
+    },
+    /// A map's values have fields that the runtime does not know how to guard.
+    #[error("map `{name}`: values with locks, timers or kernel pointers are not supported")]
+    SpecialFields {
+        /// The map.
+        name: String,
     },
     /// A map cannot be made.
     #[error(transparent)]
@@ -73,16 +79,26 @@ pub fn environment(
     Ok(Environment {
         program_type: rules,
         attach_type: section.attach_type,
-        maps: linked.maps.iter().map(|&map| map_info(&object.maps()[map])).collect(),
+        maps: linked.maps.iter().map(|&map| map_info(object, &object.maps()[map])).collect(),
+        btf: object.btf().cloned().map(Arc::new),
         license_gpl: object.license().is_some_and(is_gpl_compatible),
         profile: profile.clone(),
     })
 }
 
-fn map_info(map: &ObjectMap) -> MapInfo {
+fn map_info(object: &Object, map: &ObjectMap) -> MapInfo {
     let zeroes = || vec![0; map.desc.value_size as usize];
     let contents = || map.initial.as_deref().map_or_else(zeroes, <[u8]>::to_vec);
-    MapInfo { name: map.name.clone(), desc: map.desc, frozen: map.frozen.then(contents) }
+    MapInfo {
+        frozen: map.frozen.then(contents),
+        special_fields: special_fields(object, map),
+        ..MapInfo::new(&*map.name, map.desc)
+    }
+}
+
+fn special_fields(object: &Object, map: &ObjectMap) -> bool {
+    let value = object.btf().zip(map.value_type);
+    value.is_some_and(|(btf, id)| has_special_fields(btf, id))
 }
 
 /// What a program of an object is verified against and bound to: new maps, with the contents of
@@ -95,12 +111,15 @@ pub fn bindings(
     linked: &ObjectProgram,
     profile: &KernelProfile,
 ) -> Result<Bindings, OpenError> {
-    let program_type = linked.info.kind()?.program_type;
+    let section = linked.info.kind()?;
+    let program_type = section.program_type;
     let kind = runnable(program_type).ok_or(OpenError::NotRunnable { program_type })?;
-    let maps = linked.maps.iter().map(|&map| create(&object.maps()[map]));
+    let kind = ProgramKind { attach_type: section.attach_type, ..kind };
+    let maps = linked.maps.iter().map(|&map| create(object, &object.maps()[map]));
     Ok(Bindings {
         kind,
         maps: maps.collect::<Result<_, _>>()?,
+        btf: object.btf().cloned().map(Arc::new),
         gpl_compatible: object.license().is_some_and(is_gpl_compatible),
         profile: profile.clone(),
     })
@@ -114,7 +133,10 @@ fn runnable(program_type: ProgramType) -> Option<ProgramKind> {
     }
 }
 
-fn create(declared: &ObjectMap) -> Result<Arc<Map>, OpenError> {
+fn create(object: &Object, declared: &ObjectMap) -> Result<Arc<Map>, OpenError> {
+    if special_fields(object, declared) {
+        return Err(OpenError::SpecialFields { name: declared.name.clone() });
+    }
     let map = Map::new(&declared.name, declared.desc)?;
     if let Some(initial) = &declared.initial {
         map.update(&0_u32.to_ne_bytes(), initial, UpdateMode::Any)

@@ -110,8 +110,7 @@ fn a_hash_map_agrees_with_its_model() {
                 assert_eq!(map.delete(&key).is_ok(), model.remove(&key).is_some());
             } else {
                 let value = rng.bytes(12);
-                let mode =
-                    *rng.pick(&[UpdateMode::Any, UpdateMode::NoExist, UpdateMode::Exist]);
+                let mode = *rng.pick(&[UpdateMode::Any, UpdateMode::NoExist, UpdateMode::Exist]);
                 let expected = match (model.contains_key(&key), mode) {
                     (true, UpdateMode::NoExist) => Err(MapError::Exists),
                     (false, UpdateMode::Exist) => Err(MapError::NotFound),

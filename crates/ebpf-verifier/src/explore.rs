@@ -41,8 +41,7 @@ pub(crate) fn explore(
         let pc = machine.pc;
         stats.processed += 1;
         if stats.processed > env.profile.max_processed {
-            let message =
-                format!("BPF program is too large. Processed {} insn", stats.processed);
+            let message = format!("BPF program is too large. Processed {} insn", stats.processed);
             return Err((Fault::new(ErrorCode::LimitProcessed, message), pc));
         }
         reached[pc.index()] = true;

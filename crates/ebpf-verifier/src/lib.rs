@@ -29,6 +29,7 @@ pub mod domain;
 mod environment;
 mod error;
 mod explore;
+mod map_fields;
 mod profile;
 mod rewrite;
 pub mod rules;
@@ -40,6 +41,7 @@ mod verify;
 pub use digest::{Digest, DigestWriter};
 pub use environment::{Environment, MapInfo};
 pub use error::{Errno, ErrorCode, RejectedLine, Rejection};
+pub use map_fields::has_special_fields;
 pub use profile::KernelProfile;
 pub use rewrite::{
     ContextAccessInsn, ContextAccessKind, ContextLoad, RewriteError, RewriteHooks, Rewritten,

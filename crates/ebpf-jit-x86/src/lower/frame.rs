@@ -2,22 +2,19 @@
 //!
 //! ```text
 //!            return address
-//!   rbp ->   caller's rbp          only where r10 is used: rbp is r10
+//!   rbp ->   caller's rbp          only where r10 is read: rbp is r10
 //!            BPF stack             rbp - stack_depth .. rbp
 //!            host's r12            only at the entry, where r12 holds the environment
-//!            r6 .. r9              those that are written
-//!   rsp ->   8 bytes               where calls would be misaligned otherwise
+//!            r6 .. r10             those that are written
+//!   rsp ->   padding               where calls would be misaligned otherwise
 //! ```
 //!
 //! A subprogram that needs nothing of this has no frame at all. Where there is one with `rbp`, it
 //! is linked as debuggers and profilers expect.
 
-use ebpf_isa::{
-    CallTarget, Facts, Insn, Pc, Program, Reg, RegSet, Subprog, SubprogIdx, Width, abi,
-};
+use ebpf_isa::{Reg, RegSet, SubprogIdx, Width};
 
-use super::unsupported;
-use crate::JitError;
+use super::plan::Scan;
 use crate::emitter::Emitter;
 use crate::regs::{ENV, ENV_AT_ENTRY, Gpr, PRESERVED};
 
@@ -39,86 +36,15 @@ pub(super) struct Frame {
     padded: bool,
 }
 
-/// What a look at the whole program tells, before anything is emitted.
-#[derive(Debug)]
-pub(super) struct Plan {
-    frames: Vec<Frame>,
-    thunk: bool,
-}
-
-impl Plan {
-    /// # Errors
-    /// The frame pointer is written.
-    pub(super) fn new(program: &Program, facts: Option<&Facts>) -> Result<Self, JitError> {
-        let subprogs = program.subprogs();
-        let scans = subprogs
-            .iter()
-            .map(|subprog| Scan::new(program, subprog))
-            .collect::<Result<Vec<_>, _>>()?;
-        let needs_env = scans.iter().any(|scan| scan.calls_helper);
-        let main_is_called = scans.iter().any(|scan| scan.refers_to_main);
-        let thunk = needs_env && main_is_called;
-        let frames = (0..)
-            .zip(&scans)
-            .map(|(index, scan)| {
-                let depth = facts.and_then(|facts| facts.subprog(SubprogIdx(index)));
-                let depth = depth.map_or(abi::STACK_SIZE as u32, |facts| facts.stack_depth.into());
-                Frame::new(scan, depth, index == 0 && needs_env && !thunk)
-            })
-            .collect();
-        Ok(Self { frames, thunk })
-    }
-
-    /// The frames, by subprogram.
-    pub(super) fn frames(&self) -> &[Frame] {
-        &self.frames
-    }
-
-    /// Whether the entry is a [`thunk`]: the program needs its environment, and the main program
-    /// is also called from within, where no environment arrives.
-    pub(super) fn needs_thunk(&self) -> bool {
-        self.thunk
-    }
-}
-
-/// What the instructions of a subprogram do that matters to frames.
-#[derive(Debug, Default)]
-struct Scan {
-    reads: RegSet,
-    writes: RegSet,
-    calls: bool,
-    calls_helper: bool,
-    refers_to_main: bool,
-}
-
-impl Scan {
-    fn new(program: &Program, subprog: &Subprog) -> Result<Self, JitError> {
-        let mut scan = Self::default();
-        for pc in (subprog.start.0..subprog.end.0).map(Pc) {
-            let Some(insn) = program.get(pc) else { continue };
-            scan.reads = scan.reads.union(insn.reads());
-            scan.writes = scan.writes.union(insn.writes());
-            // An unverified program might; the frame would be lost.
-            if scan.writes.contains(Reg::FP) {
-                return Err(unsupported(pc, "a write to the frame pointer"));
-            }
-            if let Insn::Call(target) = insn {
-                scan.calls = true;
-                scan.calls_helper |= matches!(target, CallTarget::Helper(_));
-            }
-            scan.refers_to_main |= insn.subprog_ref() == Some(Pc::ENTRY);
-        }
-        Ok(scan)
-    }
-}
-
 impl Frame {
-    fn new(scan: &Scan, stack_depth: u32, takes_env: bool) -> Self {
-        let saved: RegSet = PRESERVED.into_iter().filter(|&r| scan.writes.contains(r)).collect();
+    /// The frame of a subprogram with a BPF stack of `stack_depth` bytes.
+    pub(super) fn new(scan: &Scan, stack_depth: u32, takes_env: bool) -> Self {
+        let written = |&reg: &Reg| scan.writes.contains(reg);
+        let saved: RegSet = PRESERVED.into_iter().filter(written).collect();
         let pushed = SLOT * (saved.iter().count() as u32 + u32::from(takes_env));
         // The return address is there already, and rbp where it is saved.
         let misaligned = |size: u32| scan.calls && !(SLOT + size).is_multiple_of(STACK_ALIGN);
-        if scan.reads.contains(Reg::FP) {
+        if scan.reads_fp {
             let stack = stack_depth.next_multiple_of(SLOT);
             let pad = if misaligned(SLOT + stack + pushed) { SLOT } else { 0 };
             Self { stack: Some(stack + pad), saved, takes_env, padded: false }

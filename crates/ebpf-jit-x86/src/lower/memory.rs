@@ -15,8 +15,8 @@ pub(super) fn address(base: Reg, off: i16) -> Mem {
 
 /// Emits a load or store; does nothing for other instructions.
 ///
-/// On x86-64 every load acquires and every store releases (Intel SDM, volume 3, section 10.2: loads
-/// are not reordered with later accesses, nor stores with earlier ones).
+/// On x86-64 every load acquires and every store releases: loads are not reordered with later
+/// accesses, nor stores with earlier ones (Intel SDM, volume 3, "Memory Ordering").
 pub(super) fn access(e: &mut Emitter, insn: Insn) {
     match insn {
         Insn::Load { size, extend, dst, base, off } => {

@@ -5,8 +5,10 @@ mod atomic;
 mod branch;
 mod call;
 mod frame;
+mod length;
 mod memory;
 mod muldiv;
+mod plan;
 mod shift;
 mod swap;
 
@@ -15,16 +17,17 @@ use ebpf_isa::{AluOp, Facts, Insn, Operand, Pc, Program, SubprogIdx, Width};
 
 use crate::JitError;
 use crate::emitter::Emitter;
-use frame::{Frame, Plan};
+use frame::Frame;
+use plan::Plan;
 
 /// Compiles a whole program: see [`compile`](crate::compile).
 pub(crate) fn compile(program: &Program, facts: Option<&Facts>) -> Result<Image, JitError> {
-    let plan = Plan::new(program, facts)?;
-    let mut emitter = Emitter::new(program.slots().len());
-    if plan.needs_thunk() {
+    let Plan { frames, thunk, estimates } = Plan::new(program, facts);
+    let mut emitter = Emitter::new(estimates);
+    if thunk {
         frame::thunk(&mut emitter);
     }
-    for (subprog, frame) in program.subprogs().iter().zip(plan.frames()) {
+    for (subprog, frame) in program.subprogs().iter().zip(&frames) {
         emitter.positions.begin_subprog(subprog.start, emitter.here());
         frame::prologue(&mut emitter, frame);
         let mut lowering = Lowering { emitter: &mut emitter, program, frame };
@@ -34,15 +37,15 @@ pub(crate) fn compile(program: &Program, facts: Option<&Facts>) -> Result<Image,
             }
         }
     }
-    finish(program, &plan, emitter)
+    finish(program, thunk, emitter)
 }
 
-fn finish(program: &Program, plan: &Plan, emitter: Emitter) -> Result<Image, JitError> {
+fn finish(program: &Program, thunk: bool, emitter: Emitter) -> Result<Image, JitError> {
     let (mut code, relocs, positions) = emitter.finish();
     positions.resolve(&mut code)?;
     let entry = |(index, subprog): (u32, &ebpf_isa::Subprog)| EntryPoint {
         offset: match index {
-            0 if plan.needs_thunk() => CodeOffset(0),
+            0 if thunk => CodeOffset(0),
             _ => positions.subprog(SubprogIdx(index)),
         },
         pc: SourcePc(subprog.start.0),
@@ -74,7 +77,8 @@ impl Lowering<'_> {
             Insn::Neg { width, dst } => alu::neg(e, width, dst.into()),
             Insn::Swap { order, size, dst } => swap::swap(e, order, size, dst.into()),
             Insn::LoadWide { dst, source } => {
-                memory::load_wide(self, dst.into(), source).ok_or(unsupported(pc, "a BTF load"))?;
+                memory::load_wide(self, dst.into(), source)
+                    .ok_or(unsupported(pc, "the address of a kernel variable"))?;
             }
             Insn::Load { .. }
             | Insn::Store { .. }
@@ -85,10 +89,10 @@ impl Lowering<'_> {
                     .ok_or(unsupported(pc, "an atomic operation of less than 4 bytes"))?;
                 atomic::atomic(e, op, fetch, operands);
             }
-            Insn::Jump { target, .. } => branch::jump(self, pc, target),
+            Insn::Jump { target, .. } => branch::jump(e, pc, target),
             Insn::Branch { op, width, lhs, rhs, target } => {
                 branch::compare(e, op, width, lhs.into(), rhs);
-                branch::jump_if(self, pc, op, target);
+                branch::jump_if(e, op, pc, target);
             }
             Insn::Call(target) => call::call(self, pc, target)?,
             Insn::Exit => frame::epilogue(e, self.frame),
@@ -97,7 +101,7 @@ impl Lowering<'_> {
             Insn::MayGoto { .. } => return Err(unsupported(pc, "may_goto")),
         }
         let len = self.emitter.here().0 - start.0;
-        debug_assert!(len <= branch::max_len(insn), "{insn:?} took {len} bytes");
+        debug_assert!(len <= length::max_len(insn), "{insn:?} took {len} bytes");
         Ok(())
     }
 }

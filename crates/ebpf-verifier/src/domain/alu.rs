@@ -18,12 +18,12 @@ use super::word::{Wide, Word};
 #[must_use]
 pub fn alu<W: Wide>(op: AluOp, width: Width, dst: &ScalarOf<W>, src: &ScalarOf<W>) -> ScalarOf<W> {
     let result = match op {
-        AluOp::Add => arithmetic(Tnum::add, Rule { low: add, full: add }, dst, src),
-        AluOp::Sub => arithmetic(Tnum::sub, Rule { low: sub, full: sub }, dst, src),
-        AluOp::Mul => arithmetic(Tnum::mul, Rule { low: mul, full: mul }, dst, src),
-        AluOp::And => bitwise(Tnum::and, Rule { low: and, full: and }, dst, src),
-        AluOp::Or => bitwise(Tnum::or, Rule { low: or, full: or }, dst, src),
-        AluOp::Xor => bitwise(Tnum::xor, Rule { low: xor, full: xor }, dst, src),
+        AluOp::Add => arithmetic(dst.bits + src.bits, (add, add), dst, src),
+        AluOp::Sub => arithmetic(dst.bits - src.bits, (sub, sub), dst, src),
+        AluOp::Mul => arithmetic(dst.bits * src.bits, (mul, mul), dst, src),
+        AluOp::And => bitwise(dst.bits & src.bits, (and, and), dst, src),
+        AluOp::Or => bitwise(dst.bits | src.bits, (or, or), dst, src),
+        AluOp::Xor => bitwise(dst.bits ^ src.bits, (xor, xor), dst, src),
         AluOp::Lsh | AluOp::Rsh | AluOp::Arsh => match shift_count(width, src) {
             Some(count) => shift(op, width, dst, count),
             None => return ScalarOf::UNKNOWN,
@@ -37,7 +37,7 @@ pub fn alu<W: Wide>(op: AluOp, width: Width, dst: &ScalarOf<W>, src: &ScalarOf<W
 #[must_use]
 pub fn neg<W: Wide>(width: Width, dst: &ScalarOf<W>) -> ScalarOf<W> {
     let zero = ScalarOf::constant(W::ZERO);
-    finish(width, arithmetic(Tnum::sub, Rule { low: sub, full: sub }, &zero, dst))
+    finish(width, arithmetic(zero.bits - dst.bits, (sub, sub), &zero, dst))
 }
 
 fn finish<W: Wide>(width: Width, result: ScalarOf<W>) -> ScalarOf<W> {
@@ -49,24 +49,14 @@ fn finish<W: Wide>(width: Width, result: ScalarOf<W>) -> ScalarOf<W> {
     .checked()
 }
 
-/// The same rule for both widths.
-struct Rule<Low, Full> {
-    low: Low,
-    full: Full,
-}
-
-/// Operations whose bounds follow from those of the operands.
+/// Operations whose bounds follow from those of the operands, by one rule for both widths.
 fn arithmetic<W: Wide>(
-    bits: fn(Tnum<W>, Tnum<W>) -> Tnum<W>,
-    rule: Rule<BoundsRule<W::Half>, BoundsRule<W>>,
+    bits: Tnum<W>,
+    (low, full): (BoundsRule<W::Half>, BoundsRule<W>),
     dst: &ScalarOf<W>,
     src: &ScalarOf<W>,
 ) -> ScalarOf<W> {
-    ScalarOf {
-        bits: bits(dst.bits, src.bits),
-        full: (rule.full)(&dst.full, &src.full),
-        low: (rule.low)(&dst.low, &src.low),
-    }
+    ScalarOf { bits, full: full(&dst.full, &src.full), low: low(&dst.low, &src.low) }
 }
 
 type BoundsRule<W> = fn(&Bounds<W>, &Bounds<W>) -> Bounds<W>;
@@ -76,7 +66,7 @@ type BoundsRule<W> = fn(&Bounds<W>, &Bounds<W>) -> Bounds<W>;
 fn add<W: Word>(dst: &Bounds<W>, src: &Bounds<W>) -> Bounds<W> {
     let mut sum = Bounds::FULL;
     if dst.umin.add_carries(src.umin) == dst.umax.add_carries(src.umax) {
-        (sum.umin, sum.umax) = (dst.umin.add(src.umin), dst.umax.add(src.umax));
+        (sum.umin, sum.umax) = (dst.umin.wrapping_add(src.umin), dst.umax.wrapping_add(src.umax));
     }
     let ends = (dst.smin.signed_add(src.smin), dst.smax.signed_add(src.smax));
     if let (Some(min), Some(max)) = ends {
@@ -89,7 +79,8 @@ fn add<W: Word>(dst: &Bounds<W>, src: &Bounds<W>) -> Bounds<W> {
 fn sub<W: Word>(dst: &Bounds<W>, src: &Bounds<W>) -> Bounds<W> {
     let mut difference = Bounds::FULL;
     if (dst.umin < src.umax) == (dst.umax < src.umin) {
-        (difference.umin, difference.umax) = (dst.umin.sub(src.umax), dst.umax.sub(src.umin));
+        (difference.umin, difference.umax) =
+            (dst.umin.wrapping_sub(src.umax), dst.umax.wrapping_sub(src.umin));
     }
     let ends = (dst.smin.signed_sub(src.smax), dst.smax.signed_sub(src.smin));
     if let (Some(min), Some(max)) = ends {
@@ -120,16 +111,15 @@ fn mul<W: Word>(dst: &Bounds<W>, src: &Bounds<W>) -> Bounds<W> {
 
 /// Operations whose bounds follow from the bits of the result and the bounds of the operands.
 fn bitwise<W: Wide>(
-    bits: fn(Tnum<W>, Tnum<W>) -> Tnum<W>,
-    rule: Rule<BitwiseRule<W::Half>, BitwiseRule<W>>,
+    bits: Tnum<W>,
+    (low, full): (BitwiseRule<W::Half>, BitwiseRule<W>),
     dst: &ScalarOf<W>,
     src: &ScalarOf<W>,
 ) -> ScalarOf<W> {
-    let bits = bits(dst.bits, src.bits);
     let mut result = ScalarOf {
         bits,
-        full: (rule.full)(bits, &dst.full, &src.full),
-        low: (rule.low)(bits.low(), &dst.low, &src.low),
+        full: full(bits, &dst.full, &src.full),
+        low: low(bits.low(), &dst.low, &src.low),
     };
     result.bounds_from_bits();
     result
@@ -201,16 +191,16 @@ fn shift_word<W: Word>(
     let mut shifted = Bounds::FULL;
     match op {
         AluOp::Lsh => {
-            // A value that is the first whose top bit would be lost is let through: the shift
-            // then takes it to the sign bit, and not out of the word, unless the count is 0.
+            // The greatest value may come to lie on the sign bit exactly. For a count of 0 that
+            // is stricter than need be.
             if bounds.umax <= W::SIGNED_MIN >> count {
                 (shifted.umin, shifted.umax) = (bounds.umin << count, bounds.umax << count);
             }
-            (bits.shl(count), shifted)
+            (bits << count, shifted)
         }
         AluOp::Rsh => {
             (shifted.umin, shifted.umax) = (bounds.umin >> count, bounds.umax >> count);
-            (bits.shr(count), shifted)
+            (bits >> count, shifted)
         }
         _ => {
             shifted.smin = bounds.smin.signed_shr(count);

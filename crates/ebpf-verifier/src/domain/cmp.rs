@@ -133,7 +133,7 @@ fn common_bit<W: Word>(lhs: Tnum<W>, rhs: Tnum<W>) -> Option<bool> {
     (bits.max() & constant == W::ZERO).then_some(false)
 }
 
-/// What an outcome says: the eleven comparisons and their opposites come down to seven facts.
+/// What an outcome says: the eleven comparisons and their opposites come down to these.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Learnt {
     Equal,
@@ -236,35 +236,35 @@ fn apply_constant<W: Word>(learnt: Learnt, view: &mut View<W>, constant: W) {
         Learnt::Different => {
             // Only an end of an interval can be cut off.
             if bounds.umin == constant {
-                bounds.umin = constant.add(W::ONE);
+                bounds.umin = constant.wrapping_add(W::ONE);
             }
             if bounds.umax == constant {
-                bounds.umax = constant.sub(W::ONE);
+                bounds.umax = constant.wrapping_sub(W::ONE);
             }
             if bounds.smin == constant {
-                bounds.smin = constant.add(W::ONE);
+                bounds.smin = constant.wrapping_add(W::ONE);
             }
             if bounds.smax == constant {
-                bounds.smax = constant.sub(W::ONE);
+                bounds.smax = constant.wrapping_sub(W::ONE);
             }
         }
         // A common bit is known only if there is one candidate.
-        Learnt::Common if constant & constant.sub(W::ONE) == W::ZERO => {
-            view.bits = view.bits.or(Tnum::constant(constant));
+        Learnt::Common if constant & constant.wrapping_sub(W::ONE) == W::ZERO => {
+            view.bits = view.bits | Tnum::constant(constant);
         }
-        Learnt::Disjoint => view.bits = view.bits.and(Tnum::constant(!constant)),
+        Learnt::Disjoint => view.bits = view.bits & Tnum::constant(!constant),
         Learnt::Common | Learnt::Equal | Learnt::Order { .. } => {}
     }
 }
 
 fn order_unsigned<W: Word>(less: &mut Bounds<W>, more: &mut Bounds<W>, strict: bool) {
     let one = if strict { W::ONE } else { W::ZERO };
-    less.umax = less.umax.min(more.umax.sub(one));
-    more.umin = more.umin.max(less.umin.add(one));
+    less.umax = less.umax.min(more.umax.wrapping_sub(one));
+    more.umin = more.umin.max(less.umin.wrapping_add(one));
 }
 
 fn order_signed<W: Word>(less: &mut Bounds<W>, more: &mut Bounds<W>, strict: bool) {
     let one = if strict { W::ONE } else { W::ZERO };
-    less.smax = less.smax.signed_min(more.smax.sub(one));
-    more.smin = more.smin.signed_max(less.smin.add(one));
+    less.smax = less.smax.signed_min(more.smax.wrapping_sub(one));
+    more.smin = more.smin.signed_max(less.smin.wrapping_add(one));
 }

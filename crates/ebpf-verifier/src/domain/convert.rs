@@ -14,12 +14,13 @@ pub fn mov<W: Wide>(width: Width, src: &ScalarOf<W>) -> ScalarOf<W> {
         Width::W32 => src.zero_extend_low().sync(),
         Width::W64 => *src,
     }
+    .checked()
 }
 
 /// The low bits of `src`, sign-extended to `width`; a 32-bit result is zero-extended.
 #[must_use]
 pub fn movsx(width: Width, from: Size, src: &Scalar) -> Scalar {
-    sign_extend(width, u32::from(from.bits()), src)
+    sign_extend(width, u32::from(from.bits()), src).checked()
 }
 
 /// What a load of this size gives, when nothing is known of the memory.
@@ -36,6 +37,7 @@ pub fn narrow(size: Size, extend: Extend, stored: &Scalar) -> Scalar {
         (_, Extend::Zero) => stored.zero_extend(u32::from(size.bits())),
         (_, Extend::Sign) => movsx(Width::W64, size, stored),
     }
+    .checked()
 }
 
 /// Byte order conversion of the low bytes, on a little-endian machine; the rest is cleared.

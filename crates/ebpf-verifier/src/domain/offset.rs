@@ -17,7 +17,7 @@ pub fn offset_add(offset: &Scalar, by: &Scalar) -> Scalar {
     let signed = offset.smin().checked_add(by.smin()).and(offset.smax().checked_add(by.smax()));
     let unsigned = a.umin.checked_add(b.umin).and(a.umax.checked_add(b.umax));
     let full = without_overflow(full, signed.is_some(), unsigned.is_some());
-    Scalar { bits: offset.bits.add(by.bits), full, low: Bounds::FULL }.sync()
+    Scalar { bits: offset.bits + by.bits, full, low: Bounds::FULL }.sync()
 }
 
 /// The variable offset of a pointer after `by` has been subtracted.
@@ -32,7 +32,7 @@ pub fn offset_sub(offset: &Scalar, by: &Scalar) -> Scalar {
     };
     let signed = offset.smin().checked_sub(by.smax()).and(offset.smax().checked_sub(by.smin()));
     let full = without_overflow(full, signed.is_some(), a.umin >= b.umax);
-    Scalar { bits: offset.bits.sub(by.bits), full, low: Bounds::FULL }.sync()
+    Scalar { bits: offset.bits - by.bits, full, low: Bounds::FULL }.sync()
 }
 
 fn without_overflow(mut bounds: Bounds<u64>, signed: bool, unsigned: bool) -> Bounds<u64> {

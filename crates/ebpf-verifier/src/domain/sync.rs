@@ -70,7 +70,7 @@ impl<W: Wide> ScalarOf<W> {
             }
         }
         for (min, max) in [(umin, umax), (smin, smax)] {
-            let steps = min.high().add(Word::ONE) == max.high();
+            let steps = min.high().wrapping_add(Word::ONE) == max.high();
             if steps && min.low().is_negative() && !max.low().is_negative() {
                 self.low.meet_signed(min.low(), max.low());
             }

@@ -5,6 +5,7 @@
 //! another one, `docs/kernel-facts.md` says which.
 
 use core::fmt;
+use core::ops::{Add, BitAnd, BitOr, BitXor, Mul, Shl, Shr, Sub};
 
 use super::word::{Wide, Word};
 
@@ -107,7 +108,7 @@ impl<W: Word> Tnum<W> {
         if value >= self.max() {
             return self.max();
         }
-        let from = value.add(W::ONE);
+        let from = value.wrapping_add(W::ONE);
         let astray = (from ^ self.value) & !self.mask;
         // From the highest bit that contradicts a known one downwards, nothing of `from` stays.
         let below = W::low_mask(W::BITS - astray.leading_zeros());
@@ -118,81 +119,8 @@ impl<W: Word> Tnum<W> {
         }
         // It goes down from 1 to 0: the unknown bits above count up by one. Ones in all other
         // places let the carry run through them.
-        let counted = (from | !self.mask | below).add(W::ONE);
+        let counted = (from | !self.mask | below).wrapping_add(W::ONE);
         counted & self.mask | self.value
-    }
-
-    /// Sum.
-    #[must_use]
-    pub fn add(self, other: Self) -> Self {
-        let lowest = self.value.add(other.value);
-        let highest = lowest.add(self.mask.add(other.mask));
-        Self::known(lowest, lowest ^ highest | self.mask | other.mask)
-    }
-
-    /// Difference.
-    #[must_use]
-    pub fn sub(self, other: Self) -> Self {
-        let middle = self.value.sub(other.value);
-        let (highest, lowest) = (middle.add(self.mask), middle.sub(other.mask));
-        Self::known(middle, highest ^ lowest | self.mask | other.mask)
-    }
-
-    /// Negation.
-    #[must_use]
-    pub fn neg(self) -> Self {
-        Self::constant(W::ZERO).sub(self)
-    }
-
-    /// Bitwise and.
-    #[must_use]
-    pub fn and(self, other: Self) -> Self {
-        let ones = self.value & other.value;
-        Self { value: ones, mask: self.max() & other.max() & !ones }
-    }
-
-    /// Bitwise or.
-    #[must_use]
-    pub fn or(self, other: Self) -> Self {
-        let ones = self.value | other.value;
-        Self { value: ones, mask: (self.mask | other.mask) & !ones }
-    }
-
-    /// Bitwise exclusive or.
-    #[must_use]
-    pub fn xor(self, other: Self) -> Self {
-        Self::known(self.value ^ other.value, self.mask | other.mask)
-    }
-
-    /// Product: the partial products of `self`'s bits, each of which is added, not added, or
-    /// maybe added.
-    #[must_use]
-    pub fn mul(self, other: Self) -> Self {
-        let mut product = Self::constant(W::ZERO);
-        let (mut bits, mut shifted) = (self, other);
-        while bits.max() != W::ZERO {
-            let added = product.add(shifted);
-            if bits.value & W::ONE != W::ZERO {
-                product = added;
-            } else if bits.mask & W::ONE != W::ZERO {
-                product = product.union(added);
-            }
-            bits = bits.shr(1);
-            shifted = shifted.shl(1);
-        }
-        product
-    }
-
-    /// Shift left by a known count, below [`Word::BITS`].
-    #[must_use]
-    pub fn shl(self, count: u32) -> Self {
-        Self { value: self.value << count, mask: self.mask << count }
-    }
-
-    /// Logical shift right by a known count, below [`Word::BITS`].
-    #[must_use]
-    pub fn shr(self, count: u32) -> Self {
-        Self { value: self.value >> count, mask: self.mask >> count }
     }
 
     /// Arithmetic shift right by a known count, below [`Word::BITS`].
@@ -206,6 +134,92 @@ impl<W: Word> Tnum<W> {
     pub fn truncate(self, bits: u32) -> Self {
         let kept = W::low_mask(bits);
         Self { value: self.value & kept, mask: self.mask & kept }
+    }
+}
+
+impl<W: Word> Add for Tnum<W> {
+    type Output = Self;
+
+    fn add(self, other: Self) -> Self {
+        let lowest = self.value.wrapping_add(other.value);
+        let highest = lowest.wrapping_add(self.mask.wrapping_add(other.mask));
+        Self::known(lowest, lowest ^ highest | self.mask | other.mask)
+    }
+}
+
+impl<W: Word> Sub for Tnum<W> {
+    type Output = Self;
+
+    fn sub(self, other: Self) -> Self {
+        let middle = self.value.wrapping_sub(other.value);
+        let (highest, lowest) = (middle.wrapping_add(self.mask), middle.wrapping_sub(other.mask));
+        Self::known(middle, highest ^ lowest | self.mask | other.mask)
+    }
+}
+
+/// The partial products of the left side's bits, each of which is added, not added, or maybe
+/// added.
+impl<W: Word> Mul for Tnum<W> {
+    type Output = Self;
+
+    fn mul(self, other: Self) -> Self {
+        let mut product = Self::constant(W::ZERO);
+        let (mut bits, mut shifted) = (self, other);
+        while bits.max() != W::ZERO {
+            let added = product + shifted;
+            if bits.value & W::ONE != W::ZERO {
+                product = added;
+            } else if bits.mask & W::ONE != W::ZERO {
+                product = product.union(added);
+            }
+            bits = bits >> 1;
+            shifted = shifted << 1;
+        }
+        product
+    }
+}
+
+impl<W: Word> BitAnd for Tnum<W> {
+    type Output = Self;
+
+    fn bitand(self, other: Self) -> Self {
+        let ones = self.value & other.value;
+        Self { value: ones, mask: self.max() & other.max() & !ones }
+    }
+}
+
+impl<W: Word> BitOr for Tnum<W> {
+    type Output = Self;
+
+    fn bitor(self, other: Self) -> Self {
+        let ones = self.value | other.value;
+        Self { value: ones, mask: (self.mask | other.mask) & !ones }
+    }
+}
+
+impl<W: Word> BitXor for Tnum<W> {
+    type Output = Self;
+
+    fn bitxor(self, other: Self) -> Self {
+        Self::known(self.value ^ other.value, self.mask | other.mask)
+    }
+}
+
+/// By a known count, below [`Word::BITS`].
+impl<W: Word> Shl<u32> for Tnum<W> {
+    type Output = Self;
+
+    fn shl(self, count: u32) -> Self {
+        Self { value: self.value << count, mask: self.mask << count }
+    }
+}
+
+/// Zeroes come in; by a known count, below [`Word::BITS`].
+impl<W: Word> Shr<u32> for Tnum<W> {
+    type Output = Self;
+
+    fn shr(self, count: u32) -> Self {
+        Self { value: self.value >> count, mask: self.mask >> count }
     }
 }
 
@@ -234,7 +248,7 @@ impl Tnum {
     #[must_use]
     pub fn swap_bytes(self, bytes: u8) -> Self {
         let unused = u64::BITS - 8 * u32::from(bytes);
-        Self { value: self.value.swap_bytes(), mask: self.mask.swap_bytes() }.shr(unused)
+        Self { value: self.value.swap_bytes(), mask: self.mask.swap_bytes() } >> unused
     }
 }
 

@@ -37,13 +37,13 @@ pub trait Word:
 
     /// Sum, modulo 2^BITS.
     #[must_use]
-    fn add(self, other: Self) -> Self;
+    fn wrapping_add(self, other: Self) -> Self;
     /// Difference, modulo 2^BITS.
     #[must_use]
-    fn sub(self, other: Self) -> Self;
+    fn wrapping_sub(self, other: Self) -> Self;
     /// Product, modulo 2^BITS.
     #[must_use]
-    fn mul(self, other: Self) -> Self;
+    fn wrapping_mul(self, other: Self) -> Self;
     /// Whether the unsigned sum does not fit.
     fn add_carries(self, other: Self) -> bool;
     /// The unsigned product, if it fits.
@@ -151,13 +151,13 @@ macro_rules! machine_word {
             const SIGNED_MIN: Self = <$signed>::MIN.cast_unsigned();
             const SIGNED_MAX: Self = <$signed>::MAX.cast_unsigned();
 
-            fn add(self, other: Self) -> Self {
+            fn wrapping_add(self, other: Self) -> Self {
                 self.wrapping_add(other)
             }
-            fn sub(self, other: Self) -> Self {
+            fn wrapping_sub(self, other: Self) -> Self {
                 self.wrapping_sub(other)
             }
-            fn mul(self, other: Self) -> Self {
+            fn wrapping_mul(self, other: Self) -> Self {
                 self.wrapping_mul(other)
             }
             fn add_carries(self, other: Self) -> bool {

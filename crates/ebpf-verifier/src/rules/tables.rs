@@ -173,7 +173,9 @@ pub(super) fn traffic_control_helpers() -> Vec<HelperProto> {
     let helper = |id, name| HelperProto::new(HelperId(id), name);
     let numbers = [Context, Anything, Anything, Anything, Anything];
     [
-        helper(9, "skb_store_bytes").args(&[Context, Anything, Memory, Size, Anything]).moves_packet(),
+        helper(9, "skb_store_bytes")
+            .args(&[Context, Anything, Memory, Size, Anything])
+            .moves_packet(),
         helper(10, "l3_csum_replace").args(&numbers).moves_packet(),
         helper(11, "l4_csum_replace").args(&numbers).moves_packet(),
         helper(13, "clone_redirect").args(&numbers[..3]).moves_packet(),

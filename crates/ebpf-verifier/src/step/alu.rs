@@ -100,11 +100,7 @@ impl Machine<'_> {
         self.unary(dst, |scalar| domain::swap(order, size, scalar))
     }
 
-    fn unary(
-        &mut self,
-        dst: Reg,
-        rule: impl FnOnce(&domain::Scalar) -> domain::Scalar,
-    ) -> Checked {
+    fn unary(&mut self, dst: Reg, rule: impl FnOnce(&domain::Scalar) -> domain::Scalar) -> Checked {
         let value = self.read(dst)?;
         self.check_writable(dst)?;
         let result = match value {

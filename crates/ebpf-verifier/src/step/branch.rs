@@ -6,9 +6,7 @@ use super::packet::PacketComparison;
 use super::{FAR, Machine, Next};
 use crate::domain;
 use crate::error::Checked;
-use crate::state::{
-    MapValueRef, NullId, Pointer, PointerKind, ScalarValue, State, Value,
-};
+use crate::state::{MapValueRef, NullId, Pointer, PointerKind, ScalarValue, State, Value};
 
 /// How many members of a group of equal numbers learn from a comparison; the others leave it.
 const LINKED_MAX: usize = 6;

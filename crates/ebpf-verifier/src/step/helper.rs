@@ -5,16 +5,17 @@ use alloc::format;
 use ebpf_isa::uapi::{HelperId, MapType};
 use ebpf_isa::{MapIdx, Reg};
 
-use super::{FAR, Machine};
 use super::memory::check_unmodified;
 use super::packet::{check_packet, forget_packet_pointers};
 use super::stack::StackVerb;
+use super::{FAR, Machine};
 use crate::error::{Checked, ErrorCode, Fault};
 use crate::rules::{ArgKind, HelperProto, PacketAccess, RetKind};
 use crate::state::{MapValueRef, PointerKind, StackOff, Value};
 
 /// What messages call the pointers that are accepted as memory.
-const MEMORY_KINDS: &str = "fp, pkt, pkt_meta, map_key, map_value, mem, ringbuf_mem, buf, trusted_ptr_";
+const MEMORY_KINDS: &str =
+    "fp, pkt, pkt_meta, map_key, map_value, mem, ringbuf_mem, buf, trusted_ptr_";
 
 /// What earlier arguments of a call say about later ones and about the result.
 #[derive(Debug, Default)]
@@ -88,8 +89,8 @@ impl Machine<'_> {
         if kind == ArgKind::Anything {
             return Ok(());
         }
-        let may_use_packet = proto.packet_args
-            && self.env.program_type.packet_access() == PacketAccess::ReadWrite;
+        let may_use_packet =
+            proto.packet_args && self.env.program_type.packet_access() == PacketAccess::ReadWrite;
         if matches!(value, Value::Pointer(p) if matches!(p.kind, PointerKind::Packet { .. }))
             && !may_use_packet
         {
@@ -130,13 +131,20 @@ impl Machine<'_> {
     }
 
     /// A size argument, and with it the memory of the argument before.
-    fn check_size(&mut self, proto: &HelperProto, index: usize, reg: Reg, value: &Value) -> Checked {
+    fn check_size(
+        &mut self,
+        proto: &HelperProto,
+        index: usize,
+        reg: Reg,
+        value: &Value,
+    ) -> Checked {
         let Some(scalar) = value.as_scalar() else {
             return Err(wrong_kind(reg, value, "scalar"));
         };
         let (number, bounds) = (reg.number(), scalar.bounds);
         let zero_size_allowed = proto.args[index] == ArgKind::SizeOrZero;
-        let fault = |what: &str| Err(Fault::new(ErrorCode::HelperSize, format!("R{number} {what}")));
+        let fault =
+            |what: &str| Err(Fault::new(ErrorCode::HelperSize, format!("R{number} {what}")));
         if bounds.smin() < 0 {
             return fault("min value is negative, either use unsigned or 'var &= const'");
         }
@@ -211,7 +219,8 @@ impl Machine<'_> {
             };
             if let PointerKind::Stack { frame } = pointer.kind {
                 let size = size.cast_signed();
-                let range = self.check_stack_range(reg, &pointer, frame, 0, size, StackVerb::Write)?;
+                let range =
+                    self.check_stack_range(reg, &pointer, frame, 0, size, StackVerb::Write)?;
                 self.state.frame_at_mut(frame).stack.clobber(range.offs());
             }
         }

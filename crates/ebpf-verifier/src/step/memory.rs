@@ -5,14 +5,12 @@ use alloc::string::String;
 
 use ebpf_isa::{AtomicOp, Extend, MapIdx, Operand, Reg, Size};
 
-use super::{FAR, Machine};
 use super::packet::check_packet;
+use super::{FAR, Machine};
 use crate::domain::{self, Scalar, Tnum};
 use crate::error::{Checked, ErrorCode, Fault};
 use crate::rules::{ContextAccess, ContextQuery, PacketAccess};
-use crate::state::{
-    MapValueRef, PacketId, PacketRange, PacketRegion, Pointer, PointerKind, Value,
-};
+use crate::state::{MapValueRef, PacketId, PacketRange, PacketRegion, Pointer, PointerKind, Value};
 
 /// Whether the memory instruction at some place accesses the context. One that does is rewritten,
 /// so it must do so on every path.
@@ -203,10 +201,9 @@ impl Machine<'_> {
             ContextAccess::PacketData => packet(PacketRegion::Data),
             ContextAccess::PacketMeta => packet(PacketRegion::Meta),
             ContextAccess::PacketEnd => Ok(Value::pointer(PointerKind::PacketEnd)),
-            ContextAccess::Unsupported => Err(Fault::unsupported(format_args!(
-                "the context field at offset {}",
-                place.off
-            ))),
+            ContextAccess::Unsupported => {
+                Err(Fault::unsupported(format_args!("the context field at offset {}", place.off)))
+            }
             ContextAccess::Invalid => {
                 let (off, size) = (place.off, place.size.bytes());
                 let message = format!("invalid bpf_context access off={off} size={size}");
@@ -308,7 +305,9 @@ impl Machine<'_> {
         let start = usize::try_from(at + i64::from(place.off)).ok();
         let bytes = start.and_then(|start| contents.get(start..)?.get(..size));
         let Some(bytes) = bytes else {
-            return Err(Fault::unsupported("frozen contents that are shorter than the map's value"));
+            return Err(Fault::unsupported(
+                "frozen contents that are shorter than the map's value",
+            ));
         };
         let mut word = [0; 8];
         word[..size].copy_from_slice(bytes);
@@ -356,7 +355,7 @@ fn check_alignment(value: &Value, place: Place, strict: bool) -> Checked {
     };
     let size = place.size.bytes();
     let fixed = (i64::from(off) + i64::from(place.off)).cast_unsigned();
-    if is_aligned(var.tnum().add(Tnum::constant(fixed)), size) {
+    if is_aligned(var.tnum() + Tnum::constant(fixed), size) {
         return Ok(());
     }
     let message =

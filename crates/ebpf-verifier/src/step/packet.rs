@@ -86,8 +86,10 @@ impl<'a> PacketComparison<'a> {
             return;
         }
         for value in state.values_mut() {
-            if let Value::Pointer(Pointer { kind: PointerKind::Packet { region: r, id: i, range }, .. }) =
-                value
+            if let Value::Pointer(Pointer {
+                kind: PointerKind::Packet { region: r, id: i, range },
+                ..
+            }) = value
                 && (*r, *i) == (region, id)
             {
                 *range = range.at_least(off + more);

@@ -4,8 +4,8 @@ use alloc::format;
 
 use ebpf_isa::{AluOp, Reg, Width};
 
-use super::{FAR, Machine};
 use super::alu::kernel_text;
+use super::{FAR, Machine};
 use crate::domain::{Scalar, offset_add, offset_sub};
 use crate::error::{Checked, ErrorCode, Fault};
 use crate::state::{PacketRange, Pointer, PointerKind, Value};
@@ -36,12 +36,14 @@ impl Machine<'_> {
         }
         let name = pointer.kind.name();
         if pointer.kind.may_be_null() {
-            let message = format_args!("pointer arithmetic on {name} prohibited, null-check it first");
+            let message =
+                format_args!("pointer arithmetic on {name} prohibited, null-check it first");
             return prohibited(message);
         }
-        let nothing_added = op == AluOp::Add && by.as_const() == Some(0);
-        if !may_move(pointer.kind) && !(nothing_added && matches!(pointer.kind, PointerKind::Map(_)))
-        {
+        let is_map_plus_zero = matches!(pointer.kind, PointerKind::Map(_))
+            && op == AluOp::Add
+            && by.as_const() == Some(0);
+        if !may_move(pointer.kind) && !is_map_plus_zero {
             return prohibited(format_args!("pointer arithmetic on {name} prohibited"));
         }
         check_sane(by, 0, name)?;
@@ -68,7 +70,9 @@ impl Machine<'_> {
             | AluOp::SMod
             | AluOp::Arsh => {
                 let op = kernel_text(op);
-                return prohibited(format_args!("pointer arithmetic with {op} operator prohibited"));
+                return prohibited(format_args!(
+                    "pointer arithmetic with {op} operator prohibited"
+                ));
             }
         };
         check_sane(&moved.var, moved.off, name)?;
@@ -137,4 +141,3 @@ fn check_sane(var: &Scalar, off: i32, name: &str) -> Checked {
     }
     Ok(())
 }
-

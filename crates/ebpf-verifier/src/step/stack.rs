@@ -5,8 +5,8 @@ use alloc::string::String;
 
 use ebpf_isa::{Operand, Reg, Size, semantics};
 
-use super::{FAR, Machine};
 use super::memory::{Access, Place, var_text};
+use super::{FAR, Machine};
 use crate::domain::{self, Scalar};
 use crate::error::{Checked, ErrorCode, Fault};
 use crate::state::{Pointer, PointerKind, Slot, StackOff, Value};
@@ -129,7 +129,9 @@ impl Machine<'_> {
             (None, _) => ErrorCode::StackBounds,
         };
         let message = match var.as_const() {
-            Some(_) => format!("invalid {} stack R{number} off={} size={size}", verb.text(), range.min),
+            Some(_) => {
+                format!("invalid {} stack R{number} off={} size={size}", verb.text(), range.min)
+            }
             None => format!(
                 "invalid variable-offset {} stack R{number} var_off={} off={off} size={size}",
                 verb.text(),
