@@ -48,7 +48,9 @@ pub fn has_special_fields(btf: &Btf, value: TypeId) -> bool {
             }
             Ok(Type::Var(var)) => pending.push(var.ty),
             Ok(Type::Datasec { vars, .. }) => pending.extend(vars.iter().map(|placed| placed.var)),
-            _ => {}
+            // Broken types may hide anything.
+            Err(_) => return true,
+            Ok(_) => {}
         }
     }
     false

@@ -152,10 +152,10 @@ impl Machine<'_> {
             let message = format!("R{number} invalid mem access '{}'", value.name());
             Fault::new(ErrorCode::MemoryPointer, message)
         };
+        check_alignment(&value, place, strict)?;
         let Value::Pointer(pointer) = value else {
             return Err(invalid());
         };
-        check_alignment(&pointer, place, strict)?;
         let anything = Value::scalar(domain::load(size, access.extend()));
         match pointer.kind {
             PointerKind::Context => self.access_context(place, &pointer, access),
@@ -329,48 +329,48 @@ pub(super) fn check_unmodified(reg: Reg, pointer: &Pointer) -> Checked {
         (..0, _) => format!("negative offset {name} ptr R{number} off={off} disallowed"),
         (1.., _) => format!("dereference of modified {name} ptr R{number} off={off} disallowed"),
         (0, Some(0)) => return Ok(()),
-        (0, _) => format!("variable {name} access var_off={} disallowed", var_text(pointer)),
+        (0, _) => format!("variable {name} access var_off={} disallowed", var_text(&pointer.var)),
     };
     Err(Fault::new(ErrorCode::ContextModified, message))
 }
 
 /// Only the stack must be aligned always: spilled registers are tracked by slot. Atomic operations
-/// (`strict`) must be aligned everywhere.
-fn check_alignment(pointer: &Pointer, place: Place, strict: bool) -> Checked {
-    let kind = match pointer.kind {
-        PointerKind::Stack { .. } => "stack ",
-        PointerKind::MapValue(_) if strict => "value ",
-        PointerKind::Map(_) | PointerKind::PacketEnd if strict => "",
-        PointerKind::Context
-        | PointerKind::Map(_)
-        | PointerKind::MapValue(_)
-        | PointerKind::Packet { .. }
-        | PointerKind::PacketEnd => return Ok(()),
+/// (`strict`) must be aligned everywhere, and that is looked at before the kind of pointer.
+fn check_alignment(value: &Value, place: Place, strict: bool) -> Checked {
+    let (kind, var, off) = match value {
+        Value::Pointer(pointer) => match pointer.kind {
+            PointerKind::Stack { .. } => ("stack ", pointer.var, pointer.off),
+            PointerKind::MapValue(_) if strict => ("value ", pointer.var, pointer.off),
+            PointerKind::Map(_) | PointerKind::PacketEnd if strict => {
+                ("", pointer.var, pointer.off)
+            }
+            PointerKind::Context
+            | PointerKind::Map(_)
+            | PointerKind::MapValue(_)
+            | PointerKind::Packet { .. }
+            | PointerKind::PacketEnd => return Ok(()),
+        },
+        Value::Scalar(scalar) if strict => ("", scalar.bounds, 0),
+        Value::Scalar(_) | Value::Uninit => return Ok(()),
     };
     let size = place.size.bytes();
-    let fixed = i64::from(pointer.off) + i64::from(place.off);
-    let all = domain::alu(
-        ebpf_isa::AluOp::Add,
-        ebpf_isa::Width::W64,
-        &pointer.var,
-        &Scalar::constant(fixed.cast_unsigned()),
-    );
-    if is_aligned(all.tnum(), size) {
+    let fixed = (i64::from(off) + i64::from(place.off)).cast_unsigned();
+    if is_aligned(var.tnum() + Tnum::constant(fixed), size) {
         return Ok(());
     }
-    let (var, off) = (var_text(pointer), pointer.off);
-    let message = format!("misaligned {kind}access off {var}+{off}+{} size {size}", place.off);
+    let message =
+        format!("misaligned {kind}access off {}+{off}+{} size {size}", var_text(&var), place.off);
     Err(Fault::new(ErrorCode::MemoryAlignment, message))
 }
 
 /// A variable offset as messages print it: a number if it is constant.
-pub(super) fn var_text(pointer: &Pointer) -> String {
-    match pointer.var.as_const() {
+pub(super) fn var_text(var: &Scalar) -> String {
+    match var.as_const() {
         Some(value) => match u16::try_from(value) {
             Ok(small) => format!("{small}"),
             Err(_) => format!("{value:#x}"),
         },
-        None => format!("{}", pointer.var.tnum()),
+        None => format!("{}", var.tnum()),
     }
 }
 

@@ -40,10 +40,10 @@ impl Machine<'_> {
                 format_args!("pointer arithmetic on {name} prohibited, null-check it first");
             return prohibited(message);
         }
-        let nothing_added = op == AluOp::Add && by.as_const() == Some(0);
-        if !may_move(pointer.kind)
-            && !(nothing_added && matches!(pointer.kind, PointerKind::Map(_)))
-        {
+        let is_map_plus_zero = matches!(pointer.kind, PointerKind::Map(_))
+            && op == AluOp::Add
+            && by.as_const() == Some(0);
+        if !may_move(pointer.kind) && !is_map_plus_zero {
             return prohibited(format_args!("pointer arithmetic on {name} prohibited"));
         }
         check_sane(by, 0, name)?;

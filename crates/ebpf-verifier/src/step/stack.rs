@@ -73,7 +73,7 @@ impl Machine<'_> {
                 Ok(done)
             }
             (Access::Peek, None) => {
-                let (var, off) = (var_text(pointer), i64::from(pointer.off) + i64::from(off));
+                let (var, off) = (var_text(&pointer.var), i64::from(pointer.off) + i64::from(off));
                 let message = format!(
                     "variable offset stack pointer cannot be passed into helper function; \
                      var_off={var} off={off} size={bytes}"
@@ -135,7 +135,7 @@ impl Machine<'_> {
             None => format!(
                 "invalid variable-offset {} stack R{number} var_off={} off={off} size={size}",
                 verb.text(),
-                var_text(pointer)
+                var_text(&pointer.var)
             ),
         };
         Err(Fault::new(code, message))

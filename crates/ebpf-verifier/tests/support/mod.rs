@@ -1,0 +1,54 @@
+//! The `-- env` sections of `fixtures/verify`; their README says what they mean.
+
+use ebpf_isa::uapi::{AttachType, MapDesc, MapType, ProgramType, map_flags};
+use ebpf_verifier::{Environment, MapInfo, program_types};
+
+/// Reads an environment.
+pub fn parse_env(text: &str) -> Result<Environment, String> {
+    let mut env = Environment::new(program_types::xdp());
+    for line in text.lines().filter(|line| !line.trim().is_empty()) {
+        let words: Vec<&str> = line.split_whitespace().collect();
+        let unknown = || format!("env line not understood: `{line}`");
+        match words[..] {
+            ["type", name] => {
+                let program_type = ProgramType::from_name(name).ok_or_else(unknown)?;
+                env.program_type = program_types::of(program_type).ok_or_else(unknown)?;
+            }
+            ["attach", name] => {
+                env.attach_type = Some(AttachType::from_name(name).ok_or_else(unknown)?);
+            }
+            ["license", "gpl"] => env.license_gpl = true,
+            ["license", "other"] => env.license_gpl = false,
+            ["map", map_type, key, value, entries, ref flags @ ..] => {
+                let number = |word: &str| word.parse().map_err(|_| unknown());
+                let desc = MapDesc {
+                    map_type: MapType::from_name(map_type).ok_or_else(unknown)?,
+                    key_size: number(key)?,
+                    value_size: number(value)?,
+                    max_entries: number(entries)?,
+                    flags: 0,
+                };
+                let mut map = MapInfo::new(format!("map{}", env.maps.len()), desc);
+                for flag in flags {
+                    parse_flag(&mut map, flag).ok_or_else(unknown)?;
+                }
+                env.maps.push(map);
+            }
+            _ => return Err(unknown()),
+        }
+    }
+    Ok(env)
+}
+
+fn parse_flag(map: &mut MapInfo, flag: &str) -> Option<()> {
+    match flag {
+        "rdonly_prog" => map.desc.flags |= map_flags::RDONLY_PROG,
+        "wronly_prog" => map.desc.flags |= map_flags::WRONLY_PROG,
+        _ => {
+            let hex = flag.strip_prefix("frozen=")?;
+            let byte = |at: usize| u8::from_str_radix(hex.get(at..at + 2)?, 16).ok();
+            map.frozen = Some((0..hex.len()).step_by(2).map(byte).collect::<Option<_>>()?);
+        }
+    }
+    Some(())
+}
