@@ -1,0 +1,102 @@
+//! Verdicts on programs, before they become text or data.
+
+use std::time::{Duration, Instant};
+
+use ebpf_runtime::isa::Program;
+use ebpf_runtime::isa::uapi::ProgramType;
+use ebpf_runtime::verifier::{KernelProfile, Options, Rejection, Stats, verify};
+
+use crate::input::Subject;
+
+/// What a program was found to be.
+#[derive(Debug)]
+pub(crate) struct Verdict<'a> {
+    /// The file as it was named.
+    pub(crate) file: &'a str,
+    /// The program's name, where it has one.
+    pub(crate) prog: Option<&'a str>,
+    /// The section, where the program comes from an object.
+    pub(crate) section: Option<&'a str>,
+    /// What it was judged as; `None` where that is not known.
+    pub(crate) program_type: Option<ProgramType>,
+    /// What was judged; `None` where the program could not be linked.
+    pub(crate) program: Option<&'a Program>,
+    /// By which kernel's rules.
+    pub(crate) profile: &'static str,
+    /// Time of verification.
+    pub(crate) elapsed: Duration,
+    /// Yes or no.
+    pub(crate) outcome: Outcome,
+}
+
+/// Yes or no, and why.
+#[derive(Debug)]
+pub(crate) enum Outcome {
+    /// The kernel would load the program.
+    Accept(Stats),
+    /// The kernel would refuse the program.
+    Reject(Box<Rejection>),
+    /// Something before verification does not know the program's type or one of its references,
+    /// so that it was not verified. The kernel may accept the program.
+    Unsupported(String),
+}
+
+impl<'a> Verdict<'a> {
+    /// A verdict on what was not even linked.
+    pub(crate) fn unsupported(
+        file: &'a str,
+        prog: Option<&'a str>,
+        section: Option<&'a str>,
+        profile: &KernelProfile,
+        why: String,
+    ) -> Self {
+        Self {
+            file,
+            prog,
+            section,
+            program_type: None,
+            program: None,
+            profile: profile.name,
+            elapsed: Duration::ZERO,
+            outcome: Outcome::Unsupported(why),
+        }
+    }
+
+    /// Verifies a program of `file`.
+    pub(crate) fn of(file: &'a str, subject: &'a Subject<'a>, profile: &KernelProfile) -> Self {
+        let environment = match subject.environment(profile) {
+            Ok(environment) => environment,
+            Err(error) => {
+                let why = error.to_string();
+                let (prog, section) = (subject.name(), subject.section());
+                let program = Some(subject.program());
+                return Self { program, ..Self::unsupported(file, prog, section, profile, why) };
+            }
+        };
+        let start = Instant::now();
+        let result = verify(subject.program(), &environment, &Options::default());
+        Self {
+            file,
+            prog: subject.name(),
+            section: subject.section(),
+            program_type: Some(environment.program_type.program_type()),
+            program: Some(subject.program()),
+            profile: profile.name,
+            elapsed: start.elapsed(),
+            outcome: match result {
+                Ok(verified) => Outcome::Accept(verified.stats().clone()),
+                Err(rejection) => Outcome::Reject(rejection),
+            },
+        }
+    }
+
+    /// Whether the answer is yes.
+    pub(crate) fn is_accept(&self) -> bool {
+        matches!(self.outcome, Outcome::Accept(_))
+    }
+
+    /// The program's name for people: that of its function, else that of the file.
+    pub(crate) fn title(&self) -> &str {
+        self.prog.unwrap_or(self.file)
+    }
+}
