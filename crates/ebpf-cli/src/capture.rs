@@ -42,7 +42,9 @@ pub(crate) enum CaptureError {
         packet: usize,
     },
     /// A packet of a pcapng file from an interface that is not described.
-    #[error("packet {packet} comes from interface {interface}, which the capture does not describe")]
+    #[error(
+        "packet {packet} comes from interface {interface}, which the capture does not describe"
+    )]
     NoInterface {
         /// The packet, from 1.
         packet: usize,

@@ -4,8 +4,8 @@ use std::io;
 
 use ebpf_runtime::LoadError;
 use ebpf_runtime::flat::FlatError;
-use ebpf_runtime::isa::{EncodeError, ProgramError, SlotBytesError};
 use ebpf_runtime::isa::text::AsmError;
+use ebpf_runtime::isa::{EncodeError, ProgramError, SlotBytesError};
 use ebpf_runtime::object::ObjectError;
 use ebpf_runtime::open::OpenError;
 use ebpf_runtime::pack::PackError;
@@ -112,6 +112,9 @@ pub(crate) enum FileError {
     /// An accepted program that the runtime cannot run.
     #[error(transparent)]
     Load(#[from] LoadError),
+    /// A program that packets cannot be given to.
+    #[error("only XDP programs run on packets")]
+    NotXdp,
     /// An unverified program that cannot be run.
     #[error(transparent)]
     Flat(#[from] FlatError),

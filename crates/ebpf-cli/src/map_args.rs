@@ -57,11 +57,7 @@ pub(crate) enum MapArgError {
 }
 
 fn names(names: &[String]) -> String {
-    if names.is_empty() {
-        "it has none".into()
-    } else {
-        format!("it has: {}", names.join(", "))
-    }
+    if names.is_empty() { "it has none".into() } else { format!("it has: {}", names.join(", ")) }
 }
 
 /// Puts what one `--map NAME=KEYHEX:VALHEX` or `--map NAME=@FILE` says into one of `maps`.
@@ -129,10 +125,7 @@ mod tests {
             max_entries: 2,
             flags: 0,
         };
-        vec![
-            Arc::new(Map::new("ports", desc).unwrap()),
-            Arc::new(Map::new("hosts", desc).unwrap()),
-        ]
+        vec![Arc::new(Map::new("ports", desc).unwrap()), Arc::new(Map::new("hosts", desc).unwrap())]
     }
 
     fn error(argument: &str) -> String {

@@ -22,13 +22,8 @@ const BATCH: usize = 64;
 const INGRESS: Ingress = Ingress { ifindex: 1, rx_queue: 0 };
 
 /// The actions that have a name, by number.
-pub(crate) const ACTIONS: [XdpAction; 5] = [
-    XdpAction::ABORTED,
-    XdpAction::DROP,
-    XdpAction::PASS,
-    XdpAction::TX,
-    XdpAction::REDIRECT,
-];
+pub(crate) const ACTIONS: [XdpAction; 5] =
+    [XdpAction::ABORTED, XdpAction::DROP, XdpAction::PASS, XdpAction::TX, XdpAction::REDIRECT];
 
 /// What the runs of a program came to.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -83,10 +78,9 @@ pub(crate) fn run(
     for _ in 0..repeat {
         for (first, chunk) in (1..).step_by(BATCH).zip(packets.chunks(BATCH)) {
             batch.fill(chunk);
-            batch.run(program, &mut runs).map_err(|trap| Trapped {
-                packet: first + batch.results.len(),
-                trap,
-            })?;
+            batch
+                .run(program, &mut runs)
+                .map_err(|trap| Trapped { packet: first + batch.results.len(), trap })?;
             batch.results.iter().for_each(|&action| runs.count(action));
             progress.at(runs.packets);
         }

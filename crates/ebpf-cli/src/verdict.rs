@@ -2,8 +2,9 @@
 
 use std::time::{Duration, Instant};
 
-use ebpf_runtime::isa::Program;
 use ebpf_runtime::isa::uapi::ProgramType;
+use ebpf_runtime::isa::{Facts, Program};
+use ebpf_runtime::open::OpenError;
 use ebpf_runtime::verifier::{KernelProfile, Options, Rejection, Stats, verify};
 
 use crate::input::Subject;
@@ -33,7 +34,12 @@ pub(crate) struct Verdict<'a> {
 #[derive(Debug)]
 pub(crate) enum Outcome {
     /// The kernel would load the program.
-    Accept(Stats),
+    Accept {
+        /// What verification took.
+        stats: Stats,
+        /// What was proved.
+        facts: Facts,
+    },
     /// The kernel would refuse the program.
     Reject(Box<Rejection>),
     /// Something before verification does not know the program's type or one of its references,
@@ -67,10 +73,12 @@ impl<'a> Verdict<'a> {
         let environment = match subject.environment(profile) {
             Ok(environment) => environment,
             Err(error) => {
-                let why = error.to_string();
                 let (prog, section) = (subject.name(), subject.section());
-                let program = Some(subject.program());
-                return Self { program, ..Self::unsupported(file, prog, section, profile, why) };
+                return Self {
+                    program_type: program_type_of(&error),
+                    program: Some(subject.program()),
+                    ..Self::unsupported(file, prog, section, profile, error.to_string())
+                };
             }
         };
         let start = Instant::now();
@@ -84,7 +92,9 @@ impl<'a> Verdict<'a> {
             profile: profile.name,
             elapsed: start.elapsed(),
             outcome: match result {
-                Ok(verified) => Outcome::Accept(verified.stats().clone()),
+                Ok(verified) => {
+                    Outcome::Accept { stats: *verified.stats(), facts: verified.facts().clone() }
+                }
                 Err(rejection) => Outcome::Reject(rejection),
             },
         }
@@ -92,11 +102,19 @@ impl<'a> Verdict<'a> {
 
     /// Whether the answer is yes.
     pub(crate) fn is_accept(&self) -> bool {
-        matches!(self.outcome, Outcome::Accept(_))
+        matches!(self.outcome, Outcome::Accept { .. })
     }
 
     /// The program's name for people: that of its function, else that of the file.
     pub(crate) fn title(&self) -> &str {
         self.prog.unwrap_or(self.file)
+    }
+}
+
+/// The type that has no rules, where it is known.
+fn program_type_of(error: &OpenError) -> Option<ProgramType> {
+    match *error {
+        OpenError::NoRules { program_type } => Some(program_type),
+        _ => None,
     }
 }

@@ -17,7 +17,12 @@ fn error(bytes: &[u8]) -> CaptureError {
 }
 
 /// A pcap file: the header's 32-bit fields, then packets with their length on the wire.
-fn pcap(magic: [u8; 4], to_bytes: fn(u32) -> [u8; 4], link_type: u32, packets: &[(&[u8], u32)]) -> Vec<u8> {
+fn pcap(
+    magic: [u8; 4],
+    to_bytes: fn(u32) -> [u8; 4],
+    link_type: u32,
+    packets: &[(&[u8], u32)],
+) -> Vec<u8> {
     let mut bytes = magic.to_vec();
     // The version's two 16-bit fields are not looked at.
     for field in [0, 0, 0, 65535, link_type] {

@@ -16,10 +16,10 @@ pub(crate) fn verdict(verdict: &Verdict<'_>, colours: bool) -> String {
     let renderer = if colours { Renderer::styled() } else { Renderer::plain() };
     let title = format!("{}: {}", one_line(verdict.file), one_line(verdict.title()));
     match &verdict.outcome {
-        Outcome::Accept(stats) => format!(
+        Outcome::Accept { stats, facts } => format!(
             "{title}: accepted, {} instructions processed, stack depth {}\n",
             stats.processed,
-            stack_depth(stats)
+            stack_depth(facts)
         ),
         Outcome::Reject(rejection) => {
             let report = rejected(&title, rejection, verdict.program);
@@ -61,10 +61,11 @@ fn rejected<'a>(title: &str, rejection: &'a Rejection, program: Option<&'a Progr
 fn place(program: &Program, pc: Pc) -> Snippet<'_, annotate_snippets::Annotation<'_>> {
     let text = program.get(pc).map_or_else(String::new, |insn| insn.text(pc).to_string());
     match program.lines().at(pc) {
-        Some(line) => Snippet::source(line.text)
-            .line_start(line.line as usize)
-            .path(line.file)
-            .annotation(AnnotationKind::Primary.span(span(line)).label(format!("insn {pc}: {text}"))),
+        Some(line) => {
+            Snippet::source(line.text).line_start(line.line as usize).path(line.file).annotation(
+                AnnotationKind::Primary.span(span(line)).label(format!("insn {pc}: {text}")),
+            )
+        }
         None => {
             let whole = AnnotationKind::Primary.span(0..text.len()).label("this instruction");
             Snippet::source(text).line_start(pc.index()).annotation(whole)

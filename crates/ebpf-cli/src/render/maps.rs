@@ -35,11 +35,7 @@ pub(crate) fn write(out: &mut impl Write, map: &Map) -> io::Result<()> {
     write_elements(out, desc.map_type, &elements)
 }
 
-fn write_elements(
-    out: &mut impl Write,
-    map_type: MapType,
-    elements: &[Element],
-) -> io::Result<()> {
+fn write_elements(out: &mut impl Write, map_type: MapType, elements: &[Element]) -> io::Result<()> {
     let is_zero = |value: &[u8]| value.iter().all(|&byte| byte == 0);
     let hidden = |value: &[u8]| map_type == MapType::Array && is_zero(value);
     let mut shown = elements.iter().filter(|(_, value)| !hidden(value));
@@ -83,9 +79,8 @@ fn number(bytes: &[u8]) -> Option<u64> {
 /// A map with all its elements.
 pub(crate) fn json(map: &Map) -> Value {
     let desc = map.desc();
-    let element = |(key, value): Element| {
-        json!({ "key": hex::encode(&key), "value": hex::encode(&value) })
-    };
+    let element =
+        |(key, value): Element| json!({ "key": hex::encode(&key), "value": hex::encode(&value) });
     json!({
         "name": map.name(),
         "type": desc.map_type.name(),
