@@ -137,7 +137,7 @@ impl<'a> PcapNg<'a> {
         let mut rest = bytes;
         while !rest.is_empty() {
             let parse = if self.big_endian { parse_block_be } else { parse_block_le };
-            let (after, block) = parse(rest).map_err(|error| self.error(&error))?;
+            let (after, block) = parse(rest).map_err(|error| self.error(rest, &error))?;
             self.take(block)?;
             rest = after;
         }
@@ -191,14 +191,23 @@ impl<'a> PcapNg<'a> {
         self.packets.len() + 1
     }
 
-    fn error(&self, error: &nom::Err<PcapError<&[u8]>>) -> CaptureError {
-        match error {
-            nom::Err::Incomplete(_) if self.packets.is_empty() && self.interfaces.is_empty() => {
-                CaptureError::TruncatedHeader
-            }
-            nom::Err::Incomplete(_) => CaptureError::Truncated { packet: self.next() },
-            _ => CaptureError::Malformed { packet: self.next() },
+    /// Why the block that `rest` starts with cannot be read.
+    fn error(&self, rest: &[u8], error: &nom::Err<PcapError<&[u8]>>) -> CaptureError {
+        if !error.is_incomplete() || self.has_whole_block(rest) {
+            CaptureError::Malformed { packet: self.next() }
+        } else if self.packets.is_empty() && self.interfaces.is_empty() {
+            CaptureError::TruncatedHeader
+        } else {
+            CaptureError::Truncated { packet: self.next() }
         }
+    }
+
+    /// Whether `rest` is as long as the block at its start says that it is. If so, something
+    /// inside of the block claims to be longer.
+    fn has_whole_block(&self, rest: &[u8]) -> bool {
+        let Some(&[_, _, _, _, a, b, c, d]) = rest.first_chunk() else { return false };
+        let to_number = if self.big_endian { u32::from_be_bytes } else { u32::from_le_bytes };
+        rest.len() >= to_number([a, b, c, d]) as usize
     }
 }
 

@@ -25,7 +25,7 @@ pub(crate) enum CliError {
         /// The file as it was named.
         file: String,
         /// What is wrong.
-        source: FileError,
+        source: Box<FileError>,
     },
     /// `--map` cannot be followed.
     #[error("--map {argument}: {source}")]
@@ -49,10 +49,18 @@ pub(crate) enum CliError {
     Output(#[from] io::Error),
 }
 
-impl CliError {
-    /// An error of `file`.
-    pub(crate) fn file(file: &str) -> impl Fn(FileError) -> Self {
-        move |source| Self::File { file: file.to_owned(), source }
+/// Says which file an error is about.
+pub(crate) trait InFile<T> {
+    /// The error, as one of `file`.
+    fn in_file(self, file: &str) -> Result<T, CliError>;
+}
+
+impl<T, E: Into<FileError>> InFile<T> for Result<T, E> {
+    fn in_file(self, file: &str) -> Result<T, CliError> {
+        self.map_err(|error| CliError::File {
+            file: file.to_owned(),
+            source: Box::new(error.into()),
+        })
     }
 }
 

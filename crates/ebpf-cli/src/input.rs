@@ -11,7 +11,7 @@ use ebpf_runtime::open::{self, OpenError};
 use ebpf_runtime::verifier::{Environment, KernelProfile};
 use ebpf_runtime::xdp;
 
-use crate::error::{CliError, FileError};
+use crate::error::{CliError, FileError, InFile};
 use crate::read::{self, MAX_PROGRAM_BYTES};
 
 const ELF_MAGIC: &[u8] = b"\x7fELF";
@@ -50,7 +50,7 @@ impl ProgramArgs {
 
     /// Reads the file.
     pub(crate) fn read(&self) -> Result<Input, CliError> {
-        Input::read(&self.file, self.choice.raw).map_err(CliError::file(&self.name()))
+        Input::read(&self.file, self.choice.raw).in_file(&self.name())
     }
 }
 

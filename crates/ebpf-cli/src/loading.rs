@@ -6,7 +6,7 @@ use ebpf_runtime::verifier::{KernelProfile, Options};
 use ebpf_runtime::{Bindings, Engine, LoadError, Loaded, Runtime};
 
 use crate::console::Console;
-use crate::error::{CliError, FileError};
+use crate::error::{CliError, InFile};
 use crate::input::{ProgramArgs, Subject};
 use crate::render::diagnostic;
 use crate::verdict::{Outcome, Verdict};
@@ -49,7 +49,7 @@ pub(crate) fn load<'a>(
             elapsed,
             outcome: Outcome::Reject(rejection),
         }))),
-        Err(error) => Err(CliError::file(file)(FileError::Load(error))),
+        Err(error) => Err(error).in_file(file),
     }
 }
 
@@ -61,12 +61,9 @@ pub(crate) fn load_only(
     console: &mut Console,
 ) -> Result<Option<Box<Loaded>>, CliError> {
     let file = args.name();
-    let error = CliError::file(&file);
     let input = args.read()?;
-    let subject = input.only(args.choice.prog.as_deref()).map_err(&error)?;
-    let bindings = subject
-        .bindings(&KernelProfile::default())
-        .map_err(|source| error(FileError::Open(source)))?;
+    let subject = input.only(args.choice.prog.as_deref()).in_file(&file)?;
+    let bindings = subject.bindings(&KernelProfile::default()).in_file(&file)?;
     match load(&file, &subject, bindings, engine)? {
         Load::Done { loaded, .. } => Ok(Some(loaded)),
         Load::Rejected(verdict) => {

@@ -28,7 +28,6 @@ use clap::{Parser, Subcommand};
 
 use commands::{asm, disasm, jited, run, verify, xlated};
 use console::Console;
-use error::CliError;
 use input::ProgramArgs;
 
 /// BPF programs as Linux sees them: verified, rewritten, compiled and run, without root and without

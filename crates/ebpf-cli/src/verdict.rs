@@ -7,6 +7,7 @@ use ebpf_runtime::isa::{Facts, Program};
 use ebpf_runtime::open::OpenError;
 use ebpf_runtime::verifier::{KernelProfile, Options, Rejection, Stats, verify};
 
+use crate::console::one_line;
 use crate::input::Subject;
 
 /// What a program was found to be.
@@ -105,9 +106,10 @@ impl<'a> Verdict<'a> {
         matches!(self.outcome, Outcome::Accept { .. })
     }
 
-    /// The program's name for people: that of its function, else that of the file.
-    pub(crate) fn title(&self) -> &str {
-        self.prog.unwrap_or(self.file)
+    /// File and program on one line, for people.
+    pub(crate) fn title(&self) -> String {
+        let prog = self.prog.map(|prog| format!(": {prog}")).unwrap_or_default();
+        one_line(&format!("{}{prog}", self.file))
     }
 }
 

@@ -8,7 +8,7 @@ use clap::Args;
 use ebpf_runtime::isa::{Program, RawInsn};
 
 use crate::console::{Console, Status};
-use crate::error::{CliError, FileError};
+use crate::error::{CliError, FileError, InFile};
 use crate::hex;
 use crate::input::read_text;
 
@@ -27,11 +27,11 @@ pub(crate) struct AsmArgs {
 pub(crate) fn run(args: &AsmArgs, console: &mut Console) -> Result<Status, CliError> {
     let file = args.file.display().to_string();
     let slots = read_text(&args.file).and_then(|program| slots(&program));
-    let slots = slots.map_err(CliError::file(&file))?;
+    let slots = slots.in_file(&file)?;
     match &args.output {
         Some(path) => {
-            let error = CliError::file(&path.display().to_string());
-            fs::write(path, slots.concat()).map_err(|source| error(FileError::Write(source)))?;
+            let written = fs::write(path, slots.concat()).map_err(FileError::Write);
+            written.in_file(&path.display().to_string())?;
         }
         None => {
             for slot in slots {

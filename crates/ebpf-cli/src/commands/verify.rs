@@ -7,8 +7,8 @@ use clap::{Args, ValueEnum};
 use ebpf_runtime::object::{ObjectError, RelocationProblem};
 use ebpf_runtime::verifier::KernelProfile;
 
-use crate::console::{Console, Status, one_line};
-use crate::error::CliError;
+use crate::console::{Console, Status};
+use crate::error::{CliError, InFile};
 use crate::input::{ChoiceArgs, Input};
 use crate::render::{diagnostic, json, kernel};
 use crate::verdict::Verdict;
@@ -65,8 +65,8 @@ fn report(result: Result<Status, CliError>, console: &mut Console) -> Result<Sta
 
 fn verify_file(path: &Path, args: &VerifyArgs, console: &mut Console) -> Result<Status, CliError> {
     let file = path.display().to_string();
-    let input = Input::read(path, args.choice.raw).map_err(CliError::file(&file))?;
-    let names = input.names(args.choice.prog.as_deref()).map_err(CliError::file(&file))?;
+    let input = Input::read(path, args.choice.raw).in_file(&file)?;
+    let names = input.names(args.choice.prog.as_deref()).in_file(&file)?;
     let mut status = Status::Fine;
     for name in names {
         let of_program = verify_program(&file, &input, name, args.format, console);
@@ -90,7 +90,7 @@ fn verify_program(
             let (section, why) = (input.section(name), error.to_string());
             Verdict::unsupported(file, name, section, &profile, why)
         }
-        Err(error) => return Err(CliError::file(file)(error.clone().into())),
+        Err(error) => return Err(error.clone()).in_file(file),
     };
     match format {
         Format::Human => {
@@ -98,8 +98,7 @@ fn verify_program(
             write!(console.out, "{text}")?;
         }
         Format::Kernel => {
-            let title = format!("{file}: {}", verdict.title());
-            writeln!(console.out, "; {}", one_line(&title))?;
+            writeln!(console.out, "; {}", verdict.title())?;
             write!(console.out, "{}", kernel::verdict(&verdict, &profile))?;
         }
         Format::Json => writeln!(console.out, "{}", json::verdict(&verdict))?,

@@ -14,7 +14,7 @@ use crate::verdict::{Outcome, Verdict};
 /// has line information, for a rejected one.
 pub(crate) fn verdict(verdict: &Verdict<'_>, colours: bool) -> String {
     let renderer = if colours { Renderer::styled() } else { Renderer::plain() };
-    let title = format!("{}: {}", one_line(verdict.file), one_line(verdict.title()));
+    let title = verdict.title();
     match &verdict.outcome {
         Outcome::Accept { stats, facts } => format!(
             "{title}: accepted, {} instructions processed, stack depth {}\n",
@@ -23,14 +23,14 @@ pub(crate) fn verdict(verdict: &Verdict<'_>, colours: bool) -> String {
         ),
         Outcome::Reject(rejection) => {
             let report = rejected(&title, rejection, verdict.program);
-            format!("{}\n", renderer.render(&[report]))
+            format!("{}\n\n", renderer.render(&[report]))
         }
         Outcome::Unsupported(why) => {
             let report = Level::ERROR
                 .primary_title(one_line(why))
                 .id(ErrorCode::Unsupported.name())
                 .element(not_verified(&title));
-            format!("{}\n", renderer.render(&[report]))
+            format!("{}\n\n", renderer.render(&[report]))
         }
     }
 }
@@ -67,7 +67,7 @@ fn place(program: &Program, pc: Pc) -> Snippet<'_, annotate_snippets::Annotation
             )
         }
         None => {
-            let whole = AnnotationKind::Primary.span(0..text.len()).label("this instruction");
+            let whole = AnnotationKind::Primary.span(0..text.len()).label(format!("insn {pc}"));
             Snippet::source(text).line_start(pc.index()).annotation(whole)
         }
     }

@@ -1,5 +1,6 @@
 //! Verdicts as data.
 
+use ebpf_runtime::isa::uapi::ProgramType;
 use ebpf_runtime::isa::{Facts, Pc, Program};
 use ebpf_runtime::verifier::{ErrorCode, Stats};
 use serde_json::{Value, json};
@@ -31,7 +32,7 @@ pub(crate) fn verdict(verdict: &Verdict<'_>) -> Value {
         "file": verdict.file,
         "prog": verdict.prog,
         "section": verdict.section,
-        "type": verdict.program_type.map(|program_type| program_type.name()),
+        "type": verdict.program_type.map(ProgramType::name),
         "verdict": if verdict.is_accept() { "accept" } else { "reject" },
         "code": code.map(ErrorCode::name),
         "errno": errno,

@@ -4,12 +4,12 @@ use std::io::Write;
 use std::path::Path;
 use std::sync::atomic::{AtomicI64, Ordering};
 
-use ebpf_runtime::flat::{self, FlatError};
+use ebpf_runtime::flat::{self, Block, FlatError};
 use ebpf_runtime::isa::abi::{ExecEnv, Trap};
 use serde_json::json;
 
 use crate::console::{Console, Status};
-use crate::error::{CliError, FileError};
+use crate::error::{CliError, InFile};
 use crate::hex;
 use crate::read::{self, MAX_PROGRAM_BYTES};
 
@@ -18,15 +18,14 @@ use super::RunArgs;
 /// Runs the program once on `mem` and prints `r0`, or the trap that ended it.
 pub(super) fn run(args: &RunArgs, mem: &str, console: &mut Console) -> Result<Status, CliError> {
     let file = args.program.name();
-    let error = CliError::file(&file);
     let input = args.program.read()?;
-    let subject = input.only(args.program.choice.prog.as_deref()).map_err(&error)?;
-    let mut memory = bytes(mem)?;
+    let subject = input.only(args.program.choice.prog.as_deref()).in_file(&file)?;
+    let mut memory = Block::new(&bytes(mem)?);
     let mut env = ExecEnv { fuel: AtomicI64::new(args.fuel), ..ExecEnv::new() };
     let outcome = match flat::run(subject.program(), &mut memory, &mut env) {
         Ok(r0) => Ok(r0),
         Err(FlatError::Trap(trap)) => Err(trap),
-        Err(source) => return Err(error(FileError::Flat(source))),
+        Err(error) => return Err(error).in_file(&file),
     };
     let executed = args.fuel.saturating_sub(env.fuel.load(Ordering::Relaxed));
     if args.json {
@@ -38,7 +37,7 @@ pub(super) fn run(args: &RunArgs, mem: &str, console: &mut Console) -> Result<St
             "r0": outcome.ok().map(|r0| format!("{r0:#x}")),
             "trap": outcome.err().map(trap),
             "executed": executed,
-            "mem": hex::encode(&memory),
+            "mem": hex::encode(memory.bytes_mut()),
         });
         writeln!(console.out, "{object}")?;
     } else if let Ok(r0) = outcome {
@@ -47,7 +46,7 @@ pub(super) fn run(args: &RunArgs, mem: &str, console: &mut Console) -> Result<St
     match outcome {
         Ok(_) => Ok(Status::Fine),
         Err(trap) => {
-            console.complain(&format!("trap: {file}: {trap}"));
+            console.complain(&format!("error: {file}: {trap}"));
             Ok(Status::Refused)
         }
     }
@@ -56,8 +55,7 @@ pub(super) fn run(args: &RunArgs, mem: &str, console: &mut Console) -> Result<St
 /// What `--mem` gives: bytes in hex, or those of a file.
 fn bytes(mem: &str) -> Result<Vec<u8>, CliError> {
     match mem.strip_prefix('@') {
-        Some(file) => read::bytes(Path::new(file), MAX_PROGRAM_BYTES)
-            .map_err(|source| CliError::file(file)(FileError::Read(source))),
+        Some(file) => read::bytes(Path::new(file), MAX_PROGRAM_BYTES).in_file(file),
         None => Ok(hex::decode(mem)?),
     }
 }

@@ -9,7 +9,7 @@ use ebpf_runtime::xdp::XdpProgram;
 
 use crate::capture::Capture;
 use crate::console::{Console, Status};
-use crate::error::{CliError, FileError};
+use crate::error::{CliError, FileError, InFile};
 use crate::loading::{Load, load};
 use crate::map_args;
 use crate::packets;
@@ -30,21 +30,16 @@ pub(super) fn run(
     console: &mut Console,
 ) -> Result<Status, CliError> {
     let file = args.program.name();
-    let error = CliError::file(&file);
     let input = args.program.read()?;
-    let subject = input.only(args.program.choice.prog.as_deref()).map_err(&error)?;
-    let bindings = subject
-        .bindings(&KernelProfile::default())
-        .map_err(|source| error(FileError::Open(source)))?;
+    let subject = input.only(args.program.choice.prog.as_deref()).in_file(&file)?;
+    let bindings = subject.bindings(&KernelProfile::default()).in_file(&file)?;
     for argument in &args.maps {
         map_args::apply(argument, &bindings.maps)
             .map_err(|source| CliError::Map { argument: argument.clone(), source })?;
     }
-    let pcap_error = CliError::file(&pcap.display().to_string());
-    let bytes = read::bytes(pcap, MAX_CAPTURE_BYTES)
-        .map_err(|source| pcap_error(FileError::Read(source)))?;
-    let capture =
-        Capture::parse(&bytes).map_err(|source| pcap_error(FileError::Capture(source)))?;
+    let pcap_name = pcap.display().to_string();
+    let bytes = read::bytes(pcap, MAX_CAPTURE_BYTES).in_file(&pcap_name)?;
+    let capture = Capture::parse(&bytes).in_file(&pcap_name)?;
     let (loaded, elapsed) = match load(&file, &subject, bindings, engine)? {
         Load::Done { loaded, elapsed } => (loaded, elapsed),
         Load::Rejected(verdict) => {
@@ -57,11 +52,11 @@ pub(super) fn run(
             return Ok(Status::Refused);
         }
     };
-    let program = XdpProgram::new(*loaded).map_err(|_| error(FileError::NotXdp))?;
+    let program = XdpProgram::new(*loaded).map_err(|_| FileError::NotXdp).in_file(&file)?;
     let runs = match packets::run(&program, &capture, args.repeat) {
         Ok(runs) => runs,
         Err(trapped) => {
-            console.complain(&format!("trap: {file}: {trapped}"));
+            console.complain(&format!("error: {file}: {trapped}"));
             return Ok(Status::Refused);
         }
     };
