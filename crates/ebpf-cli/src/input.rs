@@ -190,7 +190,13 @@ fn single_name(program: &Program) -> Option<&str> {
 
 /// Text and raw instructions do not say what they are.
 fn single_bindings(profile: &KernelProfile) -> Bindings {
-    Bindings { kind: xdp::kind(), maps: Vec::new(), gpl_compatible: true, profile: profile.clone() }
+    Bindings {
+        kind: xdp::kind(),
+        maps: Vec::new(),
+        btf: None,
+        gpl_compatible: true,
+        profile: profile.clone(),
+    }
 }
 
 /// Reads text assembly, and nothing else.
