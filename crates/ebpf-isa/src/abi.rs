@@ -13,11 +13,17 @@ pub const STACK_SIZE: usize = 512;
 pub const MAX_CALL_DEPTH: usize = 8;
 /// Tail calls of one program run.
 pub const MAX_TAIL_CALLS: u32 = 33;
+/// How often the `may_goto` instructions of one program run fall through before they jump.
+pub const MAX_MAY_GOTO: u64 = 8 << 20;
 
 /// A native function that programs call: five arguments and the environment of the run.
 ///
 /// Calling one is unsafe: its prototype, which a verifier checked calls against, is a promise.
 pub type HelperFn = unsafe extern "sysv64" fn(u64, u64, u64, u64, u64, *mut ExecEnv) -> u64;
+
+/// Decides about an access of a checked program: address, number of bytes, 1 for a write or 0 for a
+/// read, position of the instruction. Gives 0, or notes the trap in the environment and gives 1.
+pub type CheckFn = unsafe extern "sysv64" fn(u64, u64, u64, u64, *mut ExecEnv) -> u64;
 
 /// Compiled code of a program: context and environment in, `r0` out.
 pub type EntryFn = unsafe extern "sysv64" fn(*mut u8, *mut ExecEnv) -> u64;
@@ -153,6 +159,18 @@ pub struct ExecEnv {
     pub region_count: u64,
     /// The host's own data, for its helpers.
     pub user: *mut c_void,
+    /// The packet that packet loads read.
+    pub packet: *const u8,
+    /// Number of bytes of the packet.
+    pub packet_len: u64,
+    /// How often `may_goto` may still fall through.
+    pub may_goto: u64,
+    /// The checker of compiled programs with checked memory.
+    pub check: Option<CheckFn>,
+    /// Stack pointer that a trap in compiled code returns to; the engine's own.
+    pub unwind: u64,
+    /// Set to 1 by a helper that ends the program with the value it returns.
+    pub ended: u64,
 }
 
 impl ExecEnv {
@@ -167,6 +185,12 @@ impl ExecEnv {
             regions: core::ptr::null(),
             region_count: 0,
             user: core::ptr::null_mut(),
+            packet: core::ptr::null(),
+            packet_len: 0,
+            may_goto: MAX_MAY_GOTO,
+            check: None,
+            unwind: 0,
+            ended: 0,
         }
     }
 }
@@ -192,7 +216,13 @@ mod tests {
         assert_eq!(offset_of!(ExecEnv, regions), 32);
         assert_eq!(offset_of!(ExecEnv, region_count), 40);
         assert_eq!(offset_of!(ExecEnv, user), 48);
-        assert_eq!(size_of::<ExecEnv>(), 56);
+        assert_eq!(offset_of!(ExecEnv, packet), 56);
+        assert_eq!(offset_of!(ExecEnv, packet_len), 64);
+        assert_eq!(offset_of!(ExecEnv, may_goto), 72);
+        assert_eq!(offset_of!(ExecEnv, check), 80);
+        assert_eq!(offset_of!(ExecEnv, unwind), 88);
+        assert_eq!(offset_of!(ExecEnv, ended), 96);
+        assert_eq!(size_of::<ExecEnv>(), 104);
         assert_eq!(offset_of!(TrapRecord, kind), 0);
         assert_eq!(offset_of!(TrapRecord, pc), 4);
         assert_eq!(offset_of!(TrapRecord, addr), 8);
