@@ -41,7 +41,7 @@ fn stages(effort: Effort) -> Result<Vec<Cell>, Box<dyn std::error::Error>> {
                 "verify",
                 Box::new(|| {
                     verify(&linked.program, &environment, &options)
-                        .map_or(0, |verified| verified.stats().processed)
+                        .map_or(0, |verified| verified.stats().processed.into())
                 }),
             ),
             column(

@@ -19,7 +19,7 @@
 //! `unsafe` lives in `memory` (pointers from checked addresses) and at the call of a native
 //! function in `exec`.
 
-#![cfg_attr(not(any(test, feature = "std")), no_std)]
+#![cfg_attr(not(test), no_std)]
 
 extern crate alloc;
 

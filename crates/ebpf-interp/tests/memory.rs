@@ -1,4 +1,5 @@
 //! What a checked program may touch, on both sides of every edge.
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use ebpf_interp::{Links, Memory, Vm};
 use ebpf_isa::Pc;

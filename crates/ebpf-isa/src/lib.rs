@@ -41,7 +41,7 @@
 //!
 //! Sources: RFC 9669 for the instruction set, the kernel's `Documentation/bpf` for what Linux adds.
 
-#![cfg_attr(not(any(test, feature = "std")), no_std)]
+#![cfg_attr(not(test), no_std)]
 #![forbid(unsafe_code)]
 
 extern crate alloc;

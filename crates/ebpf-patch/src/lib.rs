@@ -49,7 +49,7 @@
 //!   of which nothing is left vanishes. So each instruction that survives keeps its line.
 //! - **Data by instruction**, of any type, is carried along by [`PcMap`].
 
-#![cfg_attr(not(any(test, feature = "std")), no_std)]
+#![cfg_attr(not(test), no_std)]
 #![forbid(unsafe_code)]
 
 extern crate alloc;

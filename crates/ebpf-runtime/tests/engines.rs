@@ -1,5 +1,6 @@
 //! Every engine runs every program of `fixtures/exec`, and all come to the result that is written
 //! there.
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use ebpf_runtime::flat::{Block, FlatContext, FlatError, with_entry};
 use ebpf_runtime::image::Symbol;

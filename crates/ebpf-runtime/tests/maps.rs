@@ -1,4 +1,5 @@
 //! Maps from the host's side: every operation, every error, and agreement with a plain model.
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use std::collections::BTreeMap;
 

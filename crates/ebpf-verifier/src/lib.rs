@@ -19,7 +19,7 @@
 //!
 //! Where the rules come from is written in `docs/kernel-facts.md`.
 
-#![cfg_attr(not(any(test, feature = "std")), no_std)]
+#![cfg_attr(not(test), no_std)]
 #![forbid(unsafe_code)]
 
 extern crate alloc;

@@ -64,8 +64,9 @@ impl Hash {
 
     pub(super) fn elements(&self) -> Vec<(Vec<u8>, Vec<u8>)> {
         let table = self.read();
-        let copy = |(key, &slot): (&Box<[u8]>, &u32)| (key.to_vec(), self.values.read(slot));
-        let mut elements: Vec<_> = table.slots.iter().map(copy).collect();
+        let slots = table.slots.iter();
+        let mut elements: Vec<_> =
+            slots.map(|(key, &slot)| (key.to_vec(), self.values.read(slot))).collect();
         elements.sort_unstable();
         elements
     }

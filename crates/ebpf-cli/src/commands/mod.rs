@@ -1,0 +1,8 @@
+//! The commands, a file each.
+
+pub(crate) mod asm;
+pub(crate) mod disasm;
+pub(crate) mod jited;
+pub(crate) mod run;
+pub(crate) mod verify;
+pub(crate) mod xlated;

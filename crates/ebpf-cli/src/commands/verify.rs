@@ -1,0 +1,117 @@
+//! `ebpf verify`: verdicts.
+
+use std::io::Write;
+use std::path::{Path, PathBuf};
+
+use clap::{Args, ValueEnum};
+use ebpf_runtime::object::{ObjectError, RelocationProblem};
+use ebpf_runtime::verifier::KernelProfile;
+
+use crate::console::{Console, Status};
+use crate::error::{CliError, InFile};
+use crate::input::{ChoiceArgs, Input};
+use crate::render::{diagnostic, json, kernel};
+use crate::verdict::Verdict;
+
+/// Arguments of `ebpf verify`.
+#[derive(Debug, Args)]
+pub(crate) struct VerifyArgs {
+    /// ELF objects, or text assembly (.bpf, .s); `-` is standard input
+    ///
+    /// Text assembly may be a fixture file, whose `-- asm` section is taken. Text and raw
+    /// instructions are judged as XDP programs without maps, under a GPL-compatible licence.
+    #[arg(value_name = "FILE", required = true)]
+    files: Vec<PathBuf>,
+    #[command(flatten)]
+    choice: ChoiceArgs,
+    /// How verdicts are printed
+    #[arg(long, value_enum, default_value_t = Format::Human)]
+    format: Format,
+}
+
+/// How verdicts are printed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Format {
+    /// With the source code around what is wrong
+    Human,
+    /// As the kernel's log
+    Kernel,
+    /// An object a line
+    Json,
+}
+
+/// Judges each program of each file. A file that cannot be read does not hide the verdicts on the
+/// others; the worst outcome of all decides the exit code.
+pub(crate) fn run(args: &VerifyArgs, console: &mut Console) -> Result<Status, CliError> {
+    let mut status = Status::Fine;
+    for file in &args.files {
+        let of_file = verify_file(file, args, console);
+        status = status.max(report(of_file, console)?);
+    }
+    Ok(status)
+}
+
+/// Takes an error as an outcome like others, unless nothing more can be written.
+fn report(result: Result<Status, CliError>, console: &mut Console) -> Result<Status, CliError> {
+    match result {
+        Err(CliError::Output(error)) => Err(CliError::Output(error)),
+        Err(error) => {
+            console.error(&error);
+            Ok(Status::Unusable)
+        }
+        Ok(status) => Ok(status),
+    }
+}
+
+fn verify_file(path: &Path, args: &VerifyArgs, console: &mut Console) -> Result<Status, CliError> {
+    let file = path.display().to_string();
+    let input = Input::read(path, args.choice.raw).in_file(&file)?;
+    let names = input.names(args.choice.prog.as_deref()).in_file(&file)?;
+    let mut status = Status::Fine;
+    for name in names {
+        let of_program = verify_program(&file, &input, name, args.format, console);
+        status = status.max(report(of_program, console)?);
+    }
+    Ok(status)
+}
+
+fn verify_program(
+    file: &str,
+    input: &Input,
+    name: Option<&str>,
+    format: Format,
+    console: &mut Console,
+) -> Result<Status, CliError> {
+    let profile = KernelProfile::default();
+    let subject = input.subject(name);
+    let verdict = match &subject {
+        Ok(subject) => Verdict::of(file, subject, &profile),
+        Err(error) if is_unsupported(error) => {
+            let (section, why) = (input.section(name), error.to_string());
+            Verdict::unsupported(file, name, section, &profile, why)
+        }
+        Err(error) => return Err(error.clone()).in_file(file),
+    };
+    match format {
+        Format::Human => {
+            let text = diagnostic::verdict(&verdict, console.out_has_colours());
+            write!(console.out, "{text}")?;
+        }
+        Format::Kernel => {
+            writeln!(console.out, "; {}", verdict.title())?;
+            write!(console.out, "{}", kernel::verdict(&verdict, &profile))?;
+        }
+        Format::Json => writeln!(console.out, "{}", json::verdict(&verdict))?,
+    }
+    Ok(if verdict.is_accept() { Status::Fine } else { Status::Refused })
+}
+
+/// Whether the object is sound, and only asks for what the linker does not have.
+fn is_unsupported(error: &ObjectError) -> bool {
+    use RelocationProblem::{Extern, RelocatedData};
+    matches!(
+        error,
+        ObjectError::CoreRelocation { .. }
+            | ObjectError::Relocation { problem: Extern { .. } | RelocatedData { .. }, .. }
+    )
+}

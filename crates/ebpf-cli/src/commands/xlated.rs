@@ -1,0 +1,19 @@
+//! `ebpf xlated`: the program as it runs.
+
+use std::io::Write;
+
+use ebpf_runtime::Engine;
+
+use crate::console::{Console, Status};
+use crate::error::CliError;
+use crate::input::ProgramArgs;
+use crate::loading::load_only;
+
+/// Verifies a program and prints what rewriting made of it.
+pub(crate) fn run(args: &ProgramArgs, console: &mut Console) -> Result<Status, CliError> {
+    let Some(loaded) = load_only(args, Engine::Interp, console)? else {
+        return Ok(Status::Refused);
+    };
+    write!(console.out, "{}", loaded.rewritten().program.listing())?;
+    Ok(Status::Fine)
+}
