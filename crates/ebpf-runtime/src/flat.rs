@@ -44,6 +44,9 @@ impl FlatContext {
     }
 }
 
+/// Instructions that [`with_entry`] puts in front.
+const ENTRY_LOADS: i64 = 2;
+
 /// `program` behind two loads that put a [`FlatContext`] into `r1` and `r2`. Loops back to the
 /// first instruction do not run them again.
 ///
@@ -95,7 +98,11 @@ pub fn run(program: &Program, block: &mut Block, env: &mut ExecEnv) -> Result<u6
     let mut regions = Memory::new();
     let context = FlatContext { memory: regions.add_mut(memory), len }.to_bytes();
     let ctx = regions.add(&context);
-    vm.run(ctx, &regions, env).map_err(|trap| {
+    let result = vm.run(ctx, &regions, env);
+    // The two loads in front are not the program's.
+    let fuel = env.fuel.get_mut();
+    *fuel = fuel.saturating_add(ENTRY_LOADS);
+    result.map_err(|trap| {
         let pc = patched.map.old(trap.pc).unwrap_or(trap.pc);
         FlatError::Trap(Trap { pc, ..trap })
     })

@@ -15,8 +15,16 @@ use crate::input::ProgramArgs;
 /// Instructions that an unverified program may run, where `--fuel` does not say: about a second.
 const DEFAULT_FUEL: i64 = 100_000_000;
 
+/// What is timed, for `ebpf run --help`.
+const ABOUT_TIMES: &str = "\
+Times: `ns per packet` is the time of the program alone, with its call and its context. Packets are \
+copied in batches, and the clock runs only while the program does.
+
+Exit codes: 0 the program ran, 1 it was rejected or ended by a trap, 2 wrong usage or bad input.";
+
 /// Arguments of `ebpf run`.
 #[derive(Debug, Args)]
+#[command(after_long_help = ABOUT_TIMES)]
 #[command(group(ArgGroup::new("on").required(true).args(["pcap", "mem"])))]
 pub(crate) struct RunArgs {
     #[command(flatten)]

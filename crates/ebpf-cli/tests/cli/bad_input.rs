@@ -57,8 +57,8 @@ fn broken_objects() {
     let machine = "an ELF file for machine 62, not for BPF (247); compile with -target bpf";
     assert_bad_program(&x86, machine);
     let no_types = changed("no_types.o", |bytes| {
-        let at = bytes.windows(6).position(|window| window == b"\0.BTF\0").unwrap();
-        bytes[at + 2] = b'X';
+        let at = bytes.windows(5).position(|window| window == b".BTF\0").unwrap();
+        bytes[at + 1] = b'X';
     });
     assert_bad_program(&no_types, "no section .BTF, which .BTF.ext needs");
 }
