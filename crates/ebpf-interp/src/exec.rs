@@ -40,9 +40,9 @@ impl Vm {
     /// - every load and store is inside of the stack frame, the context, or memory that the
     ///   context, a map or a helper gave to the program, and that memory stays valid and is not
     ///   referenced by anybody else in a way that forbids the access during the run;
-    /// - addresses of that memory come from pointers whose provenance is
-    ///   [exposed](pointer::expose_provenance), and which may write even where the program only
-    ///   reads: all accesses are atomic, and ask for that;
+    /// - addresses of that memory come from pointers whose provenance is exposed (see
+    ///   [`core::ptr`]), and which may write even where the program only reads: all accesses are
+    ///   atomic, and ask for that;
     /// - writes go to writable memory only, atomic accesses are aligned;
     /// - if the program loads from the packet, all of it, as `env` has it, is such memory;
     /// - calls of helpers pass what their prototypes ask for;
