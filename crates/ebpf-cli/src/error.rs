@@ -11,7 +11,6 @@ use ebpf_runtime::open::OpenError;
 use ebpf_runtime::pack::PackError;
 
 use crate::capture::CaptureError;
-use crate::hex::HexError;
 use crate::map_args::MapArgError;
 use crate::read::{ReadError, reason};
 
@@ -36,7 +35,7 @@ pub(crate) enum CliError {
     },
     /// `--mem` is not bytes in hex.
     #[error("--mem: {0}")]
-    Mem(#[from] HexError),
+    Mem(#[from] hex::FromHexError),
     /// Options that do not go together.
     #[error("{0}")]
     Usage(&'static str),

@@ -13,7 +13,6 @@ mod capture;
 mod commands;
 mod console;
 mod error;
-mod hex;
 mod input;
 mod loading;
 mod map_args;
