@@ -148,7 +148,7 @@ impl<'a, A: Access> Run<'a, A> {
             }
             Op::CallEnding(index) => Ok(self.call_ending(index)),
             Op::CallSubprog { target, frame } => self.call_subprog(pc, target, frame),
-            Op::TailCall => self.tail_call(),
+            Op::TailCall => Ok(self.tail_call()),
             Op::Hole => unreachable!("targets are instructions in every Program"),
         }
     }

@@ -14,8 +14,8 @@
 //! The loop never recurses: calls of subprograms and tail calls change its state.
 //!
 //! **Fuel.** Instructions are charged to [`ExecEnv::fuel`](ebpf_isa::abi::ExecEnv) at backward
-//! jumps, calls and returns of subprograms, and tail calls, so a loop can always be stopped, from
-//! another thread too; a run overshoots by at most the instructions between two such points.
+//! jumps, calls and returns of subprograms, so a loop can always be stopped, from another thread
+//! too; a run overshoots by at most the instructions between two such points.
 //!
 //! `unsafe` lives in `memory` (accesses through checked addresses) and in `exec::control`, at the
 //! calls of native functions.

@@ -221,15 +221,20 @@ fn a_tail_call_makes_no_frame() {
 }
 
 #[test]
-fn tail_calls_are_charged() {
+fn fuel_counts_the_instructions_of_all_targets() {
     let vm = chain();
-    let ran = run_with(&vm, |env| {
-        env.user = vm.as_tail_target() as *mut _;
-        *env.fuel.get_mut() = 20;
-    });
-    // Seven instructions up to each call: the third cannot be paid.
-    assert_eq!(ran.result, Err(Trap { kind: TrapKind::OutOfFuel, pc: Pc(6), addr: 0 }));
-    assert_eq!(ran.env.tail_calls, 2);
+    let mut ran = run_with(&vm, |env| env.user = vm.as_tail_target() as *mut _);
+    // Seven up to each of 34 calls, of which the last falls through to two more.
+    assert_eq!(i64::MAX - *ran.env.fuel.get_mut(), 34 * 7 + 2);
+}
+
+#[test]
+fn the_target_finds_no_registers_but_the_context() {
+    let target =
+        "r0 += r2\nr0 += r3\nr0 += r4\nr0 += r5\nr0 += r6\nr0 += r7\nr0 += r8\nr0 += r9\nexit";
+    let registers = "r0 = 1\nr4 = 2\nr5 = 3\nr6 = 4\nr7 = 5\nr8 = 6\nr9 = 7";
+    let ran = run_to(target, &format!("{registers}\n{TO_MAP}\nr0 = 7\nexit"));
+    assert_eq!(ran.result, Ok(0));
 }
 
 #[test]

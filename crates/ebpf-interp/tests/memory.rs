@@ -72,6 +72,13 @@ fn the_stack_is_zeroed_and_512_bytes_deep() {
 }
 
 #[test]
+fn the_frame_of_a_call_is_gone_after_it() {
+    let after = |access: &str| format!("call f\n{access}\nexit\nf:\n*(u64 *)(r10 -8) = 9\nexit");
+    expect_trap(&after("r0 = *(u8 *)(r10 -513)"), TrapKind::OutOfBounds, 1);
+    assert_eq!(run(&after("r0 = *(u8 *)(r10 -512)")), Ok(0));
+}
+
+#[test]
 fn atomics_must_be_aligned() {
     let kind = TrapKind::Misaligned;
     expect_trap("r2 = 1\nlock *(u32 *)(r10 -6) += r2\nr0 = 0\nexit", kind, 1);
