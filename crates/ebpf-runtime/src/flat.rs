@@ -1,12 +1,16 @@
 //! Unverified programs on one block of memory: `r1` is its address, `r2` its length.
 //!
-//! Such a program runs in the interpreter, which checks each access: it may touch the block and
-//! its stack, nothing else.
+//! Such a program runs with each access checked, in the interpreter or compiled: it may touch the
+//! block and its stack, nothing else.
 
 use ebpf_interp::{LinkError, Links, Memory, Vm};
 use ebpf_isa::abi::{ExecEnv, Trap};
 use ebpf_isa::{Extend, Insn, Pc, Program, Reg, Size};
+use ebpf_jit_x86::JitError;
+use ebpf_pack::{Pack, PackError};
 use ebpf_patch::{Landing, Patch, PatchError, Patched};
+
+use crate::checked;
 
 /// Why a program cannot be run on flat memory, or ended early.
 #[derive(Debug, Clone, PartialEq, thiserror::Error)]
@@ -18,6 +22,12 @@ pub enum FlatError {
     /// The interpreter cannot run the program.
     #[error(transparent)]
     Link(#[from] LinkError),
+    /// The compiler cannot compile the program.
+    #[error(transparent)]
+    Jit(#[from] JitError),
+    /// No executable memory, or a symbol without address: a call of a helper.
+    #[error(transparent)]
+    Pack(#[from] PackError),
     /// The run ended early.
     #[error(transparent)]
     Trap(#[from] Trap),
@@ -90,12 +100,43 @@ impl Block {
 pub fn run(program: &Program, block: &mut Block, env: &mut ExecEnv) -> Result<u64, FlatError> {
     let patched = with_entry(program)?;
     let vm = Vm::new(&patched.program, None, &Links::default())?;
-    let memory = block.bytes_mut();
-    let len = memory.len() as u64;
-    let mut regions = Memory::new();
-    let context = FlatContext { memory: regions.add_mut(memory), len }.to_bytes();
-    let ctx = regions.add(&context);
-    vm.run(ctx, &regions, env).map_err(|trap| {
+    on_block(&patched, block, |ctx, memory| vm.run(ctx, memory, env))
+}
+
+/// Runs `program` on `block`, compiled with checked memory and placed in `pack` for the time. Gives
+/// `r0`.
+///
+/// # Errors
+/// As for [`run`], with the compiler in the interpreter's place.
+#[allow(unsafe_code, reason = "the call of code that checks itself")]
+pub fn run_compiled(
+    program: &Program,
+    block: &mut Block,
+    env: &mut ExecEnv,
+    pack: &Pack,
+) -> Result<u64, FlatError> {
+    let patched = with_entry(program)?;
+    let options = ebpf_jit_x86::Options::checked();
+    let image = ebpf_jit_x86::compile(&patched.program, None, &options)?;
+    let placed = pack.place(&image, &|_| None)?;
+    on_block(&patched, block, |ctx, memory| {
+        // SAFETY: the code was compiled with checked memory, and has no symbols.
+        unsafe { checked::run(&placed, ctx, memory, env) }
+    })
+}
+
+/// Runs a program that [`with_entry`] made on `block`, by `run`: context and memory in, `r0` out.
+fn on_block(
+    patched: &Patched,
+    block: &mut Block,
+    run: impl FnOnce(u64, &Memory<'_>) -> Result<u64, Trap>,
+) -> Result<u64, FlatError> {
+    let bytes = block.bytes_mut();
+    let len = bytes.len() as u64;
+    let mut memory = Memory::new();
+    let context = FlatContext { memory: memory.add_mut(bytes), len }.to_bytes();
+    let ctx = memory.add(&context);
+    run(ctx, &memory).map_err(|trap| {
         let pc = patched.map.old(trap.pc).unwrap_or(trap.pc);
         FlatError::Trap(Trap { pc, ..trap })
     })

@@ -49,16 +49,48 @@ fn describe(error: &FlatError) -> String {
     }
 }
 
+/// What a checked engine gives is what is expected, be it a value or a trap.
+fn compare_checked(
+    engine: &str,
+    got: Result<u64, FlatError>,
+    expected: &RunResult,
+) -> Result<(), String> {
+    match (got, expected) {
+        (Ok(got), RunResult::Value(want)) => compare(engine, got, *want),
+        (Err(error), RunResult::Trap(want)) if describe(&error) == *want => Ok(()),
+        (Err(error), _) => Err(format!("{error} ({})", describe(&error))),
+        (Ok(got), RunResult::Trap(want)) => Err(format!("{got:#x} instead of trap {want}")),
+    }
+}
+
 #[test]
 fn checked_interpreter() {
     for_each_fixture("exec", |fixture| {
         let (program, mut memory, expected) = parts(fixture)?;
-        match (flat::run(&program, &mut memory, &mut env()), expected) {
-            (Ok(got), RunResult::Value(want)) => compare("the interpreter", got, *want),
-            (Err(error), RunResult::Trap(want)) if describe(&error) == *want => Ok(()),
-            (Err(error), _) => Err(format!("{error} ({})", describe(&error))),
-            (Ok(got), RunResult::Trap(want)) => Err(format!("{got:#x} instead of trap {want}")),
+        let got = flat::run(&program, &mut memory, &mut env());
+        compare_checked("the interpreter", got, expected)
+    });
+}
+
+/// Also, it leaves the same memory and the same fuel as the interpreter.
+#[test]
+fn compiled_checked() {
+    let pack = Pack::new(PackOptions::default()).unwrap();
+    for_each_fixture("exec", |fixture| {
+        let (program, mut memory, expected) = parts(fixture)?;
+        // One block for both, as programs may store its address.
+        let before = memory.bytes_mut().to_vec();
+        let (mut model_env, mut env) = (env(), env());
+        flat::run(&program, &mut memory, &mut model_env).ok();
+        let after = memory.bytes_mut().to_vec();
+        memory.bytes_mut().copy_from_slice(&before);
+        let got = flat::run_compiled(&program, &mut memory, &mut env, &pack);
+        compare_checked("the compiled program", got, expected)?;
+        if memory.bytes_mut() != after {
+            return Err(format!("{:x?} in memory", memory.bytes_mut()));
         }
+        let [left, wanted] = [env, model_env].map(|env| env.fuel.into_inner());
+        compare("fuel", left as u64, wanted as u64)
     });
 }
 
@@ -91,7 +123,7 @@ fn compiled() {
         let (program, mut memory, expected) = parts(fixture)?;
         let Some(want) = value(expected) else { return Ok(()) };
         let entry = with_entry(&program).map_err(|error| error.to_string())?;
-        let image = jit::compile(&entry.program, None).map_err(|error| error.to_string())?;
+        let image = jit::compile(&entry.program, None, &jit::Options::default()).map_err(|error| error.to_string())?;
         let no_symbols = |_: Symbol| None;
         let placed = pack.place(&image, &no_symbols).map_err(|error| error.to_string())?;
         let mut context = context(&mut memory);
