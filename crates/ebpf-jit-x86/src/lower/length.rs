@@ -105,7 +105,7 @@ fn unchecked(insn: Insn) -> u32 {
         Insn::Branch { op: CmpOp::Set, rhs: Operand::Imm(_), .. } => REGS + 4 + 6,
         Insn::Branch { rhs, .. } => with(rhs) + 6,
         Insn::Call(CallTarget::Subprog(_)) => 5,
-        Insn::Call(CallTarget::Helper(HelperId::TAIL_CALL)) => 54 + EXIT,
+        Insn::Call(CallTarget::Helper(HelperId::TAIL_CALL)) => 50 + EXIT,
         Insn::Call(_) => 5 + REGS,
         Insn::Exit => EXIT,
         Insn::LoadPacket { .. } => 44 + EXIT,
