@@ -2,7 +2,7 @@
 
 use ebpf_image::CodeOffset;
 use ebpf_isa::abi::{MAX_TAIL_CALLS, TrapKind};
-use ebpf_isa::{Extend, Pc, Reg, Size, Width};
+use ebpf_isa::{Extend, Reg, Size, Width};
 
 use super::Lowering;
 use super::entry::Exits;
@@ -15,8 +15,9 @@ use crate::regs::{ENV, ENV_AT_ENTRY, Gpr, SCRATCH};
 /// Where the address of the target's entry is.
 const TARGET: Gpr = SCRATCH[0];
 
-/// Emits `bpf_tail_call(r1, r2, r3)`: context, map, index.
-pub(super) fn call(lowering: &mut Lowering<'_>, pc: Pc) {
+/// Emits `bpf_tail_call(r1, r2, r3)`: context, map, index. Nothing is charged: as there are few such
+/// calls in a run, they make no loop.
+pub(super) fn call(lowering: &mut Lowering<'_>) {
     lowering.flush();
     let e = &mut *lowering.emitter;
     e.arith_mem_imm(Arith::Cmp, Width::W32, TAIL_CALLS, MAX_TAIL_CALLS.cast_signed());
@@ -25,8 +26,7 @@ pub(super) fn call(lowering: &mut Lowering<'_>, pc: Pc) {
     let e = &mut *lowering.emitter;
     e.test(Width::W64, TARGET, TARGET);
     let no_target = e.skip(Some(Cond::Equal));
-    lowering.charge(pc);
-    lowering.emitter.arith_mem_imm(Arith::Add, Width::W32, TAIL_CALLS, 1);
+    e.arith_mem_imm(Arith::Add, Width::W32, TAIL_CALLS, 1);
     go(lowering);
     lowering.emitter.land(too_many);
     lowering.emitter.land(no_target);
