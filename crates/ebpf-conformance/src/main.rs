@@ -12,11 +12,11 @@ use std::io::{Read, Write};
 use std::process::ExitCode;
 
 use clap::Parser;
-use ebpf_runtime::Engine;
-use ebpf_runtime::flat::{Block, FlatError, FlatProgram};
-use ebpf_runtime::isa::abi::ExecEnv;
+use ebpf_runtime::flat::{Block, FlatEngine, FlatError, FlatProgram, UNWIND};
+use ebpf_runtime::isa::abi::{ExecEnv, Trap};
 use ebpf_runtime::isa::{Program, ProgramError, RawInsn, SlotBytesError};
 use ebpf_runtime::object::{ObjectError, text_section};
+use ebpf_runtime::pack::{Pack, PackError, PackOptions};
 
 use hex::FromHexError;
 
@@ -67,7 +67,11 @@ enum Failure {
     #[error(transparent)]
     Unsound(#[from] ProgramError),
     #[error(transparent)]
-    Run(#[from] FlatError),
+    Pack(#[from] PackError),
+    #[error(transparent)]
+    Prepare(#[from] FlatError),
+    #[error(transparent)]
+    Trap(#[from] Trap),
 }
 
 fn main() -> ExitCode {
@@ -87,10 +91,16 @@ fn run(arguments: &Arguments) -> Result<(), Failure> {
     if arguments.debug {
         let _ = write!(std::io::stderr(), "{}", program.listing());
     }
-    let engine = if arguments.interp { Engine::Interp } else { Engine::Jit };
+    let pack;
+    let engine = if arguments.interp {
+        FlatEngine::Interp
+    } else {
+        pack = Pack::new(PackOptions::default())?;
+        FlatEngine::Jit(&pack)
+    };
     let mut env = ExecEnv::new();
     *env.fuel.get_mut() = FUEL;
-    let loaded = FlatProgram::with_unwind(&program, engine)?;
+    let loaded = FlatProgram::new(&program, engine, &[UNWIND])?;
     let r0 = loaded.run(&mut Block::new(&memory), &mut env)?;
     writeln!(std::io::stdout(), "{r0:x}").map_err(Failure::Output)
 }

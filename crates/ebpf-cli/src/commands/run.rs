@@ -41,9 +41,9 @@ pub(crate) struct RunArgs {
     /// The program gets the address of the bytes in r1 and their number in r2.
     #[arg(long, value_name = "HEX|@FILE")]
     mem: Option<String>,
-    /// What runs the program [default: jit; interp for unverified programs]
-    #[arg(long, value_enum)]
-    engine: Option<EngineArg>,
+    /// What runs the program
+    #[arg(long, value_enum, default_value_t = EngineArg::Jit)]
+    engine: EngineArg,
     /// Put an element into a map first: KEYHEX:VALHEX, or a file with one of them a line
     #[arg(long = "map", value_name = "NAME=KEYHEX:VALHEX|NAME=@FILE", conflicts_with = "mem")]
     maps: Vec<String>,
@@ -84,27 +84,23 @@ enum EngineArg {
 
 /// Runs a program and prints what it did.
 pub(crate) fn run(args: &RunArgs, console: &mut Console) -> Result<Status, CliError> {
+    let engine = match args.engine {
+        EngineArg::Interp => Engine::Interp,
+        EngineArg::Jit => Engine::Jit,
+    };
     match (&args.pcap, &args.mem) {
         (_, Some(mem)) => {
             if !args.unverified {
                 let text = "--mem needs --unverified: no program type has plain memory as context";
                 return Err(CliError::Usage(text));
             }
-            if args.engine == Some(EngineArg::Jit) {
-                let text = "--unverified: machine code runs verified programs only";
-                return Err(CliError::Usage(text));
-            }
-            memory::run(args, mem, console)
+            memory::run(args, mem, engine, console)
         }
         (Some(pcap), None) => {
             if args.unverified {
                 let text = "--unverified programs run on --mem only, not on packets";
                 return Err(CliError::Usage(text));
             }
-            let engine = match args.engine {
-                Some(EngineArg::Interp) => Engine::Interp,
-                Some(EngineArg::Jit) | None => Engine::Jit,
-            };
             packets::run(args, pcap, engine, console)
         }
         (None, None) => Err(CliError::Usage("give a capture with --pcap, or bytes with --mem")),
