@@ -1,6 +1,7 @@
 //! Where labels lead.
 
 use alloc::collections::BTreeMap;
+use alloc::vec::Vec;
 
 use super::cursor::{Cursor, Result};
 use super::error::Expected;
@@ -12,6 +13,8 @@ pub(super) struct Labels<'t> {
     by_name: BTreeMap<&'t str, Label>,
     /// The first label of each position that has one.
     by_position: BTreeMap<Pc, &'t str>,
+    /// Where the exits are, in order.
+    exits: Vec<Pc>,
     /// Set in the first reading of a text, when every label is taken to lead to the entry.
     unknown: bool,
 }
@@ -26,8 +29,12 @@ enum Label {
 
 impl<'t> Labels<'t> {
     /// Of a text that has not been read yet.
-    pub(super) const UNKNOWN: Self =
-        Self { by_name: BTreeMap::new(), by_position: BTreeMap::new(), unknown: true };
+    pub(super) const UNKNOWN: Self = Self {
+        by_name: BTreeMap::new(),
+        by_position: BTreeMap::new(),
+        exits: Vec::new(),
+        unknown: true,
+    };
 
     pub(super) fn define(&mut self, name: &'t str, at: Pc) {
         self.by_name
@@ -35,6 +42,17 @@ impl<'t> Labels<'t> {
             .and_modify(|label| *label = Label::Several)
             .or_insert(Label::Once(at));
         self.by_position.entry(at).or_insert(name);
+    }
+
+    /// Takes note of an exit, which is behind those that were noted before.
+    pub(super) fn note_exit(&mut self, at: Pc) {
+        self.exits.push(at);
+    }
+
+    /// The next exit from `at` on, or if none follows the last one.
+    pub(super) fn exit_from(&self, at: Pc) -> Option<Pc> {
+        let next = self.exits.partition_point(|&exit| exit < at);
+        self.exits.get(next).or(self.exits.last()).copied()
     }
 
     /// Whether the text has this label, as far as is known.
