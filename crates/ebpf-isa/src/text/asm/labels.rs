@@ -7,11 +7,14 @@ use super::cursor::{Cursor, Result};
 use super::error::Expected;
 use crate::Pc;
 
+/// How names of labels start that compilers make up: `.Lfunc_end0`.
+const TEMPORARY: &str = ".L";
+
 /// The labels of a text.
 #[derive(Debug, Default)]
 pub(super) struct Labels<'t> {
     by_name: BTreeMap<&'t str, Label>,
-    /// The first label of each position that has one.
+    /// The first label of each position that has one; one that a compiler made up gives way.
     by_position: BTreeMap<Pc, &'t str>,
     /// Where the exits are, in order.
     exits: Vec<Pc>,
@@ -41,7 +44,10 @@ impl<'t> Labels<'t> {
             .entry(name)
             .and_modify(|label| *label = Label::Several)
             .or_insert(Label::Once(at));
-        self.by_position.entry(at).or_insert(name);
+        let named = self.by_position.entry(at).or_insert(name);
+        if named.starts_with(TEMPORARY) {
+            *named = name;
+        }
     }
 
     /// Takes note of an exit, which is behind those that were noted before.

@@ -228,6 +228,11 @@ fn parse_fetch(name: &str) -> Option<(AtomicOp, Option<Size>)> {
     (fetch != op.always_fetches()).then_some((op, size))
 }
 
+/// Whether a word is LLVM's name of an exchange.
+pub(super) fn is_exchange(word: &str) -> bool {
+    parse_exchange(word).is_some()
+}
+
 /// `xchg_64`, `xchg32_32`, `cmpxchg_64`, `cmpxchg32_32`
 fn parse_exchange(name: &str) -> Option<(AtomicOp, Size)> {
     let narrow = name.strip_suffix("32_32").map(|op| (op, Size::W));

@@ -26,6 +26,7 @@ use crate::{Insn, Pc, Program, ProgramError, encode};
 
 use cursor::{Cursor, Result};
 use labels::Labels;
+use memory::is_exchange;
 use source::Section;
 use ubpf::Mnemonic;
 
@@ -207,9 +208,7 @@ impl Parser<'_, '_> {
             "map" | "btf" | "func" if width == Width::W64 => self.load_symbol(dst),
             "load_acquire" => self.load_acquire(width, dst),
             "addr_space_cast" if width == Width::W64 => self.addr_space_cast(dst),
-            word if word.contains("xchg") && !word.starts_with("atomic") => {
-                self.exchange(line, width, dst)
-            }
+            word if is_exchange(word) => self.exchange(line, width, dst),
             word if word.starts_with("atomic") => self.fetch(line, width, dst),
             _ if self.cursor.rest().starts_with('*') => self.load(width, dst),
             _ => self.mov(width, dst),
