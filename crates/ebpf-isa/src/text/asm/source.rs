@@ -70,21 +70,18 @@ fn is_heading(line: &str) -> bool {
     line.starts_with("Disassembly of section ") || line.contains(":\tfile format ")
 }
 
-/// Reads a label, if one stands here: `name:`, or `0000000000000010 <name>:` as disassemblers have
-/// it.
+/// Reads a label, if one stands here: `name:`, or `<name>:` with or without an address in front, as
+/// disassemblers have it.
 pub(super) fn label<'t>(cursor: &mut Cursor<'t>) -> Option<&'t str> {
     let (rest, word) = (cursor.rest(), cursor.peek_word());
-    if word.is_empty() {
-        return None;
-    }
     let behind = &rest[word.len()..];
-    if behind.starts_with(':') {
+    if !word.is_empty() && behind.starts_with(':') {
         cursor.eat(word);
         cursor.eat(":");
         return Some(word);
     }
     let is_address = word.chars().all(|c| c.is_ascii_hexdigit());
-    let name = behind.strip_prefix(" <").and_then(|name| name.strip_suffix(">:"));
+    let name = behind.trim_start().strip_prefix('<')?.strip_suffix(">:");
     let name = name.filter(|_| is_address)?;
     cursor.skip_past(">:").ok()?;
     Some(name)
