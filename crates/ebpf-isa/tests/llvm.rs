@@ -39,16 +39,16 @@ fn llvm_assemble(text: &str, object: &Path) {
         .spawn()
         .expect("it is installed");
     let mut input = mc.stdin.take().expect("it is piped");
-    input.write_all(text.as_bytes()).unwrap();
+    input.write_all(text.as_bytes()).expect("it reads");
     drop(input);
-    assert!(mc.wait().unwrap().success(), "{MC} refuses\n{text}");
+    assert!(mc.wait().expect("it runs").success(), "{MC} refuses\n{text}");
 }
 
 /// What LLVM's disassembler prints.
 fn llvm_disassemble(object: &Path, options: &[&str]) -> String {
     let mut objdump = Command::new(OBJDUMP);
     let objdump = objdump.args(["-d", "-z", "--mcpu=v4"]).args(options).arg(object);
-    String::from_utf8(objdump.output().unwrap().stdout).unwrap()
+    String::from_utf8(objdump.output().expect("it is installed").stdout).expect("it prints text")
 }
 
 /// An object with these bytes as its code.

@@ -1,6 +1,6 @@
 //! What stands in texts beside instructions: directives, and the columns and headings of listings.
 
-use super::cursor::{Cursor, Result};
+use super::cursor::{Cursor, Result, is_word_char};
 use super::error::Expected;
 use crate::RawInsn;
 
@@ -75,16 +75,21 @@ fn is_heading(line: &str) -> bool {
 pub(super) fn label<'t>(cursor: &mut Cursor<'t>) -> Option<&'t str> {
     let (rest, word) = (cursor.rest(), cursor.peek_word());
     let behind = &rest[word.len()..];
-    if !word.is_empty() && behind.starts_with(':') {
+    if is_name(word) && behind.starts_with(':') {
         cursor.eat(word);
         cursor.eat(":");
         return Some(word);
     }
     let is_address = word.chars().all(|c| c.is_ascii_hexdigit());
     let name = behind.trim_start().strip_prefix('<')?.strip_suffix(">:");
-    let name = name.filter(|_| is_address)?;
+    let name = name.filter(|name| is_address && is_name(name))?;
     cursor.skip_past(">:").ok()?;
     Some(name)
+}
+
+/// Whether a listing can have this as the name of a subprogram: a word that is no number.
+fn is_name(word: &str) -> bool {
+    word.chars().all(is_word_char) && !word.chars().all(|c| c.is_ascii_digit())
 }
 
 /// Skips the number that listings put before an instruction: `12:`.
