@@ -9,7 +9,7 @@
 //! # The kernel's own bytes
 //!
 //! [`Insn::kernel_text`](crate::Insn::kernel_text) and [`Listing::kernel`] write exactly what the
-//! kernel prints. Each line has the opcode between the position and the text:
+//! kernel prints (Linux 6.18). Each line has the opcode between the position and the text:
 //! `12: (61) r1 = *(u32 *)(r0 +0)`. These are all the differences of the text itself, in which the
 //! kernel says less than the instruction, or what only a running kernel knows:
 //!

@@ -30,7 +30,9 @@ use memory::is_exchange;
 use source::Section;
 use ubpf::Mnemonic;
 
-/// Reads a program from text, an instruction a line.
+/// Reads a program from text, an instruction a line, each in whichever of three languages.
+///
+/// # Canonical text
 ///
 /// The instructions are written in the canonical form, as [`Program::listing`] prints them: the
 /// number of the line (`12: exit`) may be there and is ignored, so that
@@ -38,18 +40,19 @@ use ubpf::Mnemonic;
 /// Besides:
 ///
 /// - `name:` in front of an instruction or on a line of its own is a label, and `goto name`,
-///   `if r1 > 2 goto name`, `call name` and `r1 = func name ll` lead there. At the start of a subprogram (which is the entry, what is
-///   called and what has its address taken) the first label is the name of the subprogram.
+///   `if r1 > 2 goto name`, `call name` and `r1 = func name ll` lead there. At the start of a
+///   subprogram (which is the entry, what is called and what has its address taken) the first label
+///   is the name of the subprogram, unless it starts with `.L` and there is another.
 /// - Comments go from `;`, from `//`, or from a `#` that starts a word, to the end of the line.
 /// - Integers are decimal or, with `0x`, hexadecimal. Where 32 bits are wanted, hexadecimal may
-///   give the bits: `0xffffffff` is -1.
+///   give the bits: `0xffffffff` is -1. Leading zeroes are refused, since some read them as octal.
 ///
 /// # The spelling of LLVM
 ///
-/// What clang writes and `llvm-mc` reads for BPF, and what `llvm-objdump -d` prints: `(r1 + 0x8)` for
-/// `(r1 +8)`, `goto +3 <label>` and `goto 3`, `call 5` for helpers, `w` registers where up to 32 bits
-/// are loaded or stored, `r2 = atomic_fetch_add((u64 *)(r1 + 0), r2)`, `r2 = xchg_64(r1 + 0, r2)`,
-/// `w0 = cmpxchg32_32(r1 + 0, w0, w2)`, `ld_pseudo r1, 1, 5`. Directives about symbols, alignment
+/// What clang writes and `llvm-mc` reads for BPF, and what `llvm-objdump -d` prints: `(r1 + 0x8)`
+/// for `(r1 +8)`, `goto +3 <label>` and `goto 3`, `call 5` for helpers, `w` registers where up to 32
+/// bits are loaded or stored, `r2 = atomic_fetch_add((u64 *)(r1 + 0), r2)`,
+/// `r2 = xchg_64(r1 + 0, r2)`, `w0 = cmpxchg32_32(r1 + 0, w0, w2)`, `ld_pseudo r1, 1, 5`. Directives about symbols, alignment
 /// and the debugger are skipped, and so is what is in sections without code; sections of code
 /// follow each other. Where a listing gives the bytes of an instruction before its text, they are
 /// the instruction: LLVM's text does not tell calls of subprograms from calls of helpers, for one.
@@ -83,7 +86,8 @@ use ubpf::Mnemonic;
 ///
 /// # Errors
 /// Text that is no instruction, labels that are not defined, instructions without encoding
-/// (a jump beyond 16 bits), and instructions that do not make a [`Program`].
+/// (a jump beyond 16 bits), bytes in a listing that are no instruction, and instructions that do not
+/// make a [`Program`].
 pub fn assemble(text: &str) -> core::result::Result<Program, AsmError> {
     let labels = parse(text, &Labels::UNKNOWN)?.labels;
     let Parsed { slots, lines, .. } = parse(text, &labels)?;
