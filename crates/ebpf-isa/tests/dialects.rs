@@ -36,6 +36,27 @@ fn exchanges_of_llvm() {
 }
 
 #[test]
+fn exchanges_of_llvm_have_registers_of_their_width() {
+    let cases = [
+        ("w2 = xchg_64(r1 + 0, w2)", "1: expected a 64-bit register, found \"w2\""),
+        ("r2 = xchg32_32(r1 + 0, r2)", "1: expected a 32-bit register, found \"r2\""),
+        ("r2 = xchg_64(r1 + 0, r3)", "22: expected register r2, found \"r3\""),
+        ("w3 = cmpxchg32_32(r1 + 0, w0, w2)", "1: expected register w0, found \"w3\""),
+        ("r2 = xchg_64(r1, r2)", "16: expected `+` or `-` and a distance, found \",\""),
+        ("r2 = add_64(r1 + 0, r2)", "6: expected a value, found \"add_64\""),
+    ];
+    for (line, expected) in cases {
+        assert_eq!(complaint(line), format!("line 1, column {expected}"), "{line}");
+    }
+}
+
+#[test]
+fn sections_without_flags_are_code_by_their_name() {
+    let text = ".section .text.hot\nr0 = 1\n.section maps\nr0 = 2\n.data\n.section .text\nexit";
+    same(text, "r0 = 1\nexit");
+}
+
+#[test]
 fn operations_of_llvm() {
     same_line("r1 = load_acquire((u64 *)(r2 + 0x0))", "r1 = load_acquire((u64 *)(r2 +0))");
     same_line("w1 = load_acquire((u8 *)(r2 - 0x1))", "r1 = load_acquire((u8 *)(r2 -1))");
