@@ -102,20 +102,25 @@ pub struct Decoded {
 /// is the second slot of a wide load that is missing).
 pub fn decode(slots: &[RawInsn], at: Pc) -> Result<Decoded, DecodeError> {
     let raw = *slots.get(at.index()).ok_or(DecodeError::HalfWideLoad { pc: at })?;
+    let insn = decode_slot(raw, slots.get(at.index() + 1).copied(), at)?;
+    let next = at.checked_add(insn.slots()).ok_or(DecodeError::HalfWideLoad { pc: at })?;
+    Ok(Decoded { insn, next })
+}
+
+/// Decodes the instruction whose slot at `at` is `raw`, followed by `next`.
+pub(crate) fn decode_slot(raw: RawInsn, next: Option<RawInsn>, at: Pc) -> Result<Insn> {
     let fields = Fields { raw, at };
     let class = Class::from_code(raw.opcode & opcode::CLASS_MASK);
-    let insn = match class.expect("three bits select one of eight classes") {
+    match class.expect("three bits select one of eight classes") {
         Class::Alu => fields.alu(Width::W32),
         Class::Alu64 => fields.alu(Width::W64),
         Class::Jmp => fields.jmp(Width::W64),
         Class::Jmp32 => fields.jmp(Width::W32),
-        Class::Ld => fields.ld(slots),
+        Class::Ld => fields.ld(next),
         Class::Ldx => fields.ldx(),
         Class::St => fields.st(),
         Class::Stx => fields.stx(),
-    }?;
-    let next = at.checked_add(insn.slots()).ok_or(DecodeError::HalfWideLoad { pc: at })?;
-    Ok(Decoded { insn, next })
+    }
 }
 
 /// Decodes all of `slots`, one element a slot; the second slot of a wide load is `None`.
@@ -324,10 +329,10 @@ impl Fields {
         Mode::from_code(self.raw.opcode & opcode::MODE_MASK).ok_or_else(|| self.unknown())
     }
 
-    fn ld(&self, slots: &[RawInsn]) -> Result<Insn> {
+    fn ld(&self, next: Option<RawInsn>) -> Result<Insn> {
         let (mode, size) = (self.mode()?, self.size());
         match mode {
-            Mode::Imm if size == Size::Dw => self.load_wide(slots),
+            Mode::Imm if size == Size::Dw => self.load_wide(next),
             Mode::Abs | Mode::Ind if size != Size::Dw => {
                 self.all_reserved(&["dst", "off"])?;
                 let index = match mode {
@@ -343,9 +348,9 @@ impl Fields {
         }
     }
 
-    fn load_wide(&self, slots: &[RawInsn]) -> Result<Insn> {
+    fn load_wide(&self, next: Option<RawInsn>) -> Result<Insn> {
         let half = DecodeError::HalfWideLoad { pc: self.at };
-        let second = *slots.get(self.at.index() + 1).ok_or(half)?;
+        let second = next.ok_or(half)?;
         if (RawInsn { imm: 0, ..second }) != RawInsn::default() {
             return Err(half);
         }
