@@ -46,7 +46,7 @@ enum Command {
     /// Say whether Linux would accept programs, and why not
     Verify(verify::VerifyArgs),
     /// Print programs as text
-    Disasm(ProgramArgs),
+    Disasm(disasm::DisasmArgs),
     /// Turn text into instructions: hex, or bytes with --output
     Asm(asm::AsmArgs),
     /// Print a verified program as it runs, after rewriting

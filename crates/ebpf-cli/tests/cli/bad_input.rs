@@ -153,10 +153,6 @@ fn map_arguments() {
 #[test]
 fn options_that_do_not_go_together() {
     let run = |more: &[&str], message| assert_error(&[&["run", MINIMAL], more].concat(), message);
-    run(
-        &["--mem", "00", "--unverified", "--engine", "jit"],
-        "--unverified: machine code runs verified programs only",
-    );
     run(&["--mem", "00"], "--mem needs --unverified: no program type has plain memory as context");
     run(
         &["--pcap", MIXED, "--unverified"],

@@ -253,32 +253,38 @@ fn unverified_programs_run_on_memory() {
 
     let bytes = temporary("three_bytes", &[0x28, 0, 0]);
     let from_file = format!("@{bytes}");
-    let out = run(&["--mem", &from_file, "--json"]).fine();
-    let report: Value = serde_json::from_str(&out).unwrap();
-    assert_eq!(report["engine"], "interp");
-    assert_eq!(report["r0"], "0x2b");
-    assert_eq!(report["trap"], Value::Null);
-    assert_eq!(report["mem"], "280000");
+    for engine in ["jit", "interp"] {
+        let out = run(&["--mem", &from_file, "--engine", engine, "--json"]).fine();
+        let report: Value = serde_json::from_str(&out).unwrap();
+        assert_eq!(report["engine"], engine);
+        assert_eq!(report["r0"], "0x2b");
+        assert_eq!(report["trap"], Value::Null);
+        assert_eq!(report["executed"], 3);
+        assert_eq!(report["mem"], "280000");
+    }
 }
 
 #[test]
 fn a_trap_is_a_failure() {
     let file = temporary("beyond.bpf", b"r0 = *(u8 *)(r1 +1)\nexit\n");
-    let done = ebpf(&["run", &file, "--unverified", "--mem", "00", "--json"]);
-    assert_eq!(done.code, Some(1));
-    let report: Value = serde_json::from_str(&done.out).unwrap();
-    assert_eq!(report["r0"], Value::Null);
-    assert_eq!(report["trap"]["reason"], "memory access out of bounds");
-    assert_eq!(report["trap"]["pc"], 0);
-    let start = format!("error: {file}: insn 0: memory access out of bounds at address 0x");
-    assert!(done.err.starts_with(&start), "{}", done.err);
+    for engine in ["jit", "interp"] {
+        let args = ["run", &file, "--unverified", "--mem", "00", "--engine", engine, "--json"];
+        let done = ebpf(&args);
+        assert_eq!(done.code, Some(1));
+        let report: Value = serde_json::from_str(&done.out).unwrap();
+        assert_eq!(report["r0"], Value::Null);
+        assert_eq!(report["trap"]["reason"], "memory access out of bounds");
+        assert_eq!(report["trap"]["pc"], 0);
+        let start = format!("error: {file}: insn 0: memory access out of bounds at address 0x");
+        assert!(done.err.starts_with(&start), "{}", done.err);
+    }
 }
 
 #[test]
 fn an_endless_program_ends() {
     let file = temporary("endless.bpf", b"r0 = 0\ngoto pc-1\n");
     let args = ["run", &file, "--unverified", "--mem", ""];
-    for more in [&["--fuel", "1000"][..], &[]] {
+    for more in [&["--fuel", "1000"][..], &[], &["--engine", "interp"]] {
         let done = ebpf(&[&args, more].concat());
         assert_eq!((done.code, done.out.as_str()), (Some(1), ""));
         assert_eq!(done.err, format!("error: {file}: insn 1: out of fuel\n"));

@@ -27,6 +27,8 @@ fn text_to_bytes_and_back() {
     assert_eq!(ebpf(&["asm", &file, "-o", &raw]).fine(), "");
     assert_eq!(fs::read(&raw).unwrap(), [0xb4, 0, 0, 0, 2, 0, 0, 0, 0x95, 0, 0, 0, 0, 0, 0, 0]);
     assert_eq!(ebpf(&["disasm", "--raw", &raw]).fine(), TEXT);
+    let kernel = ebpf(&["disasm", MINIMAL, "--format", "kernel"]).fine();
+    assert_eq!(kernel, "0: (b4) w0 = 2\n1: (95) exit\n");
 }
 
 #[test]
