@@ -1,5 +1,6 @@
 //! Slots to instructions. Every malformed form is an error, not a later surprise.
 
+use alloc::vec;
 use alloc::vec::Vec;
 
 use crate::form::{Form, Source};
@@ -98,10 +99,11 @@ pub struct Decoded {
 /// # Errors
 /// The slot is malformed, or `at` is outside of `slots` (as [`DecodeError::HalfWideLoad`] where it
 /// is the second slot of a wide load that is missing).
-#[inline]
 pub fn decode(slots: &[RawInsn], at: Pc) -> Result<Decoded, DecodeError> {
     let rest = slots.get(at.index()..).unwrap_or_default();
-    let insn = Slot::decode(rest, at).map_err(|fault| fault.of(rest, at))?;
+    let mut insn = None;
+    Slot::decode(rest, at, &mut insn).map_err(|fault| fault.of(rest, at))?;
+    let insn = insn.expect("decoding without a fault gives an instruction");
     let next = at.checked_add(insn.slots()).ok_or(DecodeError::HalfWideLoad { pc: at })?;
     Ok(Decoded { insn, next })
 }
@@ -111,15 +113,12 @@ pub fn decode(slots: &[RawInsn], at: Pc) -> Result<Decoded, DecodeError> {
 /// # Errors
 /// The first malformed instruction.
 pub fn decode_all(slots: &[RawInsn]) -> Result<Vec<Option<Insn>>, DecodeError> {
-    let mut insns = Vec::with_capacity(slots.len());
+    let mut insns = vec![None; slots.len()];
     let mut at = Pc::ENTRY;
-    while at.index() < slots.len() {
-        let Decoded { insn, next } = decode(slots, at)?;
-        insns.push(Some(insn));
-        if insn.slots() == 2 {
-            insns.push(None);
-        }
-        at = next;
+    while let Some(insn) = insns.get_mut(at.index()) {
+        let rest = &slots[at.index()..];
+        let size = Slot::decode(rest, at, insn).map_err(|fault| fault.of(rest, at))?;
+        at = at.checked_add(size).ok_or(DecodeError::HalfWideLoad { pc: at })?;
     }
     Ok(insns)
 }
@@ -217,57 +216,74 @@ struct Slot {
 }
 
 impl Slot {
-    /// The instruction at `at`, which `rest` begins with.
+    /// Puts the instruction at `at`, which `rest` begins with, into `insn`; gives its number of
+    /// slots.
+    ///
+    /// Each arm writes in place: to gather fields of different sizes into one value first, and to
+    /// move that, takes the processor longer than all the rest.
     #[inline]
-    fn decode(rest: &[RawInsn], at: Pc) -> Result<Insn> {
+    fn decode(rest: &[RawInsn], at: Pc, insn: &mut Option<Insn>) -> Result<u32> {
         let [raw, behind @ ..] = rest else { return Err(Fault::HalfWideLoad) };
         let slot = Self { raw: *raw, at };
         match Form::of(raw.opcode) {
-            Form::Alu { op, width, source } => slot.alu(op, width, source),
-            Form::Mov { width, source } => slot.mov(width, source),
+            Form::Alu { op, width, source } => *insn = Some(slot.alu(op, width, source)?),
+            Form::Mov { width, source } if raw.off == 0 => {
+                let (dst, src) = (slot.dst()?, slot.operand(source)?);
+                *insn = Some(Insn::Mov { width, dst, src });
+            }
+            Form::Mov { source: Source::Imm, .. } => {
+                slot.dst()?;
+                return Err(Fault::ReservedField(Field::Off));
+            }
+            Form::Mov { width, source: Source::Reg } => *insn = Some(slot.mov_variant(width)?),
             Form::Neg { width } => {
                 slot.reserved([Field::Src, Field::Off, Field::Imm])?;
-                Ok(Insn::Neg { width, dst: slot.dst()? })
+                *insn = Some(Insn::Neg { width, dst: slot.dst()? });
             }
-            Form::Swap { order } => slot.swap(order),
+            Form::Swap { order } => *insn = Some(slot.swap(order)?),
             Form::Jump { long: false } => {
                 slot.reserved([Field::Dst, Field::Src, Field::Imm])?;
-                Ok(Insn::Jump { target: slot.target(raw.off.into())?, long: false })
+                *insn = Some(Insn::Jump { target: slot.target(raw.off.into())?, long: false });
             }
             Form::Jump { long: true } => {
                 slot.reserved([Field::Dst, Field::Src, Field::Off])?;
-                Ok(Insn::Jump { target: slot.target(raw.imm)?, long: true })
+                *insn = Some(Insn::Jump { target: slot.target(raw.imm)?, long: true });
             }
             Form::Branch { op, width, source } => {
                 let (lhs, rhs) = (slot.dst()?, slot.operand(source)?);
-                Ok(Insn::Branch { op, width, lhs, rhs, target: slot.target(raw.off.into())? })
+                let target = slot.target(raw.off.into())?;
+                *insn = Some(Insn::Branch { op, width, lhs, rhs, target });
             }
             Form::MayGoto => {
                 slot.reserved([Field::Dst, Field::Imm])?;
                 if raw.src != 0 {
                     return Err(Fault::BadVariant(Variant::ConditionalJump, raw.src.into()));
                 }
-                Ok(Insn::MayGoto { target: slot.target(raw.off.into())? })
+                *insn = Some(Insn::MayGoto { target: slot.target(raw.off.into())? });
             }
-            Form::Call => slot.call(),
+            Form::Call => *insn = Some(Insn::Call(slot.callee()?)),
             Form::Exit => {
                 slot.reserved([Field::Dst, Field::Src, Field::Off, Field::Imm])?;
-                Ok(Insn::Exit)
+                *insn = Some(Insn::Exit);
             }
-            Form::LoadWide => slot.load_wide(behind),
-            Form::LoadPacket { size, indexed } => slot.load_packet(size, indexed),
+            Form::LoadWide => {
+                *insn = Some(slot.load_wide(behind)?);
+                return Ok(2);
+            }
+            Form::LoadPacket { size, indexed } => *insn = Some(slot.load_packet(size, indexed)?),
             Form::Load { size, extend } => {
                 slot.reserved([Field::Imm])?;
                 let (dst, base, off) = (slot.dst()?, slot.src()?, raw.off);
-                Ok(Insn::Load { size, extend, dst, base, off })
+                *insn = Some(Insn::Load { size, extend, dst, base, off });
             }
             Form::Store { size, source } => {
                 let src = slot.operand(source)?;
-                Ok(Insn::Store { size, base: slot.dst()?, off: raw.off, src })
+                *insn = Some(Insn::Store { size, base: slot.dst()?, off: raw.off, src });
             }
-            Form::Atomic { size } => slot.atomic(size),
-            Form::Unknown => Err(Fault::UnknownOpcode),
+            Form::Atomic { size } => *insn = Some(slot.atomic(size)?),
+            Form::Unknown => return Err(Fault::UnknownOpcode),
         }
+        Ok(1)
     }
 
     #[inline]
@@ -327,24 +343,20 @@ impl Slot {
         Ok(Insn::Alu { op, width, dst: self.dst()?, src })
     }
 
-    #[inline]
-    fn mov(&self, width: Width, source: Source) -> Result<Insn> {
+    /// A move with something in `off`.
+    fn mov_variant(&self, width: Width) -> Result<Insn> {
         let dst = self.dst()?;
-        match (self.raw.off, source) {
-            (0, _) => Ok(Insn::Mov { width, dst, src: self.operand(source)? }),
-            (1, Source::Reg) if width == Width::W64 => self.addr_space_cast(dst),
-            (bits, Source::Reg) => {
-                self.reserved([Field::Imm])?;
-                let from = match bits {
-                    8 => Size::B,
-                    16 => Size::H,
-                    32 if width == Width::W64 => Size::W,
-                    _ => return Err(Fault::BadVariant(Variant::SignExtension, bits.into())),
-                };
-                Ok(Insn::MovSx { width, dst, src: self.src()?, from })
-            }
-            (_, Source::Imm) => Err(Fault::ReservedField(Field::Off)),
+        if (self.raw.off, width) == (1, Width::W64) {
+            return self.addr_space_cast(dst);
         }
+        self.reserved([Field::Imm])?;
+        let from = match self.raw.off {
+            8 => Size::B,
+            16 => Size::H,
+            32 if width == Width::W64 => Size::W,
+            bits => return Err(Fault::BadVariant(Variant::SignExtension, bits.into())),
+        };
+        Ok(Insn::MovSx { width, dst, src: self.src()?, from })
     }
 
     /// The address spaces are the halves of the immediate.
@@ -370,22 +382,21 @@ impl Slot {
     }
 
     #[inline]
-    fn call(&self) -> Result<Insn> {
+    fn callee(&self) -> Result<CallTarget> {
         self.reserved([Field::Dst])?;
         let imm = self.raw.imm;
-        let target = match self.raw.src {
+        match self.raw.src {
             call::HELPER => {
                 self.reserved([Field::Off])?;
-                CallTarget::Helper(HelperId(imm as u32))
+                Ok(CallTarget::Helper(HelperId(imm as u32)))
             }
             call::SUBPROG => {
                 self.reserved([Field::Off])?;
-                CallTarget::Subprog(self.target(imm)?)
+                Ok(CallTarget::Subprog(self.target(imm)?))
             }
-            call::KFUNC => CallTarget::Kfunc { btf_id: imm as u32, module: self.raw.off },
-            kind => return Err(Fault::BadVariant(Variant::Call, kind.into())),
-        };
-        Ok(Insn::Call(target))
+            call::KFUNC => Ok(CallTarget::Kfunc { btf_id: imm as u32, module: self.raw.off }),
+            kind => Err(Fault::BadVariant(Variant::Call, kind.into())),
+        }
     }
 
     fn load_packet(&self, size: Size, indexed: bool) -> Result<Insn> {

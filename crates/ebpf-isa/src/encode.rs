@@ -65,7 +65,7 @@ pub fn encode_all(insns: &[Option<Insn>]) -> Result<Vec<RawInsn>, EncodeError> {
 }
 
 /// Every instruction but a wide load.
-#[inline]
+#[inline(always)]
 fn encode_slot(insn: Insn, at: Pc) -> Result<RawInsn, EncodeError> {
     let no_such_form = |what| Err(EncodeError::NoSuchForm { pc: at, what });
     Ok(match insn {

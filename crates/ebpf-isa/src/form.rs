@@ -71,7 +71,7 @@ impl Form {
     }
 
     /// The opcode of instructions of this form. That of [`Form::Unknown`] is no instruction's.
-    #[inline]
+    #[inline(always)]
     pub(crate) const fn opcode(self) -> u8 {
         const fn memory(class: Class, mode: Mode, size: Size) -> u8 {
             class.code() | mode.code() | size.code()
