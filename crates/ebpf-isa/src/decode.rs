@@ -1,6 +1,5 @@
 //! Slots to instructions. Every malformed form is an error, not a later surprise.
 
-use alloc::vec;
 use alloc::vec::Vec;
 
 use crate::form::{Form, Source};
@@ -113,11 +112,15 @@ pub fn decode(slots: &[RawInsn], at: Pc) -> Result<Decoded, DecodeError> {
 /// # Errors
 /// The first malformed instruction.
 pub fn decode_all(slots: &[RawInsn]) -> Result<Vec<Option<Insn>>, DecodeError> {
-    let mut insns = vec![None; slots.len()];
+    let mut insns = Vec::with_capacity(slots.len());
     let mut at = Pc::ENTRY;
-    while let Some(insn) = insns.get_mut(at.index()) {
-        let rest = &slots[at.index()..];
+    while let Some(rest @ [_, ..]) = slots.get(at.index()..) {
+        insns.push(None);
+        let insn = insns.last_mut().expect("just pushed");
         let size = Slot::decode(rest, at, insn).map_err(|fault| fault.of(rest, at))?;
+        if size == 2 {
+            insns.push(None);
+        }
         at = at.checked_add(size).ok_or(DecodeError::HalfWideLoad { pc: at })?;
     }
     Ok(insns)
@@ -221,7 +224,7 @@ impl Slot {
     ///
     /// Each arm writes in place: to gather fields of different sizes into one value first, and to
     /// move that, takes the processor longer than all the rest.
-    #[inline]
+    #[inline(always)]
     fn decode(rest: &[RawInsn], at: Pc, insn: &mut Option<Insn>) -> Result<u32> {
         let [raw, behind @ ..] = rest else { return Err(Fault::HalfWideLoad) };
         let slot = Self { raw: *raw, at };

@@ -2,8 +2,8 @@
 //! compiled. The decoder reads it one way, the encoder asks [`Form::opcode`] the other way.
 
 use crate::opcode::{
-    AluOp, ByteOrder, CLASS_MASK, Class, CmpOp, Extend, MODE_MASK, Mode, OPERATION_MASK,
-    SIZE_MASK, SOURCE_REG, Size, Width, jump, unary,
+    AluOp, ByteOrder, CLASS_MASK, Class, CmpOp, Extend, MODE_MASK, Mode, OPERATION_MASK, SIZE_MASK,
+    SOURCE_REG, Size, Width, jump, unary,
 };
 
 /// Where an instruction has its second operand.

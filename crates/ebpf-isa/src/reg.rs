@@ -54,10 +54,20 @@ impl Reg {
     #[inline]
     #[must_use]
     pub const fn new(number: u8) -> Option<Self> {
-        if number as usize >= Self::ALL.len() {
-            return None;
-        }
-        Some(Self::ALL[number as usize])
+        Some(match number {
+            0 => Self::R0,
+            1 => Self::R1,
+            2 => Self::R2,
+            3 => Self::R3,
+            4 => Self::R4,
+            5 => Self::R5,
+            6 => Self::R6,
+            7 => Self::R7,
+            8 => Self::R8,
+            9 => Self::R9,
+            10 => Self::R10,
+            _ => return None,
+        })
     }
 
     /// The number, 0 to 10.
