@@ -10,14 +10,15 @@
 //!   the list of what a verifier must guarantee.
 //!
 //! Both share one dispatch loop (`exec`), which takes the meaning of every operation from
-//! [`ebpf_isa::semantics`]. They differ only in how an address becomes a pointer (`memory`).
+//! [`ebpf_isa::semantics`]. They differ only in how an address becomes an access (`memory`).
+//! The loop never recurses: calls of subprograms and tail calls change its state.
 //!
 //! **Fuel.** Instructions are charged to [`ExecEnv::fuel`](ebpf_isa::abi::ExecEnv) at backward
-//! jumps, calls and returns, so a loop can always be stopped, from another thread too; a run
-//! overshoots by at most the instructions between two such points.
+//! jumps, calls and returns of subprograms, so a loop can always be stopped, from another thread
+//! too; a run overshoots by at most the instructions between two such points.
 //!
-//! `unsafe` lives in `memory` (pointers from checked addresses) and at the call of a native
-//! function in `exec`.
+//! `unsafe` lives in `memory` (accesses through checked addresses) and in `exec::control`, at the
+//! calls of native functions.
 
 #![cfg_attr(not(test), no_std)]
 
@@ -27,5 +28,5 @@ mod exec;
 mod link;
 mod memory;
 
-pub use link::{Helpers, LinkError, Links, Vm};
+pub use link::{Helpers, LinkError, Links, TailTarget, TailTargetFn, Vm};
 pub use memory::Memory;

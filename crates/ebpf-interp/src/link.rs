@@ -3,15 +3,15 @@
 use alloc::collections::BTreeMap;
 use alloc::vec::Vec;
 
-use ebpf_isa::abi::{HelperFn, STACK_SIZE};
+use ebpf_isa::abi::{ExecEnv, HelperFn, STACK_SIZE};
 use ebpf_isa::uapi::HelperId;
-use ebpf_isa::{CallTarget, Facts, Imm64, Insn, Pc, Program, Reg, SubprogIdx, WideSource};
+use ebpf_isa::{CallTarget, Facts, Imm64, Insn, Pc, Program, Reg, Size, SubprogIdx, WideSource};
 
 /// Why a program cannot be interpreted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum LinkError {
-    /// A call of a helper that is not registered.
+    /// A call of a helper that is not registered; for tail calls, there is no [`TailTarget`].
     #[error("insn {pc}: helper {id} is not registered")]
     UnknownHelper {
         /// The call.
@@ -37,9 +37,16 @@ pub enum LinkError {
     },
 }
 
+/// A native function.
+#[derive(Debug, Clone, Copy)]
+struct Helper {
+    function: HelperFn,
+    may_end: bool,
+}
+
 /// Native functions by helper number.
 #[derive(Debug, Clone, Default)]
-pub struct Helpers(BTreeMap<HelperId, HelperFn>);
+pub struct Helpers(BTreeMap<HelperId, Helper>);
 
 impl Helpers {
     /// No helpers.
@@ -56,7 +63,43 @@ impl Helpers {
     /// arguments that the verifier lets a program pass.
     #[allow(unsafe_code, reason = "calling a native function is a promise of the caller")]
     pub unsafe fn register(&mut self, id: HelperId, function: HelperFn) {
-        self.0.insert(id, function);
+        self.0.insert(id, Helper { function, may_end: false });
+    }
+
+    /// The same for a function that may end the program: where it sets [`ExecEnv::ended`], the run
+    /// ends at once, from any depth of calls, with what the function returns as `r0`.
+    ///
+    /// # Safety
+    /// As for [`Self::register`].
+    #[allow(unsafe_code, reason = "calling a native function is a promise of the caller")]
+    pub unsafe fn register_ending(&mut self, id: HelperId, function: HelperFn) {
+        self.0.insert(id, Helper { function, may_end: true });
+    }
+}
+
+/// Finds the program that a tail call leads to: handle of the map, index (of 32 bits), environment
+/// in; [`Vm::as_tail_target`] of the program out, or 0 where there is none.
+pub type TailTargetFn = unsafe extern "sysv64" fn(u64, u64, *mut ExecEnv) -> u64;
+
+/// A [`TailTargetFn`] that somebody vouched for.
+#[derive(Debug, Clone, Copy)]
+pub struct TailTarget(TailTargetFn);
+
+impl TailTarget {
+    /// Vouches for `function`.
+    ///
+    /// # Safety
+    /// - Where a program is run by [`Vm::run`], the function must be sound for **every** handle and
+    ///   index. Where it is run by [`Vm::run_unchecked`], it must be sound for the handles of maps
+    ///   that the verifier lets a program pass, and every index.
+    /// - It gives 0, or what [`Vm::as_tail_target`] gave for a `Vm` that is neither moved, changed
+    ///   nor dropped before the run ends.
+    /// - The target runs in the mode of its caller, so the promises made for the links of that `Vm`
+    ///   hold for this mode.
+    #[allow(unsafe_code, reason = "calling a native function is a promise of the caller")]
+    #[must_use]
+    pub const unsafe fn new(function: TailTargetFn) -> Self {
+        Self(function)
     }
 }
 
@@ -69,6 +112,9 @@ pub struct Links {
     pub maps: Vec<u64>,
     /// The address of a map's first value, for wide loads of addresses in it.
     pub map_values: Vec<Option<u64>>,
+    /// Where tail calls lead. It stands for the helper `bpf_tail_call`, which `helpers` does not
+    /// need to have.
+    pub tail_target: Option<TailTarget>,
 }
 
 /// One slot of a linked program.
@@ -80,8 +126,12 @@ pub(crate) enum Op {
     LoadWide { dst: Reg, value: Imm64 },
     /// A call of a native function, by its place in [`Vm::natives`].
     CallNative(u32),
+    /// The same for a function that may end the run.
+    CallEnding(u32),
     /// A call of a subprogram.
     CallSubprog { target: Pc, frame: u16 },
+    /// A call of the helper `bpf_tail_call`.
+    TailCall,
     /// The second slot of a wide load.
     Hole,
 }
@@ -91,6 +141,7 @@ pub(crate) enum Op {
 pub struct Vm {
     pub(crate) ops: Vec<Op>,
     pub(crate) natives: Vec<HelperFn>,
+    pub(crate) tail_target: Option<TailTargetFn>,
     /// Bytes of stack of the main program.
     pub(crate) main_frame: u16,
 }
@@ -113,7 +164,14 @@ impl Vm {
             .collect::<Result<_, _>>()?;
         let main_frame = linker.frame(SubprogIdx::MAIN);
         let natives = linker.natives.into_iter().map(|(_, function)| function).collect();
-        Ok(Self { ops, natives, main_frame })
+        let tail_target = links.tail_target.map(|TailTarget(function)| function);
+        Ok(Self { ops, natives, tail_target, main_frame })
+    }
+
+    /// What a [`TailTarget`] gives for this program: the address of this value.
+    #[must_use]
+    pub fn as_tail_target(&self) -> u64 {
+        core::ptr::from_ref(self).expose_provenance() as u64
     }
 }
 
@@ -131,16 +189,20 @@ impl Linker<'_> {
             Insn::LoadWide { dst, source } => {
                 Ok(Op::LoadWide { dst, value: Imm64::new(self.wide(pc, source)?) })
             }
-            Insn::Call(CallTarget::Helper(HelperId::TAIL_CALL)) => unsupported("tail calls"),
-            Insn::Call(CallTarget::Helper(id)) => Ok(Op::CallNative(self.native(pc, id)?)),
+            Insn::Call(CallTarget::Helper(id @ HelperId::TAIL_CALL)) => {
+                let known = self.links.tail_target.is_some();
+                if known { Ok(Op::TailCall) } else { Err(LinkError::UnknownHelper { pc, id }) }
+            }
+            Insn::Call(CallTarget::Helper(id)) => self.native(pc, id),
             Insn::Call(CallTarget::Subprog(target)) => {
                 let frame = self.frame(self.program.subprog_of(target));
                 Ok(Op::CallSubprog { target, frame })
             }
             Insn::Call(CallTarget::Kfunc { .. }) => unsupported("calls of kernel functions"),
-            Insn::LoadPacket { .. } => unsupported("packet loads"),
-            Insn::AddrSpaceCast { .. } => unsupported("address-space casts"),
-            Insn::MayGoto { .. } => unsupported("may_goto"),
+            Insn::Atomic { size: Size::B | Size::H, .. } => {
+                unsupported("atomic operations on 1 or 2 bytes")
+            }
+            Insn::LoadPacket { size: Size::Dw, .. } => unsupported("packet loads of 8 bytes"),
             other => Ok(Op::Insn(other)),
         }
     }
@@ -165,24 +227,21 @@ impl Linker<'_> {
         }
     }
 
-    fn native(&mut self, pc: Pc, id: HelperId) -> Result<u32, LinkError> {
+    fn native(&mut self, pc: Pc, id: HelperId) -> Result<Op, LinkError> {
+        let helper = self.links.helpers.0.get(&id).ok_or(LinkError::UnknownHelper { pc, id })?;
         let known = self.natives.iter().position(|&(other, _)| other == id);
-        let index = match known {
-            Some(index) => index,
-            None => {
-                let function = self.links.helpers.0.get(&id);
-                self.natives.push((id, *function.ok_or(LinkError::UnknownHelper { pc, id })?));
-                self.natives.len() - 1
-            }
-        };
-        Ok(index as u32)
+        let index = known.unwrap_or_else(|| {
+            self.natives.push((id, helper.function));
+            self.natives.len() - 1
+        }) as u32;
+        Ok(if helper.may_end { Op::CallEnding(index) } else { Op::CallNative(index) })
     }
 
-    /// Bytes of stack that a frame of this subprogram needs: the whole frame where nothing is
-    /// known.
+    /// Bytes of stack that a frame of this subprogram needs, in steps of 8: the whole frame where
+    /// nothing is known.
     fn frame(&self, subprog: SubprogIdx) -> u16 {
-        self.facts
-            .and_then(|facts| facts.subprog(subprog))
-            .map_or(STACK_SIZE as u16, |known| known.stack_depth.min(STACK_SIZE as u16))
+        let known = self.facts.and_then(|facts| facts.subprog(subprog));
+        let whole = STACK_SIZE as u16;
+        known.map_or(whole, |known| known.stack_depth.min(whole).next_multiple_of(8))
     }
 }

@@ -1,8 +1,15 @@
-//! How an address becomes a pointer, checked or not, and the accesses through it.
+//! How an address becomes an access, checked or not.
 //!
 //! Memory that a program touches may be shared with other threads (values of maps), so every
 //! access is atomic: whole where the address is aligned, byte by byte where it is not. Ordering is
-//! relaxed, as the instruction set has it for plain loads and stores.
+//! relaxed, as the instruction set has it for plain loads and stores. Only bytes borrowed as
+//! `&[u8]`, which nobody writes, are read plainly: an atomic access asks for a pointer that may
+//! write.
+//!
+//! Nothing stops two programs from touching the same shared bytes at once with accesses of
+//! different sizes. C++ and Rust do not say what happens then (unless the accesses are ordered by
+//! other means); LLVM does, byte by byte, and so does the machine, for which each of these accesses
+//! is one instruction. Compiled programs and kernels rely on the same.
 
 #![allow(unsafe_code, reason = "the accesses of programs are here, each behind a check")]
 
@@ -19,7 +26,7 @@ use ebpf_isa::{AtomicOp, Size, semantics};
 /// The memory that a checked program may touch besides its stack.
 ///
 /// Addresses inside of the program are the real ones. The borrow lasts as long as this value, so
-/// nobody else can hold a reference to the bytes while a program runs on them.
+/// nobody else touches the bytes while a program runs on them, unless they are shared.
 #[derive(Debug, Default)]
 pub struct Memory<'a> {
     regions: Vec<Region>,
@@ -47,6 +54,16 @@ impl<'a> Memory<'a> {
         base
     }
 
+    /// Adds bytes that the program may read and write while others do; gives their address.
+    ///
+    /// The program's accesses are atomic and relaxed, except for its atomic instructions, which are
+    /// ordered as the instruction set says.
+    pub fn add_shared(&mut self, bytes: &'a [AtomicU8]) -> u64 {
+        let base = bytes.as_ptr().expose_provenance() as u64;
+        self.regions.push(Region { base, len: bytes.len() as u64, writable: 1 });
+        base
+    }
+
     /// The regions, in the form of [`ExecEnv::regions`].
     #[must_use]
     pub fn regions(&self) -> &[Region] {
@@ -54,7 +71,8 @@ impl<'a> Memory<'a> {
     }
 }
 
-/// All frames of one run, in the order of addresses: the main program's is the highest.
+/// All frames of one run without gaps, in the order of addresses: the main program's is the
+/// highest.
 ///
 /// Only the program touches it, through addresses, which is why it is behind a cell.
 #[repr(C, align(16))]
@@ -70,34 +88,59 @@ impl Stack {
         self.0.get().expose_provenance() as u64 + size_of::<Self>() as u64
     }
 
-    /// Zeroes the frame of `size` bytes below `top`; gives its lowest address.
-    pub(crate) fn clear(&self, top: u64, size: u16) -> u64 {
+    /// Makes a frame of `size` bytes, a multiple of 8, below `top`. It is zeroed: a program may
+    /// read what it never wrote.
+    pub(crate) fn frame(&self, top: u64, size: u16) -> Frame {
         let low = top - u64::from(size);
         let bottom = self.0.get().cast::<u8>();
         let offset = (low - bottom.addr() as u64) as usize;
         assert!(offset + usize::from(size) <= size_of::<Self>(), "a frame is inside of the stack");
         // SAFETY: the bytes are inside of the array, as asserted, and no reference to them exists.
         unsafe { bottom.add(offset).write_bytes(0, usize::from(size)) };
-        low
+        Frame { low, top }
     }
 }
 
-/// How an address becomes a pointer.
-pub(crate) trait Access {
-    /// A pointer to `len` bytes at `addr`, good for a read, or for a write where `write` is set.
-    fn pointer(&self, addr: u64, len: u8, write: bool) -> Result<*mut u8, TrapKind>;
+/// Where the stack of one subprogram is: its lowest byte, and one past its highest.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Frame {
+    pub(crate) low: u64,
+    pub(crate) top: u64,
+}
 
-    /// Tells that the stack now reaches down to `low`.
+/// How an address becomes an access.
+pub(crate) trait Access {
+    /// Reads `size` bytes at `addr`, zero-extended.
+    fn read(&self, addr: u64, size: Size) -> Result<u64, TrapKind>;
+
+    /// The `size` bytes at `addr`, for writing.
+    fn place(&self, addr: u64, size: Size) -> Result<Place<'_>, TrapKind>;
+
+    /// Tells that the stack now reaches from `low` to `high`. All of it is initialised.
     fn set_stack(&mut self, low: u64, high: u64);
 }
 
 /// Accesses of a verified program: every address is good.
-#[derive(Default)]
-pub(crate) struct Unchecked;
+pub(crate) struct Unchecked(());
+
+impl Unchecked {
+    /// # Safety
+    /// Every address that is given to [`Access`] is good for what it is given for, in the sense of
+    /// [`load`] and of [`Place`].
+    pub(crate) unsafe fn new() -> Self {
+        Self(())
+    }
+}
 
 impl Access for Unchecked {
-    fn pointer(&self, addr: u64, _len: u8, _write: bool) -> Result<*mut u8, TrapKind> {
-        Ok(ptr::with_exposed_provenance_mut(addr as usize))
+    fn read(&self, addr: u64, size: Size) -> Result<u64, TrapKind> {
+        // SAFETY: promised when this value was made.
+        Ok(unsafe { load(ptr::with_exposed_provenance_mut(addr as usize), size) })
+    }
+
+    fn place(&self, addr: u64, size: Size) -> Result<Place<'_>, TrapKind> {
+        // The address is good, as promised when this value was made.
+        Ok(Place::new(addr, size))
     }
 
     fn set_stack(&mut self, _low: u64, _high: u64) {}
@@ -106,12 +149,18 @@ impl Access for Unchecked {
 /// Accesses of any program: only the stack and the declared regions.
 pub(crate) struct Checked<'a> {
     stack: Region,
-    regions: &'a [Region],
+    memory: &'a Memory<'a>,
 }
 
 impl<'a> Checked<'a> {
-    pub(crate) fn new(regions: &'a [Region]) -> Self {
-        Self { stack: Region::default(), regions }
+    pub(crate) fn new(memory: &'a Memory<'a>) -> Self {
+        Self { stack: Region::default(), memory }
+    }
+
+    /// The region that has all `size` bytes at `addr`.
+    fn region(&self, addr: u64, size: Size) -> Result<&Region, TrapKind> {
+        let mut regions = core::iter::once(&self.stack).chain(&self.memory.regions);
+        regions.find(|region| holds(region, addr, size.bytes())).ok_or(TrapKind::OutOfBounds)
     }
 }
 
@@ -124,13 +173,23 @@ fn holds(region: &Region, addr: u64, len: u8) -> bool {
 }
 
 impl Access for Checked<'_> {
-    fn pointer(&self, addr: u64, len: u8, write: bool) -> Result<*mut u8, TrapKind> {
-        let mut regions = core::iter::once(&self.stack).chain(self.regions);
-        let region = regions.find(|region| holds(region, addr, len));
-        match region {
-            Some(region) if write && region.writable == 0 => Err(TrapKind::ReadOnly),
-            Some(_) => Ok(ptr::with_exposed_provenance_mut(addr as usize)),
-            None => Err(TrapKind::OutOfBounds),
+    fn read(&self, addr: u64, size: Size) -> Result<u64, TrapKind> {
+        let region = self.region(addr, size)?;
+        let pointer = ptr::with_exposed_provenance_mut(addr as usize);
+        if region.writable == 0 {
+            // SAFETY: the bytes are in a region that is borrowed as `&[u8]` as long as `memory`.
+            return Ok(unsafe { load_frozen(pointer, size) });
+        }
+        // SAFETY: the bytes are in a region of the kind that may be written: the stack, or borrowed
+        // as long as `memory`, uniquely or as atomics.
+        Ok(unsafe { load(pointer, size) })
+    }
+
+    fn place(&self, addr: u64, size: Size) -> Result<Place<'_>, TrapKind> {
+        // A place is in a region that may be written: see `read`.
+        match self.region(addr, size)?.writable {
+            0 => Err(TrapKind::ReadOnly),
+            _ => Ok(Place::new(addr, size)),
         }
     }
 
@@ -139,16 +198,79 @@ impl Access for Checked<'_> {
     }
 }
 
-fn is_aligned(pointer: *mut u8, size: Size) -> bool {
-    pointer.addr() & (usize::from(size.bytes()) - 1) == 0
+/// Bytes that a program may write: good for atomic reads and writes, and referenced by nobody
+/// except as atomics. An [`Access`] makes it and vouches for that.
+#[derive(Clone, Copy)]
+pub(crate) struct Place<'a> {
+    pointer: *mut u8,
+    size: Size,
+    borrowed: PhantomData<&'a AtomicU8>,
 }
 
-/// Reads `size` bytes, zero-extended.
+impl Place<'_> {
+    fn new(addr: u64, size: Size) -> Self {
+        let pointer = ptr::with_exposed_provenance_mut(addr as usize);
+        Self { pointer, size, borrowed: PhantomData }
+    }
+
+    /// Writes the low bytes of `value`.
+    pub(crate) fn store(self, value: u64) {
+        let Self { pointer, size, .. } = self;
+        if !is_aligned(pointer.addr() as u64, size) {
+            for index in 0..size.bytes() {
+                // SAFETY: the byte is one of this place.
+                let byte = unsafe { AtomicU8::from_ptr(pointer.add(usize::from(index))) };
+                byte.store((value >> (8 * index)) as u8, Ordering::Relaxed);
+            }
+            return;
+        }
+        let order = Ordering::Relaxed;
+        // SAFETY: aligned as tested, good for atomic writes as every place is.
+        unsafe {
+            match size {
+                Size::B => AtomicU8::from_ptr(pointer).store(value as u8, order),
+                Size::H => AtomicU16::from_ptr(pointer.cast()).store(value as u16, order),
+                Size::W => AtomicU32::from_ptr(pointer.cast()).store(value as u32, order),
+                Size::Dw => AtomicU64::from_ptr(pointer.cast()).store(value, order),
+            }
+        }
+    }
+
+    /// An atomic read-modify-write of 4 or 8 aligned bytes; gives the old value, zero-extended.
+    pub(crate) fn atomic(self, op: AtomicOp, src: u64, r0: u64) -> u64 {
+        let Self { pointer, size, .. } = self;
+        assert!(is_aligned(pointer.addr() as u64, size), "atomic accesses are aligned");
+        let new = |old| semantics::atomic(op, size, old, src, r0);
+        let order = Ordering::SeqCst;
+        match size {
+            Size::Dw => {
+                // SAFETY: aligned as asserted, good for atomic accesses as every place is.
+                let cell = unsafe { AtomicU64::from_ptr(pointer.cast()) };
+                cell.fetch_update(order, order, |old| Some(new(old))).unwrap_or_else(|old| old)
+            }
+            Size::W => {
+                // SAFETY: aligned as asserted, good for atomic accesses as every place is.
+                let cell = unsafe { AtomicU32::from_ptr(pointer.cast()) };
+                let update = |old| Some(new(u64::from(old)) as u32);
+                cell.fetch_update(order, order, update).unwrap_or_else(|old| old).into()
+            }
+            Size::B | Size::H => unreachable!("such an instruction was refused at linking"),
+        }
+    }
+}
+
+/// Whether an access of this size to `addr` can be atomic.
+pub(crate) fn is_aligned(addr: u64, size: Size) -> bool {
+    addr & (u64::from(size.bytes()) - 1) == 0
+}
+
+/// Reads `size` bytes, zero-extended, each atomically, and all at once where they are aligned.
 ///
 /// # Safety
-/// `pointer` is good for reads of `size` bytes, and nobody holds a unique reference to them.
-pub(crate) unsafe fn load(pointer: *mut u8, size: Size) -> u64 {
-    if !is_aligned(pointer, size) {
+/// `pointer` is good for atomic accesses of `size` bytes (which asks for a pointer that may write,
+/// see [`AtomicU8::from_ptr`]), and nobody references them except as atomics.
+unsafe fn load(pointer: *mut u8, size: Size) -> u64 {
+    if !is_aligned(pointer.addr() as u64, size) {
         let byte = |index: u8| {
             // SAFETY: the byte is one of those that the caller vouches for.
             let byte = unsafe { AtomicU8::from_ptr(pointer.add(usize::from(index))) };
@@ -156,7 +278,7 @@ pub(crate) unsafe fn load(pointer: *mut u8, size: Size) -> u64 {
         };
         return (0..size.bytes()).map(byte).fold(0, |value, byte| value | byte);
     }
-    // SAFETY: aligned as tested, good for reads by the caller's promise.
+    // SAFETY: aligned as tested, good for atomic accesses by the caller's promise.
     unsafe {
         match size {
             Size::B => AtomicU8::from_ptr(pointer).load(Ordering::Relaxed).into(),
@@ -167,87 +289,20 @@ pub(crate) unsafe fn load(pointer: *mut u8, size: Size) -> u64 {
     }
 }
 
-/// Writes the low `size` bytes of `value`.
+/// Reads `size` bytes that nobody writes, zero-extended.
 ///
 /// # Safety
-/// `pointer` is good for writes of `size` bytes, and nobody holds a reference to them.
-pub(crate) unsafe fn store(pointer: *mut u8, size: Size, value: u64) {
-    if !is_aligned(pointer, size) {
-        for index in 0..size.bytes() {
-            // SAFETY: the byte is one of those that the caller vouches for.
-            let byte = unsafe { AtomicU8::from_ptr(pointer.add(usize::from(index))) };
-            byte.store((value >> (8 * index)) as u8, Ordering::Relaxed);
-        }
-        return;
-    }
-    // SAFETY: aligned as tested, good for writes by the caller's promise.
-    unsafe {
-        match size {
-            Size::B => AtomicU8::from_ptr(pointer).store(value as u8, Ordering::Relaxed),
-            Size::H => AtomicU16::from_ptr(pointer.cast()).store(value as u16, Ordering::Relaxed),
-            Size::W => AtomicU32::from_ptr(pointer.cast()).store(value as u32, Ordering::Relaxed),
-            Size::Dw => AtomicU64::from_ptr(pointer.cast()).store(value, Ordering::Relaxed),
-        }
-    }
-}
-
-/// Reads with acquire ordering.
-///
-/// # Safety
-/// As for [`load`]; also, `pointer` is aligned to `size`.
-pub(crate) unsafe fn load_acquire(pointer: *mut u8, size: Size) -> u64 {
+/// `pointer` is good for reads of `size` bytes, and nobody writes them meanwhile.
+unsafe fn load_frozen(pointer: *const u8, size: Size) -> u64 {
     // SAFETY: the caller's promise.
     unsafe {
         match size {
-            Size::B => AtomicU8::from_ptr(pointer).load(Ordering::Acquire).into(),
-            Size::H => AtomicU16::from_ptr(pointer.cast()).load(Ordering::Acquire).into(),
-            Size::W => AtomicU32::from_ptr(pointer.cast()).load(Ordering::Acquire).into(),
-            Size::Dw => AtomicU64::from_ptr(pointer.cast()).load(Ordering::Acquire),
+            Size::B => pointer.read().into(),
+            Size::H => pointer.cast::<u16>().read_unaligned().into(),
+            Size::W => pointer.cast::<u32>().read_unaligned().into(),
+            Size::Dw => pointer.cast::<u64>().read_unaligned(),
         }
     }
-}
-
-/// Writes with release ordering.
-///
-/// # Safety
-/// As for [`store`]; also, `pointer` is aligned to `size`.
-pub(crate) unsafe fn store_release(pointer: *mut u8, size: Size, value: u64) {
-    // SAFETY: the caller's promise.
-    unsafe {
-        match size {
-            Size::B => AtomicU8::from_ptr(pointer).store(value as u8, Ordering::Release),
-            Size::H => AtomicU16::from_ptr(pointer.cast()).store(value as u16, Ordering::Release),
-            Size::W => AtomicU32::from_ptr(pointer.cast()).store(value as u32, Ordering::Release),
-            Size::Dw => AtomicU64::from_ptr(pointer.cast()).store(value, Ordering::Release),
-        }
-    }
-}
-
-/// An atomic read-modify-write of 4 or 8 bytes; gives the old value, zero-extended.
-///
-/// # Safety
-/// As for [`store_release`].
-pub(crate) unsafe fn atomic(op: AtomicOp, pointer: *mut u8, size: Size, src: u64, r0: u64) -> u64 {
-    let new = |old| semantics::atomic(op, size, old, src, r0);
-    let order = Ordering::SeqCst;
-    match size {
-        Size::Dw => {
-            // SAFETY: the caller's promise.
-            let cell = unsafe { AtomicU64::from_ptr(pointer.cast()) };
-            cell.fetch_update(order, order, |old| Some(new(old))).unwrap_or_else(|old| old)
-        }
-        _ => {
-            // SAFETY: the caller's promise.
-            let cell = unsafe { AtomicU32::from_ptr(pointer.cast()) };
-            let update = |old| Some(new(u64::from(old)) as u32);
-            cell.fetch_update(order, order, update).unwrap_or_else(|old| old).into()
-        }
-    }
-}
-
-/// Whether an atomic access to `pointer` is aligned.
-pub(crate) fn check_aligned(pointer: *mut u8, size: Size) -> Result<(), TrapKind> {
-    if is_aligned(pointer, size) { Ok(()) } else { Err(TrapKind::Misaligned) }
 }
 
 /// Declares `memory` in `env`, for helpers that check what a program gives them.

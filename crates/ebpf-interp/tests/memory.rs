@@ -1,6 +1,8 @@
 //! What a checked program may touch, on both sides of every edge.
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
+
 use ebpf_interp::{Links, Memory, Vm};
 use ebpf_isa::Pc;
 use ebpf_isa::abi::{ExecEnv, Trap, TrapKind};
@@ -70,6 +72,13 @@ fn the_stack_is_zeroed_and_512_bytes_deep() {
 }
 
 #[test]
+fn the_frame_of_a_call_is_gone_after_it() {
+    let after = |access: &str| format!("call f\n{access}\nexit\nf:\n*(u64 *)(r10 -8) = 9\nexit");
+    expect_trap(&after("r0 = *(u8 *)(r10 -513)"), TrapKind::OutOfBounds, 1);
+    assert_eq!(run(&after("r0 = *(u8 *)(r10 -512)")), Ok(0));
+}
+
+#[test]
 fn atomics_must_be_aligned() {
     let kind = TrapKind::Misaligned;
     expect_trap("r2 = 1\nlock *(u32 *)(r10 -6) += r2\nr0 = 0\nexit", kind, 1);
@@ -119,4 +128,54 @@ fn fuel_counts_the_instructions_that_ran() {
     let asm = "r1 = 10\nr1 += -1\nif r1 != 0 goto pc-2\nexit";
     assert_eq!(vm(asm).run(0, &Memory::new(), &mut env), Ok(0));
     assert_eq!(i64::MAX - *env.fuel.get_mut(), 22);
+}
+
+#[test]
+fn shared_bytes_are_read_and_written_while_others_do() {
+    let bytes: [AtomicU8; 8] = Default::default();
+    let mut memory = Memory::new();
+    let ctx = memory.add_shared(&bytes);
+    bytes[1].store(5, Ordering::Relaxed);
+    let double = vm("r0 = *(u8 *)(r1 +1)\nr2 = r0\nr2 += r0\n*(u8 *)(r1 +2) = r2\nexit");
+    assert_eq!(double.run(ctx, &memory, &mut ExecEnv::new()), Ok(5));
+    assert_eq!(bytes[2].load(Ordering::Relaxed), 10);
+    let beyond = vm("r0 = *(u8 *)(r1 +8)\nexit").run(ctx, &memory, &mut ExecEnv::new());
+    assert_eq!(beyond.unwrap_err().addr, ctx + 8);
+}
+
+#[test]
+fn two_runs_share_bytes() {
+    let word = AtomicU64::new(0);
+    // SAFETY: a word has eight bytes, and all of these are accessed as atomics.
+    let bytes = unsafe { &*std::ptr::from_ref(&word).cast::<[AtomicU8; 8]>() };
+    let add =
+        vm("r2 = 10000\nr3 = 1\nlock *(u64 *)(r1 +0) += r3\nr2 += -1\nif r2 != 0 goto pc-3\nexit");
+    std::thread::scope(|scope| {
+        for _ in 0..2 {
+            scope.spawn(|| {
+                let mut memory = Memory::new();
+                let ctx = memory.add_shared(bytes);
+                add.run(ctx, &memory, &mut ExecEnv::new()).unwrap();
+            });
+        }
+    });
+    assert_eq!(word.into_inner(), 20_000);
+}
+
+#[test]
+fn read_only_bytes_are_read_in_every_size_and_never_changed() {
+    let bytes = *b"\x01\x02\x03\x04\x05\x06\x07\x08\x09\x0a\x0b\x0c\x0d\x0e\x0f\x10";
+    // Somewhere in the first eight bytes is a multiple of 8.
+    let start = bytes.as_ptr().align_offset(8);
+    let mut memory = Memory::new();
+    let ctx = memory.add(&bytes[start..start + 8]);
+    let run = |asm: &str| vm(asm).run(ctx, &memory, &mut ExecEnv::new());
+    let first = start as u64 + 1;
+    assert_eq!(run("r0 = *(u8 *)(r1 +1)\nexit"), Ok(first + 1));
+    assert_eq!(run("r0 = *(u16 *)(r1 +1)\nexit"), Ok((first + 2) << 8 | (first + 1)));
+    assert_eq!(run("r0 = load_acquire((u8 *)(r1 +0))\nexit"), Ok(first));
+    for write in ["lock *(u64 *)(r1 +0) += r2", "store_release((u32 *)(r1 +0), r2)"] {
+        let trap = run(&format!("r2 = 0\n{write}\nexit")).unwrap_err();
+        assert_eq!(trap, Trap { kind: TrapKind::ReadOnly, pc: Pc(1), addr: ctx }, "{write}");
+    }
 }

@@ -169,6 +169,7 @@ fn link(rewritten: &Rewritten, bindings: &Bindings) -> Result<Vm, LinkError> {
         helpers: natives,
         maps: bindings.maps.iter().map(|map| helpers::handle(map)).collect(),
         map_values: bindings.maps.iter().map(|map| map.direct_value_address()).collect(),
+        ..Links::default()
     };
     Vm::new(&rewritten.program, Some(&rewritten.facts), &links)
 }
