@@ -16,13 +16,20 @@ pub const MAX_TAIL_CALLS: u32 = 33;
 /// How often the `may_goto` instructions of one program run fall through before they jump.
 pub const MAX_MAY_GOTO: u64 = 8 << 20;
 
+/// The access writes: set in the third argument of a [`CheckFn`].
+pub const ACCESS_WRITE: u64 = 1;
+/// The access is atomic, so its address must be a multiple of its size: set in the third argument
+/// of a [`CheckFn`].
+pub const ACCESS_ATOMIC: u64 = 2;
+
 /// A native function that programs call: five arguments and the environment of the run.
 ///
 /// Calling one is unsafe: its prototype, which a verifier checked calls against, is a promise.
 pub type HelperFn = unsafe extern "sysv64" fn(u64, u64, u64, u64, u64, *mut ExecEnv) -> u64;
 
-/// Decides about an access of a checked program: address, number of bytes, 1 for a write or 0 for a
-/// read, position of the instruction. Gives 0, or notes the trap in the environment and gives 1.
+/// Decides about an access of a checked program: address, number of bytes, what kind of access
+/// ([`ACCESS_WRITE`], [`ACCESS_ATOMIC`]), position of the instruction. Gives 0, or notes the trap in
+/// the environment and gives 1.
 pub type CheckFn = unsafe extern "sysv64" fn(u64, u64, u64, u64, *mut ExecEnv) -> u64;
 
 /// Compiled code of a program: context and environment in, `r0` out.
@@ -171,6 +178,14 @@ pub struct ExecEnv {
     pub unwind: u64,
     /// Set to 1 by a helper that ends the program with the value it returns.
     pub ended: u64,
+    /// Lowest address of the stack that a compiled program with checked memory may touch now.
+    pub stack_low: u64,
+    /// One past the highest: the frame pointer of the main program.
+    pub stack_high: u64,
+    /// Instructions run since fuel was charged last; the engine's own.
+    pub uncharged: u64,
+    /// Frame pointer of the current frame; the engine's own.
+    pub frame: u64,
 }
 
 impl ExecEnv {
@@ -191,6 +206,10 @@ impl ExecEnv {
             check: None,
             unwind: 0,
             ended: 0,
+            stack_low: 0,
+            stack_high: 0,
+            uncharged: 0,
+            frame: 0,
         }
     }
 }
@@ -222,7 +241,11 @@ mod tests {
         assert_eq!(offset_of!(ExecEnv, check), 80);
         assert_eq!(offset_of!(ExecEnv, unwind), 88);
         assert_eq!(offset_of!(ExecEnv, ended), 96);
-        assert_eq!(size_of::<ExecEnv>(), 104);
+        assert_eq!(offset_of!(ExecEnv, stack_low), 104);
+        assert_eq!(offset_of!(ExecEnv, stack_high), 112);
+        assert_eq!(offset_of!(ExecEnv, uncharged), 120);
+        assert_eq!(offset_of!(ExecEnv, frame), 128);
+        assert_eq!(size_of::<ExecEnv>(), 136);
         assert_eq!(offset_of!(TrapRecord, kind), 0);
         assert_eq!(offset_of!(TrapRecord, pc), 4);
         assert_eq!(offset_of!(TrapRecord, addr), 8);

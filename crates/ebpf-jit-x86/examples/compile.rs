@@ -20,7 +20,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     ];
     let slots = insns.into_iter().map(Some).collect();
     let program = Program::new(slots, Default::default(), LineTable::new())?;
-    let image = ebpf_jit_x86::compile(&program, None)?;
+    let image = ebpf_jit_x86::compile(&program, None, &Options::default())?;
     #[allow(clippy::print_stdout, reason = "the listing is what the example is about")]
     {
         print!("{}", Listing::new(&program, &image));

@@ -27,6 +27,8 @@ macro_rules! x86 {
 pub(crate) enum Arith {
     Add = 0,
     Or = 1,
+    /// Adds the carry, too.
+    Adc = 2,
     And = 4,
     Sub = 5,
     Xor = 6,
@@ -67,6 +69,24 @@ pub(crate) enum Cond {
     GreaterEqual = 0xd,
     LessEqual = 0xe,
     Greater = 0xf,
+}
+
+impl Cond {
+    /// The condition that holds where this one does not: its code differs in the lowest bit.
+    pub(crate) const fn negated(self) -> Self {
+        match self {
+            Self::Below => Self::AboveEqual,
+            Self::AboveEqual => Self::Below,
+            Self::Equal => Self::NotEqual,
+            Self::NotEqual => Self::Equal,
+            Self::BelowEqual => Self::Above,
+            Self::Above => Self::BelowEqual,
+            Self::Less => Self::GreaterEqual,
+            Self::GreaterEqual => Self::Less,
+            Self::LessEqual => Self::Greater,
+            Self::Greater => Self::LessEqual,
+        }
+    }
 }
 
 /// A short forward jump whose target is not emitted yet: hand it to [`Emitter::land`].
@@ -145,6 +165,11 @@ impl Emitter {
     /// `dst = src + 1`; flags stay.
     pub(crate) fn lea_plus_one(&mut self, width: Width, dst: Gpr, src: Gpr) {
         self.put(Opcode::new(0x8d).width(width).mem(dst, Mem { base: src, disp: 1 }));
+    }
+
+    /// `dst = address of mem`; flags stay.
+    pub(crate) fn lea(&mut self, dst: Gpr, mem: Mem) {
+        self.put(Opcode::new(0x8d).width(Width::W64).mem(dst, mem));
     }
 
     /// `dst = low size bytes of src`, extended to `width` and then with zeros.
@@ -288,6 +313,20 @@ impl Emitter {
         self.put(bytes);
     }
 
+    /// `dst = dst op *mem`
+    pub(crate) fn arith_load(&mut self, op: Arith, width: Width, dst: Gpr, mem: Mem) {
+        self.put(Opcode::new((op as u8) << 3 | 3).width(width).mem(dst, mem));
+    }
+
+    /// `*mem = *mem op imm`, the immediate sign-extended to `width`.
+    pub(crate) fn arith_mem_imm(&mut self, op: Arith, width: Width, mem: Mem, imm: i32) {
+        let digit = op as u8;
+        self.put(match i8::try_from(imm) {
+            Ok(imm) => Opcode::new(0x83).width(width).mem_digit(digit, mem).imm8(imm as u8),
+            Err(_) => Opcode::new(0x81).width(width).mem_digit(digit, mem).imm32(imm),
+        });
+    }
+
     /// `*mem = *mem op src`, atomically.
     pub(crate) fn lock_arith(&mut self, op: Arith, width: Width, mem: Mem, src: Gpr) {
         self.put(Opcode::new((op as u8) << 3 | 1).lock().width(width).mem(src, mem));
@@ -367,6 +406,51 @@ impl Emitter {
     pub(crate) fn call_subprog(&mut self, subprog: SubprogIdx) {
         x86!(self ; call DWORD 0);
         self.fix_up(Reach::Near, Target::Subprog(subprog));
+    }
+
+    /// Calls what was emitted at `start` before.
+    pub(crate) fn call_back(&mut self, start: CodeOffset) {
+        self.asm.push(0xe8);
+        self.distance_back(start);
+    }
+
+    /// Jumps to what was emitted at `start` before, if the condition (where there is one) holds.
+    pub(crate) fn jump_back(&mut self, cond: Option<Cond>, start: CodeOffset) {
+        match cond {
+            None => self.asm.push(0xe9),
+            Some(cond) => self.asm.extend(&[0x0f, 0x80 | cond as u8]),
+        }
+        self.distance_back(start);
+    }
+
+    /// A displacement of 32 bits to what was emitted before.
+    fn distance_back(&mut self, start: CodeOffset) {
+        // Wrong only in code that is too long for an image, which is refused.
+        let end = self.here().0.wrapping_add(4);
+        self.asm.push_u32(start.0.wrapping_sub(end));
+    }
+
+    /// Calls the function at the address in `reg`.
+    pub(crate) fn call_reg(&mut self, reg: Gpr) {
+        self.put(Opcode::new(0xff).digit(2, reg));
+    }
+
+    /// Calls the function whose address is in memory.
+    pub(crate) fn call_mem(&mut self, mem: Mem) {
+        self.put(Opcode::new(0xff).mem_digit(2, mem));
+    }
+
+    /// Jumps to the address in `reg`.
+    pub(crate) fn jump_reg(&mut self, reg: Gpr) {
+        self.put(Opcode::new(0xff).digit(4, reg));
+    }
+
+    pub(crate) fn push_mem(&mut self, mem: Mem) {
+        self.put(Opcode::new(0xff).mem_digit(6, mem));
+    }
+
+    pub(crate) fn pop_mem(&mut self, mem: Mem) {
+        self.put(Opcode::new(0x8f).mem_digit(0, mem));
     }
 
     pub(crate) fn push(&mut self, reg: Gpr) {

@@ -19,8 +19,9 @@
 //!   `ctx` arrives in `r1`; the other registers hold nothing that may be relied upon. Helpers get
 //!   their five arguments and the environment ([`abi::HelperFn`]).
 //! - What instructions compute is what [`ebpf_isa::semantics`] says, on all operands.
-//! - **Memory is not checked**, and neither are stack depth and recursion: calling the code is safe
-//!   only for programs that were verified.
+//! - By default **memory is not checked**, and neither are stack depth and recursion: calling the
+//!   code is sound only for programs that were verified. With [`MemoryMode::Checked`] it is for any
+//!   program, where [`ExecEnv::check`] refuses what the program must not touch.
 //!
 //! ```
 //! use ebpf_isa::{Insn, LineTable, Operand, Program, Reg, Width};
@@ -28,13 +29,14 @@
 //! let mov = Insn::Mov { width: Width::W64, dst: Reg::R0, src: Operand::Imm(1) };
 //! let slots = vec![Some(mov), Some(Insn::Exit)];
 //! let program = Program::new(slots, Default::default(), LineTable::new())?;
-//! let image = ebpf_jit_x86::compile(&program, None)?;
+//! let image = ebpf_jit_x86::compile(&program, None, &Default::default())?;
 //! assert_eq!(image.code(), [0xb8, 1, 0, 0, 0, 0xc3]); // mov eax, 1; ret
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 //!
 //! [`abi::EntryFn`]: ebpf_isa::abi::EntryFn
 //! [`abi::HelperFn`]: ebpf_isa::abi::HelperFn
+//! [`ExecEnv::check`]: ebpf_isa::abi::ExecEnv::check
 
 #![forbid(unsafe_code)]
 
@@ -44,15 +46,22 @@ mod error;
 #[cfg(feature = "listing")]
 mod listing;
 mod lower;
+mod options;
 mod positions;
 mod regs;
 
-use ebpf_image::Image;
+use ebpf_image::{Image, Symbol};
 use ebpf_isa::{Facts, Program};
 
 pub use error::JitError;
 #[cfg(feature = "listing")]
 pub use listing::Listing;
+pub use options::{MemoryMode, Options};
+
+/// What tail calls ask for their target:
+/// `unsafe extern "sysv64" fn(map: u64, index: u64, env: *mut ExecEnv) -> u64`, from the handle of
+/// a map and an index of 32 bits to the address of a program's entry, or 0 where there is none.
+pub const TAIL_CALL_TARGET: Symbol = Symbol::Native(0);
 
 /// Compiles a program and all its subprograms into one image.
 ///
@@ -63,9 +72,13 @@ pub use listing::Listing;
 /// Takes time and memory linear in the length of the program.
 ///
 /// # Errors
-/// - [`JitError::Unsupported`] for packet loads, address space casts, `may_goto`, tail calls,
-///   kernel functions and variables, and atomic operations of 1 or 2 bytes.
+/// - [`JitError::Unsupported`] for kernel functions and variables, for atomic operations of 1 or 2
+///   bytes, and with checked memory for addresses of subprograms.
 /// - [`JitError::Image`] where the code would exceed [`Image::MAX_CODE_LEN`].
-pub fn compile(program: &Program, facts: Option<&Facts>) -> Result<Image, JitError> {
-    lower::compile(program, facts)
+pub fn compile(
+    program: &Program,
+    facts: Option<&Facts>,
+    options: &Options,
+) -> Result<Image, JitError> {
+    lower::compile(program, facts, options)
 }

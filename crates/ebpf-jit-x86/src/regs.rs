@@ -80,6 +80,10 @@ pub(crate) const ENV_FOR_HELPERS: Gpr = Gpr::R9;
 /// Scratch registers: no BPF register lives there, and calls destroy them.
 pub(crate) const SCRATCH: [Gpr; 3] = [Gpr::R11, Gpr::R10, Gpr::R9];
 
+/// What the machine's convention lets no function destroy (System V ABI, section 3.2.1).
+pub(crate) const CALLEE_SAVED: [Gpr; 6] =
+    [Gpr::Rbp, Gpr::Rbx, Gpr::R12, Gpr::R13, Gpr::R14, Gpr::R15];
+
 /// BPF registers that a function preserves for its caller. Only unverified programs and dead code
 /// write `r10`; it is preserved like the others.
 pub(crate) const PRESERVED: [Reg; 5] = [Reg::R6, Reg::R7, Reg::R8, Reg::R9, Reg::R10];

@@ -103,9 +103,10 @@ fn mems() -> impl Iterator<Item = Mem> {
     GPRS.into_iter().flat_map(|base| DISPS.into_iter().map(move |disp| Mem { base, disp }))
 }
 
-const ARITH: [(Arith, &str); 6] = [
+const ARITH: [(Arith, &str); 7] = [
     (Arith::Add, "add"),
     (Arith::Or, "or"),
+    (Arith::Adc, "adc"),
     (Arith::And, "and"),
     (Arith::Sub, "sub"),
     (Arith::Xor, "xor"),
@@ -271,6 +272,48 @@ fn loads_and_stores() {
 }
 
 #[test]
+fn operations_with_memory() {
+    for mem in mems() {
+        let address = memory(mem);
+        for (width, (op, mnemonic)) in [W32, W64].into_iter().flat_map(|w| ARITH.map(|op| (w, op)))
+        {
+            let size = bytes(width);
+            for reg in GPRS {
+                let expected = format!("{mnemonic} {},{address}", name(reg, size));
+                check(|e| e.arith_load(op, width, reg, mem), &expected);
+            }
+            let pointer = if width == W32 { "dword ptr " } else { "qword ptr " };
+            for imm in IMMS {
+                let expected = format!("{mnemonic} {pointer}{address},{}", hex(imm, size));
+                check(|e| e.arith_mem_imm(op, width, mem, imm), &expected);
+            }
+        }
+        for reg in GPRS {
+            check(|e| e.lea(reg, mem), &format!("lea {},{address}", name(reg, 8)));
+        }
+        check(|e| e.push_mem(mem), &format!("push qword ptr {address}"));
+        check(|e| e.pop_mem(mem), &format!("pop qword ptr {address}"));
+        check(|e| e.call_mem(mem), &format!("call qword ptr {address}"));
+    }
+}
+
+#[test]
+fn calls_and_jumps_to_registers_and_back() {
+    for reg in GPRS {
+        check(|e| e.call_reg(reg), &format!("call {}", name(reg, 8)));
+        check(|e| e.jump_reg(reg), &format!("jmp {}", name(reg, 8)));
+    }
+    let code = emitted(|e| {
+        e.ret();
+        let start = e.here();
+        e.call_back(start);
+        e.jump_back(None, start);
+        e.jump_back(Some(Cond::NotEqual), start);
+    });
+    assert_eq!(text(&code), ["ret", "call 0x1", "jmp 0x1", "jne 0x1"]);
+}
+
+#[test]
 fn locked_operations() {
     for (mem, reg) in mems().flat_map(|mem| GPRS.map(|reg| (mem, reg))) {
         for width in [W32, W64] {
@@ -306,6 +349,14 @@ fn no_prefix_is_emitted_without_need() {
         3
     );
     assert_eq!(emitted(|e| e.push(Rbx)).len(), 1);
+}
+
+#[test]
+fn a_negated_condition_differs_in_the_lowest_bit() {
+    for cond in [Cond::Below, Cond::Equal, Cond::BelowEqual, Cond::Less, Cond::LessEqual] {
+        assert_eq!(cond.negated() as u8, cond as u8 ^ 1);
+        assert_eq!(cond.negated().negated(), cond);
+    }
 }
 
 #[test]

@@ -1,22 +1,62 @@
 //! Jumps, conditional or not.
 
-use ebpf_isa::{CmpOp, Operand, Pc, Width};
+use ebpf_isa::{CmpOp, Extend, Operand, Pc, Size, Width};
 
+use super::Lowering;
+use super::env::MAY_GOTO;
 use crate::emitter::{Arith, Cond, Emitter};
-use crate::regs::Gpr;
+use crate::regs::{Gpr, SCRATCH};
 
-pub(super) fn jump(e: &mut Emitter, pc: Pc, target: Pc) {
-    if pc.checked_add(1) != Some(target) {
-        e.jump(pc, target);
+impl Lowering<'_> {
+    pub(super) fn jump(&mut self, pc: Pc, target: Pc) {
+        self.flush();
+        if target <= pc {
+            self.charge(pc);
+        }
+        if pc.checked_add(1) != Some(target) {
+            self.emitter.jump(pc, target);
+        }
+    }
+
+    pub(super) fn branch(
+        &mut self,
+        pc: Pc,
+        op: CmpOp,
+        width: Width,
+        (lhs, rhs): (Gpr, Operand),
+        target: Pc,
+    ) {
+        self.flush();
+        compare(self.emitter, op, width, lhs, rhs);
+        self.jump_if(condition(op), pc, target);
+    }
+
+    /// Takes one from the budget and falls through; where nothing is left, jumps.
+    pub(super) fn may_goto(&mut self, pc: Pc, target: Pc) {
+        let [budget, ..] = SCRATCH;
+        self.flush();
+        let e = &mut *self.emitter;
+        e.load(Extend::Zero, Size::Dw, budget, MAY_GOTO);
+        e.arith_imm(Arith::Sub, Width::W64, budget, 1);
+        // 0 - 1 borrows: adding that back gives 0 again, and carries in turn.
+        e.arith_imm(Arith::Adc, Width::W64, budget, 0);
+        e.store(Size::Dw, MAY_GOTO, budget);
+        self.jump_if(Cond::Below, pc, target);
+    }
+
+    fn jump_if(&mut self, cond: Cond, pc: Pc, target: Pc) {
+        if target > pc || self.routines.is_none() {
+            return self.emitter.jump_if(cond, pc, target);
+        }
+        let not_taken = self.emitter.skip(Some(cond.negated()));
+        self.charge(pc);
+        self.emitter.jump(pc, target);
+        self.emitter.land(not_taken);
     }
 }
 
-pub(super) fn jump_if(e: &mut Emitter, op: CmpOp, pc: Pc, target: Pc) {
-    e.jump_if(condition(op), pc, target);
-}
-
 /// Sets the flags that [`condition`] names.
-pub(super) fn compare(e: &mut Emitter, op: CmpOp, width: Width, lhs: Gpr, rhs: Operand) {
+fn compare(e: &mut Emitter, op: CmpOp, width: Width, lhs: Gpr, rhs: Operand) {
     match (op, rhs) {
         (CmpOp::Set, Operand::Reg(rhs)) => e.test(width, lhs, rhs.into()),
         (CmpOp::Set, Operand::Imm(imm)) => e.test_imm(width, lhs, imm),

@@ -1,4 +1,4 @@
-//! Stack frames: what each subprogram saves, and the entry from the host.
+//! Stack frames: what each subprogram saves.
 //!
 //! ```text
 //!            return address
@@ -11,62 +11,106 @@
 //!
 //! A subprogram that needs nothing of this has no frame at all. Where there is one with `rbp`, it
 //! is linked as debuggers and profilers expect.
+//!
+//! With checked memory the BPF stack lies apart (see [`entry`](super::entry)), and every
+//! subprogram has a frame:
+//!
+//! ```text
+//!            return address
+//!            caller's r10
+//!            caller's env.stack_low
+//!            r6 .. r9              those that are written
+//!   rsp ->   padding               where calls would be misaligned otherwise
+//! ```
 
-use ebpf_isa::{Reg, RegSet, SubprogIdx, Width};
+use ebpf_isa::abi::STACK_SIZE;
+use ebpf_isa::{Reg, RegSet, Width};
 
+use super::checked::Routines;
+use super::env::{FRAME, STACK_LOW};
 use super::plan::Scan;
-use crate::emitter::Emitter;
-use crate::regs::{ENV, ENV_AT_ENTRY, Gpr, PRESERVED};
+use crate::MemoryMode;
+use crate::emitter::{Arith, Emitter};
+use crate::regs::{ENV, ENV_AT_ENTRY, Gpr, PRESERVED, SCRATCH};
 
 /// Alignment of the stack at calls (System V ABI, section 3.2.2).
 const STACK_ALIGN: u32 = 16;
 /// Bytes of a register on the stack.
 const SLOT: u32 = 8;
 
+/// Where the BPF stack of a subprogram is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Stack {
+    /// Nowhere: it is not used, and `rbp` is the caller's.
+    None,
+    /// In the machine's stack, so many bytes between `rbp` and the saved registers.
+    Machine(u32),
+    /// In a block of its own, of which the program may touch so many bytes.
+    Apart(u32),
+}
+
 /// The frame of a subprogram.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Frame {
-    /// Bytes between `rbp` and the saved registers, if `rbp` is set up at all.
-    stack: Option<u32>,
+    stack: Stack,
     /// The registers of [`PRESERVED`] that are written.
     saved: RegSet,
     /// Whether the frame is entered from the host and has to set up [`ENV`].
     takes_env: bool,
-    /// Whether 8 more bytes are needed to align calls; never together with `stack`.
+    /// Whether 8 more bytes are needed to align calls; never together with [`Stack::Machine`].
     padded: bool,
 }
 
 impl Frame {
     /// The frame of a subprogram with a BPF stack of `stack_depth` bytes.
-    pub(super) fn new(scan: &Scan, stack_depth: u32, takes_env: bool) -> Self {
+    pub(super) fn new(scan: &Scan, stack_depth: u32, takes_env: bool, memory: MemoryMode) -> Self {
         let written = |&reg: &Reg| scan.writes.contains(reg);
         let saved: RegSet = PRESERVED.into_iter().filter(written).collect();
+        if memory == MemoryMode::Checked {
+            return Self::checked(saved.without(Reg::FP), stack_depth);
+        }
         let pushed = SLOT * (saved.iter().count() as u32 + u32::from(takes_env));
         // The return address is there already, and rbp where it is saved.
         let misaligned = |size: u32| scan.calls && !(SLOT + size).is_multiple_of(STACK_ALIGN);
         if scan.reads_fp {
             let stack = stack_depth.next_multiple_of(SLOT);
             let pad = if misaligned(SLOT + stack + pushed) { SLOT } else { 0 };
-            Self { stack: Some(stack + pad), saved, takes_env, padded: false }
+            Self { stack: Stack::Machine(stack + pad), saved, takes_env, padded: false }
         } else {
-            Self { stack: None, saved, takes_env, padded: misaligned(pushed) }
+            Self { stack: Stack::None, saved, takes_env, padded: misaligned(pushed) }
         }
+    }
+
+    /// A frame with a BPF stack apart. Whoever has one calls: at least the routine that makes it.
+    fn checked(saved: RegSet, stack_depth: u32) -> Self {
+        let stack = Stack::Apart(stack_depth.min(STACK_SIZE as u32));
+        // The return address, rbp and the caller's bound.
+        let slots = 3 + saved.iter().count() as u32;
+        let padded = !(SLOT * slots).is_multiple_of(STACK_ALIGN);
+        Self { stack, saved, takes_env: false, padded }
     }
 
     /// What is pushed, in this order.
     fn pushes(&self) -> impl DoubleEndedIterator<Item = Gpr> {
         let env = self.takes_env.then_some(ENV);
         let saved = PRESERVED.into_iter().filter(|&reg| self.saved.contains(reg));
-        // Any register will do for padding that may change in a call, but for the result.
-        let padding = self.padded.then_some(Gpr::Rcx);
+        // Any register will do for padding that may change in a call, but for the result; what an
+        // unverified program has in its registers, it finds there again.
+        let padding = if let Stack::Apart(_) = self.stack { SCRATCH[0] } else { Gpr::Rcx };
+        let padding = self.padded.then_some(padding);
         env.into_iter().chain(saved.map(Gpr::from)).chain(padding)
     }
 }
 
 /// Emits what comes before the first instruction of a subprogram.
-pub(super) fn prologue(e: &mut Emitter, frame: &Frame) {
-    if let Some(stack) = frame.stack {
-        e.enter(stack);
+pub(super) fn prologue(e: &mut Emitter, frame: &Frame, routines: Option<Routines>) {
+    match frame.stack {
+        Stack::None => {}
+        Stack::Machine(size) => e.enter(size),
+        Stack::Apart(_) => {
+            e.push(Gpr::Rbp);
+            e.push_mem(STACK_LOW);
+        }
     }
     for reg in frame.pushes() {
         e.push(reg);
@@ -74,24 +118,29 @@ pub(super) fn prologue(e: &mut Emitter, frame: &Frame) {
     if frame.takes_env {
         e.mov(Width::W64, ENV, ENV_AT_ENTRY);
     }
+    if let (Stack::Apart(size), Some(routines)) = (frame.stack, routines) {
+        routines.enter_frame(e, size);
+    }
 }
 
 /// Emits a return.
 pub(super) fn epilogue(e: &mut Emitter, frame: &Frame) {
-    for reg in frame.pushes().rev() {
-        e.pop(reg);
-    }
-    if frame.stack.is_some() {
-        e.leave();
-    }
+    leave(e, frame);
     e.ret();
 }
 
-/// Emits an entry that sets up the environment and calls the main program.
-pub(super) fn thunk(e: &mut Emitter) {
-    e.push(ENV);
-    e.mov(Width::W64, ENV, ENV_AT_ENTRY);
-    e.call_subprog(SubprogIdx::MAIN);
-    e.pop(ENV);
-    e.ret();
+/// Undoes the prologue: the return address is what is left.
+pub(super) fn leave(e: &mut Emitter, frame: &Frame) {
+    for reg in frame.pushes().rev() {
+        e.pop(reg);
+    }
+    match frame.stack {
+        Stack::None => {}
+        Stack::Machine(_) => e.leave(),
+        Stack::Apart(_) => {
+            e.pop_mem(STACK_LOW);
+            e.arith_mem_imm(Arith::Add, Width::W64, FRAME, STACK_SIZE as i32);
+            e.pop(Gpr::Rbp);
+        }
+    }
 }

@@ -3,11 +3,53 @@
 //! Code is emitted once. A jump back knows its distance; a jump forward takes the short form where
 //! even the longest code of the instructions between leaves the target near.
 
+use ebpf_isa::uapi::HelperId;
 use ebpf_isa::{AluOp, AtomicOp, CallTarget, CmpOp, Insn, Operand};
 
-/// The most bytes that the code of an instruction takes. Too large a figure costs a
-/// few short jumps, too small a figure is caught when jumps are resolved.
-pub(super) fn max_len(insn: Insn) -> u32 {
+use crate::MemoryMode;
+
+/// The most bytes that the code of an instruction takes, short of 128: then the code of
+/// [`Program::MAX_SLOTS`](ebpf_isa::Program::MAX_SLOTS) instructions is shorter than 4 GiB. Too
+/// large a figure costs a few short jumps, too small a figure is caught when jumps are resolved.
+pub(super) fn max_len(insn: Insn, memory: MemoryMode) -> u32 {
+    match memory {
+        MemoryMode::Unchecked => unchecked(insn),
+        MemoryMode::Checked => unchecked(insn) + added_by_checks(insn),
+    }
+}
+
+/// What checked memory adds to the code of an instruction.
+fn added_by_checks(insn: Insn) -> u32 {
+    /// `add qword [r12 + disp8], imm32`: the count of instructions.
+    const COUNT: u32 = 9;
+    /// `mov r10d, imm32` and `call rel32`.
+    const ROUTINE: u32 = 6 + 5;
+    /// `lea r11, [base + disp32]` and `mov r9d, imm32`.
+    const ACCESS: u32 = 7 + 6;
+    /// Five registers and padding, pushed and popped.
+    const KEPT: u32 = 16;
+    COUNT
+        + match insn {
+            Insn::Load { .. }
+            | Insn::Store { .. }
+            | Insn::LoadAcquire { .. }
+            | Insn::StoreRelease { .. }
+            | Insn::Atomic { .. } => ACCESS + ROUTINE,
+            // A jump over the jump back.
+            Insn::Branch { .. } | Insn::MayGoto { .. } => 2 + ROUTINE,
+            Insn::Call(CallTarget::Helper(HelperId::TAIL_CALL)) => KEPT + EXIT_CHECKED,
+            Insn::Call(CallTarget::Helper(_)) => KEPT,
+            Insn::Jump { .. } | Insn::Call(_) => ROUTINE,
+            Insn::Exit | Insn::LoadPacket { .. } => EXIT_CHECKED,
+            _ => 0,
+        }
+}
+
+/// Six registers, `leave` or padding, and `ret`.
+const EXIT: u32 = 12;
+/// A routine, two fields of the environment, one of them with a displacement of 32 bits.
+const EXIT_CHECKED: u32 = 11 + 5 + 12;
+fn unchecked(insn: Insn) -> u32 {
     /// `REX opcode ModRM`
     const REGS: u32 = 3;
     /// `[prefix] REX 0F opcode ModRM disp32`
@@ -32,7 +74,9 @@ pub(super) fn max_len(insn: Insn) -> u32 {
         },
         Insn::Mov { src: Operand::Imm(0), .. } => REGS,
         Insn::Mov { src: Operand::Imm(_), .. } => REGS + 4,
-        Insn::Mov { src: Operand::Reg(_), .. } | Insn::Neg { .. } => REGS,
+        Insn::Mov { src: Operand::Reg(_), .. }
+        | Insn::AddrSpaceCast { .. }
+        | Insn::Neg { .. } => REGS,
         Insn::MovSx { .. } => REGS + 1,
         Insn::Swap { .. } => 2 * REGS + 3,
         Insn::LoadWide { .. } => 10,
@@ -49,9 +93,11 @@ pub(super) fn max_len(insn: Insn) -> u32 {
         Insn::Branch { op: CmpOp::Set, rhs: Operand::Imm(_), .. } => REGS + 4 + 6,
         Insn::Branch { rhs, .. } => with(rhs) + 6,
         Insn::Call(CallTarget::Subprog(_)) => 5,
-        Insn::Call(_) => 5 + REGS,
-        // Six registers, `leave` or padding, and `ret`.
-        Insn::Exit => 12,
-        Insn::AddrSpaceCast { .. } | Insn::LoadPacket { .. } | Insn::MayGoto { .. } => SEQUENCE,
+        Insn::Call(CallTarget::Helper(HelperId::TAIL_CALL)) => 48 + EXIT,
+        // `cmp qword [r12 + disp8], 0` and `jne rel32` where the helper may end the program.
+        Insn::Call(_) => 5 + REGS + 6 + 6,
+        Insn::Exit => EXIT,
+        Insn::LoadPacket { .. } => 44 + EXIT,
+        Insn::MayGoto { .. } => 5 + 4 + 4 + 5 + 6,
     }
 }

@@ -36,8 +36,16 @@ pub(super) fn access(e: &mut Emitter, insn: Insn) {
     }
 }
 
-/// Emits a wide load; `None` where the symbol is of a kind that images do not know.
-pub(super) fn load_wide(lowering: &mut Lowering<'_>, dst: Gpr, source: WideSource) -> Option<()> {
+/// Emits a wide load.
+///
+/// # Errors
+/// What the symbol is of, in words, if it cannot be loaded: a kind that images do not know, or with
+/// checked memory a subprogram, which may be entered through the checks of a call only.
+pub(super) fn load_wide(
+    lowering: &mut Lowering<'_>,
+    dst: Gpr,
+    source: WideSource,
+) -> Result<(), &'static str> {
     let e = &mut *lowering.emitter;
     match source {
         WideSource::Imm(imm) => e.mov_imm(dst, imm.get()),
@@ -45,8 +53,11 @@ pub(super) fn load_wide(lowering: &mut Lowering<'_>, dst: Gpr, source: WideSourc
         WideSource::MapValue(map, offset, _) => {
             e.mov_address(dst, Symbol::MapValue { map: map.0, offset });
         }
+        WideSource::Func(_) if lowering.routines.is_some() => {
+            return Err("the address of a subprogram, with checked memory,");
+        }
         WideSource::Func(pc) => e.lea_subprog(dst, lowering.program.subprog_of(pc)),
-        WideSource::Btf { .. } => return None,
+        WideSource::Btf { .. } => return Err("the address of a kernel variable"),
     }
-    Some(())
+    Ok(())
 }

@@ -4,54 +4,82 @@ mod alu;
 mod atomic;
 mod branch;
 mod call;
+mod checked;
+mod entry;
+mod env;
 mod frame;
 mod length;
 mod memory;
 mod muldiv;
+mod packet;
 mod plan;
 mod shift;
 mod swap;
+mod tail;
 
 use ebpf_image::{CodeOffset, EntryPoint, Image, ImageParts, SourcePc};
-use ebpf_isa::{AluOp, Facts, Insn, Operand, Pc, Program, SubprogIdx, Width};
+use ebpf_isa::{AluOp, Facts, Insn, Operand, Pc, Program, Subprog, SubprogIdx, Width};
 
-use crate::JitError;
 use crate::emitter::Emitter;
+use crate::{JitError, MemoryMode, Options};
+use checked::{Meter, Routines};
+use entry::{Entry, Exits};
 use frame::Frame;
 use plan::Plan;
 
 /// Compiles a whole program: see [`compile`](crate::compile).
-pub(crate) fn compile(program: &Program, facts: Option<&Facts>) -> Result<Image, JitError> {
-    let Plan { frames, thunk, estimates } = Plan::new(program, facts);
+pub(crate) fn compile(
+    program: &Program,
+    facts: Option<&Facts>,
+    options: &Options,
+) -> Result<Image, JitError> {
+    let Plan { frames, entry, main_is_called, tail_calls, estimates } =
+        Plan::new(program, facts, options);
     let mut emitter = Emitter::new(estimates);
-    if thunk {
-        frame::thunk(&mut emitter);
-    }
-    for (subprog, frame) in program.subprogs().iter().zip(&frames) {
-        emitter.positions.begin_subprog(subprog.start, emitter.here());
-        frame::prologue(&mut emitter, frame);
-        let mut lowering = Lowering { emitter: &mut emitter, program, frame };
-        for pc in (subprog.start.0..subprog.end.0).map(Pc) {
-            if let Some(insn) = program.get(pc) {
-                lowering.insn(pc, insn)?;
-            }
+    let exits = match entry {
+        Entry::Direct => None,
+        Entry::Thunk => {
+            entry::thunk(&mut emitter);
+            None
         }
+        Entry::Unwindable => Some(entry::unwindable(&mut emitter, options.memory)),
+    };
+    let after_tail_call =
+        exits.filter(|_| tail_calls).map(|exits| tail::emit_after(&mut emitter, exits));
+    let checked = exits.filter(|_| options.memory == MemoryMode::Checked);
+    let routines = checked.map(|exits| Routines::emit(&mut emitter, exits));
+    let mut lowering = Lowering {
+        emitter: &mut emitter,
+        program,
+        options,
+        frame: frames[SubprogIdx::MAIN.index()],
+        is_main: true,
+        main_is_called,
+        exits,
+        after_tail_call,
+        routines,
+        meter: routines.map(|_| Meter::new(plan::jump_targets(program))),
+    };
+    for ((index, subprog), frame) in program.subprogs().iter().enumerate().zip(frames) {
+        lowering.is_main = index == SubprogIdx::MAIN.index();
+        lowering.frame = frame;
+        lowering.subprog(subprog)?;
     }
-    finish(program, thunk, emitter)
+    finish(program, entry, emitter)
 }
 
-fn finish(program: &Program, thunk: bool, emitter: Emitter) -> Result<Image, JitError> {
+fn finish(program: &Program, entry: Entry, emitter: Emitter) -> Result<Image, JitError> {
     let (mut code, relocs, positions) = emitter.finish();
     positions.resolve(&mut code)?;
-    let entry = |(index, subprog): (u32, &ebpf_isa::Subprog)| EntryPoint {
+    let entry_point = |(index, subprog): (u32, &ebpf_isa::Subprog)| EntryPoint {
         offset: match index {
-            0 if thunk => CodeOffset(0),
+            0 if entry != Entry::Direct => CodeOffset(0),
             _ => positions.subprog(SubprogIdx(index)),
         },
         pc: SourcePc(subprog.start.0),
         name: subprog.info.name.clone().unwrap_or_default(),
     };
-    let entries = (0..).zip(program.subprogs()).map(entry).collect();
+    let entries = (0..).zip(program.subprogs()).map(entry_point).collect();
     Ok(Image::new(ImageParts { code, relocs, entries, pc_map: positions.into_pc_map() })?)
 }
 
@@ -59,14 +87,42 @@ fn finish(program: &Program, thunk: bool, emitter: Emitter) -> Result<Image, Jit
 struct Lowering<'a> {
     emitter: &'a mut Emitter,
     program: &'a Program,
-    frame: &'a Frame,
+    options: &'a Options,
+    /// The frame of the current subprogram.
+    frame: Frame,
+    /// Whether that is the main program.
+    is_main: bool,
+    main_is_called: bool,
+    /// Where the program may end early.
+    exits: Option<Exits>,
+    /// Where the program may end early and has tail calls.
+    after_tail_call: Option<CodeOffset>,
+    /// With checked memory.
+    routines: Option<Routines>,
+    /// With checked memory.
+    meter: Option<Meter>,
 }
 
 impl Lowering<'_> {
+    fn subprog(&mut self, subprog: &Subprog) -> Result<(), JitError> {
+        self.emitter.positions.begin_subprog(subprog.start, self.emitter.here());
+        frame::prologue(self.emitter, &self.frame, self.routines);
+        for pc in (subprog.start.0..subprog.end.0).map(Pc) {
+            if let Some(insn) = self.program.get(pc) {
+                self.insn(pc, insn)?;
+            }
+        }
+        Ok(())
+    }
+
     /// Emits the code of the instruction at `pc`.
     fn insn(&mut self, pc: Pc, insn: Insn) -> Result<(), JitError> {
+        if let Some(meter) = &mut self.meter {
+            meter.count(self.emitter, pc);
+        }
         let start = self.emitter.here();
         self.emitter.positions.begin_insn(pc, start);
+        self.check_access(pc, insn);
         let e = &mut *self.emitter;
         match insn {
             Insn::Alu { op, width, dst, src } => alu_op(e, op, width, dst.into(), src),
@@ -78,7 +134,7 @@ impl Lowering<'_> {
             Insn::Swap { order, size, dst } => swap::swap(e, order, size, dst.into()),
             Insn::LoadWide { dst, source } => {
                 memory::load_wide(self, dst.into(), source)
-                    .ok_or(unsupported(pc, "the address of a kernel variable"))?;
+                    .map_err(|what| unsupported(pc, what))?;
             }
             Insn::Load { .. }
             | Insn::Store { .. }
@@ -89,20 +145,28 @@ impl Lowering<'_> {
                     .ok_or(unsupported(pc, "an atomic operation of less than 4 bytes"))?;
                 atomic::atomic(e, op, fetch, operands);
             }
-            Insn::Jump { target, .. } => branch::jump(e, pc, target),
+            Insn::AddrSpaceCast { dst, src, .. } => e.mov(Width::W64, dst.into(), src.into()),
+            Insn::LoadPacket { size, index, imm } => packet::load(self, pc, size, index, imm),
+            Insn::Jump { target, .. } => self.jump(pc, target),
             Insn::Branch { op, width, lhs, rhs, target } => {
-                branch::compare(e, op, width, lhs.into(), rhs);
-                branch::jump_if(e, op, pc, target);
+                self.branch(pc, op, width, (lhs.into(), rhs), target);
             }
+            Insn::MayGoto { target } => self.may_goto(pc, target),
             Insn::Call(target) => call::call(self, pc, target)?,
-            Insn::Exit => frame::epilogue(e, self.frame),
-            Insn::AddrSpaceCast { .. } => return Err(unsupported(pc, "an address space cast")),
-            Insn::LoadPacket { .. } => return Err(unsupported(pc, "a packet load")),
-            Insn::MayGoto { .. } => return Err(unsupported(pc, "may_goto")),
+            Insn::Exit => self.exit(pc),
         }
         let len = self.emitter.here().0 - start.0;
-        debug_assert!(len <= length::max_len(insn), "{insn:?} took {len} bytes");
+        debug_assert!(
+            len <= length::max_len(insn, self.options.memory),
+            "{insn:?} took {len} bytes"
+        );
         Ok(())
+    }
+
+    /// Emits a return from the current function with `r0`.
+    fn exit(&mut self, pc: Pc) {
+        self.before_return(pc);
+        frame::epilogue(self.emitter, &self.frame);
     }
 }
 
