@@ -55,6 +55,15 @@ fn loaded_values() {
 }
 
 #[test]
+fn stored_values() {
+    for row in rows::store() {
+        let low = |value| extend(Extend::Zero, row.size, value);
+        assert_eq!(low(row.after), low(row.src), "{row:x?}");
+        assert_eq!(row.after ^ low(row.after), row.before ^ low(row.before), "{row:x?}");
+    }
+}
+
+#[test]
 fn immediates_are_sign_extended() {
     assert_eq!(immediate(-1), 0xffff_ffff_ffff_ffff);
     assert_eq!(immediate(i32::MIN), 0xffff_ffff_8000_0000);

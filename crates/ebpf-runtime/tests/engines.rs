@@ -15,9 +15,13 @@ use ebpf_testkit::{Fixture, RunResult, for_each_fixture};
 /// More than any fixture needs.
 const FUEL: i64 = 1_000_000;
 
-fn env() -> ExecEnv {
+/// The packet is the block of memory.
+fn env(block: &mut Block) -> ExecEnv {
     let mut env = ExecEnv::new();
     *env.fuel.get_mut() = FUEL;
+    let packet = block.bytes_mut();
+    env.packet = packet.as_ptr();
+    env.packet_len = packet.len() as u64;
     env
 }
 
@@ -53,7 +57,8 @@ fn describe(error: &FlatError) -> String {
 fn checked_interpreter() {
     for_each_fixture("exec", |fixture| {
         let (program, mut memory, expected) = parts(fixture)?;
-        match (flat::run(&program, &mut memory, &mut env()), expected) {
+        let mut env = env(&mut memory);
+        match (flat::run(&program, &mut memory, &mut env), expected) {
             (Ok(got), RunResult::Value(want)) => compare("the interpreter", got, *want),
             (Err(error), RunResult::Trap(want)) if describe(&error) == *want => Ok(()),
             (Err(error), _) => Err(format!("{error} ({})", describe(&error))),
@@ -77,9 +82,10 @@ fn unchecked_interpreter() {
         let Some(want) = value(expected) else { return Ok(()) };
         let entry = with_entry(&program).map_err(|error| error.to_string())?;
         let vm = Vm::new(&entry.program, None, &Links::default()).map_err(|e| e.to_string())?;
+        let mut env = env(&mut memory);
         let mut context = context(&mut memory);
         // SAFETY: the checked interpreter runs the same program without a trap.
-        let got = unsafe { vm.run_unchecked((&raw mut context).cast(), &mut env()) };
+        let got = unsafe { vm.run_unchecked((&raw mut context).cast(), &mut env) };
         compare("the unchecked interpreter", got.map_err(|trap| trap.to_string())?, want)
     });
 }
@@ -91,14 +97,16 @@ fn compiled() {
         let (program, mut memory, expected) = parts(fixture)?;
         let Some(want) = value(expected) else { return Ok(()) };
         let entry = with_entry(&program).map_err(|error| error.to_string())?;
-        let image = jit::compile(&entry.program, None).map_err(|error| error.to_string())?;
+        let image = jit::compile(&entry.program, None, &jit::Options::default())
+            .map_err(|error| error.to_string())?;
         let no_symbols = |_: Symbol| None;
         let placed = pack.place(&image, &no_symbols).map_err(|error| error.to_string())?;
+        let mut env = env(&mut memory);
         let mut context = context(&mut memory);
         // SAFETY: this is the entry of compiled code, which `placed` keeps.
         let run: EntryFn = unsafe { std::mem::transmute(placed.entry_ptr()) };
         // SAFETY: the checked interpreter runs the same program without a trap.
-        let got = unsafe { run((&raw mut context).cast(), &mut env()) };
+        let got = unsafe { run((&raw mut context).cast(), &mut env) };
         compare("the compiled program", got, want)
     });
 }

@@ -75,7 +75,8 @@ impl UnaryOp {
             all.push((format!("neg{}", width.bits()), Self::Neg(width)));
         }
         let narrow = [(Width::W32, Size::B), (Width::W32, Size::H), (Width::W64, Size::B)];
-        for (width, from) in narrow.into_iter().chain([(Width::W64, Size::H), (Width::W64, Size::W)])
+        for (width, from) in
+            narrow.into_iter().chain([(Width::W64, Size::H), (Width::W64, Size::W)])
         {
             let name = format!("movsx{}to{}", from.bits(), width.bits());
             all.push((name, Self::MovSx(width, from)));

@@ -9,9 +9,7 @@ use ebpf_isa::{Extend, Insn, Pc, Reg, Size, Width};
 
 use super::Lowering;
 use super::entry::{self, Exits};
-use super::env::{
-    CHECK, FRAME, STACK_HIGH, STACK_LOW, TRAP_ADDR, TRAP_KIND, TRAP_PC, UNCHARGED,
-};
+use super::env::{CHECK, FRAME, STACK_HIGH, STACK_LOW, TRAP_ADDR, TRAP_KIND, TRAP_PC, UNCHARGED};
 use super::memory::address;
 use crate::emitter::{Arith, Cond, Emitter, Shift};
 use crate::encode::Mem;

@@ -74,9 +74,9 @@ fn unchecked(insn: Insn) -> u32 {
         },
         Insn::Mov { src: Operand::Imm(0), .. } => REGS,
         Insn::Mov { src: Operand::Imm(_), .. } => REGS + 4,
-        Insn::Mov { src: Operand::Reg(_), .. }
-        | Insn::AddrSpaceCast { .. }
-        | Insn::Neg { .. } => REGS,
+        Insn::Mov { src: Operand::Reg(_), .. } | Insn::AddrSpaceCast { .. } | Insn::Neg { .. } => {
+            REGS
+        }
         Insn::MovSx { .. } => REGS + 1,
         Insn::Swap { .. } => 2 * REGS + 3,
         Insn::LoadWide { .. } => 10,

@@ -33,8 +33,7 @@ pub(super) fn call(lowering: &mut Lowering<'_>, pc: Pc) {
 /// Asks the host for the address of the target's entry, into `rax`; the context stays.
 fn ask_for_target(lowering: &mut Lowering<'_>) {
     let e = &mut *lowering.emitter;
-    let kept: &[Reg] =
-        if lowering.routines.is_some() { &Reg::ARGS } else { &Reg::ARGS[..1] };
+    let kept: &[Reg] = if lowering.routines.is_some() { &Reg::ARGS } else { &Reg::ARGS[..1] };
     // An odd number, and one more to keep the stack aligned.
     let kept = || kept.iter().map(|&reg| Gpr::from(reg)).chain([SCRATCH[0]]);
     for reg in kept() {
