@@ -6,6 +6,7 @@ mod bless;
 mod ci;
 mod error;
 mod fixtures;
+mod parity;
 mod pcap;
 mod policy;
 mod tidy;
@@ -22,7 +23,7 @@ struct Command {
     run: fn(&[String]) -> Result<(), TaskError>,
 }
 
-const COMMANDS: [Command; 6] = [
+const COMMANDS: [Command; 7] = [
     Command {
         name: "ci",
         arguments: "",
@@ -52,6 +53,12 @@ const COMMANDS: [Command; 6] = [
         arguments: "[--check]",
         about: "compile the C fixtures, or check the committed objects",
         run: fixtures::run,
+    },
+    Command {
+        name: "parity",
+        arguments: "",
+        about: "which instructions and operand forms the fixtures do not execute",
+        run: parity::run,
     },
     Command {
         name: "pcap",
