@@ -6,6 +6,7 @@ mod bless;
 mod ci;
 mod error;
 mod fixtures;
+mod fuzz;
 mod parity;
 mod pcap;
 mod policy;
@@ -23,7 +24,7 @@ struct Command {
     run: fn(&[String]) -> Result<(), TaskError>,
 }
 
-const COMMANDS: [Command; 7] = [
+const COMMANDS: [Command; 8] = [
     Command {
         name: "ci",
         arguments: "",
@@ -53,6 +54,12 @@ const COMMANDS: [Command; 7] = [
         arguments: "[--check]",
         about: "compile the C fixtures, or check the committed objects",
         run: fixtures::run,
+    },
+    Command {
+        name: "fuzz",
+        arguments: "TARGET [--seconds N] [--seed S]",
+        about: "generated input for decode, asm, object or engines",
+        run: fuzz::run,
     },
     Command {
         name: "parity",
