@@ -165,7 +165,7 @@ mod tests {
 
     #[test]
     fn what_is_jumped_over_is_not_executed() {
-        let program = runnable("r0 = 1 ll\ngoto pc+2\nw0 += 1\nr0 = 2 ll\nexit");
+        let program = runnable("r0 = 1 ll\ngoto pc+3\nw0 += 1\nr0 = 2 ll\nexit");
         let reached: Vec<bool> =
             program.program.insns().map(|(pc, _)| reaches(&program, pc)).collect();
         assert_eq!(reached, [true, true, false, false, true]);
