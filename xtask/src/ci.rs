@@ -68,7 +68,7 @@ fn steps() -> Result<Vec<Step>, TaskError> {
     let mut test = cargo_step("test", &["test", "--workspace"]);
     test.command.env("INSTA_UPDATE", "no").env_remove("BLESS").env_remove("FIXTURE");
     let examples = cargo_step("examples", &["build", "--workspace", "--examples"]);
-    steps.extend([test, examples, doc]);
+    steps.extend([test, own_step("conformance", &["conformance"])?, examples, doc]);
     Ok(steps)
 }
 

@@ -4,6 +4,7 @@
 mod bench;
 mod bless;
 mod ci;
+mod conformance;
 mod error;
 mod fixtures;
 mod fuzz;
@@ -24,7 +25,7 @@ struct Command {
     run: fn(&[String]) -> Result<(), TaskError>,
 }
 
-const COMMANDS: [Command; 8] = [
+const COMMANDS: [Command; 9] = [
     Command {
         name: "ci",
         arguments: "",
@@ -48,6 +49,12 @@ const COMMANDS: [Command; 8] = [
         arguments: "GROUP [--quick] [--json]",
         about: "measure a group of workloads",
         run: bench::run,
+    },
+    Command {
+        name: "conformance",
+        arguments: "[--suite DIR] [--engine interp|jit]",
+        about: "run fixtures/exec, or a directory of .data files, through the conformance plugin",
+        run: conformance::run,
     },
     Command {
         name: "fixtures",

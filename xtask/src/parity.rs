@@ -9,7 +9,7 @@ mod forms;
 
 use std::collections::HashSet;
 
-use ebpf_runtime::flat::{self, Block, FlatError};
+use ebpf_runtime::flat::{Block, FlatEngine, FlatProgram};
 use ebpf_runtime::isa::abi::{ExecEnv, TrapKind};
 use ebpf_runtime::isa::text::assemble;
 use ebpf_runtime::isa::{CallTarget, Insn, Pc, Program, WideSource};
@@ -139,15 +139,11 @@ fn reaches(runnable: &Runnable, pc: Pc) -> bool {
     let Ok(program) = Program::new(slots, Default::default(), Default::default()) else {
         return false;
     };
-    let mut memory = Block::new(&runnable.memory);
+    let Ok(program) = FlatProgram::new(&program, FlatEngine::Interp, &[]) else { return false };
     let mut env = ExecEnv::new();
     *env.fuel.get_mut() = FUEL;
-    env.packet = memory.bytes_mut().as_ptr();
-    env.packet_len = runnable.memory.len() as u64;
-    match flat::run(&program, &mut memory, &mut env) {
-        Err(FlatError::Trap(trap)) => trap.kind == TrapKind::OutOfFuel && trap.pc == pc,
-        _ => false,
-    }
+    let outcome = program.run(&mut Block::new(&runnable.memory), &mut env);
+    matches!(outcome, Err(trap) if trap.kind == TrapKind::OutOfFuel && trap.pc == pc)
 }
 
 #[cfg(test)]

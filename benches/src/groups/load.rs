@@ -51,7 +51,7 @@ fn stages(effort: Effort) -> Result<Vec<Cell>, Box<dyn std::error::Error>> {
             column(
                 "compile",
                 Box::new(|| {
-                    jit::compile(&rewritten.program, Some(&rewritten.facts))
+                    jit::compile(&rewritten.program, Some(&rewritten.facts), &Default::default())
                         .map_or(0, |image| image.code().len() as u64)
                 }),
             ),

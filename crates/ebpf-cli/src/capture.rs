@@ -18,7 +18,6 @@ const SECTION_HEADER: [u8; 4] = 0x0a0d_0d0a_u32.to_le_bytes();
 
 /// Why bytes are not a capture that programs can be run on.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[non_exhaustive]
 pub(crate) enum CaptureError {
     /// No bytes at all.
     #[error("the file is empty, not a capture")]
@@ -98,10 +97,12 @@ fn read_pcap(bytes: &[u8]) -> Result<Vec<&[u8]>, CaptureError> {
     })?;
     // The upper half of the field says things about frame check sequences.
     check_link_type(header.network.0 as u32 & 0xffff)?;
-    let parse = match () {
-        () if header.is_modified_format() => parse_pcap_frame_modified,
-        () if header.is_bigendian() => parse_pcap_frame_be,
-        () => parse_pcap_frame,
+    let parse = if header.is_modified_format() {
+        parse_pcap_frame_modified
+    } else if header.is_bigendian() {
+        parse_pcap_frame_be
+    } else {
+        parse_pcap_frame
     };
     let mut packets = Vec::new();
     while !rest.is_empty() {

@@ -11,8 +11,6 @@ use ebpf_runtime::open::OpenError;
 use ebpf_runtime::pack::PackError;
 
 use crate::capture::CaptureError;
-use crate::console::one_line;
-use crate::hex::HexError;
 use crate::map_args::MapArgError;
 use crate::read::{ReadError, reason};
 
@@ -37,7 +35,7 @@ pub(crate) enum CliError {
     },
     /// `--mem` is not bytes in hex.
     #[error("--mem: {0}")]
-    Mem(#[from] HexError),
+    Mem(#[from] hex::FromHexError),
     /// Options that do not go together.
     #[error("{0}")]
     Usage(&'static str),
@@ -135,6 +133,6 @@ fn names(names: &[String]) -> String {
     if names.is_empty() {
         "there are none".into()
     } else {
-        format!("there are: {}", one_line(&names.join(", ")))
+        format!("there are: {}", names.join(", "))
     }
 }

@@ -124,13 +124,7 @@ impl Input {
     /// The program that is meant, where there must be one: the one that was `wanted`, else the
     /// only one.
     pub(crate) fn only(&self, wanted: Option<&str>) -> Result<Subject<'_>, FileError> {
-        match self.names(wanted)?[..] {
-            [name] => Ok(self.subject(name)?),
-            ref names => {
-                let available = names.iter().flatten().map(|&name| name.to_owned()).collect();
-                Err(FileError::SeveralPrograms { available })
-            }
-        }
+        Ok(self.subject(only_name(&self.names(wanted)?)?)?)
     }
 
     /// The section of the program of this name, one of [`Input::names`].
@@ -180,6 +174,16 @@ impl Subject<'_> {
         match self {
             Self::Linked(object, linked) => open::bindings(object, linked, profile),
             Self::Single(_) => Ok(single_bindings(profile)),
+        }
+    }
+}
+
+fn only_name<'a>(names: &[Option<&'a str>]) -> Result<Option<&'a str>, FileError> {
+    match *names {
+        [name] => Ok(name),
+        _ => {
+            let available = names.iter().flatten().map(|&name| name.to_owned()).collect();
+            Err(FileError::SeveralPrograms { available })
         }
     }
 }
@@ -243,6 +247,14 @@ mod tests {
     fn errors_in_a_fixture_name_the_line_of_the_file() {
         let error = parse_text(b"# Why.\n-- asm\nr0 = 1\nexit now\n".to_vec()).unwrap_err();
         assert!(error.to_string().starts_with("line 4, column 6: "), "{error}");
+    }
+
+    #[test]
+    fn one_of_several_programs_must_be_named() {
+        assert_eq!(only_name(&[Some("a")]).unwrap(), Some("a"));
+        assert_eq!(only_name(&[None]).unwrap(), None);
+        let error = only_name(&[Some("a"), Some("b")]).unwrap_err();
+        assert_eq!(error.to_string(), "several programs; name one with --prog: a, b");
     }
 
     #[test]

@@ -5,14 +5,14 @@
 //! `map_args`), asks the runtime, and prints the answer (`render`). Results go to standard
 //! output, errors to standard error, one line each: `error: FILE: reason`.
 //!
-//! Exit codes: 0 accepted or ran, 1 rejected or trapped, 2 wrong usage or unreadable input.
+//! Exit codes: 0 accepted or ran, 1 rejected or trapped, 2 wrong usage or unreadable input; 141 where
+//! the reader of standard output went away first, as for a program that SIGPIPE ended.
 #![forbid(unsafe_code)]
 
 mod capture;
 mod commands;
 mod console;
 mod error;
-mod hex;
 mod input;
 mod loading;
 mod map_args;

@@ -5,8 +5,8 @@ use std::sync::Arc;
 
 use ebpf_runtime::maps::{Map, MapError, UpdateMode};
 
-use crate::hex::{self, HexError};
 use crate::read::{self, ReadError};
+use hex::FromHexError;
 
 /// Why an element cannot be put into a map.
 #[derive(Debug, thiserror::Error)]
@@ -23,7 +23,7 @@ pub(crate) enum MapArgError {
         /// `key` or `value`.
         what: &'static str,
         /// Why.
-        source: HexError,
+        source: FromHexError,
     },
     /// The program has no such map.
     #[error("the program has no map {name}; {}", names(.available))]
@@ -153,8 +153,8 @@ mod tests {
         assert_eq!(error("=0102:ff"), syntax);
         assert_eq!(error("hosts="), syntax);
         assert_eq!(error("hosts=0102"), "expected KEYHEX:VALHEX, found `0102`");
-        assert_eq!(error("hosts=01x2:ff"), "key: `x` is not a hex digit");
-        assert_eq!(error("hosts=0102:f"), "value: an odd number of hex digits");
+        assert_eq!(error("hosts=01x2:ff"), "key: Invalid character 'x' at position 2");
+        assert_eq!(error("hosts=0102:f"), "value: Odd number of digits");
         assert_eq!(error("hosts=01:ff"), "the key has 1 bytes, the map's has 2");
         assert_eq!(error("users=0102:ff"), "the program has no map users; it has: ports, hosts");
         assert_eq!(error("hosts=@/no/file"), "/no/file: No such file or directory");

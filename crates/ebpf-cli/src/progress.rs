@@ -41,7 +41,7 @@ impl Drop for Progress {
 
 /// A bar without colours, which draws itself on a terminal only.
 fn bar(total: u64) -> ProgressBar {
-    let style = ProgressStyle::with_template("{wide_bar} {pos}/{len} packets, {eta} left")
+    let style = ProgressStyle::with_template("{wide_bar} {percent:>3}% of {len} packets")
         .expect("the template is well-formed");
     ProgressBar::new(total).with_style(style)
 }

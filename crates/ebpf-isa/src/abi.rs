@@ -184,8 +184,10 @@ pub struct ExecEnv {
     pub stack_high: u64,
     /// Instructions run since fuel was charged last; the engine's own.
     pub uncharged: u64,
-    /// Frame pointer of the current frame; the engine's own.
-    pub frame: u64,
+    /// Frames there are now; the engine's own.
+    pub depth: u32,
+    /// 1 while a tail call enters its target on the stack that is there; the engine's own.
+    pub in_place: u32,
 }
 
 impl ExecEnv {
@@ -209,7 +211,8 @@ impl ExecEnv {
             stack_low: 0,
             stack_high: 0,
             uncharged: 0,
-            frame: 0,
+            depth: 0,
+            in_place: 0,
         }
     }
 }
@@ -244,7 +247,8 @@ mod tests {
         assert_eq!(offset_of!(ExecEnv, stack_low), 104);
         assert_eq!(offset_of!(ExecEnv, stack_high), 112);
         assert_eq!(offset_of!(ExecEnv, uncharged), 120);
-        assert_eq!(offset_of!(ExecEnv, frame), 128);
+        assert_eq!(offset_of!(ExecEnv, depth), 128);
+        assert_eq!(offset_of!(ExecEnv, in_place), 132);
         assert_eq!(size_of::<ExecEnv>(), 136);
         assert_eq!(offset_of!(TrapRecord, kind), 0);
         assert_eq!(offset_of!(TrapRecord, pc), 4);

@@ -99,12 +99,21 @@ pub struct Decoded {
 /// The slot is malformed, or `at` is outside of `slots` (as [`DecodeError::HalfWideLoad`] where it
 /// is the second slot of a wide load that is missing).
 pub fn decode(slots: &[RawInsn], at: Pc) -> Result<Decoded, DecodeError> {
-    let rest = slots.get(at.index()..).unwrap_or_default();
-    let mut insn = None;
-    Slot::decode(rest, at, &mut insn).map_err(|fault| fault.of(rest, at))?;
-    let insn = insn.expect("decoding without a fault gives an instruction");
+    let raw = *slots.get(at.index()).ok_or(DecodeError::HalfWideLoad { pc: at })?;
+    let insn = decode_slot(raw, slots.get(at.index() + 1).copied(), at)?;
     let next = at.checked_add(insn.slots()).ok_or(DecodeError::HalfWideLoad { pc: at })?;
     Ok(Decoded { insn, next })
+}
+
+/// Decodes the instruction whose slot at `at` is `raw`, followed by `next`.
+pub(crate) fn decode_slot(
+    raw: RawInsn,
+    next: Option<RawInsn>,
+    at: Pc,
+) -> Result<Insn, DecodeError> {
+    let mut insn = None;
+    Slot { raw, at }.decode(next.as_ref(), &mut insn).map_err(|fault| fault.of(raw.opcode, at))?;
+    Ok(insn.expect("decoding without a fault gives an instruction"))
 }
 
 /// Decodes all of `slots`, one element a slot; the second slot of a wide load is `None`.
@@ -114,10 +123,12 @@ pub fn decode(slots: &[RawInsn], at: Pc) -> Result<Decoded, DecodeError> {
 pub fn decode_all(slots: &[RawInsn]) -> Result<Vec<Option<Insn>>, DecodeError> {
     let mut insns = Vec::with_capacity(slots.len());
     let mut at = Pc::ENTRY;
-    while let Some(rest @ [_, ..]) = slots.get(at.index()..) {
+    while let Some(&raw) = slots.get(at.index()) {
         insns.push(None);
         let insn = insns.last_mut().expect("just pushed");
-        let size = Slot::decode(rest, at, insn).map_err(|fault| fault.of(rest, at))?;
+        let size = Slot { raw, at }
+            .decode(slots.get(at.index() + 1), insn)
+            .map_err(|fault| fault.of(raw.opcode, at))?;
         if size == 2 {
             insns.push(None);
         }
@@ -141,10 +152,9 @@ enum Fault {
 const _: () = assert!(size_of::<Result<Insn>>() == size_of::<Insn>());
 
 impl Fault {
-    /// The error of the first slot of `rest`, which is at `pc`.
+    /// The error of the slot at `pc`, which has this opcode.
     #[cold]
-    fn of(self, rest: &[RawInsn], pc: Pc) -> DecodeError {
-        let opcode = rest.first().map_or(0, |raw| raw.opcode);
+    fn of(self, opcode: u8, pc: Pc) -> DecodeError {
         match self {
             Self::UnknownOpcode => DecodeError::UnknownOpcode { pc, opcode },
             Self::BadRegister(number) => DecodeError::BadRegister { pc, number },
@@ -219,71 +229,70 @@ struct Slot {
 }
 
 impl Slot {
-    /// Puts the instruction at `at`, which `rest` begins with, into `insn`; gives its number of
+    /// Puts the instruction of this slot, followed by `next`, into `insn`; gives its number of
     /// slots.
     ///
     /// Each arm writes in place: to gather fields of different sizes into one value first, and to
     /// move that, takes the processor longer than all the rest.
     #[inline(always)]
-    fn decode(rest: &[RawInsn], at: Pc, insn: &mut Option<Insn>) -> Result<u32> {
-        let [raw, behind @ ..] = rest else { return Err(Fault::HalfWideLoad) };
-        let slot = Self { raw: *raw, at };
+    fn decode(&self, next: Option<&RawInsn>, insn: &mut Option<Insn>) -> Result<u32> {
+        let raw = self.raw;
         match Form::of(raw.opcode) {
-            Form::Alu { op, width, source } => *insn = Some(slot.alu(op, width, source)?),
+            Form::Alu { op, width, source } => *insn = Some(self.alu(op, width, source)?),
             Form::Mov { width, source } if raw.off == 0 => {
-                let (dst, src) = (slot.dst()?, slot.operand(source)?);
+                let (dst, src) = (self.dst()?, self.operand(source)?);
                 *insn = Some(Insn::Mov { width, dst, src });
             }
             Form::Mov { source: Source::Imm, .. } => {
-                slot.dst()?;
+                self.dst()?;
                 return Err(Fault::ReservedField(Field::Off));
             }
-            Form::Mov { width, source: Source::Reg } => *insn = Some(slot.mov_variant(width)?),
+            Form::Mov { width, source: Source::Reg } => *insn = Some(self.mov_variant(width)?),
             Form::Neg { width } => {
-                slot.reserved([Field::Src, Field::Off, Field::Imm])?;
-                *insn = Some(Insn::Neg { width, dst: slot.dst()? });
+                self.reserved([Field::Src, Field::Off, Field::Imm])?;
+                *insn = Some(Insn::Neg { width, dst: self.dst()? });
             }
-            Form::Swap { order } => *insn = Some(slot.swap(order)?),
+            Form::Swap { order } => *insn = Some(self.swap(order)?),
             Form::Jump { long: false } => {
-                slot.reserved([Field::Dst, Field::Src, Field::Imm])?;
-                *insn = Some(Insn::Jump { target: slot.target(raw.off.into())?, long: false });
+                self.reserved([Field::Dst, Field::Src, Field::Imm])?;
+                *insn = Some(Insn::Jump { target: self.target(raw.off.into())?, long: false });
             }
             Form::Jump { long: true } => {
-                slot.reserved([Field::Dst, Field::Src, Field::Off])?;
-                *insn = Some(Insn::Jump { target: slot.target(raw.imm)?, long: true });
+                self.reserved([Field::Dst, Field::Src, Field::Off])?;
+                *insn = Some(Insn::Jump { target: self.target(raw.imm)?, long: true });
             }
             Form::Branch { op, width, source } => {
-                let (lhs, rhs) = (slot.dst()?, slot.operand(source)?);
-                let target = slot.target(raw.off.into())?;
+                let (lhs, rhs) = (self.dst()?, self.operand(source)?);
+                let target = self.target(raw.off.into())?;
                 *insn = Some(Insn::Branch { op, width, lhs, rhs, target });
             }
             Form::MayGoto => {
-                slot.reserved([Field::Dst, Field::Imm])?;
+                self.reserved([Field::Dst, Field::Imm])?;
                 if raw.src != 0 {
                     return Err(Fault::BadVariant(Variant::ConditionalJump, raw.src.into()));
                 }
-                *insn = Some(Insn::MayGoto { target: slot.target(raw.off.into())? });
+                *insn = Some(Insn::MayGoto { target: self.target(raw.off.into())? });
             }
-            Form::Call => *insn = Some(Insn::Call(slot.callee()?)),
+            Form::Call => *insn = Some(Insn::Call(self.callee()?)),
             Form::Exit => {
-                slot.reserved([Field::Dst, Field::Src, Field::Off, Field::Imm])?;
+                self.reserved([Field::Dst, Field::Src, Field::Off, Field::Imm])?;
                 *insn = Some(Insn::Exit);
             }
             Form::LoadWide => {
-                *insn = Some(slot.load_wide(behind)?);
+                *insn = Some(self.load_wide(next)?);
                 return Ok(2);
             }
-            Form::LoadPacket { size, indexed } => *insn = Some(slot.load_packet(size, indexed)?),
+            Form::LoadPacket { size, indexed } => *insn = Some(self.load_packet(size, indexed)?),
             Form::Load { size, extend } => {
-                slot.reserved([Field::Imm])?;
-                let (dst, base, off) = (slot.dst()?, slot.src()?, raw.off);
+                self.reserved([Field::Imm])?;
+                let (dst, base, off) = (self.dst()?, self.src()?, raw.off);
                 *insn = Some(Insn::Load { size, extend, dst, base, off });
             }
             Form::Store { size, source } => {
-                let src = slot.operand(source)?;
-                *insn = Some(Insn::Store { size, base: slot.dst()?, off: raw.off, src });
+                let src = self.operand(source)?;
+                *insn = Some(Insn::Store { size, base: self.dst()?, off: raw.off, src });
             }
-            Form::Atomic { size } => *insn = Some(slot.atomic(size)?),
+            Form::Atomic { size } => *insn = Some(self.atomic(size)?),
             Form::Unknown => return Err(Fault::UnknownOpcode),
         }
         Ok(1)
@@ -414,8 +423,8 @@ impl Slot {
     }
 
     #[inline]
-    fn load_wide(&self, behind: &[RawInsn]) -> Result<Insn> {
-        let second = behind.first().ok_or(Fault::HalfWideLoad)?;
+    fn load_wide(&self, next: Option<&RawInsn>) -> Result<Insn> {
+        let second = next.ok_or(Fault::HalfWideLoad)?;
         if (RawInsn { imm: 0, ..*second }) != RawInsn::default() {
             return Err(Fault::HalfWideLoad);
         }

@@ -238,7 +238,7 @@ fn complaints() {
             "call kfunc#1 module#32768",
             "21: expected an integer from -32768 to 32767, found \"32768\"",
         ),
-        ("name: exit", "1: expected an instruction, found \"name\""),
+        ("name: frobnicate", "7: expected an instruction, found \"frobnicate\""),
     ];
     for (line, expected) in cases {
         let text = format!("{line}\nexit");

@@ -56,10 +56,14 @@ fn instructions_by_their_bytes() {
         let slots = RawInsn::slots(&bytes).map_err(|error| error.to_string())?;
         let decoded = Program::from_slots(&slots).map_err(|error| error.to_string())?;
         fixture.expect_section("asm", &instructions(&decoded))?;
-        let encoded = program(fixture)?.to_slots().map_err(|error| error.to_string())?;
-        let encoded: Vec<u8> = encoded.into_iter().flat_map(RawInsn::to_bytes).collect();
-        if encoded != bytes {
-            return Err(format!("encodes to {encoded:02x?}"));
+        for section in ["asm", "llvm", "ubpf"] {
+            let Some(text) = fixture.section(section) else { continue };
+            let assembled = assemble(text).map_err(|error| format!("{section}: {error}"))?;
+            let encoded = assembled.to_slots().map_err(|error| error.to_string())?;
+            let encoded: Vec<u8> = encoded.into_iter().flat_map(RawInsn::to_bytes).collect();
+            if encoded != bytes {
+                return Err(format!("{section} encodes to {encoded:02x?}"));
+            }
         }
         Ok(())
     });

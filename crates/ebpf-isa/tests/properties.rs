@@ -26,6 +26,36 @@ fn likely_slot() -> impl Strategy<Value = RawInsn> {
 /// Text made of pieces of the language.
 fn likely_text() -> impl Strategy<Value = String> {
     let piece = prop::sample::select(&[
+        "%r1",
+        "[%r2",
+        "+8]",
+        "mov32",
+        "movsx832",
+        "movsx3232",
+        "lddw",
+        "ldxdw",
+        "ldxwsx",
+        "ldindw",
+        "stxb",
+        "jsgt32",
+        "ja",
+        "fetch",
+        "add",
+        "cmpxchg32",
+        "swap64",
+        "local",
+        "callx",
+        "xchg_64",
+        "cmpxchg32_32",
+        "ld_pseudo",
+        "<name>:",
+        "95 00 00 00 00 00 00 00",
+        "18 11 00 00 05 00 00 00",
+        ".text",
+        ".section",
+        "x,\"ax\"",
+        ".p2align",
+        ".byte",
         "r1",
         "w2",
         "r11",
@@ -87,6 +117,49 @@ fn likely_text() -> impl Strategy<Value = String> {
     })
 }
 
+/// Lines of which many are instructions or labels, in all dialects.
+fn likely_line() -> impl Strategy<Value = String> {
+    let piece = |pieces: &'static [&'static str]| prop::sample::select(pieces);
+    let source =
+        || piece(&["%r2", "r2", "-1", "0x7fffffff", "w2", "[%r2]", "[r10-8]", "L", "exit"]);
+    let first = piece(&[
+        "mov",
+        "add32",
+        "movsx832",
+        "neg",
+        "be16",
+        "lddw",
+        "ldxw",
+        "ldxsh",
+        "jeq",
+        "jset32",
+        "ja",
+        "stdw",
+        "stxb",
+        "ldabsw",
+        "ldindb",
+        "lock add",
+        "lock fetch xor32",
+        "call local",
+        "call",
+    ]);
+    let mnemonic = (first, vec(source(), 0..4));
+    prop_oneof![
+        4 => mnemonic.prop_map(|(first, operands)| format!("{first} {}", operands.join(", "))),
+        1 => piece(&[
+            "r1 = xchg_64(r2 + 0x8, r1)",
+            "w0 = cmpxchg32_32(r2 - 8, w0, w1)",
+            "ld_pseudo r1, 4, 1",
+            "goto 1",
+            "0: 85 10 00 00 01 00 00 00\tcall 0x1",
+            "1: 18 11 00 00 05 00 00 00 00 00 00 00 00 00 00 00",
+            ".p2align 3",
+        ]).prop_map(str::to_string),
+        1 => piece(&["L:", "5:", "<M>:", "<a b>:", "<>:", "0010 <7>:", ".Ltmp0:", "exit: exit"])
+            .prop_map(str::to_string),
+    ]
+}
+
 proptest! {
     #[test]
     fn decode_inverts_encode(
@@ -140,5 +213,14 @@ proptest! {
     #[test]
     fn likely_text_is_a_program_or_an_error(text in likely_text()) {
         let _ = assemble(&text);
+    }
+
+    #[test]
+    fn what_is_read_can_be_written(lines in vec(likely_line(), 1..8)) {
+        let text = format!("{}\nexit", lines.join("\n"));
+        if let Ok(program) = assemble(&text) {
+            let listing = program.listing().to_string();
+            prop_assert_eq!(assemble(&listing), Ok(program), "{}\n{}", text, listing);
+        }
     }
 }

@@ -3,7 +3,7 @@
 //! `cargo run -p ebpf-jit-x86 --features listing --example compile`
 
 use ebpf_isa::{AluOp, CmpOp, Insn, LineTable, Operand, Pc, Program, Reg, Width};
-use ebpf_jit_x86::Listing;
+use ebpf_jit_x86::{Listing, Options};
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     let width = Width::W64;

@@ -1,12 +1,17 @@
 //! What holds of every image: jumps, maps, entries, errors.
 
-use ebpf_image::{CodeOffset, RelocKind, SourcePc, Symbol};
+use ebpf_image::{CodeOffset, Image, RelocKind, SourcePc, Symbol};
 use ebpf_isa::uapi::HelperId;
 use ebpf_isa::{
     AluOp, AtomicOp, CallTarget, CmpOp, Extend, Facts, Imm64, Insn, LineTable, MapForm, MapIdx,
     Operand, Pc, Program, Reg, Size, SubprogFacts, WideSource, Width,
 };
-use ebpf_jit_x86::{JitError, compile};
+use ebpf_jit_x86::{JitError, Options};
+
+/// Compiles as for verified programs.
+fn compile(program: &Program, facts: Option<&Facts>) -> Result<Image, JitError> {
+    ebpf_jit_x86::compile(program, facts, &Options::default())
+}
 
 const NOTHING: Insn = Insn::Mov { width: Width::W64, dst: Reg::R1, src: Operand::Reg(Reg::R1) };
 /// `mov edi, 1`: five bytes, as estimated for moves of an immediate at most seven.
@@ -121,10 +126,6 @@ fn facts_make_frames_smaller() {
 fn what_cannot_be_compiled_is_named() {
     let (dst, src, base, off) = (Reg::R1, Reg::R2, Reg::R3, 0);
     let cases = [
-        (Insn::LoadPacket { size: Size::B, index: None, imm: 0 }, "a packet load"),
-        (Insn::AddrSpaceCast { dst, src, to: 0, from: 1 }, "an address space cast"),
-        (Insn::MayGoto { target: Pc(2) }, "may_goto"),
-        (Insn::Call(CallTarget::Helper(HelperId::TAIL_CALL)), "a tail call"),
         (Insn::Call(CallTarget::Kfunc { btf_id: 1, module: 0 }), "a call of a kernel function"),
         (
             Insn::Atomic { op: AtomicOp::Add, size: Size::H, fetch: false, base, off, src },
@@ -139,6 +140,13 @@ fn what_cannot_be_compiled_is_named() {
     let btf = Insn::LoadWide { dst, source: WideSource::Btf { id: 7, module: 0 } };
     let error = compile(&program(&[btf, Insn::Exit]), None).unwrap_err();
     assert_eq!(error.to_string(), "insn 0: the address of a kernel variable cannot be compiled");
+    let func = Insn::LoadWide { dst, source: WideSource::Func(Pc(3)) };
+    let program = program(&[func, Insn::Exit, Insn::Exit]);
+    assert!(compile(&program, None).is_ok());
+    let error = ebpf_jit_x86::compile(&program, None, &Options::checked()).unwrap_err();
+    let expected =
+        "insn 0: the address of a subprogram, with checked memory, cannot be compiled".to_string();
+    assert_eq!(error.to_string(), expected);
 }
 
 /// Every form of every instruction, with registers and immediates of every encoding.
@@ -193,7 +201,20 @@ fn every_form() -> Vec<Insn> {
         let source = WideSource::Imm(Imm64::new(value));
         forms.extend(regs().map(|dst| Insn::LoadWide { dst, source }));
     }
+    for (dst, src) in regs().flat_map(|dst| Reg::ALL.map(|src| (dst, src))) {
+        forms.push(Insn::AddrSpaceCast { dst, src, to: 0, from: 1 });
+    }
+    for size in [Size::B, Size::H, Size::W] {
+        for index in regs().map(Some).chain([None]) {
+            forms.extend(IMMS.map(|imm| Insn::LoadPacket { size, index, imm }));
+        }
+    }
+    forms.push(Insn::Jump { target: Pc(0), long: false });
+    forms.push(Insn::MayGoto { target: Pc(0) });
+    forms.push(Insn::MayGoto { target: Pc(1) });
     forms.push(Insn::Call(CallTarget::Helper(HelperId(1))));
+    forms.push(Insn::Call(CallTarget::Helper(HelperId(2))));
+    forms.push(Insn::Call(CallTarget::Helper(HelperId::TAIL_CALL)));
     forms
 }
 
@@ -218,20 +239,43 @@ fn frames_that_save_everything() {
 #[test]
 fn every_form_compiles_to_whole_instructions() {
     use iced_x86::{Decoder, DecoderOptions};
+    let ending = |options: Options| options.with_ending_helpers([HelperId(2)]);
     let forms = every_form();
     assert!(forms.len() > 20_000, "{}", forms.len());
-    for insn in forms {
-        let image = compile(&program(&[insn, Insn::Exit]), None).unwrap();
-        let mut starts: Vec<_> = image.pc_map().iter().map(|&(at, _)| at.index()).collect();
-        let mut decoder = Decoder::with_ip(64, image.code(), 0, DecoderOptions::NONE);
-        while decoder.can_decode() {
-            let at = decoder.position();
-            let decoded = decoder.decode();
-            assert!(!decoded.is_invalid(), "{insn:?} {:02x?}", image.code());
-            starts.retain(|&start| start != at);
+    for options in [ending(Options::default()), ending(Options::checked())] {
+        for &insn in &forms {
+            for program in surroundings(insn) {
+                let image = ebpf_jit_x86::compile(&program, None, &options).unwrap();
+                let mut starts: Vec<_> = image.pc_map().iter().map(|&(at, _)| at.index()).collect();
+                let mut decoder = Decoder::with_ip(64, image.code(), 0, DecoderOptions::NONE);
+                while decoder.can_decode() {
+                    let at = decoder.position();
+                    let decoded = decoder.decode();
+                    assert!(!decoded.is_invalid(), "{insn:?} {:02x?}", image.code());
+                    starts.retain(|&start| start != at);
+                }
+                assert!(starts.is_empty(), "{insn:?}: one starts inside of another");
+            }
         }
-        assert!(starts.is_empty(), "{insn:?}: an instruction starts inside of another");
     }
+}
+
+/// An instruction in a main program, and at its longest: in a subprogram that saves everything,
+/// behind many that are not counted yet, and at a high position.
+fn surroundings(insn: Insn) -> Vec<Program> {
+    let alone = program(&[insn, Insn::Exit]);
+    let is_jump = insn.jump_target().is_some();
+    let is_special = matches!(insn, Insn::Call(_) | Insn::LoadPacket { .. });
+    if is_jump || !is_special {
+        return vec![alone];
+    }
+    let call = Insn::Call(CallTarget::Subprog(Pc(2)));
+    let mov = |dst| Insn::Mov { width: Width::W64, dst, src: Operand::Imm(1) };
+    let mut insns = vec![call, Insn::Exit];
+    insns.extend([Reg::R6, Reg::R7, Reg::R8, Reg::R9, Reg::R10].map(mov));
+    insns.extend([NOTHING; 200]);
+    insns.extend([insn, Insn::Exit]);
+    vec![alone, program(&insns)]
 }
 
 #[test]

@@ -10,7 +10,7 @@ use ebpf_isa::{
     AluOp, AtomicOp, ByteOrder, CallTarget, CmpOp, Extend, Facts, Imm64, Insn, LineTable, MapForm,
     MapIdx, Operand, Pc, Program, Reg, Size, SubprogFacts, SubprogInfo, WideSource, Width,
 };
-use ebpf_jit_x86::{Listing, compile};
+use ebpf_jit_x86::{Listing, Options, compile};
 
 fn program(insns: &[Insn], names: &[(u32, &str)]) -> Program {
     let second_slot = |insn: &Insn| (insn.slots() == 2).then_some(None);
@@ -23,7 +23,7 @@ fn program(insns: &[Insn], names: &[(u32, &str)]) -> Program {
 }
 
 fn listing(program: &Program, facts: Option<&Facts>) -> String {
-    let image = compile(program, facts).expect("nothing unsupported");
+    let image = compile(program, facts, &Options::default()).expect("nothing unsupported");
     Listing::new(program, &image).to_string()
 }
 

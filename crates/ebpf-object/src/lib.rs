@@ -38,5 +38,5 @@ mod sections;
 pub use elf::{MAX_NAME_LEN, MAX_SECTIONS, MAX_SYMBOLS};
 pub use error::{ObjectError, RelocationProblem};
 pub use maps::ObjectMap;
-pub use object::{Object, ObjectProgram, ProgramInfo};
+pub use object::{Object, ObjectProgram, ProgramInfo, text_section};
 pub use sections::SectionKind;

@@ -3,14 +3,14 @@
 use std::collections::HashSet;
 
 use ebpf_btf::{Btf, BtfExt};
-use ebpf_isa::Program;
+use ebpf_isa::{Program, RawInsn};
 
-use crate::ObjectError;
 use crate::code::CodeSection;
 use crate::elf::{Elf, Place, SectionType, Symbol};
 use crate::link::{self, FunctionRef};
 use crate::maps::{Maps, ObjectMap};
 use crate::sections::SectionKind;
+use crate::{ObjectError, RelocationProblem};
 
 /// The section of subprograms, which holds no programs.
 const TEXT: &str = ".text";
@@ -172,6 +172,30 @@ impl Object {
         let (program, maps) = link::link(self, info)?;
         Ok(ObjectProgram { info: info.clone(), program, maps })
     }
+}
+
+/// The instructions of an object's `.text` section as they are, for programs that are nothing but
+/// that: no functions, no maps, no types.
+///
+/// # Errors
+/// Anything that is wrong with the file, no such section, or relocations in it, which only
+/// [`Object::program`] resolves.
+pub fn text_section(bytes: &[u8]) -> Result<Vec<RawInsn>, ObjectError> {
+    let missing = ObjectError::MissingSection { section: TEXT, needed_by: "a bare program" };
+    let elf = Elf::parse(bytes)?;
+    let section = elf.section(TEXT).ok_or(missing)?;
+    if let Some(relocation) = section.relocations.first() {
+        let symbol = elf.symbols.get(relocation.symbol as usize);
+        return Err(ObjectError::Relocation {
+            section: TEXT.into(),
+            offset: relocation.offset,
+            problem: RelocationProblem::Extern {
+                symbol: symbol.map_or("", |symbol| symbol.name).into(),
+            },
+        });
+    }
+    RawInsn::slots(section.data)
+        .map_err(|error| ObjectError::BadInstructionBytes { section: TEXT.into(), len: error.len })
 }
 
 fn read_types(elf: &Elf<'_>) -> Result<(Option<Btf>, Option<BtfExt>), ObjectError> {

@@ -1,14 +1,22 @@
 //! Unverified programs on one block of memory: `r1` is its address, `r2` its length.
 //!
-//! Such a program runs in the interpreter, which checks each access: it may touch the block and
-//! its stack, nothing else.
+//! Such a program runs with each access checked, in the interpreter or compiled: it may touch the
+//! block and its stack, nothing else.
 
-use ebpf_interp::{LinkError, Links, Memory, Vm};
-use ebpf_isa::abi::{ExecEnv, Trap};
+#![allow(unsafe_code, reason = "helpers that are sound for all arguments are declared and called")]
+
+use ebpf_image::Symbol;
+use ebpf_interp::{Helpers, LinkError, Links, Memory, Vm};
+use ebpf_isa::abi::{ExecEnv, HelperFn, Trap};
+use ebpf_isa::uapi::HelperId;
 use ebpf_isa::{Extend, Insn, Pc, Program, Reg, Size};
-use ebpf_patch::{Landing, Patch, PatchError, Patched};
+use ebpf_jit_x86::JitError;
+use ebpf_pack::{Pack, PackError, Placed};
+use ebpf_patch::{Landing, Patch, PatchError, Patched, PcMap};
 
-/// Why a program cannot be run on flat memory, or ended early.
+use crate::{checked, helpers};
+
+/// Why a program cannot be run on flat memory.
 #[derive(Debug, Clone, PartialEq, thiserror::Error)]
 #[non_exhaustive]
 pub enum FlatError {
@@ -18,9 +26,12 @@ pub enum FlatError {
     /// The interpreter cannot run the program.
     #[error(transparent)]
     Link(#[from] LinkError),
-    /// The run ended early.
+    /// The compiler cannot compile the program.
     #[error(transparent)]
-    Trap(#[from] Trap),
+    Jit(#[from] JitError),
+    /// No executable memory, or a symbol without address: a call of a helper.
+    #[error(transparent)]
+    Pack(#[from] PackError),
 }
 
 /// The context of such a program, before its first two instructions take it apart.
@@ -43,6 +54,9 @@ impl FlatContext {
         bytes
     }
 }
+
+/// Instructions that [`with_entry`] puts in front.
+const ENTRY_LOADS: i64 = 2;
 
 /// `program` behind two loads that put a [`FlatContext`] into `r1` and `r2`. Loops back to the
 /// first instruction do not run them again.
@@ -82,21 +96,112 @@ impl Block {
     }
 }
 
-/// Runs `program` on `block` in the checked interpreter. Gives `r0`.
-///
-/// # Errors
-/// The program needs what the interpreter does not have, or the run ended early; the position of a
-/// trap is that of the program as given.
-pub fn run(program: &Program, block: &mut Block, env: &mut ExecEnv) -> Result<u64, FlatError> {
-    let patched = with_entry(program)?;
-    let vm = Vm::new(&patched.program, None, &Links::default())?;
-    let memory = block.bytes_mut();
-    let len = memory.len() as u64;
-    let mut regions = Memory::new();
-    let context = FlatContext { memory: regions.add_mut(memory), len }.to_bytes();
-    let ctx = regions.add(&context);
-    vm.run(ctx, &regions, env).map_err(|trap| {
-        let pc = patched.map.old(trap.pc).unwrap_or(trap.pc);
-        FlatError::Trap(Trap { pc, ..trap })
-    })
+/// A native function that any program may call: it is sound for every value of its arguments.
+#[derive(Debug, Clone, Copy)]
+pub struct FlatHelper {
+    id: HelperId,
+    function: HelperFn,
+    /// Whether it may end the program, by setting [`ExecEnv::ended`].
+    may_end: bool,
+}
+
+/// Helper 5 of the public conformance suite, `unwind`: gives its first argument, and ends the program
+/// with it where it is 0.
+pub const UNWIND: FlatHelper =
+    FlatHelper { id: HelperId(5), function: helpers::unwind, may_end: true };
+
+/// What runs an unverified program.
+#[derive(Debug, Clone, Copy)]
+pub enum FlatEngine<'a> {
+    /// The checked interpreter.
+    Interp,
+    /// Machine code with checked memory, placed in this pack.
+    Jit(&'a Pack),
+}
+
+/// An unverified program, ready to run any number of times.
+#[derive(Debug)]
+pub struct FlatProgram {
+    code: Code,
+    /// From the program as given to the one with its entry loads.
+    map: PcMap,
+}
+
+#[derive(Debug)]
+enum Code {
+    Interp(Vm),
+    Jit(Placed),
+}
+
+impl FlatProgram {
+    /// Makes `program` ready to run on `engine`, with these helpers and no others.
+    ///
+    /// # Errors
+    /// The program needs what the engine does not have: [`FlatError`].
+    pub fn new(
+        program: &Program,
+        engine: FlatEngine<'_>,
+        helpers: &[FlatHelper],
+    ) -> Result<Self, FlatError> {
+        let Patched { program, map } = with_entry(program)?;
+        let code = match engine {
+            FlatEngine::Interp => Code::Interp(link(&program, helpers)?),
+            FlatEngine::Jit(pack) => Code::Jit(compile(&program, helpers, pack)?),
+        };
+        Ok(Self { code, map })
+    }
+
+    /// Runs the program on `block`, which is also the packet that packet loads read. Gives `r0`.
+    ///
+    /// # Errors
+    /// The trap that ended the run, at its position in the program as given.
+    pub fn run(&self, block: &mut Block, env: &mut ExecEnv) -> Result<u64, Trap> {
+        let bytes = block.bytes_mut();
+        let len = bytes.len() as u64;
+        let mut memory = Memory::new();
+        let address = memory.add_mut(bytes);
+        let context = FlatContext { memory: address, len }.to_bytes();
+        let ctx = memory.add(&context);
+        env.packet = std::ptr::with_exposed_provenance(address as usize);
+        env.packet_len = len;
+        let result = match &self.code {
+            Code::Interp(vm) => vm.run(ctx, &memory, env),
+            // SAFETY: the code was compiled with checked memory, and its symbols are helpers that
+            // are sound for all arguments.
+            Code::Jit(placed) => unsafe { checked::run(placed, ctx, &memory, env) },
+        };
+        env.packet = std::ptr::null();
+        env.packet_len = 0;
+        // The two loads in front are not the program's.
+        let fuel = env.fuel.get_mut();
+        *fuel = fuel.saturating_add(ENTRY_LOADS);
+        result.map_err(|trap| Trap { pc: self.map.old(trap.pc).unwrap_or(trap.pc), ..trap })
+    }
+}
+
+fn link(program: &Program, helpers: &[FlatHelper]) -> Result<Vm, LinkError> {
+    let mut natives = Helpers::new();
+    for &FlatHelper { id, function, may_end } in helpers {
+        // SAFETY: flat helpers are sound for all arguments.
+        unsafe {
+            if may_end {
+                natives.register_ending(id, function);
+            } else {
+                natives.register(id, function);
+            }
+        }
+    }
+    Vm::new(program, None, &Links { helpers: natives, ..Links::default() })
+}
+
+fn compile(program: &Program, helpers: &[FlatHelper], pack: &Pack) -> Result<Placed, FlatError> {
+    let ending = helpers.iter().filter(|helper| helper.may_end).map(|helper| helper.id);
+    let options = ebpf_jit_x86::Options::checked().with_ending_helpers(ending);
+    let image = ebpf_jit_x86::compile(program, None, &options)?;
+    let resolve = |symbol| {
+        let Symbol::Helper(number) = symbol else { return None };
+        let helper = helpers.iter().find(|helper| helper.id == HelperId(number))?;
+        Some(helper.function as usize as u64)
+    };
+    Ok(pack.place(&image, &resolve)?)
 }

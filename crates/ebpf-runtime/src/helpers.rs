@@ -7,11 +7,13 @@
 
 use std::hash::{BuildHasher, Hasher, RandomState};
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
 
 use ebpf_isa::Pc;
 use ebpf_isa::abi::{ExecEnv, HelperFn, Trap, TrapKind};
 use ebpf_isa::uapi::HelperId;
 use rustix::time::{ClockId, clock_gettime};
+use smallvec::SmallVec;
 
 use crate::maps::{Map, MapError, UpdateMode};
 
@@ -47,14 +49,30 @@ unsafe fn map<'a>(handle: u64) -> &'a Map {
     unsafe { &*std::ptr::with_exposed_provenance(handle as usize) }
 }
 
-/// A copy of `len` bytes that a program passes.
+/// Keys and values up to this many bytes are copied without allocating.
+type Bytes = SmallVec<[u8; 64]>;
+
+/// A copy of `len` bytes that a program passes. Another thread may write them meanwhile (they may
+/// lie in the value of a map), so the copy is made of atomic loads, in words where that is possible.
 ///
 /// # Safety
 /// The bytes at `addr` are readable.
-unsafe fn bytes(addr: u64, len: u32) -> Vec<u8> {
-    let start = std::ptr::with_exposed_provenance::<u8>(addr as usize);
-    // SAFETY: the caller's promise.
-    unsafe { std::slice::from_raw_parts(start, len as usize) }.to_vec()
+unsafe fn bytes(addr: u64, len: u32) -> Bytes {
+    let start = std::ptr::with_exposed_provenance_mut::<u8>(addr as usize);
+    let len = len as usize;
+    let mut copy = Bytes::with_capacity(len);
+    let words = if start.addr().is_multiple_of(8) { len / 8 } else { 0 };
+    for index in 0..words {
+        // SAFETY: the word is inside of the readable bytes, and aligned as tested.
+        let word = unsafe { AtomicU64::from_ptr(start.cast::<u64>().add(index)) };
+        copy.extend_from_slice(&word.load(Ordering::Relaxed).to_ne_bytes());
+    }
+    for index in words * 8..len {
+        // SAFETY: the byte is inside of the readable bytes.
+        let byte = unsafe { AtomicU8::from_ptr(start.add(index)) };
+        copy.push(byte.load(Ordering::Relaxed));
+    }
+    copy
 }
 
 /// 0, or the negated error number.
@@ -158,4 +176,21 @@ unsafe extern "sysv64" fn get_smp_processor_id(
 ) -> u64 {
     // SAFETY: engines pass the environment of the run, which outlives the call.
     guarded(env, || u64::from(unsafe { (*env).cpu_slot }))
+}
+
+/// `u64 unwind(u64 value)`: gives its argument, and ends the program with it where it is 0. Sound for
+/// all arguments.
+pub(crate) unsafe extern "sysv64" fn unwind(
+    value: u64,
+    _: u64,
+    _: u64,
+    _: u64,
+    _: u64,
+    env: *mut ExecEnv,
+) -> u64 {
+    if value == 0 {
+        // SAFETY: engines pass the environment of the run, which outlives the call.
+        unsafe { (*env).ended = 1 };
+    }
+    value
 }

@@ -14,8 +14,8 @@
 //!
 //! The layers below are re-exported under their short names.
 //!
-//! `unsafe` lives in `maps::slab`, `helpers`, `loaded` and `xdp`: memory that outlives every run,
-//! native functions behind prototypes, and the call into code that was verified.
+//! `unsafe` lives in `maps::slab`, `helpers`, `loaded`, `checked` and `xdp`: memory that outlives every
+//! run, native functions behind prototypes, and the call into code that was verified or checks itself.
 
 pub use ebpf_btf as btf;
 pub use ebpf_image as image;
@@ -27,6 +27,7 @@ pub use ebpf_pack as pack;
 pub use ebpf_patch as patch;
 pub use ebpf_verifier as verifier;
 
+mod checked;
 pub mod flat;
 mod helpers;
 mod kind;

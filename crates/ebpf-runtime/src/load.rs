@@ -133,11 +133,9 @@ impl Runtime {
         let code = match engine {
             Engine::Interp => Code::Interp(link(&rewritten, &bindings)?),
             Engine::Jit => {
-                let image = ebpf_jit_x86::compile(
-                    &rewritten.program,
-                    Some(&rewritten.facts),
-                    &ebpf_jit_x86::Options::default(),
-                )?;
+                let options = ebpf_jit_x86::Options::default();
+                let image =
+                    ebpf_jit_x86::compile(&rewritten.program, Some(&rewritten.facts), &options)?;
                 let placed = self.pack.place(&image, &|symbol| resolve(symbol, &bindings))?;
                 Code::Jit { image: Box::new(image), placed }
             }

@@ -2,27 +2,29 @@
 //! there.
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
-use ebpf_runtime::flat::{Block, FlatContext, FlatError, with_entry};
+use ebpf_runtime::flat::{Block, FlatContext, FlatEngine, FlatProgram, with_entry};
 use ebpf_runtime::image::Symbol;
 use ebpf_runtime::interp::{Links, Vm};
 use ebpf_runtime::isa::Program;
-use ebpf_runtime::isa::abi::{EntryFn, ExecEnv};
+use ebpf_runtime::isa::abi::{EntryFn, ExecEnv, Trap};
 use ebpf_runtime::isa::text::assemble;
+use ebpf_runtime::jit;
 use ebpf_runtime::pack::{Pack, PackOptions};
-use ebpf_runtime::{flat, jit};
 use ebpf_testkit::{Fixture, RunResult, for_each_fixture};
 
 /// More than any fixture needs.
 const FUEL: i64 = 1_000_000;
 
-/// The packet is the block of memory.
-fn env(block: &mut Block) -> ExecEnv {
+fn env() -> ExecEnv {
     let mut env = ExecEnv::new();
     *env.fuel.get_mut() = FUEL;
-    let packet = block.bytes_mut();
-    env.packet = packet.as_ptr();
-    env.packet_len = packet.len() as u64;
     env
+}
+
+/// An environment whose packet is the block, which [`FlatProgram`] sees to by itself.
+fn env_with_packet(block: &mut Block) -> ExecEnv {
+    let packet = block.bytes_mut();
+    ExecEnv { packet: packet.as_ptr(), packet_len: packet.len() as u64, ..env() }
 }
 
 fn parts(fixture: &Fixture) -> Result<(Program, Block, &RunResult), String> {
@@ -37,33 +39,63 @@ fn compare(engine: &str, got: u64, want: u64) -> Result<(), String> {
 }
 
 /// `trap out-of-bounds @3`: the kind in words joined by dashes, and the position.
-fn describe(error: &FlatError) -> String {
-    match error {
-        FlatError::Trap(trap) => {
-            let kind: String = format!("{:?}", trap.kind)
-                .chars()
-                .flat_map(|c| {
-                    let dash = c.is_ascii_uppercase().then_some('-');
-                    dash.into_iter().chain([c.to_ascii_lowercase()])
-                })
-                .collect();
-            format!("{} @{}", kind.trim_start_matches('-'), trap.pc)
-        }
-        other => other.to_string(),
+fn describe(trap: Trap) -> String {
+    let kind: String = format!("{:?}", trap.kind)
+        .chars()
+        .flat_map(|c| {
+            let dash = c.is_ascii_uppercase().then_some('-');
+            dash.into_iter().chain([c.to_ascii_lowercase()])
+        })
+        .collect();
+    format!("{} @{}", kind.trim_start_matches('-'), trap.pc)
+}
+
+/// What a checked engine gives is what is expected, be it a value or a trap.
+fn compare_checked(
+    engine: &str,
+    got: Result<u64, Trap>,
+    expected: &RunResult,
+) -> Result<(), String> {
+    match (got, expected) {
+        (Ok(got), RunResult::Value(want)) => compare(engine, got, *want),
+        (Err(trap), RunResult::Trap(want)) if describe(trap) == *want => Ok(()),
+        (Err(trap), _) => Err(format!("{engine}: {trap} ({})", describe(trap))),
+        (Ok(got), RunResult::Trap(want)) => Err(format!("{got:#x} instead of trap {want}")),
     }
+}
+
+fn flat(program: &Program, engine: FlatEngine<'_>) -> Result<FlatProgram, String> {
+    FlatProgram::new(program, engine, &[]).map_err(|error| error.to_string())
 }
 
 #[test]
 fn checked_interpreter() {
     for_each_fixture("exec", |fixture| {
         let (program, mut memory, expected) = parts(fixture)?;
-        let mut env = env(&mut memory);
-        match (flat::run(&program, &mut memory, &mut env), expected) {
-            (Ok(got), RunResult::Value(want)) => compare("the interpreter", got, *want),
-            (Err(error), RunResult::Trap(want)) if describe(&error) == *want => Ok(()),
-            (Err(error), _) => Err(format!("{error} ({})", describe(&error))),
-            (Ok(got), RunResult::Trap(want)) => Err(format!("{got:#x} instead of trap {want}")),
+        let got = flat(&program, FlatEngine::Interp)?.run(&mut memory, &mut env());
+        compare_checked("the interpreter", got, expected)
+    });
+}
+
+/// Also, it leaves the same memory and the same fuel as the interpreter.
+#[test]
+fn compiled_checked() {
+    let pack = Pack::new(PackOptions::default()).unwrap();
+    for_each_fixture("exec", |fixture| {
+        let (program, mut memory, expected) = parts(fixture)?;
+        // One block for both, as programs may store its address.
+        let before = memory.bytes_mut().to_vec();
+        let (mut model_env, mut env) = (env(), env());
+        flat(&program, FlatEngine::Interp)?.run(&mut memory, &mut model_env).ok();
+        let after = memory.bytes_mut().to_vec();
+        memory.bytes_mut().copy_from_slice(&before);
+        let got = flat(&program, FlatEngine::Jit(&pack))?.run(&mut memory, &mut env);
+        compare_checked("the compiled program", got, expected)?;
+        if memory.bytes_mut() != after {
+            return Err(format!("{:x?} in memory", memory.bytes_mut()));
         }
+        let [left, wanted] = [env, model_env].map(|env| env.fuel.into_inner());
+        compare("fuel", left as u64, wanted as u64)
     });
 }
 
@@ -82,7 +114,7 @@ fn unchecked_interpreter() {
         let Some(want) = value(expected) else { return Ok(()) };
         let entry = with_entry(&program).map_err(|error| error.to_string())?;
         let vm = Vm::new(&entry.program, None, &Links::default()).map_err(|e| e.to_string())?;
-        let mut env = env(&mut memory);
+        let mut env = env_with_packet(&mut memory);
         let mut context = context(&mut memory);
         // SAFETY: the checked interpreter runs the same program without a trap.
         let got = unsafe { vm.run_unchecked((&raw mut context).cast(), &mut env) };
@@ -101,7 +133,7 @@ fn compiled() {
             .map_err(|error| error.to_string())?;
         let no_symbols = |_: Symbol| None;
         let placed = pack.place(&image, &no_symbols).map_err(|error| error.to_string())?;
-        let mut env = env(&mut memory);
+        let mut env = env_with_packet(&mut memory);
         let mut context = context(&mut memory);
         // SAFETY: this is the entry of compiled code, which `placed` keeps.
         let run: EntryFn = unsafe { std::mem::transmute(placed.entry_ptr()) };

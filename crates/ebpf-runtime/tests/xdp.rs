@@ -38,9 +38,10 @@ impl Firewall {
         (action, packet)
     }
 
-    fn contents(&self) -> Vec<(String, Vec<(Vec<u8>, Vec<u8>)>)> {
+    /// The elements of all maps, as text.
+    fn contents(&self) -> String {
         let maps = &self.0.loaded().bindings().maps;
-        maps.iter().map(|map| (map.name().to_owned(), map.elements())).collect()
+        maps.iter().map(|map| format!("{}: {:?}\n", map.name(), map.elements())).collect()
     }
 }
 

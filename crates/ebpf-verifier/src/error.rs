@@ -111,6 +111,8 @@ error_codes! {
 
     /// A helper that the kernel does not have.
     HelperUnknown = "helper.unknown", EINVAL;
+    /// A helper that programs of this type may not call.
+    HelperNotAllowed = "helper.not-allowed", EINVAL;
     /// A helper that only programs under a GPL-compatible licence may call.
     HelperLicense = "helper.license", EINVAL;
     /// An argument of the wrong kind.

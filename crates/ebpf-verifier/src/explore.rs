@@ -31,6 +31,7 @@ pub(crate) struct Explored {
 pub(crate) fn explore(
     program: &Program,
     env: &Environment,
+    max_processed: u32,
     stats: &mut Stats,
 ) -> Result<Explored, (Box<Fault>, Pc)> {
     let mut machine = Machine::new(program, env);
@@ -40,7 +41,7 @@ pub(crate) fn explore(
     loop {
         let pc = machine.pc;
         stats.processed += 1;
-        if stats.processed > env.profile.max_processed {
+        if stats.processed > max_processed {
             let message = format!("BPF program is too large. Processed {} insn", stats.processed);
             return Err((Fault::new(ErrorCode::LimitProcessed, message), pc));
         }

@@ -43,7 +43,12 @@ pub fn has_special_fields(btf: &Btf, value: TypeId) -> bool {
             }
             Ok(Type::Array(array)) => pending.push(array.element),
             Ok(Type::Typedef { target, .. }) => pending.push(*target),
-            Ok(Type::Volatile(target) | Type::Const(target) | Type::TypeTag { target, .. }) => {
+            Ok(
+                Type::Volatile(target)
+                | Type::Const(target)
+                | Type::Restrict(target)
+                | Type::TypeTag { target, .. },
+            ) => {
                 pending.push(*target);
             }
             Ok(Type::Var(var)) => pending.push(var.ty),

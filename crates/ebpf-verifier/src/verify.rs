@@ -83,11 +83,9 @@ pub fn verify(
     let mut stats = Stats::default();
     structure::check(program, env)
         .map_err(|(fault, pc)| Rejection::new(*fault, pc, program, stats))?;
-    let mut limited = env.clone();
-    if let Some(max) = options.max_processed {
-        limited.profile.max_processed = limited.profile.max_processed.min(max);
-    }
-    let explored = explore(program, &limited, &mut stats)
+    let kernel_limit = env.profile.max_processed;
+    let max_processed = options.max_processed.map_or(kernel_limit, |max| max.min(kernel_limit));
+    let explored = explore(program, env, max_processed, &mut stats)
         .map_err(|(fault, pc)| Rejection::new(*fault, Some(pc), program, stats))?;
     let Explored { reached, context_use, stack_depth } = explored;
     stats.stack_depth = stack_depth.iter().map(|&depth| u32::from(depth)).sum();

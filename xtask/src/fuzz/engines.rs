@@ -1,9 +1,9 @@
 //! Generated programs on every engine: the checked interpreter, the unchecked one, and machine code
-//! come to the same result.
+//! with and without checks come to the same result.
 //!
 //! The unchecked engines run what the verifier accepts, which is nearly all of what is generated.
 
-use ebpf_runtime::flat::{self, Block};
+use ebpf_runtime::flat::{Block, FlatEngine, FlatProgram};
 use ebpf_runtime::isa::abi::ExecEnv;
 use ebpf_runtime::isa::{
     AluOp, AtomicOp, ByteOrder, CmpOp, Extend, Imm64, Insn, Operand, Pc, Program, Reg, Size,
@@ -32,8 +32,16 @@ pub(super) fn prepare() -> Result<Case, TaskError> {
 fn case(rng: &mut Rng, runtime: &Runtime) -> Result<(), String> {
     let program = program(rng)?;
     let listing = || program.listing().to_string();
-    let checked = flat::run(&program, &mut Block::new(&[]), &mut ExecEnv::new())
-        .map_err(|error| format!("{error}, in\n{}", listing()))?;
+    let checked = |engine| {
+        let program = FlatProgram::new(&program, engine, &[]).map_err(|error| error.to_string())?;
+        let outcome = program.run(&mut Block::new(&[]), &mut ExecEnv::new());
+        outcome.map_err(|trap| format!("{trap}, in\n{}", listing()))
+    };
+    let expected = checked(FlatEngine::Interp)?;
+    let compiled = checked(FlatEngine::Jit(runtime.pack()))?;
+    if compiled != expected {
+        return Err(format!("jit, checked: {compiled:#x}, not {expected:#x}, in\n{}", listing()));
+    }
     for engine in [Engine::Interp, Engine::Jit] {
         let bindings = Bindings {
             kind: xdp::kind(),
@@ -51,9 +59,9 @@ fn case(rng: &mut Rng, runtime: &Runtime) -> Result<(), String> {
         let action = program
             .run(&mut [0; 64], ingress, &mut ExecEnv::new())
             .map_err(|trap| format!("{}: {trap}, in\n{}", engine.name(), listing()))?;
-        if u64::from(action.0) != checked {
+        if u64::from(action.0) != expected {
             let name = engine.name();
-            return Err(format!("{name} gives {action:?}, not {checked:#x}, in\n{}", listing()));
+            return Err(format!("{name} gives {action:?}, not {expected:#x}, in\n{}", listing()));
         }
     }
     Ok(())

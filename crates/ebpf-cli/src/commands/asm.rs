@@ -9,7 +9,6 @@ use ebpf_runtime::isa::{Program, RawInsn};
 
 use crate::console::{Console, Status};
 use crate::error::{CliError, FileError, InFile};
-use crate::hex;
 use crate::input::read_text;
 
 /// Arguments of `ebpf asm`.
@@ -35,7 +34,7 @@ pub(crate) fn run(args: &AsmArgs, console: &mut Console) -> Result<Status, CliEr
         }
         None => {
             for slot in slots {
-                writeln!(console.out, "{}", hex::encode(&slot))?;
+                writeln!(console.out, "{}", hex::encode(slot))?;
             }
         }
     }

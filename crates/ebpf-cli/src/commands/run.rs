@@ -15,8 +15,16 @@ use crate::input::ProgramArgs;
 /// Instructions that an unverified program may run, where `--fuel` does not say: about a second.
 const DEFAULT_FUEL: i64 = 100_000_000;
 
+/// What is timed, for `ebpf run --help`.
+const ABOUT_TIMES: &str = "\
+Times: `ns per packet` is the time of the program alone, with its call and its context. Packets are \
+copied in batches, and the clock runs only while the program does.
+
+Exit codes: 0 the program ran, 1 it was rejected or ended by a trap, 2 wrong usage or bad input.";
+
 /// Arguments of `ebpf run`.
 #[derive(Debug, Args)]
+#[command(after_long_help = ABOUT_TIMES)]
 #[command(group(ArgGroup::new("on").required(true).args(["pcap", "mem"])))]
 pub(crate) struct RunArgs {
     #[command(flatten)]
@@ -33,9 +41,9 @@ pub(crate) struct RunArgs {
     /// The program gets the address of the bytes in r1 and their number in r2.
     #[arg(long, value_name = "HEX|@FILE")]
     mem: Option<String>,
-    /// What runs the program [default: jit; interp for unverified programs]
-    #[arg(long, value_enum)]
-    engine: Option<EngineArg>,
+    /// What runs the program
+    #[arg(long, value_enum, default_value_t = EngineArg::Jit)]
+    engine: EngineArg,
     /// Put an element into a map first: KEYHEX:VALHEX, or a file with one of them a line
     #[arg(long = "map", value_name = "NAME=KEYHEX:VALHEX|NAME=@FILE", conflicts_with = "mem")]
     maps: Vec<String>,
@@ -76,27 +84,23 @@ enum EngineArg {
 
 /// Runs a program and prints what it did.
 pub(crate) fn run(args: &RunArgs, console: &mut Console) -> Result<Status, CliError> {
+    let engine = match args.engine {
+        EngineArg::Interp => Engine::Interp,
+        EngineArg::Jit => Engine::Jit,
+    };
     match (&args.pcap, &args.mem) {
         (_, Some(mem)) => {
             if !args.unverified {
                 let text = "--mem needs --unverified: no program type has plain memory as context";
                 return Err(CliError::Usage(text));
             }
-            if args.engine == Some(EngineArg::Jit) {
-                let text = "--unverified: machine code runs verified programs only";
-                return Err(CliError::Usage(text));
-            }
-            memory::run(args, mem, console)
+            memory::run(args, mem, engine, console)
         }
         (Some(pcap), None) => {
             if args.unverified {
                 let text = "--unverified programs run on --mem only, not on packets";
                 return Err(CliError::Usage(text));
             }
-            let engine = match args.engine {
-                Some(EngineArg::Interp) => Engine::Interp,
-                Some(EngineArg::Jit) | None => Engine::Jit,
-            };
             packets::run(args, pcap, engine, console)
         }
         (None, None) => Err(CliError::Usage("give a capture with --pcap, or bytes with --mem")),

@@ -7,7 +7,6 @@ use ebpf_runtime::maps::Map;
 use serde_json::{Value, json};
 
 use crate::console::one_line;
-use crate::hex;
 
 /// Elements of one map that people are shown. Data has all.
 const SHOWN_ELEMENTS: usize = 64;

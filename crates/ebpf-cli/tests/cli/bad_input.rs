@@ -57,8 +57,8 @@ fn broken_objects() {
     let machine = "an ELF file for machine 62, not for BPF (247); compile with -target bpf";
     assert_bad_program(&x86, machine);
     let no_types = changed("no_types.o", |bytes| {
-        let at = bytes.windows(6).position(|window| window == b"\0.BTF\0").unwrap();
-        bytes[at + 2] = b'X';
+        let at = bytes.windows(5).position(|window| window == b".BTF\0").unwrap();
+        bytes[at + 1] = b'X';
     });
     assert_bad_program(&no_types, "no section .BTF, which .BTF.ext needs");
 }
@@ -131,8 +131,8 @@ fn map_arguments() {
     let cases = [
         ("blocklist", "expected NAME=KEYHEX:VALHEX or NAME=@FILE"),
         ("blocklist=c6336407", "expected KEYHEX:VALHEX, found `c6336407`"),
-        ("blocklist=c633640:00", "key: an odd number of hex digits"),
-        ("blocklist=c6336407:0x", "value: `x` is not a hex digit"),
+        ("blocklist=c633640:00", "key: Odd number of digits"),
+        ("blocklist=c6336407:0x", "value: Invalid character 'x' at position 1"),
         ("blocklist=c6:0000000000000000", "the key has 1 bytes, the map's has 4"),
         ("blocklist=c6336407:00", "the value has 1 bytes, the map's has 8"),
         ("actions=05000000:0000000000000000", "the map is full, or the index beyond its end"),
@@ -162,7 +162,7 @@ fn options_that_do_not_go_together() {
         &["--pcap", MIXED, "--unverified"],
         "--unverified programs run on --mem only, not on packets",
     );
-    run(&["--mem", "0", "--unverified"], "--mem: an odd number of hex digits");
+    run(&["--mem", "0", "--unverified"], "--mem: Odd number of digits");
     for args in [
         &["run", MINIMAL][..],
         &["run", MINIMAL, "--pcap", MIXED, "--mem", "00"],

@@ -1,5 +1,7 @@
 //! The `ebpf` command as scripts see it: output, exit codes, one-line errors.
 
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
+
 mod bad_input;
 mod run;
 mod text;

@@ -36,6 +36,12 @@ impl Program {
     }
 }
 
+impl<'a> Listing<'a> {
+    pub(super) const fn program(&self) -> &'a Program {
+        self.program
+    }
+}
+
 impl Display for Listing<'_> {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
         for subprog in self.program.subprogs() {

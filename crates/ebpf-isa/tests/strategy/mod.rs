@@ -140,7 +140,13 @@ pub(crate) fn insn(at: Pc) -> impl Strategy<Value = Insn> {
 
 /// Sound programs of up to four subprograms, each with or without a name.
 pub(crate) fn program() -> impl Strategy<Value = Program> {
-    let body = vec(insn(Pc(1 << 20)), 0..16);
+    program_of(|_| true)
+}
+
+/// The same, of instructions that are wanted.
+pub(crate) fn program_of(wanted: fn(&Insn) -> bool) -> impl Strategy<Value = Program> {
+    let insn = insn(Pc(1 << 20)).prop_filter("not wanted", wanted);
+    let body = vec(insn, 0..16);
     vec((body, any::<bool>()), 1..=4).prop_map(link)
 }
 

@@ -17,7 +17,7 @@ pub(super) fn call(
 ) -> Result<(), JitError> {
     match target {
         CallTarget::Kfunc { .. } => return Err(unsupported(pc, "a call of a kernel function")),
-        CallTarget::Helper(HelperId::TAIL_CALL) => tail::call(lowering, pc),
+        CallTarget::Helper(HelperId::TAIL_CALL) => tail::call(lowering),
         CallTarget::Helper(id) => helper(lowering, id),
         CallTarget::Subprog(start) => {
             lowering.before_call(pc);

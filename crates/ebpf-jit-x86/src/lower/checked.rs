@@ -4,12 +4,12 @@
 //! check is invisible. They get the position of the instruction in [`AT`].
 
 use ebpf_image::CodeOffset;
-use ebpf_isa::abi::{ACCESS_ATOMIC, ACCESS_WRITE, MAX_CALL_DEPTH, STACK_SIZE, TrapKind};
+use ebpf_isa::abi::{ACCESS_ATOMIC, ACCESS_WRITE, MAX_CALL_DEPTH, TrapKind};
 use ebpf_isa::{Extend, Insn, Pc, Reg, Size, Width};
 
 use super::Lowering;
 use super::entry::{self, Exits};
-use super::env::{CHECK, FRAME, STACK_HIGH, STACK_LOW, TRAP_ADDR, TRAP_KIND, TRAP_PC, UNCHARGED};
+use super::env::{CHECK, DEPTH, STACK_LOW, TRAP_ADDR, TRAP_KIND, TRAP_PC, UNCHARGED};
 use super::memory::address;
 use crate::emitter::{Arith, Cond, Emitter, Shift};
 use crate::encode::Mem;
@@ -18,7 +18,7 @@ use crate::regs::{ENV, Gpr, SCRATCH};
 /// Where routines get the position of the instruction.
 const AT: Gpr = SCRATCH[1];
 /// The address of an access, the kind of a trap, the size of a frame.
-const SUBJECT: Gpr = SCRATCH[0];
+pub(super) const SUBJECT: Gpr = SCRATCH[0];
 /// Length of an access, and from bit 8 on what kind it is.
 const ACCESS: Gpr = SCRATCH[2];
 
@@ -109,21 +109,17 @@ fn emit_charge(e: &mut Emitter, out_of_fuel: CodeOffset) -> CodeOffset {
 }
 
 fn emit_before_call(e: &mut Emitter, charge: CodeOffset, too_deep: CodeOffset) -> CodeOffset {
-    const LAST_FRAME: i32 = -(((MAX_CALL_DEPTH - 1) * STACK_SIZE) as i32);
     let start = e.here();
     e.call_back(charge);
-    e.load(Extend::Zero, Size::Dw, SUBJECT, FRAME);
-    e.arith_load(Arith::Sub, Width::W64, SUBJECT, STACK_HIGH);
-    e.arith_imm(Arith::Cmp, Width::W64, SUBJECT, LAST_FRAME);
-    e.jump_back(Some(Cond::LessEqual), too_deep);
+    e.arith_mem_imm(Arith::Cmp, Width::W32, DEPTH, MAX_CALL_DEPTH as i32);
+    e.jump_back(Some(Cond::AboveEqual), too_deep);
     e.ret();
     start
 }
 
 fn emit_before_return(e: &mut Emitter, charge: CodeOffset) -> CodeOffset {
     let start = e.here();
-    e.load(Extend::Zero, Size::Dw, SUBJECT, FRAME);
-    e.arith_load(Arith::Cmp, Width::W64, SUBJECT, STACK_HIGH);
+    e.arith_mem_imm(Arith::Cmp, Width::W32, DEPTH, 1);
     e.jump_back(Some(Cond::NotEqual), charge);
     e.ret();
     start
@@ -131,20 +127,19 @@ fn emit_before_return(e: &mut Emitter, charge: CodeOffset) -> CodeOffset {
 
 /// Makes the frame below the current one, zeroed: a program may read what it never wrote.
 fn emit_enter(e: &mut Emitter) -> CodeOffset {
-    const BYTES: i32 = STACK_SIZE as i32;
     let (start, top, low) = (e.here(), Gpr::from(Reg::FP), SCRATCH[1]);
-    e.load(Extend::Zero, Size::Dw, top, FRAME);
-    e.arith_imm(Arith::Sub, Width::W64, top, BYTES);
-    e.store(Size::Dw, FRAME, top);
+    e.arith_mem_imm(Arith::Add, Width::W32, DEPTH, 1);
+    e.load(Extend::Zero, Size::Dw, top, STACK_LOW);
     e.mov(Width::W64, low, top);
-    e.arith(Arith::Sub, Width::W64, low, SUBJECT);
-    e.store(Size::Dw, STACK_LOW, low);
-    e.lea(low, Mem { base: top, disp: -BYTES });
+    e.test(Width::W32, SUBJECT, SUBJECT);
+    let done = e.skip(Some(Cond::Equal));
     let again = e.here();
+    e.arith_imm(Arith::Sub, Width::W64, low, 8);
     e.store_imm(Size::Dw, Mem { base: low, disp: 0 }, 0);
-    e.arith_imm(Arith::Add, Width::W64, low, 8);
-    e.arith(Arith::Cmp, Width::W64, low, top);
+    e.arith_imm(Arith::Sub, Width::W32, SUBJECT, 8);
     e.repeat_if(Cond::NotEqual, again);
+    e.land(done);
+    e.store(Size::Dw, STACK_LOW, low);
     e.ret();
     start
 }
@@ -226,6 +221,14 @@ impl Lowering<'_> {
         }
     }
 
+    /// Checks a read of bytes whose address is in [`SUBJECT`]; it stays there.
+    pub(super) fn check_read(&mut self, pc: Pc, size: Size) {
+        if let Some(routines) = self.routines {
+            self.emitter.mov_imm(ACCESS, size.bytes().into());
+            self.call_routine(pc, routines.check);
+        }
+    }
+
     /// Charges what was run, at a jump back.
     pub(super) fn charge(&mut self, pc: Pc) {
         if let Some(routines) = self.routines {
@@ -246,11 +249,9 @@ impl Lowering<'_> {
     pub(super) fn before_return(&mut self, pc: Pc) {
         self.flush();
         if let Some(routines) = self.routines {
-            match (self.is_main, self.main_is_called) {
-                (false, _) => self.call_routine(pc, routines.charge),
-                (true, true) => self.call_routine(pc, routines.before_return),
-                (true, false) => {}
-            }
+            // A main program may have been called, or be in the place of a subprogram.
+            let routine = if self.is_main { routines.before_return } else { routines.charge };
+            self.call_routine(pc, routine);
         }
     }
 

@@ -7,7 +7,7 @@
 //!               return address
 //!               rbp rbx r12 r13 r14 r15
 //!               env.unwind                     of the run that this one is nested in, if it is
-//!               env.stack_low .stack_high .frame, padding       with checked memory only
+//!               env.stack_low .stack_high .depth, padding       with checked memory only
 //!  unwind ->    8 BPF frames of 512 bytes                       with checked memory only
 //!               frames of the subprograms: see `frame`
 //! ```
@@ -16,9 +16,9 @@ use ebpf_image::CodeOffset;
 use ebpf_isa::abi::{MAX_CALL_DEPTH, STACK_SIZE};
 use ebpf_isa::{Extend, Reg, Size, SubprogIdx, Width};
 
-use super::env::{FRAME, FUEL, STACK_HIGH, STACK_LOW, UNCHARGED, UNWIND};
+use super::env::{DEPTH, FUEL, IN_PLACE, STACK_HIGH, STACK_LOW, UNCHARGED, UNWIND};
 use crate::MemoryMode;
-use crate::emitter::{Arith, Emitter};
+use crate::emitter::{Arith, Cond, Emitter};
 use crate::encode::Mem;
 use crate::regs::{CALLEE_SAVED, ENV, ENV_AT_ENTRY, Gpr, SCRATCH};
 
@@ -41,13 +41,7 @@ pub(super) struct Exits {
     pub(super) finish: CodeOffset,
     /// Returns 0 to the host: a trap was noted.
     pub(super) trap: CodeOffset,
-    /// Leaves everything and jumps to the entry of another program, whose address is in
-    /// [`TAIL_TARGET`].
-    pub(super) tail: CodeOffset,
 }
-
-/// Where the address of a tail call's target is.
-pub(super) const TAIL_TARGET: Gpr = SCRATCH[0];
 
 /// Emits an entry that sets up the environment and calls the main program.
 pub(super) fn thunk(e: &mut Emitter) {
@@ -84,20 +78,26 @@ pub(super) fn unwindable(e: &mut Emitter, memory: MemoryMode) -> Exits {
 }
 
 /// What describes the BPF stack of a checked program.
-const STACK_FIELDS: [Mem; 3] = [STACK_LOW, STACK_HIGH, FRAME];
+const STACK_FIELDS: [Mem; 3] = [STACK_LOW, STACK_HIGH, DEPTH];
 /// Scratch, pushed so that the BPF stack begins at a multiple of 16.
 const PADDING: Gpr = SCRATCH[1];
 
-/// Reserves the BPF stack. Its first frame is made when the main program is entered.
+/// Reserves the BPF stack, but not for a program that a tail call puts in the place of another. Its
+/// first frame is made when the main program is entered.
 fn make_stack(e: &mut Emitter) {
     const BYTES: i32 = (STACK_SIZE * MAX_CALL_DEPTH) as i32;
-    let [above, ..] = SCRATCH;
+    let [in_place, ..] = SCRATCH;
+    e.load(Extend::Zero, Size::W, in_place, IN_PLACE);
+    e.store_imm(Size::W, IN_PLACE, 0);
+    e.test(Width::W32, in_place, in_place);
+    let there_is_one = e.skip(Some(Cond::NotEqual));
     e.store(Size::Dw, STACK_HIGH, Gpr::Rsp);
-    e.lea(above, Mem { base: Gpr::Rsp, disp: STACK_SIZE as i32 });
-    e.store(Size::Dw, FRAME, above);
+    e.store(Size::Dw, STACK_LOW, Gpr::Rsp);
+    e.store_imm(Size::W, DEPTH, 0);
     // Touched on the way, so that no step is longer than the guard page below a thread's stack.
     e.store(Size::Dw, Mem { base: Gpr::Rsp, disp: -BYTES / 2 }, ENV);
     e.arith_imm(Arith::Sub, Width::W64, Gpr::Rsp, BYTES);
+    e.land(there_is_one);
 }
 
 fn exits(e: &mut Emitter, memory: MemoryMode) -> Exits {
@@ -111,16 +111,13 @@ fn exits(e: &mut Emitter, memory: MemoryMode) -> Exits {
     let trap = e.here();
     e.mov_imm(Gpr::Rax, 0);
     e.jump_back(None, finish);
-    let tail = e.here();
-    e.mov(Width::W64, ENV_AT_ENTRY, ENV);
-    restore(e, memory);
-    e.jump_reg(TAIL_TARGET);
-    Exits { finish, trap, tail }
+    Exits { finish, trap }
 }
 
 /// Takes what was run since the last time from the fuel; the flags are those of the subtraction.
+/// Uses the last scratch register only.
 pub(super) fn charge(e: &mut Emitter) {
-    let [charged, ..] = SCRATCH;
+    let [.., charged] = SCRATCH;
     e.load(Extend::Zero, Size::Dw, charged, UNCHARGED);
     e.store_imm(Size::Dw, UNCHARGED, 0);
     e.lock_arith(Arith::Sub, Width::W64, FUEL, charged);

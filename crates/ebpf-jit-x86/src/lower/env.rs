@@ -25,4 +25,5 @@ pub(super) const ENDED: Mem = field(offset_of!(ExecEnv, ended));
 pub(super) const STACK_LOW: Mem = field(offset_of!(ExecEnv, stack_low));
 pub(super) const STACK_HIGH: Mem = field(offset_of!(ExecEnv, stack_high));
 pub(super) const UNCHARGED: Mem = field(offset_of!(ExecEnv, uncharged));
-pub(super) const FRAME: Mem = field(offset_of!(ExecEnv, frame));
+pub(super) const DEPTH: Mem = field(offset_of!(ExecEnv, depth));
+pub(super) const IN_PLACE: Mem = field(offset_of!(ExecEnv, in_place));

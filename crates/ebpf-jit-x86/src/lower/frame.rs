@@ -27,7 +27,7 @@ use ebpf_isa::abi::STACK_SIZE;
 use ebpf_isa::{Reg, RegSet, Width};
 
 use super::checked::Routines;
-use super::env::{FRAME, STACK_LOW};
+use super::env::{DEPTH, STACK_LOW};
 use super::plan::Scan;
 use crate::MemoryMode;
 use crate::emitter::{Arith, Emitter};
@@ -83,7 +83,7 @@ impl Frame {
 
     /// A frame with a BPF stack apart. Whoever has one calls: at least the routine that makes it.
     fn checked(saved: RegSet, stack_depth: u32) -> Self {
-        let stack = Stack::Apart(stack_depth.min(STACK_SIZE as u32));
+        let stack = Stack::Apart(stack_depth.min(STACK_SIZE as u32).next_multiple_of(SLOT));
         // The return address, rbp and the caller's bound.
         let slots = 3 + saved.iter().count() as u32;
         let padded = !(SLOT * slots).is_multiple_of(STACK_ALIGN);
@@ -96,7 +96,7 @@ impl Frame {
         let saved = PRESERVED.into_iter().filter(|&reg| self.saved.contains(reg));
         // Any register will do for padding that may change in a call, but for the result; what an
         // unverified program has in its registers, it finds there again.
-        let padding = if let Stack::Apart(_) = self.stack { SCRATCH[0] } else { Gpr::Rcx };
+        let padding = if let Stack::Apart(_) = self.stack { SCRATCH[1] } else { Gpr::Rcx };
         let padding = self.padded.then_some(padding);
         env.into_iter().chain(saved.map(Gpr::from)).chain(padding)
     }
@@ -139,7 +139,7 @@ pub(super) fn leave(e: &mut Emitter, frame: &Frame) {
         Stack::Machine(_) => e.leave(),
         Stack::Apart(_) => {
             e.pop_mem(STACK_LOW);
-            e.arith_mem_imm(Arith::Add, Width::W64, FRAME, STACK_SIZE as i32);
+            e.arith_mem_imm(Arith::Sub, Width::W32, DEPTH, 1);
             e.pop(Gpr::Rbp);
         }
     }

@@ -6,16 +6,23 @@
 use ebpf_isa::uapi::HelperId;
 use ebpf_isa::{AluOp, AtomicOp, CallTarget, CmpOp, Insn, Operand};
 
-use crate::MemoryMode;
+use crate::{MemoryMode, Options};
 
 /// The most bytes that the code of an instruction takes, short of 128: then the code of
 /// [`Program::MAX_SLOTS`](ebpf_isa::Program::MAX_SLOTS) instructions is shorter than 4 GiB. Too
 /// large a figure costs a few short jumps, too small a figure is caught when jumps are resolved.
-pub(super) fn max_len(insn: Insn, memory: MemoryMode) -> u32 {
-    match memory {
-        MemoryMode::Unchecked => unchecked(insn),
-        MemoryMode::Checked => unchecked(insn) + added_by_checks(insn),
-    }
+pub(super) fn max_len(insn: Insn, options: &Options) -> u32 {
+    /// `cmp qword [r12 + disp8], 0` and `jne rel32`.
+    const ENDING: u32 = 6 + 6;
+    let checks = match options.memory {
+        MemoryMode::Unchecked => 0,
+        MemoryMode::Checked => added_by_checks(insn),
+    };
+    let ending = match insn {
+        Insn::Call(CallTarget::Helper(id)) if options.ending_helpers.contains(&id) => ENDING,
+        _ => 0,
+    };
+    unchecked(insn) + checks + ending
 }
 
 /// What checked memory adds to the code of an instruction.
@@ -26,8 +33,10 @@ fn added_by_checks(insn: Insn) -> u32 {
     const ROUTINE: u32 = 6 + 5;
     /// `lea r11, [base + disp32]` and `mov r9d, imm32`.
     const ACCESS: u32 = 7 + 6;
-    /// Five registers and padding, pushed and popped.
+    /// Six registers, pushed and popped.
     const KEPT: u32 = 16;
+    /// `mov dword [r12 + disp32], imm32`
+    const IN_PLACE: u32 = 12;
     COUNT
         + match insn {
             Insn::Load { .. }
@@ -37,18 +46,19 @@ fn added_by_checks(insn: Insn) -> u32 {
             | Insn::Atomic { .. } => ACCESS + ROUTINE,
             // A jump over the jump back.
             Insn::Branch { .. } | Insn::MayGoto { .. } => 2 + ROUTINE,
-            Insn::Call(CallTarget::Helper(HelperId::TAIL_CALL)) => KEPT + EXIT_CHECKED,
+            Insn::Call(CallTarget::Helper(HelperId::TAIL_CALL)) => KEPT + IN_PLACE + EXIT_CHECKED,
             Insn::Call(CallTarget::Helper(_)) => KEPT,
             Insn::Jump { .. } | Insn::Call(_) => ROUTINE,
-            Insn::Exit | Insn::LoadPacket { .. } => EXIT_CHECKED,
+            Insn::Exit => EXIT_CHECKED,
+            Insn::LoadPacket { .. } => EXIT_CHECKED + 6 + ROUTINE,
             _ => 0,
         }
 }
 
 /// Six registers, `leave` or padding, and `ret`.
 const EXIT: u32 = 12;
-/// A routine, two fields of the environment, one of them with a displacement of 32 bits.
-const EXIT_CHECKED: u32 = 11 + 5 + 12;
+/// A routine, and two fields of the environment.
+const EXIT_CHECKED: u32 = 11 + 5 + 9;
 fn unchecked(insn: Insn) -> u32 {
     /// `REX opcode ModRM`
     const REGS: u32 = 3;
@@ -93,9 +103,8 @@ fn unchecked(insn: Insn) -> u32 {
         Insn::Branch { op: CmpOp::Set, rhs: Operand::Imm(_), .. } => REGS + 4 + 6,
         Insn::Branch { rhs, .. } => with(rhs) + 6,
         Insn::Call(CallTarget::Subprog(_)) => 5,
-        Insn::Call(CallTarget::Helper(HelperId::TAIL_CALL)) => 48 + EXIT,
-        // `cmp qword [r12 + disp8], 0` and `jne rel32` where the helper may end the program.
-        Insn::Call(_) => 5 + REGS + 6 + 6,
+        Insn::Call(CallTarget::Helper(HelperId::TAIL_CALL)) => 50 + EXIT,
+        Insn::Call(_) => 5 + REGS,
         Insn::Exit => EXIT,
         Insn::LoadPacket { .. } => 44 + EXIT,
         Insn::MayGoto { .. } => 5 + 4 + 4 + 5 + 6,

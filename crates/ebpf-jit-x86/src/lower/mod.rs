@@ -33,8 +33,7 @@ pub(crate) fn compile(
     facts: Option<&Facts>,
     options: &Options,
 ) -> Result<Image, JitError> {
-    let Plan { frames, entry, main_is_called, tail_calls, estimates } =
-        Plan::new(program, facts, options);
+    let Plan { frames, entry, tail_calls, estimates } = Plan::new(program, facts, options);
     let mut emitter = Emitter::new(estimates);
     let exits = match entry {
         Entry::Direct => None,
@@ -54,7 +53,6 @@ pub(crate) fn compile(
         options,
         frame: frames[SubprogIdx::MAIN.index()],
         is_main: true,
-        main_is_called,
         exits,
         after_tail_call,
         routines,
@@ -92,7 +90,6 @@ struct Lowering<'a> {
     frame: Frame,
     /// Whether that is the main program.
     is_main: bool,
-    main_is_called: bool,
     /// Where the program may end early.
     exits: Option<Exits>,
     /// Where the program may end early and has tail calls.
@@ -156,10 +153,8 @@ impl Lowering<'_> {
             Insn::Exit => self.exit(pc),
         }
         let len = self.emitter.here().0 - start.0;
-        debug_assert!(
-            len <= length::max_len(insn, self.options.memory),
-            "{insn:?} took {len} bytes"
-        );
+        let max_len = length::max_len(insn, self.options);
+        debug_assert!(len <= max_len && max_len < 128, "{insn:?} took {len} of {max_len} bytes");
         Ok(())
     }
 

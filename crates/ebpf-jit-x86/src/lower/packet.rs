@@ -1,8 +1,9 @@
 //! Packet loads (RFC 9669, section 5.5), from the packet in the environment.
 
-use ebpf_isa::{Extend, Pc, Reg, Size, Width};
+use ebpf_isa::{ByteOrder, Extend, Pc, Reg, Size, Width};
 
 use super::Lowering;
+use super::checked::SUBJECT;
 use super::env::{PACKET, PACKET_LEN};
 use super::swap;
 use crate::emitter::{Arith, Cond};
@@ -12,7 +13,8 @@ use crate::regs::{Gpr, SCRATCH};
 /// Emits `r0 = *(size *)skb[index + imm]`; a packet that is too short returns 0 from the current
 /// function.
 pub(super) fn load(lowering: &mut Lowering<'_>, pc: Pc, size: Size, index: Option<Reg>, imm: i32) {
-    let [offset, end, _] = SCRATCH;
+    // With the packet's address added, the offset is the address to be checked.
+    let (offset, end) = (SUBJECT, SCRATCH[1]);
     let r0 = Gpr::from(Reg::R0);
     lowering.flush();
     let e = &mut *lowering.emitter;
@@ -32,6 +34,10 @@ pub(super) fn load(lowering: &mut Lowering<'_>, pc: Pc, size: Size, index: Optio
     let e = &mut *lowering.emitter;
     e.land(inside);
     e.arith_load(Arith::Add, Width::W64, offset, PACKET);
+    lowering.check_read(pc, size);
+    let e = &mut *lowering.emitter;
     e.load(Extend::Zero, size, r0, Mem { base: offset, disp: 0 });
-    swap::swap(e, ebpf_isa::ByteOrder::Be, size, r0);
+    if size != Size::B {
+        swap::swap(e, ByteOrder::Be, size, r0);
+    }
 }

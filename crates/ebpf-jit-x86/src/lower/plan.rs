@@ -15,8 +15,6 @@ pub(super) struct Plan {
     /// By subprogram.
     pub(super) frames: Vec<Frame>,
     pub(super) entry: Entry,
-    /// Whether the main program is also called from within.
-    pub(super) main_is_called: bool,
     /// Whether there are tail calls.
     pub(super) tail_calls: bool,
     /// By slot, where instructions would be if all took the most bytes they can.
@@ -47,7 +45,7 @@ impl Plan {
             Frame::new(scan, depth, takes_env, options.memory)
         };
         let frames = (0..).zip(&scans).map(frame).collect();
-        Self { frames, entry, main_is_called, tail_calls, estimates }
+        Self { frames, entry, tail_calls, estimates }
     }
 }
 
@@ -89,7 +87,7 @@ impl Scan {
         for pc in (subprog.start.0..subprog.end.0).map(Pc) {
             estimates.push(CodeOffset(estimate));
             let Some(insn) = program.get(pc) else { continue };
-            estimate += max_len(insn, options.memory);
+            estimate += max_len(insn, options);
             scan.reads_fp = scan.reads_fp || insn.reads().contains(Reg::FP);
             scan.writes = scan.writes.union(insn.writes());
             match insn {

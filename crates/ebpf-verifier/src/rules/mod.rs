@@ -21,9 +21,11 @@ pub trait ProgramTypeRules: Send + Sync {
     fn program_type(&self) -> ProgramType;
     /// What an access to the context gives.
     fn context_access(&self, query: &ContextQuery) -> ContextAccess;
-    /// The prototype of a helper that programs of this type may call. What has none is
-    /// unsupported.
+    /// The prototype of a helper that programs of this type may call.
     fn helper(&self, id: HelperId) -> Option<&HelperProto>;
+    /// Whether programs of this type may call a helper of which there is no prototype here: such a
+    /// call is unsupported, any other one is refused.
+    fn may_call_unknown(&self, id: HelperId) -> bool;
     /// Whether programs may access the packet directly.
     fn packet_access(&self) -> PacketAccess;
     /// What the program may return; `None` if anything.
@@ -59,6 +61,8 @@ pub struct TableRules {
     pub context: Vec<ContextField>,
     /// The helpers.
     pub helpers: Vec<HelperProto>,
+    /// Helpers that programs of this type may call, but that are not supported here.
+    pub unsupported_helpers: Vec<HelperId>,
     /// Direct access to the packet.
     pub packet: PacketAccess,
     /// What the program may return.
@@ -78,6 +82,10 @@ impl ProgramTypeRules for TableRules {
         self.helpers.iter().find(|proto| proto.id == id)
     }
 
+    fn may_call_unknown(&self, id: HelperId) -> bool {
+        self.unsupported_helpers.contains(&id)
+    }
+
     fn packet_access(&self) -> PacketAccess {
         self.packet
     }
@@ -92,6 +100,8 @@ impl ProgramTypeRules for TableRules {
         self.context.iter().for_each(|field| field.digest(digest));
         digest.u64(self.helpers.len() as u64);
         self.helpers.iter().for_each(|helper| helper.digest(digest));
+        digest.u64(self.unsupported_helpers.len() as u64);
+        self.unsupported_helpers.iter().for_each(|id| digest.u32(id.0));
         digest.u32(u32::from(self.packet == PacketAccess::ReadWrite));
         let exit = self.exit.map_or([1, 0], |range| [range.min, range.max]);
         exit.into_iter().for_each(|end| digest.u32(end.cast_unsigned()));

@@ -24,6 +24,7 @@ pub fn xdp() -> Arc<TableRules> {
         program_type: ProgramType::Xdp,
         context: tables::xdp_md(),
         helpers: [tables::common_helpers(), tables::xdp_helpers()].concat(),
+        unsupported_helpers: tables::unsupported_helpers(tables::XDP_UNSUPPORTED),
         packet: PacketAccess::ReadWrite,
         exit: None,
     })
@@ -53,6 +54,7 @@ pub fn socket_filter() -> Arc<TableRules> {
         program_type: ProgramType::SocketFilter,
         context: tables::sk_buff_for(&hidden, &["cb"]),
         helpers: [tables::common_helpers(), tables::sk_buff_helpers()].concat(),
+        unsupported_helpers: tables::unsupported_helpers(tables::SOCKET_FILTER_UNSUPPORTED),
         packet: PacketAccess::None,
         exit: None,
     })
@@ -80,6 +82,7 @@ pub fn sched_cls() -> Arc<TableRules> {
             tables::traffic_control_helpers(),
         ]
         .concat(),
+        unsupported_helpers: tables::unsupported_helpers(tables::SCHED_CLS_UNSUPPORTED),
         packet: PacketAccess::ReadWrite,
         exit: None,
     })

@@ -198,3 +198,29 @@ pub(super) fn traffic_control_helpers() -> Vec<HelperProto> {
     ]
     .into()
 }
+
+/// Helpers that all networking program types may call on Linux 6.18, without a row above.
+const COMMON_UNSUPPORTED: &[u32] = &[
+    12, 14, 15, 16, 22, 25, 35, 37, 55, 80, 87, 88, 89, 93, 94, 105, 106, 109, 112, 113, 114, 115,
+    117, 120, 123, 130, 131, 132, 133, 134, 136, 137, 138, 139, 140, 141, 148, 149, 153, 154, 156,
+    157, 158, 164, 165, 169, 170, 171, 172, 175, 176, 177, 178, 180, 181, 182, 191, 194, 195, 196,
+    197, 198, 199, 200, 201, 202, 203, 209, 210, 211,
+];
+
+/// Those of XDP programs alone.
+pub(super) const XDP_UNSUPPORTED: &[u32] =
+    &[17, 51, 69, 84, 85, 86, 99, 100, 110, 163, 204, 205, 206, 207];
+
+/// Those of socket filters alone.
+pub(super) const SOCKET_FILTER_UNSUPPORTED: &[u32] = &[17, 122];
+
+/// Those of traffic control alone.
+pub(super) const SCHED_CLS_UNSUPPORTED: &[u32] = &[
+    20, 21, 29, 30, 33, 66, 69, 79, 83, 84, 85, 86, 95, 96, 97, 98, 99, 100, 107, 108, 110, 122,
+    124, 135, 151, 152, 155, 163, 192, 204, 205, 206, 207,
+];
+
+/// The helpers of a program type without a row here: the common ones and its own.
+pub(super) fn unsupported_helpers(own: &[u32]) -> Vec<HelperId> {
+    COMMON_UNSUPPORTED.iter().chain(own).map(|&id| HelperId(id)).collect()
+}

@@ -38,6 +38,11 @@ impl Frame {
     }
 
     /// Registers, then spilled registers from the top of the stack down.
+    pub(super) fn values(&self) -> impl Iterator<Item = &Value> {
+        self.regs.iter().chain(self.stack.slots().filter_map(Slot::spilled))
+    }
+
+    /// As [`Frame::values`], for writing.
     pub(super) fn values_mut(&mut self) -> impl Iterator<Item = &mut Value> {
         self.regs.iter_mut().chain(self.stack.slots_mut().filter_map(Slot::spilled_mut))
     }

@@ -67,7 +67,22 @@ impl State {
 
     /// All registers and spilled registers, those of the function being explored first. Within a
     /// frame, registers come before the stack.
-    pub(crate) fn values_mut(&mut self) -> impl Iterator<Item = &mut Value> {
-        self.frames.iter_mut().rev().flat_map(|frame| Rc::make_mut(frame).values_mut())
+    pub(crate) fn values(&self) -> impl Iterator<Item = &Value> {
+        self.frames.iter().rev().flat_map(|frame| frame.values())
+    }
+
+    /// Changes those [values](State::values) that are `wanted`, in order. Frames without any stay
+    /// shared.
+    pub(crate) fn update(
+        &mut self,
+        wanted: impl Fn(&Value) -> bool,
+        mut change: impl FnMut(&mut Value),
+    ) {
+        for frame in self.frames.iter_mut().rev() {
+            if frame.values().any(&wanted) {
+                let values = Rc::make_mut(frame).values_mut();
+                values.filter(|value| wanted(value)).for_each(&mut change);
+            }
+        }
     }
 }

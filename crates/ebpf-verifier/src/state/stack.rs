@@ -138,6 +138,10 @@ pub(crate) struct Stack {
 }
 
 impl Stack {
+    pub(super) fn slots(&self) -> impl Iterator<Item = &Slot> {
+        self.slots.iter()
+    }
+
     pub(super) fn slots_mut(&mut self) -> impl Iterator<Item = &mut Slot> {
         self.slots.iter_mut()
     }
@@ -180,5 +184,66 @@ impl Slot {
         let all = |kind| bytes.iter().all(|&byte| byte == kind);
         let zero = all(ByteKind::Zero) || (all(ByteKind::Spill) && self.spill.is_zero());
         zero.then(|| Scalar::constant(0))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(off: i64) -> StackOff {
+        StackOff::new(off).unwrap()
+    }
+
+    #[test]
+    fn offsets_lie_within_the_frame() {
+        assert_eq!(StackOff::new(-513), None);
+        assert_eq!(StackOff::new(0), None);
+        assert_eq!((at(-512).slot(), at(-512).in_slot(), at(-512).depth()), (63, 0, 512));
+        assert_eq!((at(-1).slot(), at(-1).in_slot(), at(-1).depth()), (0, 7, 1));
+        assert_eq!((at(-8).slot(), at(-9).slot(), at(-9).in_slot()), (0, 1, 7));
+    }
+
+    #[test]
+    fn a_narrow_spill_keeps_what_is_known_of_the_other_bytes() {
+        let mut stack = Stack::default();
+        stack.slot_mut(at(-8)).set_bytes(4, 4, true);
+        stack.slot_mut(at(-8)).set_spill(Value::constant(7), 4);
+        let slot = stack.slot(at(-8));
+        assert_eq!((slot.spill_size(), slot.are_zero(4, 4), slot.are_zero(3, 4)), (4, true, false));
+        assert_eq!(slot.spilled(), Some(&Value::constant(7)));
+        assert_eq!(slot.constant_at(0, 8), None);
+        assert_eq!(slot.constant_at(4, 4), Some(Scalar::constant(0)));
+    }
+
+    #[test]
+    fn one_byte_destroys_a_spilled_register() {
+        let mut stack = Stack::default();
+        stack.slot_mut(at(-16)).set_spill(Value::constant(0), 8);
+        stack.slot_mut(at(-16)).set_bytes(3, 1, true);
+        let slot = stack.slot(at(-16));
+        assert_eq!((slot.spilled(), slot.constant_at(3, 1)), (None, Some(Scalar::constant(0))));
+        assert_eq!(slot.constant_at(2, 1), None);
+    }
+
+    #[test]
+    fn a_store_that_may_miss_keeps_zeroes_only_if_it_stores_zero() {
+        let mut stack = Stack::default();
+        let bytes = || (-16..-8).map(at);
+        stack.slot_mut(at(-16)).set_bytes(0, 8, true);
+        stack.may_store(bytes(), true);
+        assert!(stack.all_zero(bytes()));
+        stack.may_store([at(-12)].into_iter(), false);
+        assert!(!stack.all_zero(bytes()));
+        assert!(stack.all_zero((-16..-12).map(at)));
+    }
+
+    #[test]
+    fn helpers_leave_nothing_known() {
+        let mut stack = Stack::default();
+        stack.slot_mut(at(-8)).set_spill(Value::constant(0), 8);
+        stack.clobber([at(-1)].into_iter());
+        assert_eq!(stack.slot(at(-8)).spilled(), None);
+        assert_eq!(stack.slot(at(-8)).constant_at(0, 8), None);
     }
 }

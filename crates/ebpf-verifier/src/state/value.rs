@@ -141,6 +141,14 @@ impl Value {
         }
     }
 
+    /// What ties it to other copies of a pointer that may be null.
+    pub(crate) fn null_id(&self) -> Option<NullId> {
+        match self.as_pointer()?.kind {
+            PointerKind::MapValue(element) => element.null,
+            _ => None,
+        }
+    }
+
     /// Whether it is the number 0.
     pub(crate) fn is_zero(&self) -> bool {
         self.as_scalar().is_some_and(|scalar| scalar.bounds.as_const() == Some(0))

@@ -116,15 +116,17 @@ impl Comparison {
         let left = group(&self.left).filter(|&id| Some(id) != right);
         let mut room = LINKED_MAX;
         for id in right.into_iter().chain(left) {
-            for value in state.values_mut() {
-                if group(value) != Some(id) {
-                    continue;
-                }
-                if let (Value::Scalar(scalar), 0) = (&mut *value, room) {
-                    *scalar = scalar.unlinked();
-                }
-                room = room.saturating_sub(1);
+            let is_member = |value: &Value| group(value) == Some(id);
+            let members = state.values().filter(|value| is_member(value)).count();
+            let mut kept = members.min(room);
+            room -= kept;
+            if kept == members {
+                continue;
             }
+            state.update(is_member, |value| match (kept.checked_sub(1), value) {
+                (None, Value::Scalar(scalar)) => *scalar = scalar.unlinked(),
+                (left, _) => kept = left.unwrap_or(0),
+            });
         }
     }
 
@@ -165,19 +167,14 @@ fn is_not_null(pointer: &Pointer) -> bool {
 
 /// All copies of a pointer that may be null turn into the number 0, or into a valid pointer.
 fn settle_null(state: &mut State, id: NullId, is_null: bool) {
-    for value in state.values_mut() {
-        let Value::Pointer(Pointer { kind: PointerKind::MapValue(element), .. }) = value else {
-            continue;
-        };
-        if element.null != Some(id) {
-            continue;
-        }
+    let is_copy = |value: &Value| value.null_id() == Some(id);
+    state.update(is_copy, |value| {
         if is_null {
             *value = Value::constant(0);
-        } else {
+        } else if let Value::Pointer(Pointer { kind: PointerKind::MapValue(element), .. }) = value {
             element.null = None;
         }
-    }
+    });
 }
 
 /// Gives everything equal to `known` its bounds.
@@ -185,11 +182,10 @@ fn spread(state: &mut State, known: &ScalarValue) {
     let Some(link) = known.link.filter(|link| !link.shifted) else {
         return;
     };
-    for value in state.values_mut() {
-        if let Value::Scalar(scalar) = value
-            && scalar.link == Some(link)
-        {
+    let is_equal = |value: &Value| value.as_scalar().is_some_and(|s| s.link == Some(link));
+    state.update(is_equal, |value| {
+        if let Value::Scalar(scalar) = value {
             scalar.bounds = known.bounds;
         }
-    }
+    });
 }

@@ -52,7 +52,13 @@ impl Machine<'_> {
                 None => {
                     Fault::new(ErrorCode::HelperUnknown, format!("invalid func unknown#{}", id.0))
                 }
-                Some(_) => Fault::unsupported(format_args!("the helper {id}")),
+                Some(_) if rules.may_call_unknown(id) => {
+                    Fault::unsupported(format_args!("the helper {id}"))
+                }
+                Some(_) => {
+                    let message = format!("program of this type cannot use helper {id}");
+                    Fault::new(ErrorCode::HelperNotAllowed, message)
+                }
             });
         };
         if proto.gpl_only && !self.env.license_gpl {

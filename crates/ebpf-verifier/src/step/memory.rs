@@ -340,8 +340,10 @@ fn check_alignment(value: &Value, place: Place, strict: bool) -> Checked {
     let (kind, var, off) = match value {
         Value::Pointer(pointer) => match pointer.kind {
             PointerKind::Stack { .. } => ("stack ", pointer.var, pointer.off),
-            PointerKind::MapValue(_) if strict => ("value ", pointer.var, pointer.off),
-            PointerKind::Map(_) | PointerKind::PacketEnd if strict => {
+            PointerKind::MapValue(MapValueRef { null: None, .. }) if strict => {
+                ("value ", pointer.var, pointer.off)
+            }
+            PointerKind::Map(_) | PointerKind::MapValue(_) | PointerKind::PacketEnd if strict => {
                 ("", pointer.var, pointer.off)
             }
             PointerKind::Context

@@ -85,16 +85,17 @@ impl<'a> PacketComparison<'a> {
         if too_far || (off == 0 && more > 0) {
             return;
         }
-        for value in state.values_mut() {
-            if let Value::Pointer(Pointer {
-                kind: PointerKind::Packet { region: r, id: i, range },
-                ..
-            }) = value
-                && (*r, *i) == (region, id)
-            {
+        let has_same_base = |value: &Value| {
+            value.as_pointer().is_some_and(|pointer| match pointer.kind {
+                PointerKind::Packet { region: r, id: i, .. } => (r, i) == (region, id),
+                _ => false,
+            })
+        };
+        state.update(has_same_base, |value| {
+            if let Value::Pointer(Pointer { kind: PointerKind::Packet { range, .. }, .. }) = value {
                 *range = range.at_least(off + more);
             }
-        }
+        });
     }
 }
 
@@ -137,11 +138,9 @@ const fn mirrored(op: CmpOp) -> CmpOp {
 
 /// All packet pointers become numbers: the packet may have moved.
 pub(super) fn forget_packet_pointers(state: &mut State) {
-    for value in state.values_mut() {
-        if value.as_pointer().is_some_and(|pointer| pointer.kind.is_packet()) {
-            *value = Value::UNKNOWN;
-        }
-    }
+    let is_packet =
+        |value: &Value| value.as_pointer().is_some_and(|pointer| pointer.kind.is_packet());
+    state.update(is_packet, |value| *value = Value::UNKNOWN);
 }
 
 /// Checks an access of `size` bytes at `off` from the pointer in `reg`, of which `id` and `range`

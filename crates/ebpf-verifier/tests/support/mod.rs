@@ -4,7 +4,7 @@ use ebpf_isa::uapi::{AttachType, MapDesc, MapType, ProgramType, map_flags};
 use ebpf_verifier::{Environment, MapInfo, program_types};
 
 /// Reads an environment.
-pub fn parse_env(text: &str) -> Result<Environment, String> {
+pub(crate) fn parse_env(text: &str) -> Result<Environment, String> {
     let mut env = Environment::new(program_types::xdp());
     for line in text.lines().filter(|line| !line.trim().is_empty()) {
         let words: Vec<&str> = line.split_whitespace().collect();

@@ -4,36 +4,40 @@ use std::io::Write;
 use std::path::Path;
 use std::sync::atomic::{AtomicI64, Ordering};
 
-use ebpf_runtime::flat::{self, Block, FlatError};
+use ebpf_runtime::Engine;
+use ebpf_runtime::flat::{Block, FlatEngine, FlatError, FlatProgram};
+use ebpf_runtime::isa::Program;
 use ebpf_runtime::isa::abi::{ExecEnv, Trap};
+use ebpf_runtime::pack::{Pack, PackOptions};
 use serde_json::json;
 
 use crate::console::{Console, Status};
 use crate::error::{CliError, InFile};
-use crate::hex;
 use crate::read::{self, MAX_PROGRAM_BYTES};
 
 use super::RunArgs;
 
 /// Runs the program once on `mem` and prints `r0`, or the trap that ended it.
-pub(super) fn run(args: &RunArgs, mem: &str, console: &mut Console) -> Result<Status, CliError> {
+pub(super) fn run(
+    args: &RunArgs,
+    mem: &str,
+    engine: Engine,
+    console: &mut Console,
+) -> Result<Status, CliError> {
     let file = args.program.name();
     let input = args.program.read()?;
     let subject = input.only(args.program.choice.prog.as_deref()).in_file(&file)?;
     let mut memory = Block::new(&bytes(mem)?);
     let mut env = ExecEnv { fuel: AtomicI64::new(args.fuel), ..ExecEnv::new() };
-    let outcome = match flat::run(subject.program(), &mut memory, &mut env) {
-        Ok(r0) => Ok(r0),
-        Err(FlatError::Trap(trap)) => Err(trap),
-        Err(error) => return Err(error).in_file(&file),
-    };
+    let program = prepare(subject.program(), engine).in_file(&file)?;
+    let outcome = program.run(&mut memory, &mut env);
     let executed = args.fuel.saturating_sub(env.fuel.load(Ordering::Relaxed));
     if args.json {
         let trap = |trap: Trap| json!({ "reason": trap.kind.describe(), "pc": trap.pc.0 });
         let object = json!({
             "file": file,
             "prog": subject.name(),
-            "engine": "interp",
+            "engine": engine.name(),
             "r0": outcome.ok().map(|r0| format!("{r0:#x}")),
             "trap": outcome.err().map(trap),
             "executed": executed,
@@ -48,6 +52,17 @@ pub(super) fn run(args: &RunArgs, mem: &str, console: &mut Console) -> Result<St
         Err(trap) => {
             console.complain(&format!("error: {file}: {trap}"));
             Ok(Status::Refused)
+        }
+    }
+}
+
+/// The program on an engine that checks each of its accesses.
+fn prepare(program: &Program, engine: Engine) -> Result<FlatProgram, FlatError> {
+    match engine {
+        Engine::Interp => FlatProgram::new(program, FlatEngine::Interp, &[]),
+        Engine::Jit => {
+            let pack = Pack::new(PackOptions::default())?;
+            FlatProgram::new(program, FlatEngine::Jit(&pack), &[])
         }
     }
 }

@@ -35,14 +35,15 @@ impl Parser<'_, '_> {
         Ok(Insn::Exit)
     }
 
-    /// `pc+3`, a label, or `+3 <anything>` as LLVM's disassembler has it.
+    /// `pc+3`, a label, or as LLVM has it `+3 <anything>` and `3`.
     pub(super) fn target(&mut self) -> Result<Pc> {
         let start = self.cursor;
         if !self.at_relative() {
             return self.labels.read(&mut self.cursor);
         }
         self.cursor.eat("pc");
-        let distance = self.cursor.displacement(i32::MIN, i32::MAX)?;
+        self.cursor.eat("+");
+        let distance = self.cursor.integer(i32::MIN, i32::MAX)?;
         if self.cursor.eat("<") {
             self.cursor.skip_past(">")?;
         }
@@ -52,14 +53,20 @@ impl Parser<'_, '_> {
 
     fn at_relative(&self) -> bool {
         let rest = self.cursor.rest();
-        rest.strip_prefix("pc").unwrap_or(rest).starts_with(['+', '-'])
+        rest.strip_prefix("pc").unwrap_or(rest).starts_with(['+', '-']) || self.cursor.at_integer()
     }
 
-    /// `call pc+3`, `call name`, `call bpf_map_lookup_elem#1`, `call 1`, `call kfunc#7 module#2`
+    /// `call pc+3`, `call name`, `call bpf_map_lookup_elem#1`, `call kfunc#7 module#2`; and as other
+    /// assemblers have it `call 1` (a helper) and `call local name`.
     pub(super) fn call(&mut self) -> Result<Insn> {
         self.cursor.expect("call")?;
-        if self.cursor.at_integer() && !self.at_relative() {
-            let number = self.cursor.integer(0, u32::MAX)?;
+        let start = self.cursor;
+        if self.cursor.eat_word("local") && !self.cursor.is_at_end() {
+            return Ok(Insn::Call(CallTarget::Subprog(self.target()?)));
+        }
+        self.cursor = start;
+        if self.cursor.eat("+") || self.cursor.at_integer() {
+            let number = self.cursor.imm32()? as u32;
             return Ok(Insn::Call(CallTarget::Helper(HelperId(number))));
         }
         let word = self.cursor.peek_word();

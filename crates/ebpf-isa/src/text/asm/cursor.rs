@@ -162,6 +162,8 @@ impl<'t> Cursor<'t> {
         let word = self.peek_word();
         let magnitude = match word.strip_prefix("0x") {
             Some(digits) => parse_digits(digits, 16),
+            // Octal for some assemblers, decimal for others.
+            None if word.len() > 1 && word.starts_with('0') => None,
             None => parse_digits(word, 10),
         };
         let value = magnitude

@@ -4,7 +4,7 @@ use alloc::string::String;
 use core::fmt;
 
 use crate::opcode::Width;
-use crate::{EncodeError, ProgramError, Reg};
+use crate::{DecodeError, EncodeError, ProgramError, Reg};
 
 /// Why a text does not assemble.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -30,6 +30,14 @@ pub enum AsmError {
         line: u32,
         /// What is wrong.
         error: EncodeError,
+    },
+    /// The bytes that a listing gives for an instruction are none.
+    #[error("line {line}: {error}")]
+    Decode {
+        /// Line of the instruction, from 1.
+        line: u32,
+        /// What is wrong.
+        error: DecodeError,
     },
     /// Instructions that do not make a program.
     #[error("line {line}: {error}")]
@@ -70,6 +78,8 @@ pub enum Expected {
     Assignment,
     /// An operation that has an atomic form: `+=`, `|=`, `&=`, `^=`.
     AtomicAssignment,
+    /// The name of an operation that has an atomic form: `add`, `xchg`, ...
+    AtomicOperation,
     /// A comparison: `==`, `s<`, ...
     Comparison,
     /// The type of a memory access: `u8` to `u64`, and for loads `s8` to `s32`.
@@ -90,6 +100,10 @@ pub enum Expected {
     UniqueLabel,
     /// A subprogram, helper or kernel function.
     Callee,
+    /// A call whose callee is in the instruction: Linux has no `callx`.
+    DirectCall,
+    /// What a wide load can load: a source from 0 to 6 and what belongs to it.
+    WideSource,
     /// The number that belongs to the name of a helper.
     NumberOfHelper,
     /// This text.
@@ -113,6 +127,7 @@ impl fmt::Display for Expected {
             Self::Displacement => "`+` or `-` and a distance",
             Self::Assignment => "an assignment",
             Self::AtomicAssignment => "`+=`, `|=`, `&=` or `^=`",
+            Self::AtomicOperation => "the name of an atomic operation",
             Self::Comparison => "a comparison",
             Self::AccessType => "the type of a memory access",
             Self::SignedType => "`s8`, `s16` or `s32`",
@@ -123,6 +138,8 @@ impl fmt::Display for Expected {
             Self::DefinedLabel => "a label that is defined",
             Self::UniqueLabel => "a label that is defined once",
             Self::Callee => "something that can be called",
+            Self::DirectCall => "a call that is not through a register",
+            Self::WideSource => "the source of a wide load",
             Self::NumberOfHelper => "the number of this helper",
             Self::Text(text) => return write!(f, "`{text}`"),
             Self::EndOfLine => "the end of the line",

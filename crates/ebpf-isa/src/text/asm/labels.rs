@@ -1,17 +1,23 @@
 //! Where labels lead.
 
 use alloc::collections::BTreeMap;
+use alloc::vec::Vec;
 
 use super::cursor::{Cursor, Result};
 use super::error::Expected;
 use crate::Pc;
 
+/// How names of labels start that compilers make up: `.Lfunc_end0`.
+const TEMPORARY: &str = ".L";
+
 /// The labels of a text.
 #[derive(Debug, Default)]
 pub(super) struct Labels<'t> {
     by_name: BTreeMap<&'t str, Label>,
-    /// The first label of each position that has one.
+    /// The first label of each position that has one; one that a compiler made up gives way.
     by_position: BTreeMap<Pc, &'t str>,
+    /// Where the exits are, in order.
+    exits: Vec<Pc>,
     /// Set in the first reading of a text, when every label is taken to lead to the entry.
     unknown: bool,
 }
@@ -26,15 +32,33 @@ enum Label {
 
 impl<'t> Labels<'t> {
     /// Of a text that has not been read yet.
-    pub(super) const UNKNOWN: Self =
-        Self { by_name: BTreeMap::new(), by_position: BTreeMap::new(), unknown: true };
+    pub(super) const UNKNOWN: Self = Self {
+        by_name: BTreeMap::new(),
+        by_position: BTreeMap::new(),
+        exits: Vec::new(),
+        unknown: true,
+    };
 
     pub(super) fn define(&mut self, name: &'t str, at: Pc) {
         self.by_name
             .entry(name)
             .and_modify(|label| *label = Label::Several)
             .or_insert(Label::Once(at));
-        self.by_position.entry(at).or_insert(name);
+        let named = self.by_position.entry(at).or_insert(name);
+        if named.starts_with(TEMPORARY) {
+            *named = name;
+        }
+    }
+
+    /// Takes note of an exit, which is behind those that were noted before.
+    pub(super) fn note_exit(&mut self, at: Pc) {
+        self.exits.push(at);
+    }
+
+    /// The next exit from `at` on, or if none follows the last one.
+    pub(super) fn exit_from(&self, at: Pc) -> Option<Pc> {
+        let next = self.exits.partition_point(|&exit| exit < at);
+        self.exits.get(next).or(self.exits.last()).copied()
     }
 
     /// Whether the text has this label, as far as is known.

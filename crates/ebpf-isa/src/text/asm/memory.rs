@@ -32,11 +32,16 @@ impl Parser<'_, '_> {
 
     /// `(r1 +8)`, behind the type.
     fn base_and_offset(&mut self) -> Result<(Reg, i16)> {
+        let place = self.open_base_and_offset()?;
+        self.cursor.expect(")")?;
+        Ok(place)
+    }
+
+    /// `(r1 +8`
+    fn open_base_and_offset(&mut self) -> Result<(Reg, i16)> {
         self.cursor.expect("(")?;
         let base = self.cursor.register_of(Width::W64)?;
-        let off = self.cursor.displacement(i16::MIN, i16::MAX)?;
-        self.cursor.expect(")")?;
-        Ok((base, off))
+        Ok((base, self.cursor.displacement(i16::MIN, i16::MAX)?))
     }
 
     /// An address of an unsigned type.
@@ -70,7 +75,9 @@ impl Parser<'_, '_> {
         self.cursor.expect("[")?;
         let (index, imm) = if self.cursor.at_register() {
             let index = self.cursor.register_of(Width::W64)?;
-            (Some(index), self.cursor.displacement(i32::MIN, i32::MAX)?)
+            let has_imm = self.cursor.at_displacement();
+            let imm = if has_imm { self.cursor.displacement(i32::MIN, i32::MAX)? } else { 0 };
+            (Some(index), imm)
         } else {
             (None, self.cursor.imm32()?)
         };
@@ -121,9 +128,12 @@ impl Parser<'_, '_> {
         Ok(self.cursor.register()?.1)
     }
 
-    /// `lock *(u64 *)(base +off) += src`
+    /// `lock *(u64 *)(base +off) += src`, or with a mnemonic of uBPF: `lock add [base+off], src`
     pub(super) fn lock(&mut self) -> Result<Insn> {
         self.cursor.expect("lock")?;
+        if !self.cursor.peek_word().is_empty() {
+            return self.ubpf_atomic();
+        }
         self.cursor.expect("*")?;
         let Address { size, base, off } = self.address()?;
         let start = self.cursor;
@@ -149,6 +159,34 @@ impl Parser<'_, '_> {
         if width == Width::W32 && size == Size::Dw {
             return Err(at_type.error(Expected::NarrowUnsignedType));
         }
+        let src = self.fetch_source(op, line, width, dst)?;
+        Ok(Insn::Atomic { op, size, fetch: true, base, off, src })
+    }
+
+    /// LLVM's `src = xchg_64(base + off, src)`, `src = xchg32_32(base + off, src)`,
+    /// `r0 = cmpxchg_64(base + off, r0, src)`, `w0 = cmpxchg32_32(base + off, w0, src)`.
+    /// `line` is at the destination.
+    pub(super) fn exchange(&mut self, line: Cursor<'_>, width: Width, dst: Reg) -> Result<Insn> {
+        let start = self.cursor;
+        let name = self.cursor.word(Expected::Value)?;
+        let (op, size) = parse_exchange(name).ok_or_else(|| start.error(Expected::Value))?;
+        if (width == Width::W64) != (size == Size::Dw) {
+            let wanted = if size == Size::Dw { Width::W64 } else { Width::W32 };
+            return Err(line.error(Expected::RegisterOf(wanted)));
+        }
+        let (base, off) = self.open_base_and_offset()?;
+        let src = self.fetch_source(op, line, width, dst)?;
+        Ok(Insn::Atomic { op, size, fetch: true, base, off, src })
+    }
+
+    /// `, src)`, or `, r0, src)` where the operation compares.
+    fn fetch_source(
+        &mut self,
+        op: AtomicOp,
+        line: Cursor<'_>,
+        width: Width,
+        dst: Reg,
+    ) -> Result<Reg> {
         self.cursor.expect(",")?;
         let src = if op == AtomicOp::Cmpxchg {
             if dst != Reg::R0 {
@@ -162,7 +200,7 @@ impl Parser<'_, '_> {
             dst
         };
         self.cursor.expect(")")?;
-        Ok(Insn::Atomic { op, size, fetch: true, base, off, src })
+        Ok(src)
     }
 }
 
@@ -188,6 +226,19 @@ fn parse_fetch(name: &str) -> Option<(AtomicOp, Option<Size>)> {
     };
     let op = AtomicOp::from_mnemonic(name)?;
     (fetch != op.always_fetches()).then_some((op, size))
+}
+
+/// Whether a word is LLVM's name of an exchange.
+pub(super) fn is_exchange(word: &str) -> bool {
+    parse_exchange(word).is_some()
+}
+
+/// `xchg_64`, `xchg32_32`, `cmpxchg_64`, `cmpxchg32_32`
+fn parse_exchange(name: &str) -> Option<(AtomicOp, Size)> {
+    let narrow = name.strip_suffix("32_32").map(|op| (op, Size::W));
+    let (op, size) = narrow.or_else(|| Some((name.strip_suffix("_64")?, Size::Dw)))?;
+    let op = AtomicOp::from_mnemonic(op).filter(|op| op.always_fetches())?;
+    Some((op, size))
 }
 
 /// `u8` to `u64`, `s8` to `s64`.

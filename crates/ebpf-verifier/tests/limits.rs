@@ -1,0 +1,104 @@
+//! Both sides of every limit. The numbers are those of Linux 6.18.44, found by loading these
+//! programs; the limit of maps is that of its headers.
+
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
+
+use ebpf_isa::text::assemble;
+use ebpf_isa::uapi::{MapDesc, MapType};
+use ebpf_verifier::{
+    Environment, ErrorCode, KernelProfile, MapInfo, Options, Rejection, Stats, program_types,
+    verify,
+};
+
+fn judge(asm: &str, maps: usize) -> Result<Stats, Box<Rejection>> {
+    let program = assemble(asm).unwrap();
+    let mut env = Environment::new(program_types::xdp());
+    let desc =
+        MapDesc { map_type: MapType::Array, key_size: 4, value_size: 8, max_entries: 1, flags: 0 };
+    env.maps = vec![MapInfo::new("map", desc); maps];
+    verify(&program, &env, &Options::default()).map(|verified| *verified.stats())
+}
+
+fn rejected(asm: &str, maps: usize) -> (ErrorCode, i32, String) {
+    let rejection = judge(asm, maps).unwrap_err();
+    (rejection.code, rejection.errno, rejection.message)
+}
+
+fn loop_of(rounds: u32) -> String {
+    format!("r0 = 0\nagain:\nr0 += 1\nif r0 < {rounds} goto again\nexit\n")
+}
+
+#[test]
+fn a_million_processed_instructions() {
+    assert_eq!(judge(&loop_of(499_999), 0).unwrap().processed, 1_000_000);
+    let message = "BPF program is too large. Processed 1000001 insn".to_owned();
+    assert_eq!(rejected(&loop_of(500_000), 0), (ErrorCode::LimitProcessed, 7, message));
+}
+
+#[test]
+fn a_lower_limit_can_be_asked_for() {
+    let program = assemble(&loop_of(100)).unwrap();
+    let env = Environment::new(program_types::xdp());
+    let mut options = Options::default();
+    options.max_processed = Some(202);
+    assert!(verify(&program, &env, &options).is_ok());
+    options.max_processed = Some(201);
+    let rejection = verify(&program, &env, &options).unwrap_err();
+    assert_eq!(rejection.code, ErrorCode::LimitProcessed);
+}
+
+#[test]
+fn eight_thousand_waiting_branches() {
+    let forks = |count: u32| {
+        let branches: String = (1..=count).map(|k| format!("if r0 == {k} goto out\n")).collect();
+        format!("call bpf_get_prandom_u32#7\n{branches}out:\nr0 = 0\nexit\n")
+    };
+    let stats = judge(&forks(8192), 0).unwrap();
+    assert_eq!((stats.peak_pending, stats.paths), (8192, 8193));
+    let message = "The sequence of 8193 jumps is too complex.".to_owned();
+    assert_eq!(rejected(&forks(8193), 0), (ErrorCode::LimitPending, 14, message));
+}
+
+#[test]
+fn two_hundred_and_fifty_six_subprograms() {
+    let functions = |count: u32| {
+        let calls: String = (1..count).map(|k| format!("call f{k}\n")).collect();
+        let bodies: String = (1..count).map(|k| format!("f{k}:\nr0 = 0\nexit\n")).collect();
+        format!("{calls}r0 = 0\nexit\n{bodies}")
+    };
+    assert!(judge(&functions(256), 0).is_ok());
+    let message = "too many subprograms".to_owned();
+    assert_eq!(rejected(&functions(257), 0), (ErrorCode::LimitSubprograms, 7, message));
+}
+
+#[test]
+fn sixty_four_maps() {
+    let loads = |count: usize| {
+        let loads: String = (0..count).map(|map| format!("r1 = map[{map}] ll\n")).collect();
+        format!("{loads}r0 = 0\nexit\n")
+    };
+    assert!(judge(&loads(64), 65).is_ok());
+    let (code, errno, _) = rejected(&loads(65), 65);
+    assert_eq!((code, errno), (ErrorCode::LimitMaps, 7));
+}
+
+#[test]
+fn every_call_chain_has_an_end_even_if_many_lead_there() {
+    // Eight levels of functions that call the next one 30 times each: 30^7 chains.
+    let level = |at: u32| match at {
+        8 => "f8:\nr0 = 0\nexit\n".to_owned(),
+        _ => format!("f{at}:\n{}exit\n", format!("call f{}\n", at + 1).repeat(30)),
+    };
+    let bodies: String = (1..=8).map(level).collect();
+    let program = format!("r0 = 0\nif r0 == 0 goto out\ncall f1\nout:\nexit\n{bodies}");
+    let (code, errno, message) = rejected(&program, 0);
+    assert_eq!((code, errno), (ErrorCode::LimitCallDepth, 7));
+    assert_eq!(message, "the call stack of 8 frames is too deep !");
+}
+
+#[test]
+fn the_profile_names_its_limits() {
+    let profile = KernelProfile::default();
+    assert_eq!(profile.name, "linux-6.18");
+    assert_eq!((profile.max_processed, profile.max_pending), (1_000_000, 8192));
+}
