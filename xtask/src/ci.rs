@@ -56,6 +56,7 @@ fn steps() -> Result<Vec<Step>, TaskError> {
         own_step("tidy", &["tidy"])?,
         own_step("fixtures", &["fixtures", "--check"])?,
         own_step("pcap", &["pcap", "--check"])?,
+        own_step("parity", &["parity"])?,
         cargo_step("clippy", &["clippy", "--workspace", "--all-targets", "--", "-D", "warnings"]),
     ];
     steps.extend(no_std_crates().map(|name| {

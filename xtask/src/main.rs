@@ -7,6 +7,8 @@ mod ci;
 mod conformance;
 mod error;
 mod fixtures;
+mod fuzz;
+mod parity;
 mod pcap;
 mod policy;
 mod tidy;
@@ -23,7 +25,7 @@ struct Command {
     run: fn(&[String]) -> Result<(), TaskError>,
 }
 
-const COMMANDS: [Command; 7] = [
+const COMMANDS: [Command; 9] = [
     Command {
         name: "ci",
         arguments: "",
@@ -59,6 +61,18 @@ const COMMANDS: [Command; 7] = [
         arguments: "[--check]",
         about: "compile the C fixtures, or check the committed objects",
         run: fixtures::run,
+    },
+    Command {
+        name: "fuzz",
+        arguments: "TARGET [--seconds N] [--seed S]",
+        about: "generated input for decode, asm, object or engines",
+        run: fuzz::run,
+    },
+    Command {
+        name: "parity",
+        arguments: "",
+        about: "which instructions and operand forms the fixtures do not execute",
+        run: parity::run,
     },
     Command {
         name: "pcap",

@@ -2,11 +2,9 @@
 
 use alloc::vec::Vec;
 
+use crate::form::{Form, Source};
 use crate::insn::{CallTarget, Imm64, Insn, MapForm, MapIdx, Operand, WideSource};
-use crate::opcode::{
-    self, AluOp, AtomicOp, ByteOrder, Class, CmpOp, Extend, Mode, Size, Width, atomic, call, jump,
-    unary, wide,
-};
+use crate::opcode::{AluOp, AtomicOp, ByteOrder, Size, Width, atomic, call, wide};
 use crate::uapi::HelperId;
 use crate::{Pc, RawInsn, Reg};
 
@@ -108,19 +106,14 @@ pub fn decode(slots: &[RawInsn], at: Pc) -> Result<Decoded, DecodeError> {
 }
 
 /// Decodes the instruction whose slot at `at` is `raw`, followed by `next`.
-pub(crate) fn decode_slot(raw: RawInsn, next: Option<RawInsn>, at: Pc) -> Result<Insn> {
-    let fields = Fields { raw, at };
-    let class = Class::from_code(raw.opcode & opcode::CLASS_MASK);
-    match class.expect("three bits select one of eight classes") {
-        Class::Alu => fields.alu(Width::W32),
-        Class::Alu64 => fields.alu(Width::W64),
-        Class::Jmp => fields.jmp(Width::W64),
-        Class::Jmp32 => fields.jmp(Width::W32),
-        Class::Ld => fields.ld(next),
-        Class::Ldx => fields.ldx(),
-        Class::St => fields.st(),
-        Class::Stx => fields.stx(),
-    }
+pub(crate) fn decode_slot(
+    raw: RawInsn,
+    next: Option<RawInsn>,
+    at: Pc,
+) -> Result<Insn, DecodeError> {
+    let mut insn = None;
+    Slot { raw, at }.decode(next.as_ref(), &mut insn).map_err(|fault| fault.of(raw.opcode, at))?;
+    Ok(insn.expect("decoding without a fault gives an instruction"))
 }
 
 /// Decodes all of `slots`, one element a slot; the second slot of a wide load is `None`.
@@ -130,235 +123,316 @@ pub(crate) fn decode_slot(raw: RawInsn, next: Option<RawInsn>, at: Pc) -> Result
 pub fn decode_all(slots: &[RawInsn]) -> Result<Vec<Option<Insn>>, DecodeError> {
     let mut insns = Vec::with_capacity(slots.len());
     let mut at = Pc::ENTRY;
-    while at.index() < slots.len() {
-        let Decoded { insn, next } = decode(slots, at)?;
-        insns.push(Some(insn));
-        insns.resize(next.index(), None);
-        at = next;
+    while let Some(&raw) = slots.get(at.index()) {
+        insns.push(None);
+        let insn = insns.last_mut().expect("just pushed");
+        let size = Slot { raw, at }
+            .decode(slots.get(at.index() + 1), insn)
+            .map_err(|fault| fault.of(raw.opcode, at))?;
+        if size == 2 {
+            insns.push(None);
+        }
+        at = at.checked_add(size).ok_or(DecodeError::HalfWideLoad { pc: at })?;
     }
     Ok(insns)
 }
 
-type Result<T, E = DecodeError> = core::result::Result<T, E>;
+/// Why a slot is no instruction, without the place: small enough that a result is no larger than
+/// an instruction.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Fault {
+    UnknownOpcode,
+    BadRegister(u8),
+    ReservedField(Field),
+    BadVariant(Variant, i32),
+    HalfWideLoad,
+    TargetOutOfRange(i32),
+}
 
-/// The fields of one slot, with checked access.
-struct Fields {
+const _: () = assert!(size_of::<Result<Insn>>() == size_of::<Insn>());
+
+impl Fault {
+    /// The error of the slot at `pc`, which has this opcode.
+    #[cold]
+    fn of(self, opcode: u8, pc: Pc) -> DecodeError {
+        match self {
+            Self::UnknownOpcode => DecodeError::UnknownOpcode { pc, opcode },
+            Self::BadRegister(number) => DecodeError::BadRegister { pc, number },
+            Self::ReservedField(field) => {
+                DecodeError::ReservedField { pc, opcode, field: field.name() }
+            }
+            Self::BadVariant(variant, value) => {
+                DecodeError::BadVariant { pc, opcode, what: variant.name(), value: value.into() }
+            }
+            Self::HalfWideLoad => DecodeError::HalfWideLoad { pc },
+            Self::TargetOutOfRange(offset) => {
+                DecodeError::TargetOutOfRange { pc, offset: offset.into() }
+            }
+        }
+    }
+}
+
+/// A field of a slot, as errors name it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Field {
+    Dst,
+    Src,
+    Off,
+    Imm,
+    NextImm,
+}
+
+impl Field {
+    const fn name(self) -> &'static str {
+        match self {
+            Self::Dst => "dst",
+            Self::Src => "src",
+            Self::Off => "off",
+            Self::Imm => "imm",
+            Self::NextImm => "next_imm",
+        }
+    }
+}
+
+/// What a field other than the opcode selects.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Variant {
+    AddressSpace,
+    AtomicOperation,
+    ByteSwap,
+    Call,
+    ConditionalJump,
+    SignExtension,
+    WideLoad,
+}
+
+impl Variant {
+    const fn name(self) -> &'static str {
+        match self {
+            Self::AddressSpace => "address space",
+            Self::AtomicOperation => "atomic operation",
+            Self::ByteSwap => "byte swap",
+            Self::Call => "call",
+            Self::ConditionalJump => "conditional jump",
+            Self::SignExtension => "sign extension",
+            Self::WideLoad => "wide load",
+        }
+    }
+}
+
+type Result<T, E = Fault> = core::result::Result<T, E>;
+
+/// One slot, with checked access to its fields.
+struct Slot {
     raw: RawInsn,
     at: Pc,
 }
 
-impl Fields {
-    fn reg(&self, number: u8) -> Result<Reg> {
-        Reg::new(number).ok_or(DecodeError::BadRegister { pc: self.at, number })
+impl Slot {
+    /// Puts the instruction of this slot, followed by `next`, into `insn`; gives its number of
+    /// slots.
+    ///
+    /// Each arm writes in place: to gather fields of different sizes into one value first, and to
+    /// move that, takes the processor longer than all the rest.
+    #[inline(always)]
+    fn decode(&self, next: Option<&RawInsn>, insn: &mut Option<Insn>) -> Result<u32> {
+        let raw = self.raw;
+        match Form::of(raw.opcode) {
+            Form::Alu { op, width, source } => *insn = Some(self.alu(op, width, source)?),
+            Form::Mov { width, source } if raw.off == 0 => {
+                let (dst, src) = (self.dst()?, self.operand(source)?);
+                *insn = Some(Insn::Mov { width, dst, src });
+            }
+            Form::Mov { source: Source::Imm, .. } => {
+                self.dst()?;
+                return Err(Fault::ReservedField(Field::Off));
+            }
+            Form::Mov { width, source: Source::Reg } => *insn = Some(self.mov_variant(width)?),
+            Form::Neg { width } => {
+                self.reserved([Field::Src, Field::Off, Field::Imm])?;
+                *insn = Some(Insn::Neg { width, dst: self.dst()? });
+            }
+            Form::Swap { order } => *insn = Some(self.swap(order)?),
+            Form::Jump { long: false } => {
+                self.reserved([Field::Dst, Field::Src, Field::Imm])?;
+                *insn = Some(Insn::Jump { target: self.target(raw.off.into())?, long: false });
+            }
+            Form::Jump { long: true } => {
+                self.reserved([Field::Dst, Field::Src, Field::Off])?;
+                *insn = Some(Insn::Jump { target: self.target(raw.imm)?, long: true });
+            }
+            Form::Branch { op, width, source } => {
+                let (lhs, rhs) = (self.dst()?, self.operand(source)?);
+                let target = self.target(raw.off.into())?;
+                *insn = Some(Insn::Branch { op, width, lhs, rhs, target });
+            }
+            Form::MayGoto => {
+                self.reserved([Field::Dst, Field::Imm])?;
+                if raw.src != 0 {
+                    return Err(Fault::BadVariant(Variant::ConditionalJump, raw.src.into()));
+                }
+                *insn = Some(Insn::MayGoto { target: self.target(raw.off.into())? });
+            }
+            Form::Call => *insn = Some(Insn::Call(self.callee()?)),
+            Form::Exit => {
+                self.reserved([Field::Dst, Field::Src, Field::Off, Field::Imm])?;
+                *insn = Some(Insn::Exit);
+            }
+            Form::LoadWide => {
+                *insn = Some(self.load_wide(next)?);
+                return Ok(2);
+            }
+            Form::LoadPacket { size, indexed } => *insn = Some(self.load_packet(size, indexed)?),
+            Form::Load { size, extend } => {
+                self.reserved([Field::Imm])?;
+                let (dst, base, off) = (self.dst()?, self.src()?, raw.off);
+                *insn = Some(Insn::Load { size, extend, dst, base, off });
+            }
+            Form::Store { size, source } => {
+                let src = self.operand(source)?;
+                *insn = Some(Insn::Store { size, base: self.dst()?, off: raw.off, src });
+            }
+            Form::Atomic { size } => *insn = Some(self.atomic(size)?),
+            Form::Unknown => return Err(Fault::UnknownOpcode),
+        }
+        Ok(1)
     }
 
+    #[inline]
     fn dst(&self) -> Result<Reg> {
-        self.reg(self.raw.dst)
+        Reg::new(self.raw.dst).ok_or(Fault::BadRegister(self.raw.dst))
     }
 
+    #[inline]
     fn src(&self) -> Result<Reg> {
-        self.reg(self.raw.src)
-    }
-
-    fn is_reg_source(&self) -> bool {
-        self.raw.opcode & opcode::SOURCE_REG != 0
+        Reg::new(self.raw.src).ok_or(Fault::BadRegister(self.raw.src))
     }
 
     /// The second operand; the field that the other form would use must be zero.
-    fn operand(&self) -> Result<Operand> {
-        if self.is_reg_source() {
-            self.reserved("imm")?;
-            Ok(Operand::Reg(self.src()?))
-        } else {
-            self.reserved("src")?;
-            Ok(Operand::Imm(self.raw.imm))
+    #[inline]
+    fn operand(&self, source: Source) -> Result<Operand> {
+        match source {
+            Source::Reg => {
+                self.reserved([Field::Imm])?;
+                Ok(Operand::Reg(self.src()?))
+            }
+            Source::Imm => {
+                self.reserved([Field::Src])?;
+                Ok(Operand::Imm(self.raw.imm))
+            }
         }
     }
 
-    fn reserved(&self, field: &'static str) -> Result<()> {
-        let value = match field {
-            "dst" => i32::from(self.raw.dst),
-            "src" => i32::from(self.raw.src),
-            "off" => i32::from(self.raw.off),
-            _ => self.raw.imm,
-        };
-        if value != 0 {
-            return Err(self.reserved_error(field));
+    /// Fields that the instruction does not use must be zero.
+    #[inline]
+    fn reserved<const N: usize>(&self, fields: [Field; N]) -> Result<()> {
+        for field in fields {
+            let is_zero = match field {
+                Field::Dst => self.raw.dst == 0,
+                Field::Src => self.raw.src == 0,
+                Field::Off => self.raw.off == 0,
+                Field::Imm | Field::NextImm => self.raw.imm == 0,
+            };
+            if !is_zero {
+                return Err(Fault::ReservedField(field));
+            }
         }
         Ok(())
     }
 
-    fn reserved_error(&self, field: &'static str) -> DecodeError {
-        DecodeError::ReservedField { pc: self.at, opcode: self.raw.opcode, field }
+    #[inline]
+    fn target(&self, offset: i32) -> Result<Pc> {
+        self.at.jump(offset.into()).ok_or(Fault::TargetOutOfRange(offset))
     }
 
-    fn all_reserved(&self, fields: &[&'static str]) -> Result<()> {
-        fields.iter().try_for_each(|field| self.reserved(field))
+    #[inline]
+    fn alu(&self, op: AluOp, width: Width, source: Source) -> Result<Insn> {
+        let op = match self.raw.off {
+            0 => op,
+            off => AluOp::from_code((op.code().0, off)).ok_or(Fault::ReservedField(Field::Off))?,
+        };
+        let src = self.operand(source)?;
+        Ok(Insn::Alu { op, width, dst: self.dst()?, src })
     }
 
-    fn unknown(&self) -> DecodeError {
-        DecodeError::UnknownOpcode { pc: self.at, opcode: self.raw.opcode }
-    }
-
-    fn bad_variant(&self, what: &'static str, value: impl Into<i64>) -> DecodeError {
-        let value = value.into();
-        DecodeError::BadVariant { pc: self.at, opcode: self.raw.opcode, what, value }
-    }
-
-    fn target(&self, offset: impl Into<i64>) -> Result<Pc> {
-        let offset = offset.into();
-        self.at.jump(offset).ok_or(DecodeError::TargetOutOfRange { pc: self.at, offset })
-    }
-
-    fn alu(&self, width: Width) -> Result<Insn> {
-        match self.raw.opcode & opcode::OPERATION_MASK {
-            unary::MOV => self.mov(width),
-            unary::NEG => {
-                if self.is_reg_source() {
-                    return Err(self.unknown());
-                }
-                self.all_reserved(&["src", "off", "imm"])?;
-                Ok(Insn::Neg { width, dst: self.dst()? })
-            }
-            unary::END => self.swap(width),
-            operation => {
-                let op = AluOp::from_code((operation, self.raw.off)).ok_or_else(|| {
-                    match AluOp::from_code((operation, 0)) {
-                        Some(_) => self.reserved_error("off"),
-                        None => self.unknown(),
-                    }
-                })?;
-                let src = self.operand()?;
-                Ok(Insn::Alu { op, width, dst: self.dst()?, src })
-            }
-        }
-    }
-
-    fn mov(&self, width: Width) -> Result<Insn> {
+    /// A move with something in `off`.
+    fn mov_variant(&self, width: Width) -> Result<Insn> {
         let dst = self.dst()?;
-        match (self.raw.off, self.is_reg_source()) {
-            (0, _) => Ok(Insn::Mov { width, dst, src: self.operand()? }),
-            (1, true) if width == Width::W64 => {
-                let [f0, f1, t0, t1] = self.raw.imm.to_le_bytes();
-                let (from, to) = (u16::from_le_bytes([f0, f1]), u16::from_le_bytes([t0, t1]));
-                if from == 0 && to == 0 {
-                    return Err(self.bad_variant("address space", 0));
-                }
-                Ok(Insn::AddrSpaceCast { dst, src: self.src()?, to, from })
-            }
-            (bits, true) => {
-                self.reserved("imm")?;
-                let from = match bits {
-                    8 => Size::B,
-                    16 => Size::H,
-                    32 if width == Width::W64 => Size::W,
-                    _ => return Err(self.bad_variant("sign extension", bits)),
-                };
-                Ok(Insn::MovSx { width, dst, src: self.src()?, from })
-            }
-            (_, false) => Err(self.reserved_error("off")),
+        if (self.raw.off, width) == (1, Width::W64) {
+            return self.addr_space_cast(dst);
         }
+        self.reserved([Field::Imm])?;
+        let from = match self.raw.off {
+            8 => Size::B,
+            16 => Size::H,
+            32 if width == Width::W64 => Size::W,
+            bits => return Err(Fault::BadVariant(Variant::SignExtension, bits.into())),
+        };
+        Ok(Insn::MovSx { width, dst, src: self.src()?, from })
     }
 
-    fn swap(&self, width: Width) -> Result<Insn> {
-        self.all_reserved(&["src", "off"])?;
-        let order = ByteOrder::from_code((width.alu_class(), self.is_reg_source()))
-            .ok_or_else(|| self.unknown())?;
+    /// The address spaces are the halves of the immediate.
+    fn addr_space_cast(&self, dst: Reg) -> Result<Insn> {
+        let [f0, f1, t0, t1] = self.raw.imm.to_le_bytes();
+        let (from, to) = (u16::from_le_bytes([f0, f1]), u16::from_le_bytes([t0, t1]));
+        if from == 0 && to == 0 {
+            return Err(Fault::BadVariant(Variant::AddressSpace, 0));
+        }
+        Ok(Insn::AddrSpaceCast { dst, src: self.src()?, to, from })
+    }
+
+    #[inline]
+    fn swap(&self, order: ByteOrder) -> Result<Insn> {
+        self.reserved([Field::Src, Field::Off])?;
         let size = match self.raw.imm {
             16 => Size::H,
             32 => Size::W,
             64 => Size::Dw,
-            bits => return Err(self.bad_variant("byte swap", bits)),
+            bits => return Err(Fault::BadVariant(Variant::ByteSwap, bits)),
         };
         Ok(Insn::Swap { order, size, dst: self.dst()? })
     }
 
-    fn jmp(&self, width: Width) -> Result<Insn> {
-        match (self.raw.opcode & opcode::OPERATION_MASK, self.is_reg_source(), width) {
-            (jump::JA, false, Width::W64) => {
-                self.all_reserved(&["dst", "src", "imm"])?;
-                Ok(Insn::Jump { target: self.target(self.raw.off)?, long: false })
-            }
-            (jump::JA, false, Width::W32) => {
-                self.all_reserved(&["dst", "src", "off"])?;
-                Ok(Insn::Jump { target: self.target(self.raw.imm)?, long: true })
-            }
-            (jump::CALL, false, Width::W64) => self.call(),
-            (jump::EXIT, false, Width::W64) => {
-                self.all_reserved(&["dst", "src", "off", "imm"])?;
-                Ok(Insn::Exit)
-            }
-            (jump::COND, false, Width::W64) => {
-                self.all_reserved(&["dst", "imm"])?;
-                if self.raw.src != 0 {
-                    return Err(self.bad_variant("conditional jump", self.raw.src));
-                }
-                Ok(Insn::MayGoto { target: self.target(self.raw.off)? })
-            }
-            (operation, _, _) => {
-                let op = CmpOp::from_code(operation).ok_or_else(|| self.unknown())?;
-                let (lhs, rhs) = (self.dst()?, self.operand()?);
-                Ok(Insn::Branch { op, width, lhs, rhs, target: self.target(self.raw.off)? })
-            }
-        }
-    }
-
-    fn call(&self) -> Result<Insn> {
-        self.reserved("dst")?;
+    #[inline]
+    fn callee(&self) -> Result<CallTarget> {
+        self.reserved([Field::Dst])?;
         let imm = self.raw.imm;
-        let target = match self.raw.src {
+        match self.raw.src {
             call::HELPER => {
-                self.reserved("off")?;
-                CallTarget::Helper(HelperId(imm as u32))
+                self.reserved([Field::Off])?;
+                Ok(CallTarget::Helper(HelperId(imm as u32)))
             }
             call::SUBPROG => {
-                self.reserved("off")?;
-                CallTarget::Subprog(self.target(imm)?)
+                self.reserved([Field::Off])?;
+                Ok(CallTarget::Subprog(self.target(imm)?))
             }
-            call::KFUNC => CallTarget::Kfunc { btf_id: imm as u32, module: self.raw.off },
-            kind => return Err(self.bad_variant("call", kind)),
+            call::KFUNC => Ok(CallTarget::Kfunc { btf_id: imm as u32, module: self.raw.off }),
+            kind => Err(Fault::BadVariant(Variant::Call, kind.into())),
+        }
+    }
+
+    fn load_packet(&self, size: Size, indexed: bool) -> Result<Insn> {
+        self.reserved([Field::Dst, Field::Off])?;
+        let index = if indexed {
+            Some(self.src()?)
+        } else {
+            self.reserved([Field::Src])?;
+            None
         };
-        Ok(Insn::Call(target))
+        Ok(Insn::LoadPacket { size, index, imm: self.raw.imm })
     }
 
-    fn size(&self) -> Size {
-        Size::from_code(self.raw.opcode & opcode::SIZE_MASK).expect("two bits select a size")
-    }
-
-    fn mode(&self) -> Result<Mode> {
-        Mode::from_code(self.raw.opcode & opcode::MODE_MASK).ok_or_else(|| self.unknown())
-    }
-
-    fn ld(&self, next: Option<RawInsn>) -> Result<Insn> {
-        let (mode, size) = (self.mode()?, self.size());
-        match mode {
-            Mode::Imm if size == Size::Dw => self.load_wide(next),
-            Mode::Abs | Mode::Ind if size != Size::Dw => {
-                self.all_reserved(&["dst", "off"])?;
-                let index = match mode {
-                    Mode::Ind => Some(self.src()?),
-                    _ => {
-                        self.reserved("src")?;
-                        None
-                    }
-                };
-                Ok(Insn::LoadPacket { size, index, imm: self.raw.imm })
-            }
-            _ => Err(self.unknown()),
+    #[inline]
+    fn load_wide(&self, next: Option<&RawInsn>) -> Result<Insn> {
+        let second = next.ok_or(Fault::HalfWideLoad)?;
+        if (RawInsn { imm: 0, ..*second }) != RawInsn::default() {
+            return Err(Fault::HalfWideLoad);
         }
-    }
-
-    fn load_wide(&self, next: Option<RawInsn>) -> Result<Insn> {
-        let half = DecodeError::HalfWideLoad { pc: self.at };
-        let second = next.ok_or(half)?;
-        if (RawInsn { imm: 0, ..second }) != RawInsn::default() {
-            return Err(half);
-        }
-        self.reserved("off")?;
+        self.reserved([Field::Off])?;
         let (low, high) = (self.raw.imm as u32, second.imm as u32);
         let no_high = |source| match high {
             0 => Ok(source),
-            _ => Err(self.reserved_error("next_imm")),
+            _ => Err(Fault::ReservedField(Field::NextImm)),
         };
         let map = MapIdx(low);
         let source = match self.raw.src {
@@ -369,64 +443,27 @@ impl Fields {
             wide::MAP_VALUE_IDX => WideSource::MapValue(map, high, MapForm::Idx),
             wide::BTF_ID => WideSource::Btf { id: low, module: high },
             wide::FUNC => no_high(WideSource::Func(self.target(self.raw.imm)?))?,
-            kind => return Err(self.bad_variant("wide load", kind)),
+            kind => return Err(Fault::BadVariant(Variant::WideLoad, kind.into())),
         };
         Ok(Insn::LoadWide { dst: self.dst()?, source })
     }
 
-    fn ldx(&self) -> Result<Insn> {
-        let (mode, size) = (self.mode()?, self.size());
-        let extend = match mode {
-            Mode::Mem => Extend::Zero,
-            Mode::MemSx if size != Size::Dw => Extend::Sign,
-            _ => return Err(self.unknown()),
-        };
-        self.reserved("imm")?;
-        let (dst, base, off) = (self.dst()?, self.src()?, self.raw.off);
-        Ok(Insn::Load { size, extend, dst, base, off })
-    }
-
-    fn st(&self) -> Result<Insn> {
-        if self.mode()? != Mode::Mem {
-            return Err(self.unknown());
-        }
-        self.reserved("src")?;
-        let src = Operand::Imm(self.raw.imm);
-        Ok(Insn::Store { size: self.size(), base: self.dst()?, off: self.raw.off, src })
-    }
-
-    fn stx(&self) -> Result<Insn> {
-        let (mode, size) = (self.mode()?, self.size());
-        match mode {
-            Mode::Mem => {
-                self.reserved("imm")?;
-                let src = Operand::Reg(self.src()?);
-                Ok(Insn::Store { size, base: self.dst()?, off: self.raw.off, src })
-            }
-            Mode::Atomic => self.atomic(size),
-            _ => Err(self.unknown()),
-        }
-    }
-
+    #[inline]
     fn atomic(&self, size: Size) -> Result<Insn> {
         let (imm, off) = (self.raw.imm, self.raw.off);
         let (dst, src) = (self.dst()?, self.src()?);
         match imm {
-            atomic::LOAD_ACQUIRE => {
-                return Ok(Insn::LoadAcquire { size, dst, base: src, off });
-            }
-            atomic::STORE_RELEASE => {
-                return Ok(Insn::StoreRelease { size, base: dst, off, src });
-            }
+            atomic::LOAD_ACQUIRE => return Ok(Insn::LoadAcquire { size, dst, base: src, off }),
+            atomic::STORE_RELEASE => return Ok(Insn::StoreRelease { size, base: dst, off, src }),
             _ => {}
         }
         if !matches!(size, Size::W | Size::Dw) {
-            return Err(self.unknown());
+            return Err(Fault::UnknownOpcode);
         }
         let fetch = imm & atomic::FETCH != 0;
         let op = AtomicOp::from_code(imm & !atomic::FETCH)
             .filter(|op| fetch || !op.always_fetches())
-            .ok_or_else(|| self.bad_variant("atomic operation", imm))?;
+            .ok_or(Fault::BadVariant(Variant::AtomicOperation, imm))?;
         Ok(Insn::Atomic { op, size, fetch, base: dst, off, src })
     }
 }

@@ -2,10 +2,9 @@
 
 use alloc::vec::Vec;
 
+use crate::form::{Form, Source};
 use crate::insn::{CallTarget, Insn, MapForm, Operand, WideSource};
-use crate::opcode::{
-    AluOp, AtomicOp, Class, Extend, Mode, SOURCE_REG, Size, Width, atomic, call, jump, unary, wide,
-};
+use crate::opcode::{AtomicOp, Extend, Size, Width, atomic, call, wide};
 use crate::{Pc, RawInsn, Reg};
 
 /// Why an instruction has no encoding.
@@ -37,57 +36,15 @@ pub enum EncodeError {
 ///
 /// # Errors
 /// The instruction has no encoding.
+#[inline]
 pub fn encode(insn: Insn, at: Pc) -> Result<(RawInsn, Option<RawInsn>), EncodeError> {
-    if let Insn::LoadWide { dst, source } = insn {
-        return encode_wide(dst, source, at);
+    match insn {
+        Insn::LoadWide { dst, source } => {
+            let (first, next_imm) = encode_wide(dst, source, at)?;
+            Ok((first, Some(RawInsn { imm: next_imm as i32, ..RawInsn::default() })))
+        }
+        one_slot => Ok((encode_slot(one_slot, at)?, None)),
     }
-    let raw = match insn {
-        Insn::Alu { op, width, dst, src } => encode_alu(op, width, dst, src),
-        Insn::Mov { width, dst, src } => {
-            operand_form(width.alu_class().code() | unary::MOV, dst, src)
-        }
-        Insn::MovSx { width, dst, src, from } => {
-            if from == Size::Dw || (from, width) == (Size::W, Width::W32) {
-                return Err(EncodeError::NoSuchForm { pc: at, what: "sign extension" });
-            }
-            let opcode = width.alu_class().code() | unary::MOV;
-            RawInsn { off: i16::from(from.bits()), ..operand_form(opcode, dst, Operand::Reg(src)) }
-        }
-        Insn::AddrSpaceCast { dst, src, to, from } => {
-            if to == 0 && from == 0 {
-                return Err(EncodeError::NoSuchForm { pc: at, what: "address-space cast" });
-            }
-            let opcode = Class::Alu64.code() | unary::MOV;
-            let imm = (u32::from(to) << 16 | u32::from(from)) as i32;
-            RawInsn { off: 1, imm, ..operand_form(opcode, dst, Operand::Reg(src)) }
-        }
-        Insn::Neg { width, dst } => {
-            let opcode = width.alu_class().code() | unary::NEG;
-            RawInsn { opcode, dst: dst.number(), ..RawInsn::default() }
-        }
-        Insn::Swap { order, size, dst } => {
-            if size == Size::B {
-                return Err(EncodeError::NoSuchForm { pc: at, what: "byte swap" });
-            }
-            let (class, source_bit) = order.code();
-            let opcode = class.code() | unary::END | if source_bit { SOURCE_REG } else { 0 };
-            RawInsn { opcode, dst: dst.number(), imm: i32::from(size.bits()), ..RawInsn::default() }
-        }
-        Insn::Jump { target, long } => encode_jump(target, long, at)?,
-        Insn::MayGoto { target } => RawInsn {
-            opcode: Class::Jmp.code() | jump::COND,
-            off: short_offset(at, target)?,
-            ..RawInsn::default()
-        },
-        Insn::Branch { op, width, lhs, rhs, target } => RawInsn {
-            off: short_offset(at, target)?,
-            ..operand_form(width.jmp_class().code() | op.code(), lhs, rhs)
-        },
-        Insn::Call(target) => encode_call(target, at)?,
-        Insn::Exit => RawInsn { opcode: Class::Jmp.code() | jump::EXIT, ..RawInsn::default() },
-        memory => encode_memory(memory, at)?,
-    };
-    Ok((raw, None))
 }
 
 /// Encodes a whole program, given one element a slot as [`crate::decode_all`] gives it.
@@ -100,25 +57,118 @@ pub fn encode_all(insns: &[Option<Insn>]) -> Result<Vec<RawInsn>, EncodeError> {
         let Some(insn) = insn else { continue };
         let (first, second) = encode(*insn, Pc(at as u32))?;
         slots.push(first);
-        slots.extend(second);
+        if let Some(second) = second {
+            slots.push(second);
+        }
     }
     Ok(slots)
 }
 
+/// Every instruction but a wide load.
+#[inline(always)]
+fn encode_slot(insn: Insn, at: Pc) -> Result<RawInsn, EncodeError> {
+    let no_such_form = |what| Err(EncodeError::NoSuchForm { pc: at, what });
+    Ok(match insn {
+        Insn::Alu { op, width, dst, src } => {
+            let (_, off) = op.code();
+            RawInsn { off, ..with_operand(|source| Form::Alu { op, width, source }, dst, src) }
+        }
+        Insn::Mov { width, dst, src } => {
+            with_operand(|source| Form::Mov { width, source }, dst, src)
+        }
+        Insn::MovSx { width, from, .. }
+            if from == Size::Dw || (from, width) == (Size::W, Width::W32) =>
+        {
+            return no_such_form("sign extension");
+        }
+        Insn::MovSx { width, dst, src, from } => {
+            let form = Form::Mov { width, source: Source::Reg };
+            RawInsn { off: i16::from(from.bits()), ..with_regs(form, dst, src) }
+        }
+        Insn::AddrSpaceCast { to: 0, from: 0, .. } => return no_such_form("address-space cast"),
+        Insn::AddrSpaceCast { dst, src, to, from } => {
+            let form = Form::Mov { width: Width::W64, source: Source::Reg };
+            let imm = (u32::from(to) << 16 | u32::from(from)) as i32;
+            RawInsn { off: 1, imm, ..with_regs(form, dst, src) }
+        }
+        Insn::Neg { width, dst } => with_dst(Form::Neg { width }, dst),
+        Insn::Swap { size: Size::B, .. } => return no_such_form("byte swap"),
+        Insn::Swap { order, size, dst } => {
+            RawInsn { imm: i32::from(size.bits()), ..with_dst(Form::Swap { order }, dst) }
+        }
+        Insn::Jump { target, long: false } => {
+            RawInsn { off: short_offset(at, target)?, ..empty(Form::Jump { long: false }) }
+        }
+        Insn::Jump { target, long: true } => {
+            RawInsn { imm: long_offset(at, target)?, ..empty(Form::Jump { long: true }) }
+        }
+        Insn::Branch { op, width, lhs, rhs, target } => RawInsn {
+            off: short_offset(at, target)?,
+            ..with_operand(|source| Form::Branch { op, width, source }, lhs, rhs)
+        },
+        Insn::MayGoto { target } => {
+            RawInsn { off: short_offset(at, target)?, ..empty(Form::MayGoto) }
+        }
+        Insn::Call(target) => encode_call(target, at)?,
+        Insn::Exit => empty(Form::Exit),
+        Insn::LoadWide { dst, source } => encode_wide(dst, source, at)?.0,
+        Insn::Load { size: Size::Dw, extend: Extend::Sign, .. } => {
+            return no_such_form("sign-extending load");
+        }
+        Insn::Load { size, extend, dst, base, off } => {
+            RawInsn { off, ..with_regs(Form::Load { size, extend }, dst, base) }
+        }
+        Insn::Store { size, base, off, src } => {
+            RawInsn { off, ..with_operand(|source| Form::Store { size, source }, base, src) }
+        }
+        Insn::LoadAcquire { size, dst, base, off } => {
+            let imm = atomic::LOAD_ACQUIRE;
+            RawInsn { off, imm, ..with_regs(Form::Atomic { size }, dst, base) }
+        }
+        Insn::StoreRelease { size, base, off, src } => {
+            let imm = atomic::STORE_RELEASE;
+            RawInsn { off, imm, ..with_regs(Form::Atomic { size }, base, src) }
+        }
+        Insn::Atomic { op, size, fetch, base, off, src } => {
+            let Some(imm) = atomic_imm(op, size, fetch) else {
+                return no_such_form("atomic operation");
+            };
+            RawInsn { off, imm, ..with_regs(Form::Atomic { size }, base, src) }
+        }
+        Insn::LoadPacket { size: Size::Dw, .. } => return no_such_form("packet load"),
+        Insn::LoadPacket { size, index, imm } => {
+            let form = Form::LoadPacket { size, indexed: index.is_some() };
+            RawInsn { src: index.map_or(0, Reg::number), imm, ..empty(form) }
+        }
+    })
+}
+
+/// A slot of this form; every other field is zero.
+#[inline]
+fn empty(form: Form) -> RawInsn {
+    RawInsn { opcode: form.opcode(), ..RawInsn::default() }
+}
+
+#[inline]
+fn with_dst(form: Form, dst: Reg) -> RawInsn {
+    RawInsn { dst: dst.number(), ..empty(form) }
+}
+
+#[inline]
+fn with_regs(form: Form, dst: Reg, src: Reg) -> RawInsn {
+    RawInsn { src: src.number(), ..with_dst(form, dst) }
+}
+
 /// A slot with a register or an immediate as its second operand.
-fn operand_form(opcode: u8, dst: Reg, src: Operand) -> RawInsn {
-    let base = RawInsn { opcode, dst: dst.number(), ..RawInsn::default() };
+#[inline]
+fn with_operand(form: impl Fn(Source) -> Form, dst: Reg, src: Operand) -> RawInsn {
     match src {
-        Operand::Reg(reg) => RawInsn { opcode: opcode | SOURCE_REG, src: reg.number(), ..base },
-        Operand::Imm(imm) => RawInsn { imm, ..base },
+        Operand::Reg(src) => with_regs(form(Source::Reg), dst, src),
+        Operand::Imm(imm) => RawInsn { imm, ..with_dst(form(Source::Imm), dst) },
     }
 }
 
-fn encode_alu(op: AluOp, width: Width, dst: Reg, src: Operand) -> RawInsn {
-    let (operation, off) = op.code();
-    RawInsn { off, ..operand_form(width.alu_class().code() | operation, dst, src) }
-}
-
+#[inline]
 fn short_offset(at: Pc, target: Pc) -> Result<i16, EncodeError> {
     i16::try_from(at.offset_to(target)).map_err(|_| EncodeError::OffsetTooFar {
         pc: at,
@@ -127,21 +177,12 @@ fn short_offset(at: Pc, target: Pc) -> Result<i16, EncodeError> {
     })
 }
 
+#[inline]
 fn long_offset(at: Pc, target: Pc) -> Result<i32, EncodeError> {
     i32::try_from(at.offset_to(target)).map_err(|_| EncodeError::OffsetTooFar {
         pc: at,
         target,
         bits: 32,
-    })
-}
-
-fn encode_jump(target: Pc, long: bool, at: Pc) -> Result<RawInsn, EncodeError> {
-    Ok(if long {
-        let opcode = Class::Jmp32.code() | jump::JA;
-        RawInsn { opcode, imm: long_offset(at, target)?, ..RawInsn::default() }
-    } else {
-        let opcode = Class::Jmp.code() | jump::JA;
-        RawInsn { opcode, off: short_offset(at, target)?, ..RawInsn::default() }
     })
 }
 
@@ -151,14 +192,11 @@ fn encode_call(target: CallTarget, at: Pc) -> Result<RawInsn, EncodeError> {
         CallTarget::Subprog(target) => (call::SUBPROG, 0, long_offset(at, target)?),
         CallTarget::Kfunc { btf_id, module } => (call::KFUNC, module, btf_id as i32),
     };
-    Ok(RawInsn { opcode: Class::Jmp.code() | jump::CALL, dst: 0, src, off, imm })
+    Ok(RawInsn { src, off, imm, ..empty(Form::Call) })
 }
 
-fn encode_wide(
-    dst: Reg,
-    source: WideSource,
-    at: Pc,
-) -> Result<(RawInsn, Option<RawInsn>), EncodeError> {
+/// The first slot, and the immediate of the second.
+fn encode_wide(dst: Reg, source: WideSource, at: Pc) -> Result<(RawInsn, u32), EncodeError> {
     let (src, low, high) = match source {
         WideSource::Imm(imm) => (wide::IMM, imm.get() as u32, (imm.get() >> 32) as u32),
         WideSource::Map(map, MapForm::Fd) => (wide::MAP_FD, map.0, 0),
@@ -168,58 +206,13 @@ fn encode_wide(
         WideSource::Btf { id, module } => (wide::BTF_ID, id, module),
         WideSource::Func(target) => (wide::FUNC, long_offset(at, target)? as u32, 0),
     };
-    let opcode = Class::Ld.code() | Mode::Imm.code() | Size::Dw.code();
-    let first = RawInsn { opcode, dst: dst.number(), src, off: 0, imm: low as i32 };
-    Ok((first, Some(RawInsn { imm: high as i32, ..RawInsn::default() })))
+    Ok((RawInsn { src, imm: low as i32, ..with_dst(Form::LoadWide, dst) }, high))
 }
 
-fn memory_form(class: Class, mode: Mode, size: Size, dst: Reg, src: u8, off: i16) -> RawInsn {
-    let opcode = class.code() | mode.code() | size.code();
-    RawInsn { opcode, dst: dst.number(), src, off, imm: 0 }
-}
-
-fn encode_memory(insn: Insn, at: Pc) -> Result<RawInsn, EncodeError> {
-    let no_such_form = |what| EncodeError::NoSuchForm { pc: at, what };
-    let stx = |size, base, src: Reg, off, imm| RawInsn {
-        imm,
-        ..memory_form(Class::Stx, Mode::Atomic, size, base, src.number(), off)
-    };
-    Ok(match insn {
-        Insn::Load { size, extend: Extend::Zero, dst, base, off } => {
-            memory_form(Class::Ldx, Mode::Mem, size, dst, base.number(), off)
-        }
-        Insn::Load { size, extend: Extend::Sign, dst, base, off } if size != Size::Dw => {
-            memory_form(Class::Ldx, Mode::MemSx, size, dst, base.number(), off)
-        }
-        Insn::Load { .. } => return Err(no_such_form("sign-extending load")),
-        Insn::Store { size, base, off, src: Operand::Reg(src) } => {
-            memory_form(Class::Stx, Mode::Mem, size, base, src.number(), off)
-        }
-        Insn::Store { size, base, off, src: Operand::Imm(imm) } => {
-            RawInsn { imm, ..memory_form(Class::St, Mode::Mem, size, base, 0, off) }
-        }
-        Insn::LoadAcquire { size, dst, base, off } => {
-            stx(size, dst, base, off, atomic::LOAD_ACQUIRE)
-        }
-        Insn::StoreRelease { size, base, off, src } => {
-            stx(size, base, src, off, atomic::STORE_RELEASE)
-        }
-        Insn::Atomic { op, size, fetch, base, off, src } => {
-            let legal = matches!(size, Size::W | Size::Dw) && (fetch || !op.always_fetches());
-            if !legal {
-                return Err(no_such_form("atomic operation"));
-            }
-            stx(size, base, src, off, atomic_imm(op, fetch))
-        }
-        Insn::LoadPacket { size, index, imm } if size != Size::Dw => {
-            let mode = if index.is_some() { Mode::Ind } else { Mode::Abs };
-            let src = index.map_or(0, Reg::number);
-            RawInsn { imm, ..memory_form(Class::Ld, mode, size, Reg::R0, src, 0) }
-        }
-        _ => return Err(no_such_form("packet load")),
-    })
-}
-
-const fn atomic_imm(op: AtomicOp, fetch: bool) -> i32 {
-    op.code() | if fetch { atomic::FETCH } else { 0 }
+/// `imm` of a read-modify-write; `None` where there is none of this size, or none without fetch.
+const fn atomic_imm(op: AtomicOp, size: Size, fetch: bool) -> Option<i32> {
+    if !matches!(size, Size::W | Size::Dw) || (op.always_fetches() && !fetch) {
+        return None;
+    }
+    Some(op.code() | if fetch { atomic::FETCH } else { 0 })
 }

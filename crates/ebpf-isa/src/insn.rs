@@ -17,11 +17,21 @@ pub enum Operand {
 
 impl Operand {
     /// The register, if it is one.
+    #[inline]
     #[must_use]
     pub const fn reg(self) -> Option<Reg> {
         match self {
             Self::Reg(reg) => Some(reg),
             Self::Imm(_) => None,
+        }
+    }
+
+    /// The registers that it names: one or none.
+    #[inline]
+    const fn regs(self) -> RegSet {
+        match self {
+            Self::Reg(reg) => RegSet::of(reg),
+            Self::Imm(_) => RegSet::EMPTY,
         }
     }
 }
@@ -32,12 +42,14 @@ pub struct Imm64([u32; 2]);
 
 impl Imm64 {
     /// Wraps a value.
+    #[inline]
     #[must_use]
     pub const fn new(value: u64) -> Self {
         Self([value as u32, (value >> 32) as u32])
     }
 
     /// The value.
+    #[inline]
     #[must_use]
     pub const fn get(self) -> u64 {
         self.0[0] as u64 | (self.0[1] as u64) << 32
@@ -294,6 +306,7 @@ pub struct Successors {
 
 impl Insn {
     /// Number of slots: 2 for a wide load, otherwise 1.
+    #[inline]
     #[must_use]
     pub const fn slots(self) -> u32 {
         match self {
@@ -303,6 +316,7 @@ impl Insn {
     }
 
     /// Where a jump leads, conditional or not; calls are no jumps.
+    #[inline]
     #[must_use]
     pub const fn jump_target(self) -> Option<Pc> {
         match self {
@@ -314,6 +328,7 @@ impl Insn {
     }
 
     /// The subprogram that a call or a wide load refers to.
+    #[inline]
     #[must_use]
     pub const fn subprog_ref(self) -> Option<Pc> {
         match self {
@@ -324,12 +339,14 @@ impl Insn {
     }
 
     /// Whether control never goes on to the next instruction.
+    #[inline]
     #[must_use]
     pub const fn is_terminator(self) -> bool {
         matches!(self, Self::Jump { .. } | Self::Exit)
     }
 
     /// Where control may go from this instruction at `at`.
+    #[inline]
     #[must_use]
     pub fn successors(self, at: Pc) -> Successors {
         let next = if self.is_terminator() { None } else { at.checked_add(self.slots()) };
@@ -338,32 +355,36 @@ impl Insn {
 
     /// Registers whose value the instruction uses. A call to a helper or kernel function is taken
     /// to read all five argument registers; its prototype knows better.
+    #[inline]
     #[must_use]
-    pub fn reads(self) -> RegSet {
-        let set = |regs: &[Reg]| regs.iter().copied().collect::<RegSet>();
+    pub const fn reads(self) -> RegSet {
         match self {
-            Self::Alu { dst, src, .. } => set(&[dst]).union(src.reg().into_iter().collect()),
-            Self::Mov { src, .. } => src.reg().into_iter().collect(),
-            Self::MovSx { src, .. } | Self::AddrSpaceCast { src, .. } => set(&[src]),
-            Self::Neg { dst, .. } | Self::Swap { dst, .. } => set(&[dst]),
-            Self::Load { base, .. } | Self::LoadAcquire { base, .. } => set(&[base]),
-            Self::Store { base, src, .. } => set(&[base]).union(src.reg().into_iter().collect()),
-            Self::StoreRelease { base, src, .. } => set(&[base, src]),
-            Self::Atomic { op: AtomicOp::Cmpxchg, base, src, .. } => set(&[base, src, Reg::R0]),
-            Self::Atomic { base, src, .. } => set(&[base, src]),
-            Self::LoadPacket { index, .. } => set(&[Reg::R6]).union(index.into_iter().collect()),
-            Self::Branch { lhs, rhs, .. } => set(&[lhs]).union(rhs.reg().into_iter().collect()),
-            Self::Call(_) => set(&Reg::ARGS),
-            Self::Exit => set(&[Reg::R0]),
+            Self::Alu { dst, src, .. } | Self::Branch { lhs: dst, rhs: src, .. } => {
+                src.regs().with(dst)
+            }
+            Self::Mov { src, .. } => src.regs(),
+            Self::MovSx { src, .. } | Self::AddrSpaceCast { src, .. } => RegSet::of(src),
+            Self::Neg { dst, .. } | Self::Swap { dst, .. } => RegSet::of(dst),
+            Self::Load { base, .. } | Self::LoadAcquire { base, .. } => RegSet::of(base),
+            Self::Store { base, src, .. } => src.regs().with(base),
+            Self::StoreRelease { base, src, .. } => RegSet::of(base).with(src),
+            Self::Atomic { op: AtomicOp::Cmpxchg, base, src, .. } => {
+                RegSet::of(base).with(src).with(Reg::R0)
+            }
+            Self::Atomic { base, src, .. } => RegSet::of(base).with(src),
+            Self::LoadPacket { index: Some(index), .. } => RegSet::of(Reg::R6).with(index),
+            Self::LoadPacket { index: None, .. } => RegSet::of(Reg::R6),
+            Self::Call(_) => RegSet::ARGS,
+            Self::Exit => RegSet::of(Reg::R0),
             Self::LoadWide { .. } | Self::Jump { .. } | Self::MayGoto { .. } => RegSet::EMPTY,
         }
     }
 
     /// Registers that hold another value afterwards, or none that may be used (`r1` to `r5` after
     /// a call).
+    #[inline]
     #[must_use]
-    pub fn writes(self) -> RegSet {
-        let one = |reg| RegSet::EMPTY.with(reg);
+    pub const fn writes(self) -> RegSet {
         match self {
             Self::Alu { dst, .. }
             | Self::Mov { dst, .. }
@@ -373,12 +394,10 @@ impl Insn {
             | Self::AddrSpaceCast { dst, .. }
             | Self::LoadWide { dst, .. }
             | Self::Load { dst, .. }
-            | Self::LoadAcquire { dst, .. } => one(dst),
-            Self::Atomic { op: AtomicOp::Cmpxchg, .. } => one(Reg::R0),
-            Self::Atomic { fetch: true, src, .. } => one(src),
-            Self::Call(_) | Self::LoadPacket { .. } => {
-                Reg::ARGS.into_iter().collect::<RegSet>().with(Reg::R0)
-            }
+            | Self::LoadAcquire { dst, .. } => RegSet::of(dst),
+            Self::Atomic { op: AtomicOp::Cmpxchg, .. } => RegSet::of(Reg::R0),
+            Self::Atomic { fetch: true, src, .. } => RegSet::of(src),
+            Self::Call(_) | Self::LoadPacket { .. } => RegSet::ARGS.with(Reg::R0),
             Self::Atomic { .. }
             | Self::Store { .. }
             | Self::StoreRelease { .. }

@@ -50,6 +50,7 @@ pub mod abi;
 mod decode;
 mod encode;
 mod facts;
+mod form;
 mod groups;
 mod insn;
 mod lines;

@@ -4,9 +4,10 @@
 //! mode for memory (RFC 9669, sections 4 and 5). Each axis is one table here; there is no list of
 //! whole opcodes anywhere.
 
-/// Defines an axis: an enum whose rows are `Variant = code, "mnemonic"`.
+/// Defines an axis: an enum whose rows are `Variant = code, "mnemonic"`. A code is a token tree, so
+/// that it is an expression one way and a pattern the other way.
 macro_rules! axis {
-    ($(#[$meta:meta])* $name:ident: $code:ty { $($(#[$row_meta:meta])* $row:ident = $value:expr, $text:literal;)* }) => {
+    ($(#[$meta:meta])* $name:ident: $code:ty { $($(#[$row_meta:meta])* $row:ident = $value:tt, $text:literal;)* }) => {
         $(#[$meta])*
         #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
         pub enum $name { $($(#[$row_meta])* $row,)* }
@@ -16,21 +17,27 @@ macro_rules! axis {
             pub const ALL: &'static [Self] = &[$(Self::$row),*];
 
             /// The bits that select this row.
+            #[inline]
             #[must_use]
             pub const fn code(self) -> $code {
                 match self { $(Self::$row => $value,)* }
             }
 
             /// How the row is written in text.
+            #[inline]
             #[must_use]
             pub const fn mnemonic(self) -> &'static str {
                 match self { $(Self::$row => $text,)* }
             }
 
             /// The row with these bits.
+            #[inline]
             #[must_use]
-            pub fn from_code(code: $code) -> Option<Self> {
-                Self::ALL.iter().copied().find(|row| row.code() == code)
+            pub const fn from_code(code: $code) -> Option<Self> {
+                match code {
+                    $($value => Some(Self::$row),)*
+                    _ => None,
+                }
             }
 
             /// The row with this spelling.

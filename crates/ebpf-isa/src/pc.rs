@@ -11,6 +11,7 @@ impl Pc {
     pub const ENTRY: Self = Self(0);
 
     /// The position `slots` further on; `None` where that leaves the range of a `u32`.
+    #[inline]
     #[must_use]
     pub const fn checked_add(self, slots: u32) -> Option<Self> {
         match self.0.checked_add(slots) {
@@ -21,6 +22,7 @@ impl Pc {
 
     /// The target of a jump at `self` by `offset`, which counts from the next slot (RFC 9669,
     /// section 4.3); `None` where it would be negative or beyond a `u32`.
+    #[inline]
     #[must_use]
     pub const fn jump(self, offset: i64) -> Option<Self> {
         let target = self.0 as i64 + 1 + offset;
@@ -31,12 +33,14 @@ impl Pc {
     }
 
     /// The offset that a jump at `self` needs to reach `target`: the inverse of [`Pc::jump`].
+    #[inline]
     #[must_use]
     pub const fn offset_to(self, target: Self) -> i64 {
         target.0 as i64 - self.0 as i64 - 1
     }
 
     /// As an index into arrays that have one element a slot.
+    #[inline]
     #[must_use]
     pub const fn index(self) -> usize {
         self.0 as usize

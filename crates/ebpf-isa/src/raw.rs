@@ -31,6 +31,7 @@ impl RawInsn {
     pub const SIZE: usize = 8;
 
     /// Reads a slot.
+    #[inline]
     #[must_use]
     pub const fn from_bytes(bytes: [u8; 8]) -> Self {
         let [opcode, regs, o0, o1, i0, i1, i2, i3] = bytes;
@@ -44,6 +45,7 @@ impl RawInsn {
     }
 
     /// Writes a slot. The register fields keep their low four bits.
+    #[inline]
     #[must_use]
     pub const fn to_bytes(self) -> [u8; 8] {
         let [o0, o1] = self.off.to_le_bytes();

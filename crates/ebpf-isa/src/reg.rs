@@ -51,21 +51,34 @@ impl Reg {
     pub const FP: Self = Self::R10;
 
     /// The register with this number; `None` above 10.
+    #[inline]
     #[must_use]
     pub const fn new(number: u8) -> Option<Self> {
-        if number as usize >= Self::ALL.len() {
-            return None;
-        }
-        Some(Self::ALL[number as usize])
+        Some(match number {
+            0 => Self::R0,
+            1 => Self::R1,
+            2 => Self::R2,
+            3 => Self::R3,
+            4 => Self::R4,
+            5 => Self::R5,
+            6 => Self::R6,
+            7 => Self::R7,
+            8 => Self::R8,
+            9 => Self::R9,
+            10 => Self::R10,
+            _ => return None,
+        })
     }
 
     /// The number, 0 to 10.
+    #[inline]
     #[must_use]
     pub const fn number(self) -> u8 {
         self as u8
     }
 
     /// As an index into register files.
+    #[inline]
     #[must_use]
     pub const fn index(self) -> usize {
         self as usize
@@ -85,38 +98,53 @@ pub struct RegSet(u16);
 impl RegSet {
     /// No register.
     pub const EMPTY: Self = Self(0);
+    /// The registers that carry arguments into a call.
+    pub const ARGS: Self = Self(0b11_1110);
+
+    /// One register.
+    #[inline]
+    #[must_use]
+    pub const fn of(reg: Reg) -> Self {
+        Self::EMPTY.with(reg)
+    }
 
     /// This set with `reg` in it.
+    #[inline]
     #[must_use]
     pub const fn with(self, reg: Reg) -> Self {
         Self(self.0 | 1 << reg.number())
     }
 
     /// This set without `reg`.
+    #[inline]
     #[must_use]
     pub const fn without(self, reg: Reg) -> Self {
         Self(self.0 & !(1 << reg.number()))
     }
 
     /// The registers in either set.
+    #[inline]
     #[must_use]
     pub const fn union(self, other: Self) -> Self {
         Self(self.0 | other.0)
     }
 
     /// The registers of this set that are not in `other`.
+    #[inline]
     #[must_use]
     pub const fn difference(self, other: Self) -> Self {
         Self(self.0 & !other.0)
     }
 
     /// Whether `reg` is in the set.
+    #[inline]
     #[must_use]
     pub const fn contains(self, reg: Reg) -> bool {
         self.0 & 1 << reg.number() != 0
     }
 
     /// Whether no register is in the set.
+    #[inline]
     #[must_use]
     pub const fn is_empty(self) -> bool {
         self.0 == 0
@@ -131,5 +159,16 @@ impl RegSet {
 impl FromIterator<Reg> for RegSet {
     fn from_iter<I: IntoIterator<Item = Reg>>(regs: I) -> Self {
         regs.into_iter().fold(Self::EMPTY, Self::with)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_argument_registers_are_a_set() {
+        assert_eq!(Reg::ARGS.into_iter().collect::<RegSet>(), RegSet::ARGS);
+        assert_eq!(RegSet::of(Reg::R10).iter().collect::<Vec<_>>(), [Reg::R10]);
     }
 }

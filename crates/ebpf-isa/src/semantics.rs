@@ -6,6 +6,7 @@
 use crate::opcode::{AluOp, AtomicOp, ByteOrder, CmpOp, Extend, Size, Width};
 
 /// Zero-extends the low bits of `value` that `width` keeps.
+#[inline]
 #[must_use]
 pub const fn truncate(width: Width, value: u64) -> u64 {
     match width {
@@ -15,12 +16,14 @@ pub const fn truncate(width: Width, value: u64) -> u64 {
 }
 
 /// A 32-bit immediate as the operand of a 64-bit operation.
+#[inline]
 #[must_use]
 pub const fn immediate(imm: i32) -> u64 {
     imm as i64 as u64
 }
 
 /// `dst op src`; a 32-bit result is zero-extended.
+#[inline]
 #[must_use]
 pub const fn alu(op: AluOp, width: Width, dst: u64, src: u64) -> u64 {
     match width {
@@ -67,18 +70,21 @@ define_alu!(alu32, u32, i32);
 define_alu!(alu64, u64, i64);
 
 /// `-dst`; a 32-bit result is zero-extended.
+#[inline]
 #[must_use]
 pub const fn neg(width: Width, dst: u64) -> u64 {
     truncate(width, dst.wrapping_neg())
 }
 
 /// The low `from` bits of `src`, sign-extended to `width`; a 32-bit result is zero-extended.
+#[inline]
 #[must_use]
 pub const fn movsx(width: Width, from: Size, src: u64) -> u64 {
     truncate(width, extend(Extend::Sign, from, src))
 }
 
 /// The low `size` bits of a loaded `value`, extended to 64 bits.
+#[inline]
 #[must_use]
 pub const fn extend(extend: Extend, size: Size, value: u64) -> u64 {
     match (extend, size) {
@@ -94,6 +100,7 @@ pub const fn extend(extend: Extend, size: Size, value: u64) -> u64 {
 
 /// Byte order conversion of the low `size` bits on a little-endian machine; the rest is cleared.
 /// A size of one byte leaves that byte.
+#[inline]
 #[must_use]
 pub const fn swap(order: ByteOrder, size: Size, value: u64) -> u64 {
     let low = extend(Extend::Zero, size, value);
@@ -104,6 +111,7 @@ pub const fn swap(order: ByteOrder, size: Size, value: u64) -> u64 {
 }
 
 /// Whether the comparison holds.
+#[inline]
 #[must_use]
 pub const fn compare(op: CmpOp, width: Width, lhs: u64, rhs: u64) -> bool {
     let (ul, ur) = (truncate(width, lhs), truncate(width, rhs));
@@ -128,6 +136,7 @@ pub const fn compare(op: CmpOp, width: Width, lhs: u64, rhs: u64) -> bool {
 
 /// What an atomic operation leaves in memory, of which the low `size` bits are stored: `old` is
 /// the value there, `src` the operand, `r0` what compare-and-exchange expects.
+#[inline]
 #[must_use]
 pub const fn atomic(op: AtomicOp, size: Size, old: u64, src: u64, r0: u64) -> u64 {
     match op {

@@ -21,6 +21,12 @@ fn env() -> ExecEnv {
     env
 }
 
+/// An environment whose packet is the block, which [`FlatProgram`] sees to by itself.
+fn env_with_packet(block: &mut Block) -> ExecEnv {
+    let packet = block.bytes_mut();
+    ExecEnv { packet: packet.as_ptr(), packet_len: packet.len() as u64, ..env() }
+}
+
 fn parts(fixture: &Fixture) -> Result<(Program, Block, &RunResult), String> {
     let asm = fixture.section("asm").ok_or("no section `asm`")?;
     let program = assemble(asm).map_err(|error| error.to_string())?;
@@ -108,9 +114,10 @@ fn unchecked_interpreter() {
         let Some(want) = value(expected) else { return Ok(()) };
         let entry = with_entry(&program).map_err(|error| error.to_string())?;
         let vm = Vm::new(&entry.program, None, &Links::default()).map_err(|e| e.to_string())?;
+        let mut env = env_with_packet(&mut memory);
         let mut context = context(&mut memory);
         // SAFETY: the checked interpreter runs the same program without a trap.
-        let got = unsafe { vm.run_unchecked((&raw mut context).cast(), &mut env()) };
+        let got = unsafe { vm.run_unchecked((&raw mut context).cast(), &mut env) };
         compare("the unchecked interpreter", got.map_err(|trap| trap.to_string())?, want)
     });
 }
@@ -126,11 +133,12 @@ fn compiled() {
             .map_err(|error| error.to_string())?;
         let no_symbols = |_: Symbol| None;
         let placed = pack.place(&image, &no_symbols).map_err(|error| error.to_string())?;
+        let mut env = env_with_packet(&mut memory);
         let mut context = context(&mut memory);
         // SAFETY: this is the entry of compiled code, which `placed` keeps.
         let run: EntryFn = unsafe { std::mem::transmute(placed.entry_ptr()) };
         // SAFETY: the checked interpreter runs the same program without a trap.
-        let got = unsafe { run((&raw mut context).cast(), &mut env()) };
+        let got = unsafe { run((&raw mut context).cast(), &mut env) };
         compare("the compiled program", got, want)
     });
 }
