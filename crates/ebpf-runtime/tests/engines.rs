@@ -123,7 +123,8 @@ fn compiled() {
         let (program, mut memory, expected) = parts(fixture)?;
         let Some(want) = value(expected) else { return Ok(()) };
         let entry = with_entry(&program).map_err(|error| error.to_string())?;
-        let image = jit::compile(&entry.program, None, &jit::Options::default()).map_err(|error| error.to_string())?;
+        let image = jit::compile(&entry.program, None, &jit::Options::default())
+            .map_err(|error| error.to_string())?;
         let no_symbols = |_: Symbol| None;
         let placed = pack.place(&image, &no_symbols).map_err(|error| error.to_string())?;
         let mut context = context(&mut memory);

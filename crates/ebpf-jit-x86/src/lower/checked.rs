@@ -250,8 +250,7 @@ impl Lowering<'_> {
         self.flush();
         if let Some(routines) = self.routines {
             // A main program may have been called, or be in the place of a subprogram.
-            let routine =
-                if self.is_main { routines.before_return } else { routines.charge };
+            let routine = if self.is_main { routines.before_return } else { routines.charge };
             self.call_routine(pc, routine);
         }
     }

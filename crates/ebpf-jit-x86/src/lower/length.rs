@@ -46,9 +46,7 @@ fn added_by_checks(insn: Insn) -> u32 {
             | Insn::Atomic { .. } => ACCESS + ROUTINE,
             // A jump over the jump back.
             Insn::Branch { .. } | Insn::MayGoto { .. } => 2 + ROUTINE,
-            Insn::Call(CallTarget::Helper(HelperId::TAIL_CALL)) => {
-                KEPT + IN_PLACE + EXIT_CHECKED
-            }
+            Insn::Call(CallTarget::Helper(HelperId::TAIL_CALL)) => KEPT + IN_PLACE + EXIT_CHECKED,
             Insn::Call(CallTarget::Helper(_)) => KEPT,
             Insn::Jump { .. } | Insn::Call(_) => ROUTINE,
             Insn::Exit => EXIT_CHECKED,
@@ -86,9 +84,9 @@ fn unchecked(insn: Insn) -> u32 {
         },
         Insn::Mov { src: Operand::Imm(0), .. } => REGS,
         Insn::Mov { src: Operand::Imm(_), .. } => REGS + 4,
-        Insn::Mov { src: Operand::Reg(_), .. }
-        | Insn::AddrSpaceCast { .. }
-        | Insn::Neg { .. } => REGS,
+        Insn::Mov { src: Operand::Reg(_), .. } | Insn::AddrSpaceCast { .. } | Insn::Neg { .. } => {
+            REGS
+        }
         Insn::MovSx { .. } => REGS + 1,
         Insn::Swap { .. } => 2 * REGS + 3,
         Insn::LoadWide { .. } => 10,
@@ -105,7 +103,7 @@ fn unchecked(insn: Insn) -> u32 {
         Insn::Branch { op: CmpOp::Set, rhs: Operand::Imm(_), .. } => REGS + 4 + 6,
         Insn::Branch { rhs, .. } => with(rhs) + 6,
         Insn::Call(CallTarget::Subprog(_)) => 5,
-        Insn::Call(CallTarget::Helper(HelperId::TAIL_CALL)) => 50 + EXIT,
+        Insn::Call(CallTarget::Helper(HelperId::TAIL_CALL)) => 52 + EXIT,
         Insn::Call(_) => 5 + REGS,
         Insn::Exit => EXIT,
         Insn::LoadPacket { .. } => 44 + EXIT,
