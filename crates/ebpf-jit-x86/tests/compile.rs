@@ -271,7 +271,8 @@ fn surroundings(insn: Insn) -> Vec<Program> {
     }
     let call = Insn::Call(CallTarget::Subprog(Pc(2)));
     let mov = |dst| Insn::Mov { width: Width::W64, dst, src: Operand::Imm(1) };
-    let mut insns = vec![call, Insn::Exit];
+    let store = Insn::Store { size: Size::Dw, base: Reg::R10, off: -8, src: Operand::Imm(0) };
+    let mut insns = vec![call, Insn::Exit, store];
     insns.extend([Reg::R6, Reg::R7, Reg::R8, Reg::R9, Reg::R10].map(mov));
     insns.extend([NOTHING; 200]);
     insns.extend([insn, Insn::Exit]);

@@ -23,8 +23,22 @@ fn program(insns: &[Insn], names: &[(u32, &str)]) -> Program {
 }
 
 fn listing(program: &Program, facts: Option<&Facts>) -> String {
-    let image = compile(program, facts, &Options::default()).expect("nothing unsupported");
+    listing_with(program, facts, &Options::default())
+}
+
+fn listing_with(program: &Program, facts: Option<&Facts>, options: &Options) -> String {
+    let image = compile(program, facts, options).expect("nothing unsupported");
     Listing::new(program, &image).to_string()
+}
+
+/// The listing of these instructions, ended by an exit, with checked memory; without the entry and
+/// the routines, which are always the same.
+fn checked(insns: &[Insn]) -> String {
+    let mut insns = insns.to_vec();
+    insns.push(Insn::Exit);
+    let listing = listing_with(&program(&insns, &[]), None, &Options::checked());
+    let frame = listing.find("      frame").expect("there is always a frame");
+    listing[frame..].to_string()
 }
 
 /// The listing of these instructions, ended by an exit.
@@ -292,4 +306,92 @@ fn a_whole_xdp_program() {
         Insn::Exit,
     ];
     insta::assert_snapshot!(listing(&program(&insns, &[(0, "xdp_count")]), None));
+}
+
+#[test]
+fn packet_loads() {
+    let load = |size, index, imm| Insn::LoadPacket { size, index, imm };
+    insta::assert_snapshot!(of(&[
+        load(Size::B, None, 0),
+        load(Size::H, None, 12),
+        load(Size::W, Some(R8), -4),
+    ]));
+}
+
+#[test]
+fn may_goto_and_casts() {
+    insta::assert_snapshot!(of(&[
+        Insn::MayGoto { target: Pc(3) },
+        Insn::AddrSpaceCast { dst: R1, src: R2, to: 0, from: 1 },
+        Insn::Jump { target: Pc(0), long: false },
+    ]));
+}
+
+#[test]
+fn tail_calls() {
+    let call = helper(HelperId::TAIL_CALL);
+    let insns = [mov(W64, R6, R(R1)), call, subprog(4), Insn::Exit, mov(W64, R7, R(R1)), call];
+    let insns = [&insns[..], &[Insn::Exit]].concat();
+    insta::assert_snapshot!(listing(&program(&insns, &[(0, "main"), (4, "second")]), None));
+}
+
+/// Helper 7 may end the program, helper 8 may not; the target of a tail call may end early, too.
+#[test]
+fn helpers_that_end_the_program() {
+    let insns = [
+        helper(HelperId(8)),
+        subprog(3),
+        Insn::Exit,
+        helper(HelperId(7)),
+        helper(HelperId::TAIL_CALL),
+        Insn::Exit,
+    ];
+    let options = Options::default().with_ending_helpers([HelperId(7)]);
+    let program = program(&insns, &[(0, "main"), (3, "second")]);
+    insta::assert_snapshot!(listing_with(&program, None, &options));
+}
+
+#[test]
+fn the_entry_and_the_routines_of_checked_programs() {
+    let options = Options::checked();
+    insta::assert_snapshot!(listing_with(&program(&[Insn::Exit], &[(0, "main")]), None, &options));
+}
+
+#[test]
+fn checked_accesses() {
+    let (base, off) = (R1, 8);
+    insta::assert_snapshot!(checked(&[
+        load(Size::B, Extend::Zero, R0, R1, 0),
+        store(Size::W, R10, -4, Imm(1)),
+        store(Size::Dw, R10, -512, R(R6)),
+        Insn::Atomic { op: AtomicOp::Xor, size: Size::W, fetch: true, base, off, src: R2 },
+        Insn::LoadAcquire { size: Size::H, dst: R0, base, off },
+        Insn::StoreRelease { size: Size::Dw, base, off, src: R2 },
+        Insn::LoadPacket { size: Size::H, index: None, imm: 12 },
+    ]));
+}
+
+/// What was run is counted before jumps and their targets, and charged at jumps back.
+#[test]
+fn fuel() {
+    insta::assert_snapshot!(checked(&[
+        mov(W64, R1, Imm(10)),
+        alu(AluOp::Sub, W64, R1, Imm(1)),
+        branch(CmpOp::Eq, W64, R1, Imm(0), 5),
+        alu(AluOp::Add, W64, R2, Imm(1)),
+        branch(CmpOp::Ne, W64, R1, Imm(0), 1),
+        Insn::MayGoto { target: Pc(1) },
+        Insn::Jump { target: Pc(1), long: false },
+    ]));
+}
+
+#[test]
+fn checked_calls() {
+    insta::assert_snapshot!(checked(&[
+        helper(HelperId(8)),
+        helper(HelperId::TAIL_CALL),
+        subprog(4),
+        Insn::Exit,
+        mov(W64, R9, Imm(1)),
+    ]));
 }

@@ -99,6 +99,32 @@ fn compiled_checked() {
     });
 }
 
+/// Ends that fixtures do not reach: with little fuel, and at addresses that only atomic accesses
+/// care about.
+#[test]
+fn both_checked_engines_trap_alike() {
+    let cases = [
+        ("goto pc-1", "out-of-fuel @0"),
+        ("r0 = 0\nr0 += 1\nif r0 != 0x7fffffff goto pc-2\nexit", "out-of-fuel @2"),
+        ("r2 = 1\nlock *(u64 *)(r1 +4) += r2\nexit", "misaligned @1"),
+        ("r0 = load_acquire((u32 *)(r1 +2))\nexit", "misaligned @0"),
+        ("r0 = 1\nstore_release((u16 *)(r1 +1), r0)\nexit", "misaligned @1"),
+        ("lock *(u64 *)(r1 +12) += r1\nexit", "out-of-bounds @0"),
+    ];
+    let pack = Pack::new(PackOptions::default()).unwrap();
+    for (text, expected) in cases {
+        let program = assemble(text).unwrap();
+        let mut block = Block::new(&[0; 16]);
+        let (mut interpreted, mut compiled) = (env(), env());
+        let check = |engine: &str, got: Result<u64, FlatError>| {
+            assert_eq!(got.map_err(|error| describe(&error)), Err(expected.into()), "{engine}");
+        };
+        check("interpreter", flat::run(&program, &mut block, &mut interpreted));
+        check("compiler", flat::run_compiled(&program, &mut block, &mut compiled, &pack));
+        assert_eq!(compiled.fuel.into_inner(), interpreted.fuel.into_inner(), "{text}");
+    }
+}
+
 /// Programs that end in a trap are for checked engines only.
 fn value(expected: &RunResult) -> Option<u64> {
     match expected {

@@ -161,14 +161,15 @@ impl Meter {
         Self { targets, pending: 0 }
     }
 
-    /// Counts the instruction at `pc`, whose code comes next.
-    pub(super) fn count(&mut self, e: &mut Emitter, pc: Pc) {
+    #[cold]
+    fn count(&mut self, e: &mut Emitter, pc: Pc) {
         if self.targets[pc.index()] {
             self.flush(e);
         }
         self.pending += 1;
     }
 
+    #[cold]
     fn flush(&mut self, e: &mut Emitter) {
         let pending = core::mem::take(&mut self.pending);
         if pending > 0 {
@@ -202,22 +203,37 @@ impl Access {
 
 /// Emits nothing but for checked programs.
 impl Lowering<'_> {
+    /// Counts the instruction at `pc`, whose code comes next.
+    #[inline]
+    pub(super) fn count(&mut self, pc: Pc) {
+        if let Some(meter) = &mut self.meter {
+            meter.count(self.emitter, pc);
+        }
+    }
+
     /// Brings the count of instructions up to date.
+    #[inline]
     pub(super) fn flush(&mut self) {
         if let Some(meter) = &mut self.meter {
             meter.flush(self.emitter);
         }
     }
 
-    /// Checks the access of a load, store or atomic operation.
-    pub(super) fn check_access(&mut self, pc: Pc, insn: Insn) {
-        if let Some(routines) = self.routines
-            && let Some(Access { base, off, size, kind }) = Access::of(insn)
-        {
+    /// Checks the access of the instruction at `pc`, if it is a load, store or atomic operation.
+    #[inline]
+    pub(super) fn check_access(&mut self, pc: Pc) {
+        if let Some(routines) = self.routines {
+            self.check(pc, routines.check);
+        }
+    }
+
+    #[cold]
+    fn check(&mut self, pc: Pc, routine: CodeOffset) {
+        if let Some(Access { base, off, size, kind }) = self.program.get(pc).and_then(Access::of) {
             self.flush();
             self.emitter.lea(SUBJECT, address(base, off));
             self.emitter.mov_imm(ACCESS, u64::from(size.bytes()) | kind << 8);
-            self.call_routine(pc, routines.check);
+            self.call_routine(pc, routine);
         }
     }
 

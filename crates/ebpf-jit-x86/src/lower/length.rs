@@ -11,18 +11,31 @@ use crate::{MemoryMode, Options};
 /// The most bytes that the code of an instruction takes, short of 128: then the code of
 /// [`Program::MAX_SLOTS`](ebpf_isa::Program::MAX_SLOTS) instructions is shorter than 4 GiB. Too
 /// large a figure costs a few short jumps, too small a figure is caught when jumps are resolved.
+#[inline]
 pub(super) fn max_len(insn: Insn, options: &Options) -> u32 {
+    let added = match options.memory {
+        MemoryMode::Unchecked if options.ending_helpers.is_empty() => 0,
+        _ => added_by_options(insn, options),
+    };
+    let len = unchecked(insn) + added;
+    debug_assert!(len < 128, "the bound for {insn:?} is {len}");
+    len
+}
+
+#[cold]
+fn added_by_options(insn: Insn, options: &Options) -> u32 {
     /// `cmp qword [r12 + disp8], 0` and `jne rel32`.
     const ENDING: u32 = 6 + 6;
     let checks = match options.memory {
         MemoryMode::Unchecked => 0,
         MemoryMode::Checked => added_by_checks(insn),
     };
-    let ending = match insn {
-        Insn::Call(CallTarget::Helper(id)) if options.ending_helpers.contains(&id) => ENDING,
-        _ => 0,
-    };
-    unchecked(insn) + checks + ending
+    match insn {
+        Insn::Call(CallTarget::Helper(id)) if options.ending_helpers.contains(&id) => {
+            checks + ENDING
+        }
+        _ => checks,
+    }
 }
 
 /// What checked memory adds to the code of an instruction.
@@ -59,6 +72,7 @@ fn added_by_checks(insn: Insn) -> u32 {
 const EXIT: u32 = 12;
 /// A routine, and two fields of the environment.
 const EXIT_CHECKED: u32 = 11 + 5 + 9;
+#[inline]
 fn unchecked(insn: Insn) -> u32 {
     /// `REX opcode ModRM`
     const REGS: u32 = 3;
@@ -103,7 +117,7 @@ fn unchecked(insn: Insn) -> u32 {
         Insn::Branch { op: CmpOp::Set, rhs: Operand::Imm(_), .. } => REGS + 4 + 6,
         Insn::Branch { rhs, .. } => with(rhs) + 6,
         Insn::Call(CallTarget::Subprog(_)) => 5,
-        Insn::Call(CallTarget::Helper(HelperId::TAIL_CALL)) => 50 + EXIT,
+        Insn::Call(CallTarget::Helper(HelperId::TAIL_CALL)) => 52 + EXIT,
         Insn::Call(_) => 5 + REGS,
         Insn::Exit => EXIT,
         Insn::LoadPacket { .. } => 44 + EXIT,

@@ -17,6 +17,7 @@ pub(super) fn address(base: Reg, off: i16) -> Mem {
 ///
 /// On x86-64 every load acquires and every store releases: loads are not reordered with later
 /// accesses, nor stores with earlier ones (Intel SDM, volume 3, "Memory Ordering").
+#[inline]
 pub(super) fn access(e: &mut Emitter, insn: Insn) {
     match insn {
         Insn::Load { size, extend, dst, base, off } => {

@@ -114,12 +114,10 @@ impl Lowering<'_> {
 
     /// Emits the code of the instruction at `pc`.
     fn insn(&mut self, pc: Pc, insn: Insn) -> Result<(), JitError> {
-        if let Some(meter) = &mut self.meter {
-            meter.count(self.emitter, pc);
-        }
+        self.count(pc);
         let start = self.emitter.here();
         self.emitter.positions.begin_insn(pc, start);
-        self.check_access(pc, insn);
+        self.check_access(pc);
         let e = &mut *self.emitter;
         match insn {
             Insn::Alu { op, width, dst, src } => alu_op(e, op, width, dst.into(), src),
@@ -153,8 +151,7 @@ impl Lowering<'_> {
             Insn::Exit => self.exit(pc),
         }
         let len = self.emitter.here().0 - start.0;
-        let max_len = length::max_len(insn, self.options);
-        debug_assert!(len <= max_len && max_len < 128, "{insn:?} took {len} of {max_len} bytes");
+        debug_assert!(len <= length::max_len(insn, self.options), "{insn:?} took {len} bytes");
         Ok(())
     }
 

@@ -1,11 +1,10 @@
 //! Packet loads (RFC 9669, section 5.5), from the packet in the environment.
 
-use ebpf_isa::{ByteOrder, Extend, Pc, Reg, Size, Width};
+use ebpf_isa::{Extend, Pc, Reg, Size, Width};
 
 use super::Lowering;
 use super::checked::SUBJECT;
 use super::env::{PACKET, PACKET_LEN};
-use super::swap;
 use crate::emitter::{Arith, Cond};
 use crate::encode::Mem;
 use crate::regs::{Gpr, SCRATCH};
@@ -37,7 +36,11 @@ pub(super) fn load(lowering: &mut Lowering<'_>, pc: Pc, size: Size, index: Optio
     lowering.check_read(pc, size);
     let e = &mut *lowering.emitter;
     e.load(Extend::Zero, size, r0, Mem { base: offset, disp: 0 });
-    if size != Size::B {
-        swap::swap(e, ByteOrder::Be, size, r0);
+    // What was loaded is zero-extended already.
+    match size {
+        Size::B => {}
+        Size::H => e.rol16_by_8(r0),
+        Size::W => e.bswap(Width::W32, r0),
+        Size::Dw => e.bswap(Width::W64, r0),
     }
 }

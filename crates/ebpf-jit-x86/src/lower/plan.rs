@@ -90,19 +90,20 @@ impl Scan {
             estimate += max_len(insn, options);
             scan.reads_fp = scan.reads_fp || insn.reads().contains(Reg::FP);
             scan.writes = scan.writes.union(insn.writes());
-            match insn {
-                Insn::Call(CallTarget::Helper(id)) => {
-                    scan.calls = true;
-                    scan.needs_env = true;
-                    scan.tail_calls |= id == HelperId::TAIL_CALL;
-                    scan.calls_ending_helper |= options.ending_helpers.contains(&id);
-                }
-                Insn::Call(_) => scan.calls = true,
-                Insn::LoadPacket { .. } | Insn::MayGoto { .. } => scan.needs_env = true,
-                _ => {}
+            if let Insn::Call(target) = insn {
+                scan.call(target, options);
             }
+            scan.needs_env |= matches!(insn, Insn::LoadPacket { .. } | Insn::MayGoto { .. });
             scan.refers_to_main |= insn.subprog_ref() == Some(Pc::ENTRY);
         }
         scan
+    }
+    fn call(&mut self, target: CallTarget, options: &Options) {
+        self.calls = true;
+        if let CallTarget::Helper(id) = target {
+            self.needs_env = true;
+            self.tail_calls |= id == HelperId::TAIL_CALL;
+            self.calls_ending_helper |= options.ending_helpers.contains(&id);
+        }
     }
 }
