@@ -2,7 +2,7 @@
 //! value or trap, leave the same memory, and use the same fuel.
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
-use ebpf_runtime::flat::{self, Block, FlatError};
+use ebpf_runtime::flat::{Block, FlatEngine, FlatProgram};
 use ebpf_runtime::isa::abi::ExecEnv;
 use ebpf_runtime::isa::{
     AluOp, AtomicOp, CallTarget, CmpOp, Extend, Insn, LineTable, Operand, Pc, Program, Reg, Size,
@@ -119,20 +119,14 @@ fn program(functions: &[Vec<Item>]) -> Program {
 /// What can be seen of a run; the address of a trap may be one of a stack.
 type Seen = (Result<u64, String>, Vec<u8>, i64);
 
-fn seen(
-    block: &mut Block,
-    fuel: i64,
-    run: impl FnOnce(&mut Block, &mut ExecEnv) -> Result<u64, FlatError>,
-) -> Seen {
+fn seen(program: &Program, engine: FlatEngine<'_>, block: &mut Block, fuel: i64) -> Seen {
     for (byte, value) in block.bytes_mut().iter_mut().zip(0x80..) {
         *byte = value;
     }
     let mut env = ExecEnv::new();
     *env.fuel.get_mut() = fuel;
-    let result = run(block, &mut env).map_err(|error| match error {
-        FlatError::Trap(trap) => format!("{:?} @{}", trap.kind, trap.pc),
-        other => other.to_string(),
-    });
+    let result = FlatProgram::new(program, engine, &[]).unwrap().run(block, &mut env);
+    let result = result.map_err(|trap| format!("{:?} @{}", trap.kind, trap.pc));
     (result, block.bytes_mut().to_vec(), env.fuel.into_inner())
 }
 
@@ -147,10 +141,8 @@ proptest! {
         thread_local!(static PACK: Pack = Pack::new(PackOptions::default()).unwrap());
         let program = program(&functions);
         let mut block = Block::new(&[0; BLOCK]);
-        let wanted = seen(&mut block, fuel, |block, env| flat::run(&program, block, env));
-        let got = seen(&mut block, fuel, |block, env| {
-            PACK.with(|pack| flat::run_compiled(&program, block, env, pack))
-        });
+        let wanted = seen(&program, FlatEngine::Interp, &mut block, fuel);
+        let got = PACK.with(|pack| seen(&program, FlatEngine::Jit(pack), &mut block, fuel));
         prop_assert_eq!(got, wanted);
     }
 }

@@ -116,11 +116,12 @@ fn both_checked_engines_trap_alike() {
         let program = assemble(text).unwrap();
         let mut block = Block::new(&[0; 16]);
         let (mut interpreted, mut compiled) = (env(), env());
-        let check = |engine: &str, got: Result<u64, FlatError>| {
-            assert_eq!(got.map_err(|error| describe(&error)), Err(expected.into()), "{engine}");
+        let mut check = |engine, env: &mut ExecEnv| {
+            let got = flat(&program, engine).unwrap().run(&mut block, env);
+            assert_eq!(got.map_err(describe), Err(expected.into()), "{engine:?}");
         };
-        check("interpreter", flat::run(&program, &mut block, &mut interpreted));
-        check("compiler", flat::run_compiled(&program, &mut block, &mut compiled, &pack));
+        check(FlatEngine::Interp, &mut interpreted);
+        check(FlatEngine::Jit(&pack), &mut compiled);
         assert_eq!(compiled.fuel.into_inner(), interpreted.fuel.into_inner(), "{text}");
     }
 }
