@@ -21,7 +21,7 @@ use ebpf_runtime::pack::{Pack, PackError, PackOptions};
 use hex::FromHexError;
 
 /// Instructions that a program may run: far above what any test needs.
-const FUEL: i64 = 100_000_000;
+const FUEL: i64 = 10_000_000;
 
 /// Bytes of standard input that are read: the text of the longest program there can be.
 const MAX_INPUT: u64 = 64 << 20;

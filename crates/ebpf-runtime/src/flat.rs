@@ -9,7 +9,7 @@ use ebpf_image::Symbol;
 use ebpf_interp::{Helpers, LinkError, Links, Memory, Vm};
 use ebpf_isa::abi::{ExecEnv, HelperFn, Trap};
 use ebpf_isa::uapi::HelperId;
-use ebpf_isa::{Extend, Insn, Pc, Program, Reg, Size};
+use ebpf_isa::{CallTarget, Extend, Insn, Pc, Program, Reg, Size};
 use ebpf_jit_x86::JitError;
 use ebpf_pack::{Pack, PackError, Placed};
 use ebpf_patch::{Landing, Patch, PatchError, Patched, PcMap};
@@ -23,13 +23,21 @@ pub enum FlatError {
     /// The two loads that set up the registers do not fit into the program.
     #[error(transparent)]
     Patch(#[from] PatchError),
+    /// A call of a helper that was not given.
+    #[error("insn {pc}: there is no helper {id}")]
+    NoHelper {
+        /// The call.
+        pc: Pc,
+        /// The helper.
+        id: HelperId,
+    },
     /// The interpreter cannot run the program.
     #[error(transparent)]
     Link(#[from] LinkError),
     /// The compiler cannot compile the program.
     #[error(transparent)]
     Jit(#[from] JitError),
-    /// No executable memory, or a symbol without address: a call of a helper.
+    /// No executable memory.
     #[error(transparent)]
     Pack(#[from] PackError),
 }
@@ -143,6 +151,7 @@ impl FlatProgram {
         engine: FlatEngine<'_>,
         helpers: &[FlatHelper],
     ) -> Result<Self, FlatError> {
+        check_helpers(program, helpers)?;
         let Patched { program, map } = with_entry(program)?;
         let code = match engine {
             FlatEngine::Interp => Code::Interp(link(&program, helpers)?),
@@ -177,6 +186,17 @@ impl FlatProgram {
         *fuel = fuel.saturating_add(ENTRY_LOADS);
         result.map_err(|trap| Trap { pc: self.map.old(trap.pc).unwrap_or(trap.pc), ..trap })
     }
+}
+
+fn check_helpers(program: &Program, helpers: &[FlatHelper]) -> Result<(), FlatError> {
+    for (pc, insn) in program.insns() {
+        if let Insn::Call(CallTarget::Helper(id)) = insn
+            && helpers.iter().all(|helper| helper.id != id)
+        {
+            return Err(FlatError::NoHelper { pc, id });
+        }
+    }
+    Ok(())
 }
 
 fn link(program: &Program, helpers: &[FlatHelper]) -> Result<Vm, LinkError> {
