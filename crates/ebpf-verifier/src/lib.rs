@@ -29,6 +29,7 @@ pub mod domain;
 mod environment;
 mod error;
 mod explore;
+mod liveness;
 mod map_fields;
 mod profile;
 mod rewrite;

@@ -10,8 +10,8 @@ use alloc::vec::Vec;
 pub(crate) use frame::Frame;
 pub(crate) use stack::{Slot, StackOff};
 pub(crate) use value::{
-    Link, MapValueRef, NullId, PacketId, PacketRange, PacketRegion, Pointer, PointerKind, ScalarId,
-    ScalarValue, Value,
+    Distance, Link, MapValueRef, NullId, PacketId, PacketRange, PacketRegion, Pointer, PointerKind,
+    ScalarId, ScalarValue, Value,
 };
 
 /// Frames from the main program to the function being explored. Copying a state shares the frames

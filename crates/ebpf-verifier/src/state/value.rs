@@ -1,6 +1,6 @@
 //! What a register or a stack slot holds.
 
-use ebpf_isa::MapIdx;
+use ebpf_isa::{MapIdx, Width};
 
 use crate::domain::Scalar;
 
@@ -38,13 +38,22 @@ pub(crate) struct ScalarValue {
     pub(crate) link: Option<Link>,
 }
 
-/// Membership in a group of registers with the same value.
+/// Membership in a group of registers with the same value, apart from a constant.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Link {
     pub(crate) id: ScalarId,
-    /// Whether a constant was added since. Such a register counts among the group, but learns
-    /// nothing from it here.
-    pub(crate) shifted: bool,
+    /// What was added to the group's value since; `None` if nothing was.
+    pub(crate) distance: Option<Distance>,
+    /// Whether it was loaded with its sign extended, so that it is *not* the group's value if that
+    /// is negative. The kernel takes it to be.
+    pub(crate) signed: bool,
+}
+
+/// A constant added to a number, modulo 2^32 or 2^64.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Distance {
+    pub(crate) by: i32,
+    pub(crate) width: Width,
 }
 
 /// A pointer: what it points to, a constant and a variable offset.

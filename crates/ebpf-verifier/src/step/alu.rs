@@ -4,10 +4,10 @@ use alloc::format;
 
 use ebpf_isa::{AluOp, ByteOrder, Operand, Reg, Size, Width};
 
-use super::{Machine, Next};
+use super::{Machine, Next, linked};
 use crate::domain;
 use crate::error::{Checked, ErrorCode, Fault};
-use crate::state::{Link, ScalarValue, State, Value};
+use crate::state::{ScalarValue, State, Value};
 
 impl Machine<'_> {
     pub(super) fn alu(&mut self, op: AluOp, width: Width, dst: Reg, src: Operand) -> Checked<Next> {
@@ -33,10 +33,10 @@ impl Machine<'_> {
                 return Err(Fault::new(ErrorCode::PointerArithmetic, message));
             }
             (Value::Pointer(pointer), Value::Scalar(by)) => {
-                self.pointer_alu(op, width, dst, pointer, &by.bounds, false)?
+                self.pointer_alu(op, width, dst, pointer, &by, false)?
             }
             (Value::Scalar(by), Value::Pointer(pointer)) => {
-                self.pointer_alu(op, width, dst, pointer, &by.bounds, true)?
+                self.pointer_alu(op, width, dst, pointer, &by, true)?
             }
             (Value::Uninit, _) | (_, Value::Uninit) => unreachable!("operands were read"),
         };
@@ -112,11 +112,9 @@ impl Machine<'_> {
     }
 }
 
-/// Two numbers. The result is in no group any more, except after the addition or subtraction of a
-/// constant, when it still counts as a member.
+/// Two numbers.
 fn scalar_alu(op: AluOp, width: Width, left: &ScalarValue, right: &ScalarValue) -> ScalarValue {
-    let shifts = matches!(op, AluOp::Add | AluOp::Sub) && right.bounds.as_const().is_some();
-    let link = left.link.filter(|_| shifts).map(|link| Link { shifted: true, ..link });
+    let link = linked::after_alu(op, width, left, &right.bounds);
     ScalarValue { bounds: domain::alu(op, width, &left.bounds, &right.bounds), link }
 }
 

@@ -3,13 +3,10 @@
 use ebpf_isa::{CmpOp, Operand, Pc, Reg, Width};
 
 use super::packet::PacketComparison;
-use super::{FAR, Machine, Next};
+use super::{FAR, Machine, Next, linked};
 use crate::domain;
 use crate::error::Checked;
-use crate::state::{MapValueRef, NullId, Pointer, PointerKind, ScalarValue, State, Value};
-
-/// How many members of a group of equal numbers learn from a comparison; the others leave it.
-const LINKED_MAX: usize = 6;
+use crate::state::{MapValueRef, NullId, Pointer, PointerKind, State, Value};
 
 /// The operands of a comparison.
 struct Comparison {
@@ -39,10 +36,16 @@ impl Machine<'_> {
             Some(false) => return Ok(Next::Goto(fall_through)),
             None => {}
         }
-        comparison.limit_groups(&mut self.state);
+        self.forget_dead(self.pc);
+        linked::limit_groups(&mut self.state, &comparison.left, &comparison.right);
         let mut taken_state = self.state.clone();
-        comparison.learn(&mut taken_state, true);
-        comparison.learn(&mut self.state, false);
+        for (state, taken) in [(&mut taken_state, true), (&mut self.state, false)] {
+            comparison.learn(state, taken);
+            // First what is known of the right operand, then of the left one.
+            for reg in rhs.reg().into_iter().chain([lhs]) {
+                linked::spread(state, reg)?;
+            }
+        }
         Ok(Next::Fork { fall_through, taken: target, taken_state })
     }
 }
@@ -94,6 +97,10 @@ impl Comparison {
                 if let Some(comparison) = PacketComparison::new(op, left, right) {
                     comparison.learn(state, self.lhs, self.rhs, taken);
                 }
+                let equal = (op == CmpOp::Eq && taken) || (op == CmpOp::Ne && !taken);
+                if equal && left.kind.may_be_null() != right.kind.may_be_null() {
+                    self.settle_equal(state);
+                }
             }
             (Value::Pointer(pointer), Value::Scalar(_)) if self.rhs == Operand::Imm(0) => {
                 if let PointerKind::MapValue(MapValueRef { null: Some(id), .. }) = pointer.kind {
@@ -108,30 +115,19 @@ impl Comparison {
         }
     }
 
-    /// Lets members leave the groups of the compared numbers until [`LINKED_MAX`] are left: the
-    /// group of the right operand, then that of the left one, share the room.
-    fn limit_groups(&self, state: &mut State) {
-        let group = |value: &Value| value.as_scalar()?.link.map(|link| link.id);
-        let right = group(&self.right);
-        let left = group(&self.left).filter(|&id| Some(id) != right);
-        let mut room = LINKED_MAX;
-        for id in right.into_iter().chain(left) {
-            let is_member = |value: &Value| group(value) == Some(id);
-            let members = state.values().filter(|value| is_member(value)).count();
-            let mut kept = members.min(room);
-            room -= kept;
-            if kept == members {
-                continue;
+    /// A pointer that equals one which cannot be null is not null; its copies learn nothing.
+    fn settle_equal(&self, state: &mut State) {
+        let regs = &mut state.frame_mut().regs;
+        for reg in self.rhs.reg().into_iter().chain([self.lhs]) {
+            if let Value::Pointer(Pointer { kind: PointerKind::MapValue(element), .. }) =
+                &mut regs[reg.index()]
+            {
+                element.null = None;
             }
-            state.update(is_member, |value| match (kept.checked_sub(1), value) {
-                (None, Value::Scalar(scalar)) => *scalar = scalar.unlinked(),
-                (left, _) => kept = left.unwrap_or(0),
-            });
         }
     }
 
-    /// Puts narrowed bounds into the compared registers, then into those equal to them: first
-    /// what is known of the right operand, then of the left one.
+    /// Puts narrowed bounds into the compared registers.
     fn set_scalars(&self, state: &mut State, left: domain::Scalar, right: domain::Scalar) {
         let frame = state.frame_mut();
         let mut put = |reg: Reg, bounds| {
@@ -143,11 +139,6 @@ impl Comparison {
             put(reg, right);
         }
         put(self.lhs, left);
-        for reg in self.rhs.reg().into_iter().chain([self.lhs]) {
-            if let Value::Scalar(scalar) = state.frame().regs[reg.index()] {
-                spread(state, &scalar);
-            }
-        }
     }
 }
 
@@ -173,19 +164,6 @@ fn settle_null(state: &mut State, id: NullId, is_null: bool) {
             *value = Value::constant(0);
         } else if let Value::Pointer(Pointer { kind: PointerKind::MapValue(element), .. }) = value {
             element.null = None;
-        }
-    });
-}
-
-/// Gives everything equal to `known` its bounds.
-fn spread(state: &mut State, known: &ScalarValue) {
-    let Some(link) = known.link.filter(|link| !link.shifted) else {
-        return;
-    };
-    let is_equal = |value: &Value| value.as_scalar().is_some_and(|s| s.link == Some(link));
-    state.update(is_equal, |value| {
-        if let Value::Scalar(scalar) = value {
-            scalar.bounds = known.bounds;
         }
     });
 }

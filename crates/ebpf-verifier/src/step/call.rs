@@ -26,6 +26,7 @@ impl Machine<'_> {
             let message = format!("the call stack of {} frames is too deep", depth + 1);
             return Err(Fault::new(ErrorCode::LimitCallDepth, message));
         }
+        self.forget_dead(self.pc);
         let mut callee = Frame::new(subprog, depth, Some(self.after()));
         let caller = self.state.frame_mut();
         for reg in Reg::ARGS {

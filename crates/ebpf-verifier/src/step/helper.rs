@@ -200,7 +200,8 @@ impl Machine<'_> {
                     MemoryUse::Fill | MemoryUse::FillPart => StackVerb::Write,
                 };
                 let range = self.check_stack_range(reg, &pointer, frame, 0, size, verb)?;
-                if usage == MemoryUse::FillPart || pointer.var.as_const().is_none() {
+                let is_fixed = pointer.var.as_const().is_some();
+                if usage == MemoryUse::FillPart || (usage == MemoryUse::Fill && !is_fixed) {
                     self.state.frame_at_mut(frame).stack.clobber(range.offs());
                 }
                 Ok(())
@@ -271,7 +272,9 @@ impl Machine<'_> {
         if slot.are_zero(at.in_slot(), size) {
             return Some(0);
         }
-        if at.in_slot() != 0 || slot.spill_size() != size {
+        // Above the lowest byte, too, the kernel takes the key to be the whole spilled number. A
+        // number below 2^32 has zeroes there, so that the key exists if that number does.
+        if slot.spill_size() != at.in_slot() + size {
             return None;
         }
         slot.spilled()?.as_scalar()?.bounds.as_const()

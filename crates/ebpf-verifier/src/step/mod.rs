@@ -4,6 +4,7 @@ mod alu;
 mod branch;
 mod call;
 mod helper;
+mod linked;
 mod memory;
 mod packet;
 mod pointer;
@@ -19,6 +20,7 @@ use ebpf_isa::{
 
 use crate::environment::{Environment, MapInfo};
 use crate::error::{Checked, ErrorCode, Fault};
+use crate::liveness::LiveRegs;
 use crate::state::{
     Link, MapValueRef, NullId, PacketId, Pointer, PointerKind, ScalarId, ScalarValue, State, Value,
 };
@@ -46,6 +48,7 @@ pub(crate) struct Machine<'a> {
     pub(crate) env: &'a Environment,
     pub(crate) state: State,
     pub(crate) pc: Pc,
+    live: LiveRegs,
     /// The last id given out.
     last_id: u32,
     /// By slot: whether a memory access there is to the context.
@@ -61,6 +64,7 @@ impl<'a> Machine<'a> {
             env,
             state: State::entry(),
             pc: Pc::ENTRY,
+            live: LiveRegs::of(program, env),
             last_id: 0,
             context_use: vec![ContextUse::Unknown; program.slots().len()],
             stack_depth: vec![0; program.subprogs().len()],
@@ -159,11 +163,12 @@ impl<'a> Machine<'a> {
     /// Makes sure that the number in `reg` is in a group, before it is copied into another place.
     /// Constants need none: there is nothing more to learn.
     fn linked(&mut self, reg: Reg, mut scalar: ScalarValue) -> ScalarValue {
-        if scalar.link.is_some_and(|link| link.shifted) {
+        if scalar.link.is_some_and(|link| link.distance.is_some()) {
             scalar.link = None;
         }
         if scalar.link.is_none() && scalar.bounds.as_const().is_none() {
-            scalar.link = Some(Link { id: ScalarId(self.new_id()), shifted: false });
+            let id = ScalarId(self.new_id());
+            scalar.link = Some(Link { id, distance: None, signed: false });
         }
         self.set(reg, Value::Scalar(scalar));
         scalar

@@ -8,23 +8,27 @@ use super::alu::kernel_text;
 use super::{FAR, Machine};
 use crate::domain::{Scalar, offset_add, offset_sub};
 use crate::error::{Checked, ErrorCode, Fault};
-use crate::state::{PacketRange, Pointer, PointerKind, Value};
+use crate::state::{PacketRange, Pointer, PointerKind, ScalarValue, Value};
 
 impl Machine<'_> {
-    /// `pointer op by`, or `by op pointer` if `reversed`.
+    /// `pointer op number`, or `number op pointer` if `reversed`.
     pub(super) fn pointer_alu(
         &mut self,
         op: AluOp,
         width: Width,
         dst: Reg,
         pointer: Pointer,
-        by: &Scalar,
+        number: &ScalarValue,
         reversed: bool,
     ) -> Checked<Value> {
-        let number = dst.number();
-        let prohibited =
-            |message| Err(Fault::new(ErrorCode::PointerArithmetic, format!("R{number} {message}")));
-        if by.smin() > by.smax() || by.umin() > by.umax() {
+        let by = &number.bounds;
+        let prohibited = |message| {
+            let message = format!("R{} {message}", dst.number());
+            Err(Fault::new(ErrorCode::PointerArithmetic, message))
+        };
+        let is_empty = by.smin() > by.smax() || by.umin() > by.umax();
+        let is_point = by.smin() == by.smax() && by.umin() == by.umax();
+        if is_empty || (by.as_const().is_some() && !is_point) {
             // A path that cannot be: the kernel forgets the register.
             return Ok(Value::UNKNOWN);
         }
@@ -46,7 +50,9 @@ impl Machine<'_> {
         if !may_move(pointer.kind) && !is_map_plus_zero {
             return prohibited(format_args!("pointer arithmetic on {name} prohibited"));
         }
-        check_sane(by, 0, name)?;
+        // The kernel keeps a number's distance from its group where a pointer has its offset.
+        let distance = number.link.and_then(|link| link.distance).map_or(0, |distance| distance.by);
+        check_sane(by, distance, name)?;
         check_sane(&pointer.var, pointer.off, name)?;
         let moved = match op {
             AluOp::Add => self.moved_up(pointer, by),

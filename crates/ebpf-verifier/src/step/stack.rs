@@ -9,7 +9,7 @@ use super::memory::{Access, Place, var_text};
 use super::{FAR, Machine};
 use crate::domain::{self, Scalar};
 use crate::error::{Checked, ErrorCode, Fault};
-use crate::state::{Pointer, PointerKind, Slot, StackOff, Value};
+use crate::state::{Link, Pointer, PointerKind, Slot, StackOff, Value};
 
 /// Bytes of a frame that an access may touch, counted from the frame pointer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -197,7 +197,10 @@ fn fill(slot: &Slot, at: StackOff, size: Size, access: Access) -> Checked<Value>
             let kept = if scalar.fits(size.bits().into()) { *scalar } else { scalar.unlinked() };
             let bounds = domain::narrow(size, extend, &kept.bounds);
             // A sign extension may change even a number that fits.
-            let link = kept.link.filter(|_| bounds == kept.bounds);
+            let link = kept.link.map(|link| match bounds == kept.bounds {
+                true => link,
+                false => Link { signed: true, ..link },
+            });
             return Ok(Value::Scalar(crate::state::ScalarValue { bounds, link }));
         }
         _ => slot.constant_at(at.in_slot(), bytes),
