@@ -6,7 +6,7 @@ use alloc::format;
 use alloc::vec;
 use alloc::vec::Vec;
 
-use ebpf_isa::uapi::MapType;
+use ebpf_isa::uapi::{HelperId, MapType};
 use ebpf_isa::{CallTarget, Insn, MapIdx, Pc, Program, SubprogIdx, WideSource};
 
 use crate::environment::Environment;
@@ -27,7 +27,8 @@ pub(crate) fn check(program: &Program, env: &Environment) -> Result<(), Located>
     if env.has_exception_callback() {
         return Err((Fault::unsupported("an exception callback"), None));
     }
-    check_reachable(program)
+    check_reachable(program)?;
+    check_everywhere(program)
 }
 
 fn check_maps(program: &Program, env: &Environment) -> Result<(), Located> {
@@ -123,6 +124,29 @@ fn check_reachable(program: &Program) -> Result<(), Located> {
         }
         None => Ok(()),
     }
+}
+
+/// Refuses what the kernel looks at wherever it is, also where no path leads, and what is not known
+/// here.
+fn check_everywhere(program: &Program) -> Result<(), Located> {
+    for (pc, insn) in program.insns() {
+        let in_main = program.subprog_of(pc) == SubprogIdx::MAIN;
+        let what = match insn {
+            Insn::Call(CallTarget::Kfunc { .. }) => "a call of a kernel function",
+            Insn::LoadWide { source: WideSource::Btf { .. }, .. } => {
+                "the address of a kernel variable"
+            }
+            Insn::LoadWide { source: WideSource::Func(_), .. } => "the address of a function",
+            Insn::MayGoto { .. } => "may_goto",
+            Insn::Call(CallTarget::Helper(HelperId::TAIL_CALL)) if !in_main => {
+                "a tail call in a subprogram"
+            }
+            Insn::LoadPacket { .. } if !in_main => "a classic packet load in a subprogram",
+            _ => continue,
+        };
+        return Err((Fault::unsupported(what), Some(pc)));
+    }
+    Ok(())
 }
 
 /// Checks the stack that chains of calls use together, also those that no path takes.

@@ -148,3 +148,37 @@ fn an_embedder_brings_its_own_rules() {
     let message = "At program exit the register R0 is not a known value (ctx)";
     assert_eq!(judge("r0 = r1\nexit"), Err((22, message.into())));
 }
+
+fn code_of(text: &str) -> ErrorCode {
+    let program = assemble(text).unwrap();
+    verify(&program, &xdp(), &Options::default()).unwrap_err().code
+}
+
+/// The kernel takes the number that is loaded with its sign extended for the one that was stored,
+/// and accepts these programs. That is wrong: if 0xffff_ffff was stored, `r7` is -1 and `r8` is not.
+#[test]
+fn numbers_that_only_the_kernel_takes_for_equal_are_unsupported() {
+    let spilled = "r8 = *(u32 *)(r10 -8)\n*(u32 *)(r10 -16) = r8\nr7 = *(s32 *)(r10 -16)\n";
+    assert_eq!(
+        code_of(&format!("{spilled}if r7 != -1 goto out\nr0 = r8\nout:\nr0 = 0\nexit")),
+        ErrorCode::Unsupported
+    );
+    let known = "r8 = *(u8 *)(r10 -8)\n*(u32 *)(r10 -16) = r8\nr7 = *(s32 *)(r10 -16)\n";
+    let program = assemble(&format!("{known}if r7 != 1 goto out\nr0 = r8\nout:\nr0 = 0\nexit"));
+    assert!(verify(&program.unwrap(), &xdp(), &Options::default()).is_ok());
+}
+
+/// The kernel looks at these wherever they are, and refuses some of them.
+#[test]
+fn what_is_not_known_is_unsupported_in_dead_code_too() {
+    let dead = |insn: &str| format!("r0 = 0\nif r0 == 0 goto out\n{insn}\nout:\nexit");
+    for insn in ["call kfunc#7", "r1 = btf[1] ll", "may_goto out"] {
+        assert_eq!(code_of(&dead(insn)), ErrorCode::Unsupported, "{insn}");
+    }
+    let in_subprogram = |insn: &str| format!("call f\nexit\nf:\n{}", dead(insn));
+    for insn in ["call bpf_tail_call#12", "r0 = *(u8 *)skb[4]"] {
+        assert_eq!(code_of(&in_subprogram(insn)), ErrorCode::Unsupported, "{insn}");
+        let program = assemble(&dead(insn)).unwrap();
+        assert!(verify(&program, &xdp(), &Options::default()).is_ok(), "{insn}");
+    }
+}

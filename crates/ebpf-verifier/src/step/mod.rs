@@ -95,14 +95,13 @@ impl<'a> Machine<'a> {
             Insn::Call(CallTarget::Helper(id)) => self.call_helper(id)?,
             Insn::Call(CallTarget::Subprog(target)) => return self.call_subprog(target),
             Insn::Exit => return self.exit(),
-            Insn::Call(CallTarget::Kfunc { .. }) => {
-                return Err(Fault::unsupported("a call of a kernel function"));
-            }
             Insn::AddrSpaceCast { .. } => return Err(Fault::unsupported("an address space cast")),
             Insn::LoadAcquire { .. } => return Err(Fault::unsupported("a load-acquire")),
             Insn::StoreRelease { .. } => return Err(Fault::unsupported("a store-release")),
             Insn::LoadPacket { .. } => return Err(Fault::unsupported("a classic packet load")),
-            Insn::MayGoto { .. } => return Err(Fault::unsupported("may_goto")),
+            Insn::Call(CallTarget::Kfunc { .. }) | Insn::MayGoto { .. } => {
+                unreachable!("refused before exploration")
+            }
         }
         Ok(Next::Goto(self.after()))
     }
@@ -189,10 +188,9 @@ impl<'a> Machine<'a> {
                     .map_err(|_| Fault::unsupported("a map value of more than 2 GiB"))?;
                 Value::Pointer(Pointer { off, var: crate::domain::Scalar::constant(0), kind })
             }
-            WideSource::Btf { .. } => {
-                return Err(Fault::unsupported("the address of a kernel variable"));
+            WideSource::Btf { .. } | WideSource::Func(_) => {
+                unreachable!("refused before exploration")
             }
-            WideSource::Func(_) => return Err(Fault::unsupported("the address of a function")),
         };
         self.set(dst, value);
         Ok(())

@@ -90,7 +90,7 @@ impl Machine<'_> {
         if let Some(off) = off.and_then(|off| i32::try_from(off).ok()) {
             return Pointer { off, ..pointer };
         }
-        Pointer { var: offset_add(&pointer.var, by), ..self.rebased(pointer) }
+        Pointer { var: offset_add(&pointer.var, by), ..self.rebased(pointer, false) }
     }
 
     fn moved_down(&mut self, pointer: Pointer, by: &Scalar) -> Pointer {
@@ -98,16 +98,21 @@ impl Machine<'_> {
         if let Some(off) = off.and_then(|off| i32::try_from(off).ok()) {
             return Pointer { off, ..pointer };
         }
-        Pointer { var: offset_sub(&pointer.var, by), ..self.rebased(pointer) }
+        let is_lower = by.smin() >= 0;
+        Pointer { var: offset_sub(&pointer.var, by), ..self.rebased(pointer, is_lower) }
     }
 
-    /// After a variable offset, nothing is known of the packet behind the pointer.
-    fn rebased(&mut self, pointer: Pointer) -> Pointer {
+    /// The pointer with a variable offset of its own. If it is `lower` than before, as many bytes
+    /// exist behind it as before; otherwise nothing is known of the packet behind it.
+    fn rebased(&mut self, pointer: Pointer, lower: bool) -> Pointer {
         match pointer.kind {
-            PointerKind::Packet { region, .. } => {
+            PointerKind::Packet { region, range, .. } => {
                 let id = self.new_packet_id();
-                let kind = PointerKind::Packet { region, id, range: PacketRange::NONE };
-                Pointer { kind, ..pointer }
+                let range = match range {
+                    PacketRange::Bytes(_) if lower => range,
+                    _ => PacketRange::NONE,
+                };
+                Pointer { kind: PointerKind::Packet { region, id, range }, ..pointer }
             }
             _ => pointer,
         }
