@@ -7,10 +7,12 @@ use alloc::vec;
 use alloc::vec::Vec;
 
 use ebpf_isa::uapi::{HelperId, MapType};
-use ebpf_isa::{CallTarget, Insn, MapIdx, Pc, Program, SubprogIdx, WideSource};
+use ebpf_isa::{AluOp, CallTarget, Insn, MapIdx, Pc, Program, SubprogIdx, WideSource};
 
 use crate::environment::Environment;
 use crate::error::{Checked, ErrorCode, Fault};
+use crate::explore::Explored;
+use crate::step::ContextUse;
 
 /// A fault and the instruction it is at.
 pub(crate) type Located = (Box<Fault>, Option<Pc>);
@@ -147,6 +149,42 @@ fn check_everywhere(program: &Program) -> Result<(), Located> {
         return Err((Fault::unsupported(what), Some(pc)));
     }
     Ok(())
+}
+
+/// Checks that jumps keep within 16 bits whatever the kernel puts in the place of the instructions
+/// that they pass. It refuses a program of which it finds a jump too short only then; how much it
+/// inserts depends on its configuration, so nothing is accepted that comes near.
+pub(crate) fn check_jump_room(program: &Program, explored: &Explored) -> Result<(), Located> {
+    let mut grown = vec![0; program.slots().len() + 1];
+    for (index, &slot) in program.slots().iter().enumerate() {
+        let grows = explored.reached[index] && may_grow(slot, explored.context_use[index]);
+        grown[index + 1] = grown[index] + if grows { GROWN_SLOTS } else { 1 };
+    }
+    for (pc, insn) in program.insns() {
+        let (Insn::Branch { target, .. } | Insn::Jump { target, long: false }) = insn else {
+            continue;
+        };
+        let passed = grown[pc.index()].abs_diff(grown[target.index()]);
+        if passed >= i16::MAX.unsigned_abs().into() {
+            let what = "a jump over so much code that the kernel may not be able to rewrite it";
+            return Err((Fault::unsupported(what), Some(pc)));
+        }
+    }
+    Ok(())
+}
+
+/// More slots than the kernel puts in the place of any one instruction.
+const GROWN_SLOTS: u32 = 16;
+
+/// Whether the kernel may put several instructions in the place of this one: if it accesses the
+/// context, divides, or calls a helper.
+fn may_grow(slot: Option<Insn>, context_use: ContextUse) -> bool {
+    use AluOp::{Div, Mod, SDiv, SMod};
+    let grows = matches!(
+        slot,
+        Some(Insn::Alu { op: Div | Mod | SDiv | SMod, .. } | Insn::Call(CallTarget::Helper(_)))
+    );
+    grows || context_use == ContextUse::Context
 }
 
 /// Checks the stack that chains of calls use together, also those that no path takes.

@@ -87,6 +87,8 @@ pub fn verify(
     let max_processed = options.max_processed.map_or(kernel_limit, |max| max.min(kernel_limit));
     let explored = explore(program, env, max_processed, &mut stats)
         .map_err(|(fault, pc)| Rejection::new(*fault, Some(pc), program, stats))?;
+    structure::check_jump_room(program, &explored)
+        .map_err(|(fault, pc)| Rejection::new(*fault, pc, program, stats))?;
     let Explored { reached, context_use, stack_depth } = explored;
     stats.stack_depth = stack_depth.iter().map(|&depth| u32::from(depth)).sum();
     structure::check_stack_depth(program, env, &stack_depth)

@@ -102,3 +102,21 @@ fn the_profile_names_its_limits() {
     assert_eq!(profile.name, "linux-6.18");
     assert_eq!((profile.max_processed, profile.max_pending), (1_000_000, 8192));
 }
+
+/// A jump over `passed` loads from the context, each of which the kernel may turn into 16
+/// instructions.
+fn jump_over(passed: usize) -> Result<(), ErrorCode> {
+    let loads = "r2 = *(u32 *)(r6 +12)\n".repeat(passed);
+    let text = format!(
+        "r6 = r1\ncall bpf_get_prandom_u32#7\nif r0 == 0 goto out\n{loads}out:\nr0 = 0\nexit"
+    );
+    let env = Environment::new(program_types::xdp());
+    verify(&assemble(&text).unwrap(), &env, &Options::default()).map(drop).map_err(|r| r.code)
+}
+
+#[test]
+fn jumps_keep_within_16_bits_after_rewriting() {
+    // 1 + 2047 * 16 = 32753 is below 2^15 - 1, 1 + 2048 * 16 is not.
+    assert_eq!(jump_over(2047), Ok(()));
+    assert_eq!(jump_over(2048), Err(ErrorCode::Unsupported));
+}
