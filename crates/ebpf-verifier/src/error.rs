@@ -41,6 +41,8 @@ error_codes! {
     MapReference = "map.reference", EINVAL;
     /// A direct reference into a map whose type or size does not allow one.
     MapNoDirectValue = "map.no-direct-value", ENOTSUPP;
+    /// Too many slots. The kernel says nothing more than the error number.
+    LimitSlots = "limit.slots", E2BIG;
     /// Too many maps.
     LimitMaps = "limit.maps", E2BIG;
     /// Too many subprograms.

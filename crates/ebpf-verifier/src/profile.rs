@@ -11,6 +11,8 @@ use crate::digest::DigestWriter;
 pub struct KernelProfile {
     /// Name, as reports show it.
     pub name: &'static str,
+    /// Slots of a program.
+    pub max_slots: u32,
     /// Instructions that may be processed, over all paths.
     pub max_processed: u32,
     /// Branches that may wait to be explored.
@@ -31,6 +33,7 @@ impl KernelProfile {
     /// Linux 6.18.
     pub const LINUX_6_18: Self = Self {
         name: "linux-6.18",
+        max_slots: 1_000_000,
         max_processed: 1_000_000,
         max_pending: 8192,
         max_frames: abi::MAX_CALL_DEPTH as u32,
@@ -43,6 +46,7 @@ impl KernelProfile {
     pub(crate) fn digest(&self, digest: &mut DigestWriter) {
         digest.str(self.name);
         for limit in [
+            self.max_slots,
             self.max_processed,
             self.max_pending,
             self.max_frames,

@@ -22,6 +22,11 @@ const VALUE_OFFSET_LIMIT: u32 = 1 << 29;
 
 /// The checks before exploration, in the kernel's order.
 pub(crate) fn check(program: &Program, env: &Environment) -> Result<(), Located> {
+    let (slots, max) = (program.len(), env.profile.max_slots);
+    if slots > max {
+        let message = format!("the program has {slots} slots, more than the limit of {max}");
+        return Err((Fault::new(ErrorCode::LimitSlots, message), None));
+    }
     if program.subprogs().len() > env.profile.max_subprograms as usize {
         return Err((Fault::new(ErrorCode::LimitSubprograms, "too many subprograms"), None));
     }

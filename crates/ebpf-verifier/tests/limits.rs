@@ -36,6 +36,17 @@ fn a_million_processed_instructions() {
 }
 
 #[test]
+fn a_million_slots() {
+    let with_dead_code = |slots: usize| {
+        let dead = "r0 = 1\n".repeat(slots - 5);
+        format!("r0 = 0\nif r0 == 0 goto on\ngotol out\non:\nexit\nout:\n{dead}exit")
+    };
+    assert!(judge(&with_dead_code(1_000_000), 0).is_ok());
+    let (code, errno, _) = rejected(&with_dead_code(1_000_001), 0);
+    assert_eq!((code, errno), (ErrorCode::LimitSlots, 7));
+}
+
+#[test]
 fn a_lower_limit_can_be_asked_for() {
     let program = assemble(&loop_of(100)).unwrap();
     let env = Environment::new(program_types::xdp());
