@@ -19,9 +19,15 @@ pub(crate) struct LiveRegs {
 impl LiveRegs {
     pub(crate) fn of(program: &Program, env: &Environment) -> Self {
         let mut live = Self { before: vec![RegSet::EMPTY; program.slots().len()] };
-        // Backwards, so that all but loops are found at once.
-        while program.insns().rev().fold(false, |grew, (pc, insn)| live.visit(pc, insn, env) | grew)
-        {
+        let jumps = Jumps::of(program);
+        // From the last instruction back, so that a program without loops is done at once.
+        let mut pending: Vec<Pc> = program.insns().map(|(pc, _)| pc).collect();
+        while let Some(pc) = pending.pop() {
+            let Some(insn) = program.get(pc) else { continue };
+            if live.visit(pc, insn, env) {
+                pending.extend(jumps.to(pc));
+                pending.extend(falling_into(program, pc));
+            }
         }
         live
     }
@@ -41,6 +47,33 @@ impl LiveRegs {
     }
 }
 
+/// The instruction before `pc`, if control may fall through from it.
+fn falling_into(program: &Program, pc: Pc) -> Option<Pc> {
+    let is_before = |&at: &Pc| program.get(at).is_some_and(|i| i.successors(at).next == Some(pc));
+    (1..=2).filter_map(|slots| pc.0.checked_sub(slots)).map(Pc).find(is_before)
+}
+
+/// Where jumps come from.
+struct Jumps {
+    /// Target and source, in order.
+    edges: Vec<(Pc, Pc)>,
+}
+
+impl Jumps {
+    fn of(program: &Program) -> Self {
+        let edge = |(pc, insn): (Pc, Insn)| Some((insn.successors(pc).target?, pc));
+        let mut edges: Vec<_> = program.insns().filter_map(edge).collect();
+        edges.sort_unstable();
+        Self { edges }
+    }
+
+    fn to(&self, target: Pc) -> impl Iterator<Item = Pc> {
+        let first = self.edges.partition_point(|edge| edge.0 < target);
+        let edges = self.edges[first..].iter().take_while(move |edge| edge.0 == target);
+        edges.map(|edge| edge.1)
+    }
+}
+
 /// The registers that an instruction reads; of a helper, its arguments.
 fn reads(insn: Insn, env: &Environment) -> RegSet {
     let Insn::Call(CallTarget::Helper(id)) = insn else {
@@ -51,4 +84,54 @@ fn reads(insn: Insn, env: &Environment) -> RegSet {
     };
     let used = |&(_, kind): &(Reg, ArgKind)| kind != ArgKind::Unused;
     Reg::ARGS.into_iter().zip(proto.args).take_while(used).map(|(reg, _)| reg).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use alloc::format;
+    use alloc::string::String;
+
+    use super::*;
+    use crate::rules::program_types;
+    use ebpf_isa::text::assemble;
+
+    fn live_before(text: &str, pc: u32) -> Vec<Reg> {
+        let program = assemble(text).expect("it is a program");
+        let env = Environment::new(program_types::xdp());
+        LiveRegs::of(&program, &env).before(Pc(pc)).iter().collect()
+    }
+
+    #[test]
+    fn what_is_read_before_it_is_written_is_live() {
+        let text = "r3 = r2\nr2 = 5\nr0 = r3\nexit";
+        assert_eq!(live_before(text, 0), [Reg::R2]);
+        assert_eq!(live_before(text, 2), [Reg::R3]);
+    }
+
+    #[test]
+    fn loops_carry_liveness_back() {
+        // r7 is read in the next round only.
+        let text = "again:\nr0 = r7\nr1 = 0\nif r6 != 0 goto again\nexit";
+        assert_eq!(live_before(text, 1), [Reg::R0, Reg::R6, Reg::R7]);
+    }
+
+    #[test]
+    fn helpers_read_their_arguments_alone() {
+        let text = "call bpf_get_prandom_u32#7\nexit";
+        assert_eq!(live_before(text, 0), []);
+        let text = "call bpf_map_lookup_elem#1\nexit";
+        assert_eq!(live_before(text, 0), [Reg::R1, Reg::R2]);
+        let text = "call f\nexit\nf:\nr0 = r6\nexit";
+        assert_eq!(live_before(text, 0), Reg::ARGS);
+    }
+
+    #[test]
+    fn many_loops_take_no_more_than_their_number() {
+        // Each block jumps back to the one before it, which the search meets last.
+        let blocks: String = (1..100_000)
+            .map(|n| format!("b{n}:\nr1 = 0\nif r0 == {n} goto b{}\n", n - 1))
+            .collect();
+        let text = format!("b0:\nr0 = r9\n{blocks}exit");
+        assert!(live_before(&text, 150_000).contains(&Reg::R9));
+    }
 }
