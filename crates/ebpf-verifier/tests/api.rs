@@ -182,3 +182,12 @@ fn what_is_not_known_is_unsupported_in_dead_code_too() {
         assert!(verify(&program, &xdp(), &Options::default()).is_ok(), "{insn}");
     }
 }
+
+/// The kernel fails with a bug of its own (`EFAULT`) if a number computed from the loaded pointer is
+/// added to another one.
+#[test]
+fn loads_of_frame_pointers_of_callees_are_unsupported() {
+    let body = "*(u64 *)(r10 -8) = r10\nr4 = *(u64 *)(r10 -8)\nr0 = 0\nexit";
+    assert_eq!(code_of(&format!("call f\nexit\nf:\n{body}")), ErrorCode::Unsupported);
+    assert!(verify(&assemble(body).unwrap(), &xdp(), &Options::default()).is_ok());
+}

@@ -192,6 +192,9 @@ fn fill(slot: &Slot, at: StackOff, size: Size, access: Access) -> Checked<Value>
     check_whole_fill(slot, size)?;
     let aligned = at.in_slot() == 0;
     let narrowed = match slot.spilled() {
+        Some(Value::Pointer(pointer)) if is_frame_of_callee(pointer) => {
+            return Err(Fault::unsupported("a load of a called function's frame pointer"));
+        }
         Some(&value @ Value::Pointer(_)) => return Ok(value),
         Some(Value::Scalar(scalar)) if aligned && bytes <= slot.spill_size() => {
             let kept = if scalar.fits(size.bits().into()) { *scalar } else { scalar.unlinked() };
@@ -207,6 +210,13 @@ fn fill(slot: &Slot, at: StackOff, size: Size, access: Access) -> Checked<Value>
     };
     let bounds = narrowed.unwrap_or(Scalar::UNKNOWN);
     Ok(Value::scalar(domain::narrow(size, extend, &bounds)))
+}
+
+/// Whether it is the frame pointer of a function that was called. The kernel loses track of it once
+/// it was stored and loaded again, and fails if a number computed from it matters afterwards.
+fn is_frame_of_callee(pointer: &Pointer) -> bool {
+    let is_callee = matches!(pointer.kind, PointerKind::Stack { frame: 1.. });
+    is_callee && pointer.const_off() == Some(0)
 }
 
 /// A spilled pointer can only be loaded as a whole.
