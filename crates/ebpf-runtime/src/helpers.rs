@@ -80,34 +80,36 @@ fn status(result: Result<(), MapError>) -> u64 {
     result.map_or_else(|error| i64::from(-error.errno()) as u64, |()| 0)
 }
 
-/// `void *bpf_map_lookup_elem(map, key)`
-unsafe extern "sysv64" fn map_lookup_elem(
-    handle: u64,
-    key: u64,
-    _: u64,
-    _: u64,
-    _: u64,
-    env: *mut ExecEnv,
-) -> u64 {
-    guarded(env, || {
+/// Defines the native function behind a helper: five arguments, then the environment. A panic in
+/// its body becomes a trap.
+macro_rules! native {
+    (
+        $(#[$doc:meta])*
+        $vis:vis fn $name:ident($a:tt, $b:tt, $c:tt, $d:tt, $e:tt; $env:ident) $body:block
+    ) => {
+        $(#[$doc])*
+        $vis unsafe extern "sysv64" fn $name(
+            $a: u64, $b: u64, $c: u64, $d: u64, $e: u64, $env: *mut ExecEnv,
+        ) -> u64 {
+            guarded($env, || $body)
+        }
+    };
+}
+
+native! {
+    /// `void *bpf_map_lookup_elem(map, key)`
+    fn map_lookup_elem(handle, key, _, _, _; env) {
         // SAFETY: the verifier let only handles of the program's maps through.
         let map = unsafe { map(handle) };
         // SAFETY: the verifier checked that the key's bytes are readable.
         let key = unsafe { bytes(key, map.desc().key_size) };
         map.value_address(&key).unwrap_or(0)
-    })
+    }
 }
 
-/// `long bpf_map_update_elem(map, key, value, flags)`
-unsafe extern "sysv64" fn map_update_elem(
-    handle: u64,
-    key: u64,
-    value: u64,
-    flags: u64,
-    _: u64,
-    env: *mut ExecEnv,
-) -> u64 {
-    guarded(env, || {
+native! {
+    /// `long bpf_map_update_elem(map, key, value, flags)`
+    fn map_update_elem(handle, key, value, flags, _; env) {
         // SAFETY: the verifier let only handles of the program's maps through.
         let map = unsafe { map(handle) };
         // SAFETY: the verifier checked that the key's bytes are readable.
@@ -116,81 +118,52 @@ unsafe extern "sysv64" fn map_update_elem(
         let value = unsafe { bytes(value, map.desc().value_size) };
         let mode = UpdateMode::from_flags(flags);
         status(mode.and_then(|mode| map.update_from_program(&key, &value, mode)))
-    })
+    }
 }
 
-/// `long bpf_map_delete_elem(map, key)`
-unsafe extern "sysv64" fn map_delete_elem(
-    handle: u64,
-    key: u64,
-    _: u64,
-    _: u64,
-    _: u64,
-    env: *mut ExecEnv,
-) -> u64 {
-    guarded(env, || {
+native! {
+    /// `long bpf_map_delete_elem(map, key)`
+    fn map_delete_elem(handle, key, _, _, _; env) {
         // SAFETY: the verifier let only handles of the program's maps through.
         let map = unsafe { map(handle) };
         // SAFETY: the verifier checked that the key's bytes are readable.
         let key = unsafe { bytes(key, map.desc().key_size) };
         status(map.delete_from_program(&key))
-    })
+    }
 }
 
-/// `u64 bpf_ktime_get_ns(void)`: nanoseconds of the monotonic clock.
-unsafe extern "sysv64" fn ktime_get_ns(
-    _: u64,
-    _: u64,
-    _: u64,
-    _: u64,
-    _: u64,
-    env: *mut ExecEnv,
-) -> u64 {
-    guarded(env, || {
+native! {
+    /// `u64 bpf_ktime_get_ns(void)`: nanoseconds of the monotonic clock.
+    fn ktime_get_ns(_, _, _, _, _; env) {
         let now = clock_gettime(ClockId::Monotonic);
         (now.tv_sec as u64).wrapping_mul(1_000_000_000).wrapping_add(now.tv_nsec as u64)
-    })
-}
-
-/// `u32 bpf_get_prandom_u32(void)`: no secret, only hard to guess by accident.
-unsafe extern "sysv64" fn get_prandom_u32(
-    _: u64,
-    _: u64,
-    _: u64,
-    _: u64,
-    _: u64,
-    env: *mut ExecEnv,
-) -> u64 {
-    // A `RandomState` differs from the last one of its thread, and hashes to unrelated numbers.
-    guarded(env, || RandomState::new().build_hasher().finish() >> 32)
-}
-
-/// `u32 bpf_get_smp_processor_id(void)`: the slot that the run holds in per-CPU maps.
-unsafe extern "sysv64" fn get_smp_processor_id(
-    _: u64,
-    _: u64,
-    _: u64,
-    _: u64,
-    _: u64,
-    env: *mut ExecEnv,
-) -> u64 {
-    // SAFETY: engines pass the environment of the run, which outlives the call.
-    guarded(env, || u64::from(unsafe { (*env).cpu_slot }))
-}
-
-/// `u64 unwind(u64 value)`: gives its argument, and ends the program with it where it is 0. Sound for
-/// all arguments.
-pub(crate) unsafe extern "sysv64" fn unwind(
-    value: u64,
-    _: u64,
-    _: u64,
-    _: u64,
-    _: u64,
-    env: *mut ExecEnv,
-) -> u64 {
-    if value == 0 {
-        // SAFETY: engines pass the environment of the run, which outlives the call.
-        unsafe { (*env).ended = 1 };
     }
-    value
+}
+
+native! {
+    /// `u32 bpf_get_prandom_u32(void)`: no secret, only hard to guess by accident.
+    fn get_prandom_u32(_, _, _, _, _; env) {
+        // A `RandomState` differs from the last one of its thread, and hashes to unrelated numbers.
+        RandomState::new().build_hasher().finish() >> 32
+    }
+}
+
+native! {
+    /// `u32 bpf_get_smp_processor_id(void)`: the slot that the run holds in per-CPU maps.
+    fn get_smp_processor_id(_, _, _, _, _; env) {
+        // SAFETY: engines pass the environment of the run, which outlives the call.
+        u64::from(unsafe { (*env).cpu_slot })
+    }
+}
+
+native! {
+    /// `u64 unwind(u64 value)`: gives its argument, and ends the program with it where it is 0. Sound
+    /// for all arguments.
+    pub(crate) fn unwind(value, _, _, _, _; env) {
+        if value == 0 {
+            // SAFETY: engines pass the environment of the run, which outlives the call.
+            unsafe { (*env).ended = 1 };
+        }
+        value
+    }
 }
