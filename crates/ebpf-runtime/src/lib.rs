@@ -12,6 +12,11 @@
 //! - [`flat`]: unverified programs, checked access by access, on one block of memory.
 //! - [`open`]: from an object file to maps and bindings.
 //!
+//! The verdict is the one that the kernel gives to root: a verified program cannot crash or hang its
+//! host, or touch memory that it was not given. It may read stack that it did not write (in machine
+//! code, whatever the host left there), and store addresses in maps. Do not show the maps of a
+//! program to people who must not learn such things.
+//!
 //! The layers below are re-exported under their short names.
 //!
 //! `unsafe` lives in `maps::slab`, `helpers`, `loaded`, `checked` and `xdp`: memory that outlives every
