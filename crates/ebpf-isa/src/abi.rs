@@ -215,6 +215,15 @@ impl ExecEnv {
             in_place: 0,
         }
     }
+
+    /// Forgets the last run: its trap, its tail calls, its `may_goto` budget. Fuel, packet and host
+    /// data stay.
+    pub fn start_run(&mut self) {
+        self.trap = TrapRecord::default();
+        self.ended = 0;
+        self.tail_calls = 0;
+        self.may_goto = MAX_MAY_GOTO;
+    }
 }
 
 impl Default for ExecEnv {

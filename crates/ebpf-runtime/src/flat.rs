@@ -173,6 +173,7 @@ impl FlatProgram {
         let ctx = memory.add(&context);
         env.packet = std::ptr::with_exposed_provenance(address as usize);
         env.packet_len = len;
+        env.start_run();
         let result = match &self.code {
             Code::Interp(vm) => vm.run(ctx, &memory, env),
             // SAFETY: the code was compiled with checked memory, and its symbols are helpers that

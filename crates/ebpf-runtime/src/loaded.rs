@@ -120,6 +120,7 @@ impl Loaded {
         ctx: *mut u8,
         env: &mut ExecEnv,
     ) -> Result<u64, Trap> {
+        env.start_run();
         match &self.code {
             // SAFETY: `Runtime::load` verified the program for this environment; the context is
             // the caller's promise.

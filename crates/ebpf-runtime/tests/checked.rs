@@ -130,6 +130,19 @@ fn seen(program: &Program, engine: FlatEngine<'_>, block: &mut Block, fuel: i64)
     (result, block.bytes_mut().to_vec(), env.fuel.into_inner())
 }
 
+#[test]
+fn a_trap_is_not_remembered() {
+    let pack = Pack::new(PackOptions::default()).unwrap();
+    let program = |text| ebpf_runtime::isa::text::assemble(text).unwrap();
+    for engine in [FlatEngine::Interp, FlatEngine::Jit(&pack)] {
+        let bad = FlatProgram::new(&program("r0 = *(u8 *)(r1 +1)\nexit"), engine, &[]).unwrap();
+        let good = FlatProgram::new(&program("r0 = 3\nexit"), engine, &[]).unwrap();
+        let (mut block, mut env) = (Block::new(&[0]), ExecEnv::new());
+        assert!(bad.run(&mut block, &mut env).is_err());
+        assert_eq!(good.run(&mut block, &mut env), Ok(3));
+    }
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(1_000))]
 
