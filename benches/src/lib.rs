@@ -9,4 +9,4 @@ mod output;
 
 pub use groups::{GROUPS, Group, GroupError};
 pub use harness::{Cell, Column, Effort, Workload, measure, pin_to_one_core};
-pub use output::{json_lines, table};
+pub use output::{Claim, Goal, Report, geomean, json_lines, table};

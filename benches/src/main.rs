@@ -35,8 +35,8 @@ fn run(arguments: &[String]) -> Result<String, Box<dyn std::error::Error>> {
         .find(|group| group.name == name)
         .ok_or_else(|| format!("no group `{name}`; {}", usage()))?;
     pin_to_one_core()?;
-    let cells = (group.run)(effort)?;
-    Ok(if json { json_lines(name, &cells) } else { table(name, &cells) })
+    let report = (group.run)(effort)?;
+    Ok(if json { json_lines(name, &report) } else { table(name, &report) })
 }
 
 fn usage() -> String {

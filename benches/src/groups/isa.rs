@@ -4,12 +4,13 @@ use ebpf_runtime::isa::{RawInsn, decode_all, encode_all};
 use ebpf_runtime::object::Object;
 
 use super::{FIREWALL, GroupError, firewall};
-use crate::harness::{Cell, Column, Effort, Workload, measure};
+use crate::harness::{Column, Effort, Workload, measure};
+use crate::output::Report;
 
 /// Slots to decode in one run: enough that the caches do not hold them all.
 const SLOTS: usize = 1 << 20;
 
-pub(super) fn run(effort: Effort) -> Result<Vec<Cell>, GroupError> {
+pub(super) fn run(effort: Effort) -> Result<Report, GroupError> {
     let slots = slots().map_err(GroupError::new(FIREWALL))?;
     let insns = decode_all(&slots).map_err(|error| GroupError::new(FIREWALL)(error.into()))?;
     let column = |name, run| Column { name, run, comparable: true };
@@ -23,7 +24,7 @@ pub(super) fn run(effort: Effort) -> Result<Vec<Cell>, GroupError> {
             column("encode", Box::new(|| encode_all(&insns).map_or(0, |all| all.len() as u64))),
         ],
     };
-    Ok(measure(&mut workload, effort))
+    Ok(measure(&mut workload, effort).into())
 }
 
 /// The slots of a real program, over and over; calls go to their own copy.

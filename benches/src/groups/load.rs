@@ -5,13 +5,14 @@ use ebpf_runtime::verifier::{KernelProfile, Options, verify};
 use ebpf_runtime::{Engine, Runtime, jit, open};
 
 use super::{FIREWALL, GroupError, firewall};
-use crate::harness::{Cell, Column, Effort, Workload, measure};
+use crate::harness::{Column, Effort, Workload, measure};
+use crate::output::Report;
 
-pub(super) fn run(effort: Effort) -> Result<Vec<Cell>, GroupError> {
+pub(super) fn run(effort: Effort) -> Result<Report, GroupError> {
     stages(effort).map_err(GroupError::new(FIREWALL))
 }
 
-fn stages(effort: Effort) -> Result<Vec<Cell>, Box<dyn std::error::Error>> {
+fn stages(effort: Effort) -> Result<Report, Box<dyn std::error::Error>> {
     let bytes = firewall()?;
     let object = Object::parse(&bytes)?;
     let linked = object.program(FIREWALL)?;
@@ -59,5 +60,5 @@ fn stages(effort: Effort) -> Result<Vec<Cell>, Box<dyn std::error::Error>> {
             column("load interp", Box::new(|| load(Engine::Interp).map_or(0, |_| 1))),
         ],
     };
-    Ok(measure(&mut workload, effort))
+    Ok(measure(&mut workload, effort).into())
 }

@@ -5,16 +5,17 @@ mod load;
 
 use std::path::PathBuf;
 
-use crate::harness::{Cell, Effort};
+use crate::harness::Effort;
+use crate::output::Report;
 
-/// A set of workloads whose cells belong into one table.
+/// A set of workloads whose numbers belong into one table.
 pub struct Group {
     /// What `cargo xtask bench` calls it.
     pub name: &'static str,
     /// What it measures.
     pub about: &'static str,
     /// Measures it.
-    pub run: fn(Effort) -> Result<Vec<Cell>, GroupError>,
+    pub run: fn(Effort) -> Result<Report, GroupError>,
 }
 
 /// All groups.
