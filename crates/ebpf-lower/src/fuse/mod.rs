@@ -1,0 +1,194 @@
+//! From instructions to fused operations: one pass over each block, which tries the merges at each
+//! instruction and takes the first that is allowed.
+
+mod branch;
+mod bytes;
+mod extend;
+mod indexed;
+mod load_alu;
+mod shifted;
+#[cfg(test)]
+mod test_support;
+mod three;
+
+use alloc::vec::Vec;
+
+use ebpf_isa::{Extend, Insn, Operand, Pc, Program, Reg, RegSet, Size, Width};
+
+use crate::{Blocks, Fused, FusedOp, Liveness};
+
+/// The rest of a block.
+#[derive(Clone, Copy)]
+struct Window<'a> {
+    insns: &'a [(Pc, Insn)],
+    live: &'a Liveness,
+}
+
+impl Window<'_> {
+    fn get(&self, index: usize) -> Option<Insn> {
+        self.insns.get(index).map(|&(_, insn)| insn)
+    }
+
+    /// Whether nobody reads what `reg` holds after the instruction at `index`.
+    fn is_dead_after(&self, index: usize, reg: Reg) -> bool {
+        !self.live_after(index).contains(reg)
+    }
+
+    fn live_after(&self, index: usize) -> RegSet {
+        self.live.after(self.insns[index].0)
+    }
+}
+
+/// The first instructions of a window as one operation.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Merge {
+    op: Fused,
+    /// Number of instructions.
+    len: usize,
+    /// Those of them that are no part of the operation, as a set of bits; they follow it.
+    rest: u32,
+}
+
+impl Merge {
+    const fn new(op: Fused, len: usize) -> Self {
+        Self { op, len, rest: 0 }
+    }
+}
+
+/// Finds a merge at the start of a window. The second argument are the registers whose upper half is
+/// known to be zero.
+type Rule = fn(Window<'_>) -> Option<Merge>;
+
+/// Merges that start with a load, the longest first.
+const LOAD_RULES: [Rule; 3] = [bytes::merge, branch::load_branch, load_alu::merge];
+/// Merges that start with a move.
+const MOV_RULES: [Rule; 4] = [shifted::merge, extend::merge, indexed::merge, three::merge];
+/// Merges that start with arithmetic.
+const ALU_RULES: [Rule; 4] = [shifted::merge, extend::merge, indexed::merge, branch::add_branch];
+
+/// The fused operations of `program`, in the order of their positions. Each instruction that a jump,
+/// a call or a return leads to starts an operation, or leads to the next one where it was dropped.
+#[must_use]
+pub fn lower(program: &Program) -> Vec<FusedOp> {
+    let blocks = Blocks::new(program);
+    let live = Liveness::new(program, &blocks);
+    let insns: Vec<(Pc, Insn)> = program.insns().collect();
+    let mut ops = Vec::with_capacity(insns.len());
+    let mut rest = insns.as_slice();
+    for (_, end) in blocks.ranges() {
+        let len = rest.partition_point(|&(pc, _)| pc < end);
+        let (block, behind) = rest.split_at(len);
+        fuse_block(Window { insns: block, live: &live }, &mut ops);
+        rest = behind;
+    }
+    ops
+}
+
+/// Each instruction of `program` as an operation of its own.
+#[must_use]
+pub fn plain(program: &Program) -> Vec<FusedOp> {
+    let op = |(pc, insn)| FusedOp { pc, slots: Insn::slots(insn), op: Fused::Insn(insn) };
+    program.insns().map(op).collect()
+}
+
+fn fuse_block(mut window: Window<'_>, ops: &mut Vec<FusedOp>) {
+    // Registers whose upper half is zero.
+    let mut narrow = RegSet::EMPTY;
+    while let Some(&(pc, insn)) = window.insns.first() {
+        if extend::is_redundant(insn, narrow) {
+            window.insns = &window.insns[1..];
+            continue;
+        }
+        let rules: &[Rule] = match insn {
+            Insn::Load { .. } => &LOAD_RULES,
+            Insn::Mov { .. } => &MOV_RULES,
+            Insn::Alu { .. } => &ALU_RULES,
+            _ => &[],
+        };
+        let merge = rules.iter().find_map(|rule| rule(window));
+        let Merge { op, len, rest } = merge.unwrap_or(Merge::new(Fused::Insn(insn), 1));
+        let (last, last_insn) = window.insns[len - 1];
+        ops.push(FusedOp { pc, slots: last.0 + last_insn.slots() - pc.0, op });
+        narrow = narrow_after(op, narrow);
+        for (_, &(pc, insn)) in
+            window.insns[..len].iter().enumerate().filter(|(at, _)| rest & 1 << at != 0)
+        {
+            ops.push(FusedOp { pc, slots: insn.slots(), op: Fused::Insn(insn) });
+            narrow = narrow_after(Fused::Insn(insn), narrow);
+        }
+        window.insns = &window.insns[len..];
+    }
+}
+
+/// Which registers have a zero upper half after `op`, given which have before.
+fn narrow_after(op: Fused, narrow: RegSet) -> RegSet {
+    let (dst, is_narrow) = match op {
+        Fused::Insn(insn) => match insn {
+            Insn::Alu { dst, width, .. }
+            | Insn::MovSx { dst, width, .. }
+            | Insn::Neg { dst, width } => (dst, width == Width::W32),
+            Insn::Mov { dst, width, src } => (dst, width == Width::W32 || is_narrow(src, narrow)),
+            Insn::Load { dst, size, extend, .. } => {
+                (dst, extend == Extend::Zero && size != Size::Dw)
+            }
+            Insn::Swap { dst, size, .. } => (dst, size != Size::Dw),
+            Insn::LoadWide { dst, .. } | Insn::AddrSpaceCast { dst, .. } => (dst, false),
+            // Calls of subprograms write more than they say.
+            Insn::Call(_) | Insn::LoadPacket { .. } => return RegSet::EMPTY,
+            other => return narrow.difference(other.writes()),
+        },
+        Fused::Alu3 { dst, width, .. }
+        | Fused::Rotate { dst, width, .. }
+        | Fused::Shifted { dst, width, .. }
+        | Fused::LoadAlu { dst, width, .. } => (dst, width == Width::W32),
+        Fused::LoadSwapped { dst, size, .. }
+        | Fused::LoadIndexed { dst, size, .. }
+        | Fused::LoadBranch { dst, size, .. } => (dst, size != Size::Dw),
+        Fused::AddBranch { dst, .. } => (dst, false),
+    };
+    if is_narrow { narrow.with(dst) } else { narrow.without(dst) }
+}
+
+fn is_narrow(operand: Operand, narrow: RegSet) -> bool {
+    match operand {
+        Operand::Reg(reg) => narrow.contains(reg),
+        Operand::Imm(imm) => imm >= 0,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use ebpf_isa::text::assemble;
+
+    use super::test_support::ops;
+    use super::*;
+
+    #[test]
+    fn blocks_end_merges() {
+        // The jump leads between a move and the addition that could be one operation.
+        let straight = ops("r2 = r1\nr2 += r3\nr0 = r2\nexit");
+        assert_eq!(straight.len(), 3);
+        let jumped = ops("r2 = r1\nr2 += r3\nif r2 == 5 goto -2\nr0 = r2\nexit");
+        assert_eq!(jumped.len(), 5);
+    }
+
+    #[test]
+    fn windows_cover_the_program_in_order() {
+        let program = assemble(
+            "r2 = 7 ll\nr3 = r2\nr3 += 1\nr0 = *(u8 *)(r1 +0)\nr4 = 1\nr5 = *(u8 *)(r1 +1)\n\
+             r5 <<= 8\nr0 |= r5\nr0 += r3\nexit",
+        )
+        .unwrap();
+        let windows: Vec<(u32, u32)> =
+            lower(&program).iter().map(|op| (op.pc.0, op.end().0)).collect();
+        assert_eq!(windows, [(0, 2), (2, 4), (4, 9), (5, 6), (9, 10), (10, 11)]);
+    }
+
+    #[test]
+    fn plain_operations_are_the_instructions() {
+        let program = assemble("r2 = 7 ll\nr3 = r2\nr3 += 1\nexit").unwrap();
+        let insns: Vec<_> = plain(&program).iter().map(|op| (op.pc, op.op)).collect();
+        let expected: Vec<_> = program.insns().map(|(pc, insn)| (pc, Fused::Insn(insn))).collect();
+        assert_eq!(insns, expected);
+    }
+}

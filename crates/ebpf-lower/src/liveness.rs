@@ -1,0 +1,234 @@
+//! Which registers are still read.
+//!
+//! The answer holds for programs that no verifier saw, on engines that give them what this project's
+//! engines give them:
+//!
+//! - a subprogram finds all registers of its caller but the frame pointer, and leaves `r0` to `r5`
+//!   behind;
+//! - a helper takes `r1` to `r5` and leaves them as they were;
+//! - a tail call that falls through leaves all registers as they were;
+//! - a packet load may end the function.
+
+use alloc::vec;
+use alloc::vec::Vec;
+
+use ebpf_isa::uapi::HelperId;
+use ebpf_isa::{CallTarget, Insn, Pc, Program, Reg, RegSet};
+
+use crate::Blocks;
+
+/// What a caller sees of a subprogram's registers.
+const RETURNED: RegSet = RegSet::ARGS.with(Reg::R0);
+
+/// Registers that are read later on, by position.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Liveness {
+    /// By slot.
+    after: Vec<RegSet>,
+}
+
+/// What a stretch of instructions does to liveness.
+#[derive(Debug, Clone, Copy)]
+struct Effect {
+    reads: RegSet,
+    writes: RegSet,
+}
+
+impl Effect {
+    fn before(self, after: RegSet) -> RegSet {
+        after.difference(self.writes).union(self.reads)
+    }
+}
+
+impl Liveness {
+    /// Solves the backward flow equations over the blocks of `program`, in time linear in the
+    /// number of edges: a set grows at most eleven times.
+    #[must_use]
+    pub fn new(program: &Program, blocks: &Blocks) -> Self {
+        let effects = Effects::new(program);
+        let flow = Flow::new(program, blocks, &effects);
+        let live_in = flow.solve();
+        let mut after = vec![RegSet::EMPTY; program.slots().len()];
+        for (block, (start, end)) in blocks.ranges().enumerate() {
+            let mut live = flow.out(block, &live_in);
+            for pc in (start.0..end.0).rev().map(Pc) {
+                after[pc.index()] = live;
+                if let Some(insn) = program.get(pc) {
+                    live = effects.of(pc, insn).before(live);
+                }
+            }
+        }
+        Self { after }
+    }
+
+    /// Registers that are read after the instruction at `pc`, before they are written.
+    #[must_use]
+    pub fn after(&self, pc: Pc) -> RegSet {
+        self.after[pc.index()]
+    }
+}
+
+/// What single instructions read and write.
+struct Effects {
+    /// Where the main program ends, if nobody calls it: its `exit` ends the run.
+    main_end: Pc,
+}
+
+impl Effects {
+    fn new(program: &Program) -> Self {
+        let called = program.insns().any(|(_, insn)| insn.subprog_ref() == Some(Pc::ENTRY));
+        Self { main_end: if called { Pc::ENTRY } else { program.subprogs()[0].end } }
+    }
+
+    fn of(&self, pc: Pc, insn: Insn) -> Effect {
+        let result = if pc < self.main_end { RegSet::of(Reg::R0) } else { RETURNED };
+        let (reads, writes) = match insn {
+            Insn::Call(CallTarget::Subprog(_)) => (Reg::ALL.into_iter().collect(), RegSet::EMPTY),
+            Insn::Call(CallTarget::Helper(HelperId::TAIL_CALL)) => (RegSet::ARGS, RegSet::EMPTY),
+            Insn::Call(_) => (RegSet::ARGS, RegSet::of(Reg::R0)),
+            Insn::Exit => (result, RegSet::EMPTY),
+            Insn::LoadPacket { index, .. } => {
+                let index = index.map_or(RegSet::EMPTY, RegSet::of);
+                (result.without(Reg::R0).union(index), RegSet::of(Reg::R0))
+            }
+            other => (other.reads(), other.writes()),
+        };
+        Effect { reads, writes }
+    }
+}
+
+/// The equations, one for each block.
+struct Flow {
+    effects: Vec<Effect>,
+    /// Blocks that control goes on to: at most two.
+    successors: Vec<[Option<u32>; 2]>,
+}
+
+impl Flow {
+    fn new(program: &Program, blocks: &Blocks, effects: &Effects) -> Self {
+        let mut block_at = vec![u32::MAX; program.slots().len()];
+        for (block, start) in blocks.starts().iter().enumerate() {
+            block_at[start.index()] = block as u32;
+        }
+        let mut flow = Self { effects: Vec::new(), successors: Vec::new() };
+        for (start, end) in blocks.ranges() {
+            let mut whole = Effect { reads: RegSet::EMPTY, writes: RegSet::EMPTY };
+            let mut last = None;
+            for pc in (start.0..end.0).rev().map(Pc) {
+                let Some(insn) = program.get(pc) else { continue };
+                last = last.or(Some((pc, insn)));
+                let effect = effects.of(pc, insn);
+                let writes = whole.writes.union(effect.writes);
+                whole = Effect { reads: effect.before(whole.reads), writes };
+            }
+            let (pc, insn) = last.expect("a block starts with an instruction");
+            let successors = insn.successors(pc);
+            let block = |pc: Option<Pc>| pc.map(|pc| block_at[pc.index()]);
+            flow.effects.push(whole);
+            flow.successors.push([block(successors.next), block(successors.target)]);
+        }
+        flow
+    }
+
+    /// What is live at the start of each block.
+    fn solve(&self) -> Vec<RegSet> {
+        let count = self.effects.len();
+        let mut predecessors = vec![Vec::new(); count];
+        for (block, successors) in self.successors.iter().enumerate() {
+            for successor in successors.iter().flatten() {
+                predecessors[*successor as usize].push(block as u32);
+            }
+        }
+        let mut live_in = vec![RegSet::EMPTY; count];
+        let mut queued = vec![true; count];
+        // The last block comes first, so most blocks come after their successors.
+        let mut work: Vec<u32> = (0..count as u32).collect();
+        while let Some(block) = work.pop() {
+            let block = block as usize;
+            queued[block] = false;
+            let live = self.effects[block].before(self.out(block, &live_in));
+            if live == live_in[block] {
+                continue;
+            }
+            live_in[block] = live;
+            for &predecessor in &predecessors[block] {
+                if !core::mem::replace(&mut queued[predecessor as usize], true) {
+                    work.push(predecessor);
+                }
+            }
+        }
+        live_in
+    }
+
+    fn out(&self, block: usize, live_in: &[RegSet]) -> RegSet {
+        let successors = self.successors[block].iter().flatten();
+        successors.fold(RegSet::EMPTY, |live, &next| live.union(live_in[next as usize]))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use alloc::string::String;
+
+    use ebpf_isa::text::assemble;
+
+    use super::*;
+
+    /// The numbers of the registers that are live after each instruction, by slot.
+    fn after(asm: &str) -> Vec<String> {
+        let program = assemble(asm).unwrap();
+        let liveness = Liveness::new(&program, &Blocks::new(&program));
+        let numbers = |pc| liveness.after(pc).iter().map(|reg| reg.index().to_string()).collect();
+        program.insns().map(|(pc, _)| numbers(pc)).collect()
+    }
+
+    #[test]
+    fn a_value_lives_until_it_is_read_last() {
+        assert_eq!(after("r2 = 1\nr3 = 2\nr2 += r3\nr0 = r2\nexit"), ["2", "23", "2", "0", ""]);
+    }
+
+    #[test]
+    fn what_is_written_before_it_is_read_is_dead() {
+        assert_eq!(after("r0 = 1\nr2 = 5\nr2 = 6\nr0 += r2\nexit")[1], "0");
+    }
+
+    #[test]
+    fn a_loop_keeps_what_its_next_round_reads() {
+        let live = after("r0 = 0\nr1 = 9\nr0 += r1\nr1 += -1\nif r1 != 0 goto -3\nexit");
+        assert_eq!(live, ["0", "01", "01", "01", "01", ""]);
+    }
+
+    #[test]
+    fn both_ways_of_a_branch_count() {
+        let live = after("r2 = 1\nr3 = 2\nif r1 == 0 goto +2\nr0 = r2\nexit\nr0 = r3\nexit");
+        assert_eq!(live[2], "23");
+    }
+
+    #[test]
+    fn helpers_read_their_arguments_and_write_r0() {
+        assert_eq!(
+            after("r6 = 1\nr0 = 2\ncall 1\nr0 += r1\nexit"),
+            ["12345", "12345", "01", "0", ""]
+        );
+    }
+
+    #[test]
+    fn a_subprogram_may_read_everything_and_leaves_r0_to_r5() {
+        let live = after("r9 = 1\ncall f\nexit\nf:\nr2 = 1\nr6 = 2\nr0 = r9\nexit");
+        assert_eq!((live[0].as_str(), live[1].as_str()), ("012345678910", "0"));
+        assert_eq!(live[3..], ["123459", "123459", "012345", ""].map(String::from));
+    }
+
+    #[test]
+    fn a_main_program_that_is_called_returns_like_a_subprogram() {
+        assert_eq!(after("r2 = 1\nr0 = 0\nexit\nf:\ncall 0\nexit").len(), 5);
+        let live = after("f:\nif r1 == 0 goto +2\nr1 = 0\ncall f\nr2 = 1\nexit");
+        assert_eq!(live[3], "012345");
+    }
+
+    #[test]
+    fn a_packet_load_may_end_the_function() {
+        let live = after("call f\nexit\nf:\nr3 = 1\nr6 = r1\nr0 = *(u8 *)skb[0]\nr3 = 2\nexit");
+        assert!(live[2].contains('3'), "{live:?}");
+    }
+}
