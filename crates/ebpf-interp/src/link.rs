@@ -58,8 +58,8 @@ impl Helpers {
     /// Makes `function` the helper `id`, in place of what it was before.
     ///
     /// # Safety
-    /// Where the program is run by [`Vm::run`], the function must be sound for **every** value of
-    /// its five arguments. Where it is run by [`Vm::run_unchecked`], it must be sound for the
+    /// Where the program is run by [`Vm::run`](crate::Vm::run), the function must be sound for **every** value of
+    /// its five arguments. Where it is run by [`Vm::run_unchecked`](crate::Vm::run_unchecked), it must be sound for the
     /// arguments that the verifier lets a program pass.
     #[allow(unsafe_code, reason = "calling a native function is a promise of the caller")]
     pub unsafe fn register(&mut self, id: HelperId, function: HelperFn) {
@@ -78,7 +78,7 @@ impl Helpers {
 }
 
 /// Finds the program that a tail call leads to: handle of the map, index (of 32 bits), environment
-/// in; [`Vm::as_tail_target`] of the program out, or 0 where there is none.
+/// in; [`Vm::as_tail_target`](crate::Vm::as_tail_target) of the program out, or 0 where there is none.
 pub type TailTargetFn = unsafe extern "sysv64" fn(u64, u64, *mut ExecEnv) -> u64;
 
 /// A [`TailTargetFn`] that somebody vouched for.
@@ -89,10 +89,10 @@ impl TailTarget {
     /// Vouches for `function`.
     ///
     /// # Safety
-    /// - Where a program is run by [`Vm::run`], the function must be sound for **every** handle and
-    ///   index. Where it is run by [`Vm::run_unchecked`], it must be sound for the handles of maps
+    /// - Where a program is run by [`Vm::run`](crate::Vm::run), the function must be sound for **every** handle and
+    ///   index. Where it is run by [`Vm::run_unchecked`](crate::Vm::run_unchecked), it must be sound for the handles of maps
     ///   that the verifier lets a program pass, and every index.
-    /// - It gives 0, or what [`Vm::as_tail_target`] gave for a `Vm` that is neither moved, changed
+    /// - It gives 0, or what [`Vm::as_tail_target`](crate::Vm::as_tail_target) gave for a `Vm` that is neither moved, changed
     ///   nor dropped before the run ends.
     /// - The target runs in the mode of its caller, so the promises made for the links of that `Vm`
     ///   hold for this mode.
@@ -119,12 +119,12 @@ pub struct Links {
 
 /// One slot of a linked program.
 #[derive(Debug, Clone, Copy)]
-pub(crate) enum Op {
+pub(crate) enum Linked {
     /// An instruction that needs no link.
     Insn(Insn),
     /// A wide load of a number.
     LoadWide { dst: Reg, value: Imm64 },
-    /// A call of a native function, by its place in [`Vm::natives`].
+    /// A call of a native function, by its place in [`Vm::natives`](crate::Vm).
     CallNative(u32),
     /// The same for a function that may end the run.
     CallEnding(u32),
@@ -136,43 +136,31 @@ pub(crate) enum Op {
     Hole,
 }
 
-/// A program that is ready to run. It can be run any number of times, from any thread.
-#[derive(Debug, Clone)]
-pub struct Vm {
-    pub(crate) ops: Vec<Op>,
+/// A program whose symbols are resolved.
+pub(crate) struct LinkedProgram {
+    pub(crate) slots: Vec<Linked>,
     pub(crate) natives: Vec<HelperFn>,
     pub(crate) tail_target: Option<TailTargetFn>,
     /// Bytes of stack of the main program.
     pub(crate) main_frame: u16,
 }
 
-impl Vm {
-    /// Resolves the symbols of `program`. Facts, where there are any, make frames smaller.
-    ///
-    /// # Errors
-    /// A symbol that `links` does not have, or an instruction that is not supported.
-    pub fn new(program: &Program, facts: Option<&Facts>, links: &Links) -> Result<Self, LinkError> {
-        let mut linker = Linker { program, facts, links, natives: Vec::new() };
-        let ops = program
-            .slots()
-            .iter()
-            .enumerate()
-            .map(|(at, slot)| match slot {
-                Some(insn) => linker.op(Pc(at as u32), *insn),
-                None => Ok(Op::Hole),
-            })
-            .collect::<Result<_, _>>()?;
-        let main_frame = linker.frame(SubprogIdx::MAIN);
-        let natives = linker.natives.into_iter().map(|(_, function)| function).collect();
-        let tail_target = links.tail_target.map(|TailTarget(function)| function);
-        Ok(Self { ops, natives, tail_target, main_frame })
-    }
-
-    /// What a [`TailTarget`] gives for this program: the address of this value.
-    #[must_use]
-    pub fn as_tail_target(&self) -> u64 {
-        core::ptr::from_ref(self).expose_provenance() as u64
-    }
+/// Resolves the symbols of `program`.
+pub(crate) fn link(
+    program: &Program,
+    facts: Option<&Facts>,
+    links: &Links,
+) -> Result<LinkedProgram, LinkError> {
+    let mut linker = Linker { program, facts, links, natives: Vec::new() };
+    let slot = |(at, slot): (usize, &Option<Insn>)| match slot {
+        Some(insn) => linker.op(Pc(at as u32), *insn),
+        None => Ok(Linked::Hole),
+    };
+    let slots = program.slots().iter().enumerate().map(slot).collect::<Result<_, _>>()?;
+    let main_frame = linker.frame(SubprogIdx::MAIN);
+    let natives = linker.natives.into_iter().map(|(_, function)| function).collect();
+    let tail_target = links.tail_target.map(|TailTarget(function)| function);
+    Ok(LinkedProgram { slots, natives, tail_target, main_frame })
 }
 
 struct Linker<'a> {
@@ -183,27 +171,27 @@ struct Linker<'a> {
 }
 
 impl Linker<'_> {
-    fn op(&mut self, pc: Pc, insn: Insn) -> Result<Op, LinkError> {
+    fn op(&mut self, pc: Pc, insn: Insn) -> Result<Linked, LinkError> {
         let unsupported = |what| Err(LinkError::Unsupported { pc, what });
         match insn {
             Insn::LoadWide { dst, source } => {
-                Ok(Op::LoadWide { dst, value: Imm64::new(self.wide(pc, source)?) })
+                Ok(Linked::LoadWide { dst, value: Imm64::new(self.wide(pc, source)?) })
             }
             Insn::Call(CallTarget::Helper(id @ HelperId::TAIL_CALL)) => {
                 let known = self.links.tail_target.is_some();
-                if known { Ok(Op::TailCall) } else { Err(LinkError::UnknownHelper { pc, id }) }
+                if known { Ok(Linked::TailCall) } else { Err(LinkError::UnknownHelper { pc, id }) }
             }
             Insn::Call(CallTarget::Helper(id)) => self.native(pc, id),
             Insn::Call(CallTarget::Subprog(target)) => {
                 let frame = self.frame(self.program.subprog_of(target));
-                Ok(Op::CallSubprog { target, frame })
+                Ok(Linked::CallSubprog { target, frame })
             }
             Insn::Call(CallTarget::Kfunc { .. }) => unsupported("calls of kernel functions"),
             Insn::Atomic { size: Size::B | Size::H, .. } => {
                 unsupported("atomic operations on 1 or 2 bytes")
             }
             Insn::LoadPacket { size: Size::Dw, .. } => unsupported("packet loads of 8 bytes"),
-            other => Ok(Op::Insn(other)),
+            other => Ok(Linked::Insn(other)),
         }
     }
 
@@ -227,14 +215,14 @@ impl Linker<'_> {
         }
     }
 
-    fn native(&mut self, pc: Pc, id: HelperId) -> Result<Op, LinkError> {
+    fn native(&mut self, pc: Pc, id: HelperId) -> Result<Linked, LinkError> {
         let helper = self.links.helpers.0.get(&id).ok_or(LinkError::UnknownHelper { pc, id })?;
         let known = self.natives.iter().position(|&(other, _)| other == id);
         let index = known.unwrap_or_else(|| {
             self.natives.push((id, helper.function));
             self.natives.len() - 1
         }) as u32;
-        Ok(if helper.may_end { Op::CallEnding(index) } else { Op::CallNative(index) })
+        Ok(if helper.may_end { Linked::CallEnding(index) } else { Linked::CallNative(index) })
     }
 
     /// Bytes of stack that a frame of this subprogram needs, in steps of 8: the whole frame where

@@ -1,9 +1,10 @@
 //! How a program meets its host, on every engine. `docs/abi.md` tells the story; the offsets there
 //! are tested here.
 
+use alloc::sync::Arc;
 use core::ffi::c_void;
 use core::fmt;
-use core::sync::atomic::AtomicI64;
+use core::sync::atomic::{AtomicI64, Ordering};
 
 use crate::Pc;
 
@@ -152,7 +153,7 @@ pub struct Region {
 #[derive(Debug)]
 #[repr(C)]
 pub struct ExecEnv {
-    /// Instructions that may still be charged. Another thread stops the run by storing 0.
+    /// Instructions that may still be charged. An engine may take what a run used at its end only.
     pub fuel: AtomicI64,
     /// Tail calls made so far.
     pub tail_calls: u32,
@@ -188,6 +189,41 @@ pub struct ExecEnv {
     pub depth: u32,
     /// 1 while a tail call enters its target on the stack that is there; the engine's own.
     pub in_place: u32,
+    /// By which other threads stop runs.
+    pub stopper: Option<Stopper>,
+}
+
+/// Stops runs from another thread: see [`ExecEnv::stopper`].
+#[derive(Debug, Clone)]
+pub struct Stopper(Arc<AtomicI64>);
+
+/// What a [`Stopper`] holds while it stops everything.
+const STOPPED: i64 = i64::MIN;
+
+impl Stopper {
+    /// Ends the run that goes on with the environment, as if its fuel were used up, at its next
+    /// backward jump, call or return; and those that begin later, likewise, until [`Self::allow`].
+    pub fn stop(&self) {
+        self.0.store(STOPPED, Ordering::Relaxed);
+    }
+
+    /// Lets runs begin, or be resumed, again.
+    pub fn allow(&self) {
+        self.0.store(0, Ordering::Relaxed);
+    }
+
+    /// Whether runs are stopped.
+    #[must_use]
+    pub fn is_stopped(&self) -> bool {
+        self.0.load(Ordering::Relaxed) == STOPPED
+    }
+
+    /// Holds `fuel` from now on, if nobody stops runs.
+    fn lend(&self, fuel: i64) {
+        let lend = |held| (held != STOPPED).then_some(fuel);
+        // Nothing changes where runs are stopped.
+        let _ = self.0.fetch_update(Ordering::Relaxed, Ordering::Relaxed, lend);
+    }
 }
 
 impl ExecEnv {
@@ -213,7 +249,33 @@ impl ExecEnv {
             uncharged: 0,
             depth: 0,
             in_place: 0,
+            stopper: None,
         }
+    }
+
+    /// What stops runs with this environment from another thread, while they borrow it. Every call
+    /// gives a handle to the same.
+    pub fn stopper(&mut self) -> Stopper {
+        self.stopper.get_or_insert_with(|| Stopper(Arc::new(AtomicI64::new(0)))).clone()
+    }
+
+    /// For engines: where the fuel of a run that begins now is, as long as the environment is not
+    /// moved. A run is out of fuel when what it has to pay is more than what it finds there.
+    #[must_use]
+    pub fn fuel_cell(&self) -> *const AtomicI64 {
+        match &self.stopper {
+            None => &raw const self.fuel,
+            Some(stopper) => {
+                stopper.lend(self.fuel.load(Ordering::Relaxed));
+                Arc::as_ptr(&stopper.0)
+            }
+        }
+    }
+
+    /// For engines: takes `instructions` from the fuel, which may fall below 0.
+    pub fn charge(&mut self, instructions: i64) {
+        let fuel = self.fuel.get_mut();
+        *fuel = fuel.saturating_sub(instructions);
     }
 
     /// Forgets the last run: its trap, its tail calls, its `may_goto` budget. Fuel, packet and host
@@ -258,11 +320,30 @@ mod tests {
         assert_eq!(offset_of!(ExecEnv, uncharged), 120);
         assert_eq!(offset_of!(ExecEnv, depth), 128);
         assert_eq!(offset_of!(ExecEnv, in_place), 132);
-        assert_eq!(size_of::<ExecEnv>(), 136);
+        assert_eq!(offset_of!(ExecEnv, stopper), 136);
+        assert_eq!(size_of::<ExecEnv>(), 144);
         assert_eq!(offset_of!(TrapRecord, kind), 0);
         assert_eq!(offset_of!(TrapRecord, pc), 4);
         assert_eq!(offset_of!(TrapRecord, addr), 8);
         assert_eq!(size_of::<Region>(), 24);
+    }
+
+    #[test]
+    fn a_stopper_holds_the_fuel_of_the_run_or_nothing() {
+        let mut env = ExecEnv::new();
+        *env.fuel.get_mut() = 70;
+        assert_eq!(env.fuel_cell(), &raw const env.fuel);
+        let stopper = env.stopper();
+        let fuel = |env: &ExecEnv| {
+            assert_eq!(env.fuel_cell(), Arc::as_ptr(&stopper.0));
+            stopper.0.load(Ordering::Relaxed)
+        };
+        assert_eq!((fuel(&env), stopper.is_stopped()), (70, false));
+        stopper.stop();
+        assert!(fuel(&env) < 0 && env.stopper().is_stopped());
+        stopper.allow();
+        env.charge(30);
+        assert_eq!((fuel(&env), *env.fuel.get_mut()), (40, 40));
     }
 
     #[test]

@@ -120,7 +120,7 @@ pub enum Fused {
         /// Where it leads when the comparison holds.
         target: Pc,
     },
-    /// `dst += add`, of 64 bits, then `if dst op rhs goto target`
+    /// `dst += add`, then `if dst op rhs goto target`
     AddBranch {
         /// Destination, and first operand of the comparison.
         dst: Reg,
@@ -128,7 +128,7 @@ pub enum Fused {
         add: i32,
         /// The comparison.
         op: CmpOp,
-        /// Of 32 or 64 bits.
+        /// Of 32 or 64 bits, for the addition and the comparison.
         width: Width,
         /// Second operand: another register, or a number.
         rhs: Operand,

@@ -5,7 +5,7 @@
 //! destination with it; a branch on a register compares with one that is not the destination, which
 //! the first instruction leaves as it was. Where the load fails, nothing happened yet.
 
-use ebpf_isa::{AluOp, Extend, Insn, Operand, Width};
+use ebpf_isa::{AluOp, Extend, Insn, Operand};
 
 use super::{Merge, Window};
 use crate::Fused;
@@ -26,13 +26,12 @@ pub(super) fn load_branch(window: Window<'_>) -> Option<Merge> {
 
 /// `dst += add; if dst op rhs goto target`
 pub(super) fn add_branch(window: Window<'_>) -> Option<Merge> {
-    let Insn::Alu { op: AluOp::Add, width: Width::W64, dst, src: Operand::Imm(add) } =
-        window.get(0)?
+    let Insn::Alu { op: AluOp::Add, width: added, dst, src: Operand::Imm(add) } = window.get(0)?
     else {
         return None;
     };
     let Insn::Branch { op, width, lhs, rhs, target } = window.get(1)? else { return None };
-    if lhs != dst || rhs == Operand::Reg(dst) {
+    if lhs != dst || rhs == Operand::Reg(dst) || width != added {
         return None;
     }
     Some(Merge::new(Fused::AddBranch { dst, add, op, width, rhs, target }, 2))
@@ -40,7 +39,7 @@ pub(super) fn add_branch(window: Window<'_>) -> Option<Merge> {
 
 #[cfg(test)]
 mod tests {
-    use ebpf_isa::{CmpOp, Pc, Reg, Size};
+    use ebpf_isa::{CmpOp, Pc, Reg, Size, Width};
 
     use super::super::test_support::{first, is_plain};
     use super::*;
@@ -73,7 +72,7 @@ mod tests {
         let by_reg = op(Width::W64, Operand::Reg(Reg::R1));
         assert_eq!(first("r2 += -1\nif r2 s> r1 goto -2\nexit"), (by_reg, 1));
         let by_imm = op(Width::W32, Operand::Imm(3));
-        assert_eq!(first("r2 += -1\nif w2 s> 3 goto -2\nexit"), (by_imm, 1));
+        assert_eq!(first("w2 += -1\nif w2 s> 3 goto -2\nexit"), (by_imm, 1));
     }
 
     #[test]
@@ -84,6 +83,7 @@ mod tests {
         assert!(is_plain("r2 += -1\nif r1 s> r2 goto -2\nexit"));
         assert!(is_plain("r2 += -1\nif r2 s> r2 goto -2\nexit"));
         assert!(is_plain("w2 += -1\nif r2 s> 3 goto -2\nexit"));
+        assert!(is_plain("r2 += -1\nif w2 s> 3 goto -2\nexit"));
     }
 
     #[test]

@@ -140,11 +140,11 @@ fn narrow_after(op: Fused, narrow: RegSet) -> RegSet {
         Fused::Alu3 { dst, width, .. }
         | Fused::Rotate { dst, width, .. }
         | Fused::Shifted { dst, width, .. }
-        | Fused::LoadAlu { dst, width, .. } => (dst, width == Width::W32),
+        | Fused::LoadAlu { dst, width, .. }
+        | Fused::AddBranch { dst, width, .. } => (dst, width == Width::W32),
         Fused::LoadSwapped { dst, size, .. }
         | Fused::LoadIndexed { dst, size, .. }
         | Fused::LoadBranch { dst, size, .. } => (dst, size != Size::Dw),
-        Fused::AddBranch { dst, .. } => (dst, false),
     };
     if is_narrow { narrow.with(dst) } else { narrow.without(dst) }
 }

@@ -195,7 +195,7 @@ mod tests {
         let op = rotate(Width::W64, Reg::R0, Reg::R1, 13);
         assert_eq!(first("r0 = r1\nr0 <<= 13\nr1 >>= 51\nr0 |= r1\nexit"), (op, 1));
         assert_eq!(first("r0 = r1\nr0 >>= 51\nr1 <<= 13\nr0 |= r1\nexit"), (op, 1));
-        assert_eq!(first("r2 = r1\nr2 <<= 13\nr0 = r1\nr0 >>= 51\nr0 |= r2\nr0 += r1\nexit").0, op);
+        assert_eq!(first("r2 = r1\nr2 <<= 13\nr0 = r1\nr0 >>= 51\nr0 |= r2\nr0 -= r1\nexit").0, op);
         let op = rotate(Width::W32, Reg::R0, Reg::R1, 7);
         assert_eq!(first("w0 = w1\nw0 <<= 7\nw1 >>= 25\nw0 |= w1\nexit"), (op, 1));
         assert_eq!(first("r0 = r1\nw0 <<= 7\nw1 >>= 25\nw0 |= w1\nexit"), (op, 1));

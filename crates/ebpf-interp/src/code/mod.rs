@@ -1,0 +1,150 @@
+//! Programs as sequences of cells: what the dispatchers run.
+//!
+//! A cell has 16 bytes. An operation is a cell that begins with the address of its handler, followed
+//! by small operands; one that needs more has a second cell of constants behind it. Targets of jumps
+//! are distances in cells, so code can be anywhere.
+
+#![allow(unsafe_code, reason = "cells are untagged: which form one has follows from its handler")]
+
+mod emit;
+mod select;
+
+use alloc::vec::Vec;
+
+use ebpf_isa::{Pc, Reg};
+
+pub(crate) use self::emit::emit;
+pub(crate) use self::select::Selector;
+use crate::dispatch::Handler;
+
+/// Registers of the virtual machine that are registers of the real one under the threaded
+/// dispatcher.
+pub(crate) const HOT: usize = 4;
+
+/// More cells than the operations of a window have.
+const LONGEST_WINDOW: usize = 64;
+
+/// An operation. What the operands mean is its handler's business; registers are [`Slots`].
+#[derive(Clone, Copy)]
+#[repr(C)]
+pub(crate) struct Op {
+    pub(crate) handler: Handler,
+    pub(crate) a: u8,
+    pub(crate) b: u8,
+    /// An offset, or a third register.
+    pub(crate) off: i16,
+    pub(crate) imm: i32,
+}
+
+/// The second cell of a jump.
+#[derive(Clone, Copy)]
+#[repr(C)]
+pub(crate) struct Jump {
+    /// Where it leads, in cells from the operation.
+    pub(crate) target: i32,
+    /// Place of the jump among the program's instructions, counted from 1.
+    pub(crate) here: i32,
+    /// `here` less the place of the target counted from 0: how many instructions further the run
+    /// would be if places told.
+    pub(crate) gain: i32,
+    /// Second operand of the comparison, where the operation needs its own `imm` for another one.
+    pub(crate) imm: i32,
+}
+
+/// One element of code.
+#[derive(Clone, Copy)]
+#[repr(C)]
+pub(crate) union Cell {
+    pub(crate) op: Op,
+    pub(crate) jump: Jump,
+    pub(crate) value: u64,
+}
+
+// The layout is what makes code small; handlers do not rely on it.
+const _: () = assert!(size_of::<usize>() != 8 || size_of::<Cell>() == 16);
+
+/// Where a cell comes from.
+#[derive(Clone, Copy)]
+pub(crate) struct Origin {
+    /// The window of instructions that its operation stands for.
+    pub(crate) start: Pc,
+    pub(crate) end: Pc,
+}
+
+/// A program in cells.
+#[derive(Clone)]
+pub(crate) struct Code {
+    cells: Vec<Cell>,
+    /// By cell.
+    origins: Vec<Origin>,
+}
+
+impl Code {
+    /// The first operation.
+    pub(crate) fn entry(&self) -> *const Cell {
+        self.cells.as_ptr()
+    }
+
+    /// Where the operation at `at` comes from.
+    pub(crate) fn origin(&self, at: *const Cell) -> Origin {
+        self.origins[self.index(at)]
+    }
+
+    fn index(&self, at: *const Cell) -> usize {
+        (at.addr() - self.cells.as_ptr().addr()) / size_of::<Cell>()
+    }
+
+    /// The operation that control comes to at the instruction at `pc`: the first that does not
+    /// start before it.
+    pub(crate) fn at(&self, pc: Pc) -> *const Cell {
+        let index = self.origins.partition_point(|origin| origin.start < pc);
+        &raw const self.cells[index]
+    }
+
+    /// The operation that starts at the instruction at `pc`, or `None` where that is inside of what
+    /// is one operation, or was dropped.
+    pub(crate) fn boundary(&self, pc: Pc) -> Option<*const Cell> {
+        if pc == Pc::ENTRY {
+            return Some(self.entry());
+        }
+        let index = self.origins.partition_point(|origin| origin.start < pc);
+        let starts_here = self.origins[index].start == pc;
+        // Windows are short.
+        let mut before = self.origins[index.saturating_sub(LONGEST_WINDOW)..index].iter();
+        (starts_here && before.all(|origin| origin.end <= pc)).then(|| &raw const self.cells[index])
+    }
+
+    /// The operation behind the window of the one at `at`.
+    pub(crate) fn behind(&self, at: *const Cell) -> *const Cell {
+        let index = self.index(at);
+        let end = self.origins[index].end;
+        let skipped = self.origins[index..].iter().take_while(|origin| origin.start < end);
+        &raw const self.cells[index + skipped.count()]
+    }
+}
+
+/// Where registers are in the register file. The first [`HOT`] places are the fast ones, and the
+/// registers that a program uses most are there.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Slots([u8; 11]);
+
+impl Slots {
+    /// The registers in this order.
+    pub(crate) fn new(order: [Reg; 11]) -> Self {
+        let mut slots = [0; 11];
+        for (slot, reg) in (0..).zip(order) {
+            slots[reg.index()] = slot;
+        }
+        Self(slots)
+    }
+
+    pub(crate) fn of(&self, reg: Reg) -> u8 {
+        self.0[reg.index()]
+    }
+}
+
+impl core::fmt::Debug for Code {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        f.debug_struct("Code").field("cells", &self.cells.len()).finish()
+    }
+}

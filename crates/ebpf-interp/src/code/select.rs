@@ -1,0 +1,564 @@
+//! Which handler does an operation, and what it needs to know.
+//!
+//! Handlers are chosen by kind, operation, width and so on, which are constants of the handler, and
+//! by the places of the operands. Only what real programs do often has handlers of its own (`cargo
+//! xtask stats` tells); single instructions without one are run by [`Plain`], and fused operations
+//! without one as their instructions.
+
+use ebpf_isa::{AluOp, ByteOrder, CmpOp, Extend, Insn, Operand, Pc, Program, Reg, Size, Width};
+use ebpf_lower::{Fused, FusedOp, Shift};
+
+use super::{Op, Slots};
+use crate::dispatch::{Dispatcher, Handler};
+use crate::link::Linked;
+use crate::ops::alu::{
+    Alu, Alu3, Alu3Imm, AluImm, AluShifted, Mov, MovImm, MovWide, Rotate, ShiftAlu, SignExtend,
+    Swap,
+};
+use crate::ops::branch::{
+    AddBranch, AddBranchImm, BACKWARD, Branch, BranchImm, FORWARD, FREE, Goto, LoadBranch,
+};
+use crate::ops::call::{CallNative, CallSubprog, Exit};
+use crate::ops::memory::{Load, LoadAlu, LoadIndexed, LoadSwapped, Mode, Store, StoreImm};
+use crate::ops::plain::Plain;
+
+/// What operations are selected for.
+pub(crate) struct Selector<'a> {
+    pub(crate) dispatcher: Dispatcher,
+    pub(crate) is_metered: bool,
+    pub(crate) slots: Slots,
+    pub(crate) linked: &'a [Linked],
+}
+
+/// The cells of an operation.
+pub(super) struct Selected {
+    pub(super) op: Op,
+    pub(super) second: Second,
+}
+
+/// The second cell of an operation.
+pub(super) enum Second {
+    None,
+    Value(u64),
+    Jump { target: Pc, imm: i32 },
+}
+
+/// Evaluates `$pick!` with the value of `$value` as a constant, if it is one of the rows.
+macro_rules! by_row {
+    ($value:expr, $axis:ident [$($row:ident)*], $pick:ident) => {
+        match $value {
+            $($axis::$row => Some($pick!({ $axis::$row as usize })),)*
+            #[allow(unreachable_patterns, reason = "some lists are whole axes")]
+            _ => None,
+        }
+    };
+}
+
+/// Evaluates `$pick!` with whether `$width` is 64 bits as a constant.
+macro_rules! by_width {
+    ($width:expr, $pick:ident) => {
+        match $width {
+            Width::W32 => $pick!(false),
+            Width::W64 => $pick!(true),
+        }
+    };
+}
+
+/// Evaluates `$pick!` with `$size` as a constant.
+macro_rules! by_size {
+    ($size:expr, $pick:ident) => {
+        match $size {
+            Size::B => $pick!({ Size::B as usize }),
+            Size::H => $pick!({ Size::H as usize }),
+            Size::W => $pick!({ Size::W as usize }),
+            Size::Dw => $pick!({ Size::Dw as usize }),
+        }
+    };
+}
+
+/// Evaluates `$pick!` with how a jump is charged as a constant.
+macro_rules! by_charge {
+    ($charge:expr, $pick:ident) => {
+        match $charge {
+            Charge::Free => $pick!(FREE),
+            Charge::Forward => $pick!(FORWARD),
+            Charge::Backward => $pick!(BACKWARD),
+        }
+    };
+}
+
+/// How a jump is charged: see [`crate::ops::branch`].
+#[derive(Clone, Copy, PartialEq)]
+enum Charge {
+    Free,
+    Forward,
+    Backward,
+}
+
+impl Selector<'_> {
+    /// The cells of `op`; `None` for a fused operation that no handler does.
+    pub(super) fn select<M: Mode>(&self, program: &Program, op: &FusedOp) -> Option<Selected> {
+        // A jump is the last instruction of its window, and has one slot.
+        let last = Pc(op.end().0 - 1);
+        match op.op {
+            Fused::Insn(insn) => Some(self.insn::<M>(op.pc, insn)),
+            Fused::Alu3 { op, width, dst, lhs, rhs: Operand::Reg(rhs) } => {
+                self.alu3(op, width, dst, lhs, rhs)
+            }
+            Fused::Alu3 { op, width, dst, lhs, rhs: Operand::Imm(imm) } => {
+                self.alu3_imm(op, width, dst, lhs, imm)
+            }
+            Fused::Rotate { width, dst, src, by } => Some(self.rotate(width, dst, src, by)),
+            Fused::Shifted { op, width, dst, lhs, src, shift, by } => {
+                self.shifted(op, width, [dst, lhs, src], shift, by)
+            }
+            Fused::LoadSwapped { size, dst, base, off } => {
+                let slots = self.both(dst, base);
+                macro_rules! pick {
+                    ($size:expr) => {
+                        self.dispatcher.two::<LoadSwapped<M, $size>>(slots)
+                    };
+                }
+                Some(plain_operands(by_size!(size, pick), slots, off, 0))
+            }
+            Fused::LoadAlu { op, width, dst, size, base, off } => {
+                self.load_alu::<M>(op, width, dst, (size, base, off))
+            }
+            Fused::LoadIndexed { size, dst, lhs, rhs, off } => {
+                let base = match program.get(last) {
+                    Some(Insn::Load { base, .. }) => base,
+                    _ => return None,
+                };
+                Some(self.load_indexed::<M>(size, [dst, lhs, rhs, base], off))
+            }
+            Fused::LoadBranch { size, dst, base, off, op, width, rhs, target } => {
+                let charge = self.charge(last, target);
+                self.load_branch::<M>((size, dst, base, off), (op, width, rhs), charge, target)
+            }
+            Fused::AddBranch { dst, add, op, width, rhs, target } => {
+                let charge = self.charge(last, target);
+                self.add_branch((dst, add), (op, width, rhs), charge, target)
+            }
+        }
+    }
+
+    fn charge(&self, from: Pc, target: Pc) -> Charge {
+        match (self.is_metered, target <= from) {
+            (false, _) => Charge::Free,
+            (true, false) => Charge::Forward,
+            (true, true) => Charge::Backward,
+        }
+    }
+
+    fn slot(&self, reg: Reg) -> u8 {
+        self.slots.of(reg)
+    }
+
+    fn both(&self, a: Reg, b: Reg) -> [u8; 2] {
+        [self.slot(a), self.slot(b)]
+    }
+
+    fn plain(&self) -> Selected {
+        plain_operands(self.dispatcher.cold::<Plain>(), [0, 0], 0, 0)
+    }
+
+    fn insn<M: Mode>(&self, pc: Pc, insn: Insn) -> Selected {
+        let selected = match insn {
+            Insn::Alu { op, width, dst, src: Operand::Reg(src) } => self.alu(op, width, dst, src),
+            Insn::Alu { op, width, dst, src: Operand::Imm(imm) } => {
+                self.alu_imm(op, width, dst, imm)
+            }
+            Insn::Mov { width, dst, src } => Some(self.mov(width, dst, src)),
+            Insn::MovSx { width: Width::W64, dst, src, from } => {
+                let slots = self.both(dst, src);
+                macro_rules! pick {
+                    ($size:expr) => {
+                        self.dispatcher.two::<SignExtend<$size>>(slots)
+                    };
+                }
+                Some(plain_operands(by_size!(from, pick), slots, 0, 0))
+            }
+            Insn::Swap { order: ByteOrder::Be | ByteOrder::Swap, size, dst } => {
+                let slot = self.slot(dst);
+                macro_rules! pick {
+                    ($size:expr) => {
+                        self.dispatcher.one::<Swap<$size>>(slot)
+                    };
+                }
+                Some(plain_operands(by_size!(size, pick), [slot, 0], 0, 0))
+            }
+            Insn::Load { size, extend: Extend::Zero, dst, base, off } => {
+                let slots = self.both(dst, base);
+                macro_rules! pick {
+                    ($size:expr) => {
+                        self.dispatcher.two::<Load<M, $size>>(slots)
+                    };
+                }
+                Some(plain_operands(by_size!(size, pick), slots, off, 0))
+            }
+            Insn::Store { size, base, off, src } => Some(self.store::<M>(size, base, off, src)),
+            Insn::Jump { target, .. } => {
+                macro_rules! pick {
+                    ($charge:expr) => {
+                        self.dispatcher.none::<Goto<{ $charge }>>()
+                    };
+                }
+                let handler = by_charge!(self.charge(pc, target), pick);
+                Some(plain_operands(handler, [0, 0], 0, 0).jumping(target, 0))
+            }
+            Insn::Branch { op, width, lhs, rhs, target } => {
+                Some(self.branch(op, width, lhs, rhs, self.charge(pc, target), target))
+            }
+            Insn::Exit => {
+                Some(plain_operands(self.dispatcher.cold::<Exit>(), [0, 0], 0, pc.0 as i32))
+            }
+            Insn::LoadWide { .. } | Insn::Call(_) => self.linked(pc),
+            _ => None,
+        };
+        selected.unwrap_or_else(|| self.plain())
+    }
+
+    fn linked(&self, pc: Pc) -> Option<Selected> {
+        match self.linked[pc.index()] {
+            Linked::LoadWide { dst, value } => {
+                let slot = self.slot(dst);
+                let op = plain_operands(self.dispatcher.one::<MovWide>(slot), [slot, 0], 0, 0);
+                Some(Selected { second: Second::Value(value.get()), ..op })
+            }
+            Linked::CallNative(index) => {
+                let handler = self.dispatcher.cold::<CallNative>();
+                Some(plain_operands(handler, [0, 0], 0, index as i32))
+            }
+            Linked::CallSubprog { target, frame } => {
+                let handler = self.dispatcher.cold::<CallSubprog>();
+                let return_to = pc.0 as i32 + 1;
+                let op = plain_operands(handler, [0, 0], frame as i16, return_to);
+                Some(op.jumping(target, 0))
+            }
+            _ => None,
+        }
+    }
+
+    fn alu(&self, op: AluOp, width: Width, dst: Reg, src: Reg) -> Option<Selected> {
+        let slots = self.both(dst, src);
+        macro_rules! pick {
+            ($op:expr) => {{
+                macro_rules! of_width {
+                    ($wide:expr) => {
+                        self.dispatcher.two::<Alu<$op, $wide>>(slots)
+                    };
+                }
+                by_width!(width, of_width)
+            }};
+        }
+        let handler = by_row!(op, AluOp [Add Sub Mul Div Mod Or And Xor Lsh Rsh Arsh], pick)?;
+        Some(plain_operands(handler, slots, 0, 0))
+    }
+
+    fn alu_imm(&self, op: AluOp, width: Width, dst: Reg, imm: i32) -> Option<Selected> {
+        let slot = self.slot(dst);
+        macro_rules! pick {
+            ($op:expr) => {{
+                macro_rules! of_width {
+                    ($wide:expr) => {
+                        self.dispatcher.one::<AluImm<$op, $wide>>(slot)
+                    };
+                }
+                by_width!(width, of_width)
+            }};
+        }
+        let handler = by_row!(op, AluOp [Add Sub Mul Div Mod Or And Xor Lsh Rsh Arsh], pick)?;
+        Some(plain_operands(handler, [slot, 0], 0, imm))
+    }
+
+    fn alu3(&self, op: AluOp, width: Width, dst: Reg, lhs: Reg, rhs: Reg) -> Option<Selected> {
+        let [a, b, c] = [dst, lhs, rhs].map(|reg| self.slot(reg));
+        macro_rules! pick {
+            ($op:expr) => {{
+                macro_rules! of_width {
+                    ($wide:expr) => {
+                        self.dispatcher.three::<Alu3<$op, $wide>>([a, b, c])
+                    };
+                }
+                by_width!(width, of_width)
+            }};
+        }
+        let handler = by_row!(op, AluOp [Add Sub Or And Xor], pick)?;
+        Some(plain_operands(handler, [a, b], c.into(), 0))
+    }
+
+    fn alu3_imm(&self, op: AluOp, width: Width, dst: Reg, lhs: Reg, imm: i32) -> Option<Selected> {
+        let slots = self.both(dst, lhs);
+        macro_rules! pick {
+            ($op:expr) => {{
+                macro_rules! of_width {
+                    ($wide:expr) => {
+                        self.dispatcher.two::<Alu3Imm<$op, $wide>>(slots)
+                    };
+                }
+                by_width!(width, of_width)
+            }};
+        }
+        let handler = by_row!(op, AluOp [Add Mul Or And Xor Lsh Rsh Arsh], pick)?;
+        Some(plain_operands(handler, slots, 0, imm))
+    }
+
+    fn mov(&self, width: Width, dst: Reg, src: Operand) -> Selected {
+        match src {
+            Operand::Reg(src) => {
+                let slots = self.both(dst, src);
+                macro_rules! pick {
+                    ($wide:expr) => {
+                        self.dispatcher.two::<Mov<$wide>>(slots)
+                    };
+                }
+                plain_operands(by_width!(width, pick), slots, 0, 0)
+            }
+            Operand::Imm(imm) => {
+                let slot = self.slot(dst);
+                macro_rules! pick {
+                    ($wide:expr) => {
+                        self.dispatcher.one::<MovImm<$wide>>(slot)
+                    };
+                }
+                plain_operands(by_width!(width, pick), [slot, 0], 0, imm)
+            }
+        }
+    }
+
+    fn rotate(&self, width: Width, dst: Reg, src: Reg, by: u8) -> Selected {
+        let slots = self.both(dst, src);
+        macro_rules! pick {
+            ($wide:expr) => {
+                self.dispatcher.two::<Rotate<$wide>>(slots)
+            };
+        }
+        plain_operands(by_width!(width, pick), slots, 0, by.into())
+    }
+
+    /// `regs` are destination, first operand, and what is shifted.
+    fn shifted(
+        &self,
+        op: AluOp,
+        width: Width,
+        [dst, lhs, src]: [Reg; 3],
+        shift: Shift,
+        by: u8,
+    ) -> Option<Selected> {
+        let (slots, into) = match dst {
+            _ if dst == lhs => (self.both(dst, src), true),
+            _ if dst == src => (self.both(dst, lhs), false),
+            _ => return None,
+        };
+        macro_rules! pick {
+            ($op:expr) => {{
+                macro_rules! of_shift {
+                    ($shift:expr) => {{
+                        macro_rules! of_width {
+                            ($wide:expr) => {
+                                if into {
+                                    self.dispatcher.two::<AluShifted<$op, $shift, $wide>>(slots)
+                                } else {
+                                    self.dispatcher.two::<ShiftAlu<$op, $shift, $wide>>(slots)
+                                }
+                            };
+                        }
+                        by_width!(width, of_width)
+                    }};
+                }
+                by_row!(shift, Shift [Left Right Rotate], of_shift)?
+            }};
+        }
+        let handler = by_row!(op, AluOp [Add Or Xor], pick)?;
+        Some(plain_operands(handler, slots, 0, by.into()))
+    }
+
+    fn load_alu<M: Mode>(
+        &self,
+        op: AluOp,
+        width: Width,
+        dst: Reg,
+        (size, base, off): (Size, Reg, i16),
+    ) -> Option<Selected> {
+        let slots = self.both(dst, base);
+        macro_rules! pick {
+            ($op:expr) => {{
+                macro_rules! of_size {
+                    ($size:expr) => {{
+                        macro_rules! of_width {
+                            ($wide:expr) => {
+                                self.dispatcher.two::<LoadAlu<M, $size, $op, $wide>>(slots)
+                            };
+                        }
+                        by_width!(width, of_width)
+                    }};
+                }
+                by_size!(size, of_size)
+            }};
+        }
+        let handler = by_row!(op, AluOp [Add Or Xor], pick)?;
+        Some(plain_operands(handler, slots, off, 0))
+    }
+
+    /// `regs` are destination, the two parts of the address, and the load's own base.
+    fn load_indexed<M: Mode>(&self, size: Size, regs: [Reg; 4], off: i16) -> Selected {
+        let [a, b, c, base] = regs.map(|reg| self.slot(reg));
+        macro_rules! pick {
+            ($size:expr) => {
+                self.dispatcher.three::<LoadIndexed<M, $size>>([a, b, c])
+            };
+        }
+        let registers = i16::from(c) | i16::from(base) << 8;
+        plain_operands(by_size!(size, pick), [a, b], registers, off.into())
+    }
+
+    fn store<M: Mode>(&self, size: Size, base: Reg, off: i16, src: Operand) -> Selected {
+        match src {
+            Operand::Reg(src) => {
+                let slots = self.both(base, src);
+                macro_rules! pick {
+                    ($size:expr) => {
+                        self.dispatcher.two::<Store<M, $size>>(slots)
+                    };
+                }
+                plain_operands(by_size!(size, pick), slots, off, 0)
+            }
+            Operand::Imm(imm) => {
+                let slot = self.slot(base);
+                macro_rules! pick {
+                    ($size:expr) => {
+                        self.dispatcher.one::<StoreImm<M, $size>>(slot)
+                    };
+                }
+                plain_operands(by_size!(size, pick), [slot, 0], off, imm)
+            }
+        }
+    }
+
+    fn branch(
+        &self,
+        op: CmpOp,
+        width: Width,
+        lhs: Reg,
+        rhs: Operand,
+        charge: Charge,
+        target: Pc,
+    ) -> Selected {
+        macro_rules! pick {
+            ($cmp:expr) => {{
+                macro_rules! of_width {
+                    ($wide:expr) => {{
+                        macro_rules! of_charge {
+                            ($charge:expr) => {
+                                match rhs {
+                                    Operand::Reg(rhs) => {
+                                        let slots = self.both(lhs, rhs);
+                                        let handler =
+                                            self.dispatcher
+                                                .two::<Branch<$cmp, $wide, { $charge }>>(slots);
+                                        plain_operands(handler, slots, 0, 0)
+                                    }
+                                    Operand::Imm(imm) => {
+                                        let slot = self.slot(lhs);
+                                        let handler =
+                                            self.dispatcher
+                                                .one::<BranchImm<$cmp, $wide, { $charge }>>(slot);
+                                        plain_operands(handler, [slot, 0], 0, imm)
+                                    }
+                                }
+                            };
+                        }
+                        by_charge!(charge, of_charge)
+                    }};
+                }
+                by_width!(width, of_width)
+            }};
+        }
+        let all = by_row!(op, CmpOp [Eq Gt Ge Set Ne Sgt Sge Lt Le Slt Sle], pick);
+        all.expect("these are all comparisons").jumping(target, 0)
+    }
+
+    /// A comparison of 64 bits will do where the number is not negative, as no loaded value is.
+    fn load_branch<M: Mode>(
+        &self,
+        (size, dst, base, off): (Size, Reg, Reg, i16),
+        (op, width, rhs): (CmpOp, Width, i32),
+        charge: Charge,
+        target: Pc,
+    ) -> Option<Selected> {
+        let is_narrow = width == Width::W32;
+        if charge == Charge::Backward || (is_narrow && (rhs < 0 || size == Size::Dw)) {
+            return None;
+        }
+        let slots = self.both(dst, base);
+        macro_rules! pick {
+            ($cmp:expr) => {{
+                macro_rules! of_size {
+                    ($size:expr) => {
+                        if charge == Charge::Free {
+                            self.dispatcher.two::<LoadBranch<M, $size, $cmp, FREE>>(slots)
+                        } else {
+                            self.dispatcher.two::<LoadBranch<M, $size, $cmp, FORWARD>>(slots)
+                        }
+                    };
+                }
+                by_size!(size, of_size)
+            }};
+        }
+        let handler = by_row!(op, CmpOp [Eq Ne], pick)?;
+        Some(plain_operands(handler, slots, off, rhs).jumping(target, 0))
+    }
+
+    fn add_branch(
+        &self,
+        (dst, add): (Reg, i32),
+        (op, width, rhs): (CmpOp, Width, Operand),
+        charge: Charge,
+        target: Pc,
+    ) -> Option<Selected> {
+        macro_rules! pick {
+            ($cmp:expr) => {{
+                macro_rules! of_width {
+                    ($wide:expr) => {{
+                        macro_rules! of_charge {
+                            ($charge:expr) => {
+                                match rhs {
+                                    Operand::Reg(rhs) => {
+                                        let slots = self.both(dst, rhs);
+                                        let handler =
+                                            self.dispatcher
+                                                .two::<AddBranch<$cmp, $wide, { $charge }>>(slots);
+                                        plain_operands(handler, slots, 0, add).jumping(target, 0)
+                                    }
+                                    Operand::Imm(imm) => {
+                                        let slot = self.slot(dst);
+                                        let handler = self.dispatcher.one::<AddBranchImm<
+                                            $cmp,
+                                            $wide,
+                                            { $charge },
+                                        >>(slot);
+                                        plain_operands(handler, [slot, 0], 0, add)
+                                            .jumping(target, imm)
+                                    }
+                                }
+                            };
+                        }
+                        by_charge!(charge, of_charge)
+                    }};
+                }
+                by_width!(width, of_width)
+            }};
+        }
+        by_row!(op, CmpOp [Eq Ne Gt Lt Sgt Slt], pick)
+    }
+}
+
+impl Selected {
+    fn jumping(self, target: Pc, imm: i32) -> Self {
+        Self { second: Second::Jump { target, imm }, ..self }
+    }
+}
+
+fn plain_operands(handler: Handler, [a, b]: [u8; 2], off: i16, imm: i32) -> Selected {
+    Selected { op: Op { handler, a, b, off, imm }, second: Second::None }
+}

@@ -1,0 +1,67 @@
+//! Whether the threaded dispatcher does what it was built for.
+
+use core::sync::atomic::{AtomicU8, Ordering};
+
+use ebpf_isa::abi::ExecEnv;
+use ebpf_isa::text::assemble;
+
+use super::{Dispatcher, threaded};
+use crate::link::Links;
+use crate::memory::{Memory, Stack};
+use crate::state::State;
+use crate::vm::{Options, Vm};
+
+/// Nobody has looked yet.
+const UNKNOWN: u8 = 0;
+const WORKS: u8 = 1;
+const GROWS: u8 = 2;
+
+static FOUND: AtomicU8 = AtomicU8::new(UNKNOWN);
+
+/// Whether handlers jump to one another: looked at once in each process.
+pub(super) fn is_threaded() -> bool {
+    if !threaded::BUILT {
+        return false;
+    }
+    match FOUND.load(Ordering::Relaxed) {
+        UNKNOWN => {
+            let works = stack_growth() < MAX_GROWTH;
+            FOUND.store(if works { WORKS } else { GROWS }, Ordering::Relaxed);
+            works
+        }
+        found => found == WORKS,
+    }
+}
+
+/// Handlers that return need at least their return address each: 80,000 bytes.
+const MAX_GROWTH: usize = 8 * 1024;
+
+/// By how many bytes the stack grows in 10,000 operations of the most common kinds.
+fn stack_growth() -> usize {
+    let program = assemble(
+        "r0 = 1666
+         r1 = r10
+         *(u64 *)(r10 -8) = 1
+         r3 = *(u64 *)(r10 -8)
+         r2 ^= r3
+         *(u32 *)(r1 -16) = r2
+         r2 <<= 1
+         r4 = r2
+         r0 += -1
+         if r0 != 0 goto -8
+         exit",
+    )
+    .expect("the text is right");
+    let options = Options { dispatcher: Some(Dispatcher::Threaded), ..Options::default() };
+    let vm = Vm::with_options(&program, None, &Links::default(), &options)
+        .expect("the program needs no links");
+    let before = 0_u8;
+    let stack = Stack::new();
+    let memory = Memory::new();
+    let mut state = State::new(&vm, 0, Some(&memory), &stack);
+    let mut env = ExecEnv::new();
+    state.attach(&raw mut env);
+    // SAFETY: the code is made for this dispatcher, and the environment is there.
+    unsafe { Dispatcher::Threaded.run(vm.checked.entry(), &mut state) };
+    (&raw const before).addr().abs_diff(state.stack_at_end)
+}

@@ -1,0 +1,251 @@
+//! Runs of programs.
+
+#![allow(unsafe_code, reason = "the contract of verified programs, and the start of dispatching")]
+
+use alloc::boxed::Box;
+use core::ptr::{self, NonNull};
+
+use ebpf_isa::Pc;
+use ebpf_isa::abi::{ExecEnv, Trap, TrapKind};
+
+use crate::memory::{Memory, Stack, declare};
+use crate::observe::{Moment, Observer};
+use crate::ops::call::done;
+use crate::state::{Outcome, State};
+use crate::step::Next;
+use crate::vm::Vm;
+
+impl Vm {
+    /// Runs the program on `memory`, with `ctx` in `r1`: safe for any program. Gives `r0`.
+    ///
+    /// Packet loads read the packet of `env` like any other memory: its bytes must be in `memory`.
+    ///
+    /// # Errors
+    /// The trap that ended the run: see [`TrapKind`]. After a tail call its position is one of the
+    /// program that was called.
+    pub fn run(&self, ctx: u64, memory: &Memory<'_>, env: &mut ExecEnv) -> Result<u64, Trap> {
+        let stack = Stack::new();
+        let mut state = State::new(self, ctx, Some(memory), &stack);
+        finish(&mut state, env)
+    }
+
+    /// Runs a verified program with `ctx` in `r1`, without checking its accesses. Gives `r0`.
+    ///
+    /// # Errors
+    /// The trap that ended the run: a helper failed, or the fuel is used up. After a tail call its
+    /// position is one of the program that was called.
+    ///
+    /// # Safety
+    /// A verifier accepted the program, for an environment that `ctx` and the links given to
+    /// [`Vm::new`] match. In particular:
+    /// - every load and store is inside of the stack frame, the context, or memory that the
+    ///   context, a map or a helper gave to the program, and that memory stays valid and is not
+    ///   referenced by anybody else in a way that forbids the access during the run;
+    /// - addresses of that memory come from pointers whose provenance is exposed (see
+    ///   [`core::ptr`]), and which may write even where the program only reads: all accesses are
+    ///   atomic, and ask for that;
+    /// - writes go to writable memory only, atomic accesses are aligned;
+    /// - if the program loads from the packet, all of it, as `env` has it, is such memory;
+    /// - calls of helpers pass what their prototypes ask for;
+    /// - frames use no more stack than the facts say, and are never more than
+    ///   [`MAX_CALL_DEPTH`](ebpf_isa::abi::MAX_CALL_DEPTH) deep;
+    /// - all of this holds for the programs that tail calls lead to, too.
+    pub unsafe fn run_unchecked(&self, ctx: *mut u8, env: &mut ExecEnv) -> Result<u64, Trap> {
+        let stack = Stack::new();
+        let ctx = ctx.expose_provenance() as u64;
+        let mut state = State::new(self, ctx, None, &stack);
+        finish(&mut state, env)
+    }
+
+    /// The same as [`Self::run`], as a run that can be stopped and resumed. Nothing is run yet.
+    pub fn start<'a>(&'a self, ctx: u64, memory: &'a Memory<'a>) -> Run<'a> {
+        Run::new(self, ctx, Some(memory))
+    }
+
+    /// The same as [`Self::run_unchecked`], as a run that can be stopped and resumed. Nothing is run
+    /// yet.
+    ///
+    /// # Safety
+    /// What [`Self::run_unchecked`] asks for, until the run comes to its end or is dropped.
+    pub unsafe fn start_unchecked(&self, ctx: *mut u8) -> Run<'_> {
+        Run::new(self, ctx.expose_provenance() as u64, None)
+    }
+}
+
+/// A run that stops where its fuel is used up, or where somebody stops it, and goes on from there.
+///
+/// However often it is stopped, it does what an uninterrupted run does, and is charged the same
+/// fuel. Resumed with any fuel but a negative amount, it comes at least to its next backward jump,
+/// call or return.
+pub struct Run<'a> {
+    state: State<'a>,
+    /// What `state` refers to.
+    _stack: OwnStack,
+    /// Whether an environment was there before.
+    is_resumed: bool,
+    ended: Option<Result<u64, Trap>>,
+}
+
+impl core::fmt::Debug for Run<'_> {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        f.debug_struct("Run").field("pc", &self.pc()).field("ended", &self.ended).finish()
+    }
+}
+
+impl<'a> Run<'a> {
+    fn new(vm: &'a Vm, ctx: u64, memory: Option<&'a Memory<'a>>) -> Self {
+        let stack = OwnStack(NonNull::from(Box::leak(Box::new(Stack::new()))));
+        // SAFETY: the stack is freed when the run is dropped, and the state, which alone refers to
+        // it, is not used after that. It lends nothing of it.
+        let borrowed = unsafe { stack.0.as_ref() };
+        let state = State::new(vm, ctx, memory, borrowed);
+        Self { state, _stack: stack, is_resumed: false, ended: None }
+    }
+
+    /// Goes on until the run comes to its end or is stopped. Gives `r0`; after the end, the same
+    /// result again.
+    ///
+    /// # Errors
+    /// As for [`Vm::run`]. After [`TrapKind::OutOfFuel`] the run can be resumed.
+    pub fn resume(&mut self, env: &mut ExecEnv) -> Result<u64, Trap> {
+        self.go(env, dispatch).expect("dispatching goes on until the run ends or stops")
+    }
+
+    /// The same, instruction by instruction, each of which `observer` sees before.
+    ///
+    /// # Errors
+    /// As for [`Self::resume`].
+    pub fn resume_observed(
+        &mut self,
+        env: &mut ExecEnv,
+        observer: &mut dyn Observer,
+    ) -> Result<u64, Trap> {
+        let observed = self.go(env, |state| {
+            while state.outcome == Outcome::Running {
+                observer.before(&Moment { state });
+                state.step_once();
+            }
+        });
+        observed.expect("instructions are run until the run ends or stops")
+    }
+
+    /// Runs one instruction. Gives the run's result if it came to its end or stopped.
+    pub fn step(&mut self, env: &mut ExecEnv) -> Option<Result<u64, Trap>> {
+        self.go(env, State::step_once)
+    }
+
+    /// Where the run is.
+    #[must_use]
+    pub fn moment(&self) -> Moment<'_> {
+        Moment { state: &self.state }
+    }
+
+    /// The instruction that is next.
+    #[must_use]
+    pub fn pc(&self) -> Pc {
+        self.state.pc
+    }
+
+    fn go(
+        &mut self,
+        env: &mut ExecEnv,
+        how: impl FnOnce(&mut State<'a>),
+    ) -> Option<Result<u64, Trap>> {
+        if self.ended.is_some() {
+            return self.ended;
+        }
+        if core::mem::replace(&mut self.is_resumed, true) {
+            env.trap = self.state.noted;
+        }
+        let result = drive(&mut self.state, env, how)?;
+        let is_stopped = matches!(result, Err(Trap { kind: TrapKind::OutOfFuel, .. }));
+        if !is_stopped {
+            self.ended = Some(result);
+        }
+        Some(result)
+    }
+}
+
+/// A stack at an address that does not change.
+struct OwnStack(NonNull<Stack>);
+
+impl Drop for OwnStack {
+    fn drop(&mut self) {
+        // SAFETY: the pointer is of a box that was leaked when this value was made.
+        drop(unsafe { Box::from_raw(self.0.as_ptr()) });
+    }
+}
+
+/// Runs to the end.
+fn finish(state: &mut State<'_>, env: &mut ExecEnv) -> Result<u64, Trap> {
+    drive(state, env, dispatch).expect("dispatching goes on until the run ends")
+}
+
+/// Runs on as `how` says, with the environment. Gives the result, if there is one.
+fn drive<'a>(
+    state: &mut State<'a>,
+    env: &mut ExecEnv,
+    how: impl FnOnce(&mut State<'a>),
+) -> Option<Result<u64, Trap>> {
+    if let Some(memory) = state.memory {
+        declare(memory, env);
+    }
+    state.attach(env);
+    state.outcome = Outcome::Running;
+    how(state);
+    let result = match state.outcome {
+        Outcome::Done(value) => Some(Ok(value)),
+        Outcome::Trapped(trap) => Some(Err(trap)),
+        Outcome::Running | Outcome::Switch => None,
+    };
+    state.noted = env.trap;
+    if let Some(Err(trap)) = result {
+        env.trap = trap.into();
+    }
+    if state.memory.is_some() {
+        env.regions = ptr::null();
+        env.region_count = 0;
+    }
+    // A helper may have noted that it failed; the run still came to its end.
+    result.map(|result| env.trap.trap().map_or(result, Err))
+}
+
+/// Runs operations until the run ends or stops.
+fn dispatch(state: &mut State<'_>) {
+    loop {
+        state.outcome = Outcome::Running;
+        let Some(at) = state.code().boundary(state.pc) else {
+            // Inside of what is one operation: it was stepped into.
+            state.step_once();
+            if state.outcome == Outcome::Running {
+                continue;
+            }
+            break;
+        };
+        state.dispatcher = state.vm.dispatcher;
+        // SAFETY: the operation is in the code that the state runs, which is made for the
+        // dispatcher of its program. Accesses are checked, or their safety was promised.
+        unsafe { state.dispatcher.run(at, state) };
+        if state.outcome != Outcome::Switch {
+            break;
+        }
+    }
+}
+
+impl State<'_> {
+    /// Runs the instruction at [`Self::pc`].
+    fn step_once(&mut self) {
+        let pc = self.pc;
+        match self.step(pc) {
+            Ok(Next::Insn) => self.pc = self.vm.next(pc),
+            Ok(Next::At(target)) => self.pc = target,
+            Ok(Next::Moved) => {}
+            Ok(Next::Done(value)) => {
+                done(pc, value, self);
+            }
+            Err(fault) => {
+                self.trap(pc, fault);
+            }
+        }
+    }
+}

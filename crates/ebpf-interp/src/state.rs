@@ -1,0 +1,366 @@
+//! The state of a run: what operations read and write.
+
+#![allow(unsafe_code, reason = "the register file and the environment are reached unchecked")]
+
+use core::ptr;
+use core::sync::atomic::{AtomicI64, Ordering};
+
+use ebpf_isa::abi::{ExecEnv, MAX_CALL_DEPTH, Region, Trap, TrapKind, TrapRecord};
+use ebpf_isa::{Pc, Reg, Size};
+
+use crate::code::{Cell, Code};
+use crate::dispatch::Dispatcher;
+use crate::memory::{Frame, Memory, Stack};
+use crate::vm::Vm;
+
+/// Why a run ends early, and the address of the access that it ends at, or 0.
+pub(crate) type Fault = (TrapKind, u64);
+
+/// `r10` is preserved like the others: only a verifier keeps a program from writing it.
+pub(crate) const PRESERVED: [Reg; 5] = [Reg::R6, Reg::R7, Reg::R8, Reg::R9, Reg::FP];
+
+/// What a return restores.
+#[derive(Clone, Copy)]
+pub(crate) struct Caller<'a> {
+    /// Its program: a callee may have gone on to another one by a tail call.
+    pub(crate) vm: &'a Vm,
+    pub(crate) return_to: Pc,
+    /// The same in the code that runs.
+    pub(crate) at: *const Cell,
+    pub(crate) preserved: [u64; 5],
+    /// One past the highest byte of its frame; the lowest is where the callee's begins.
+    pub(crate) frame_top: u64,
+}
+
+/// What ended the dispatching.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Outcome {
+    /// Nothing yet.
+    Running,
+    /// The run came to its end.
+    Done(u64),
+    /// The run was ended.
+    Trapped(Trap),
+    /// The run goes on at [`State::pc`] of a program that another dispatcher runs.
+    Switch,
+}
+
+/// The state of one run.
+pub(crate) struct State<'a> {
+    /// By slot of the program that runs.
+    pub(crate) regs: [u64; 11],
+    /// By how much more was run than the position tells: see [`crate::ops::branch`].
+    pub(crate) count: i64,
+    /// The fuel that there was when the run began, from which only its end takes; whoever stops the
+    /// run stores 0.
+    fuel: *const AtomicI64,
+    pub(crate) windows: Windows,
+    /// The program that is running: a tail call changes it.
+    pub(crate) vm: &'a Vm,
+    pub(crate) env: *mut ExecEnv,
+    /// What a checked program may touch; `None` for a verified one.
+    pub(crate) memory: Option<&'a Memory<'a>>,
+    /// What runs it now.
+    pub(crate) dispatcher: Dispatcher,
+    /// The operation that handlers without an operation of their own are for.
+    pub(crate) pending: *const Cell,
+    pub(crate) outcome: Outcome,
+    /// The trap that a helper has noted before the run was stopped.
+    pub(crate) noted: TrapRecord,
+    /// Where the run goes on, while it is not dispatched.
+    pub(crate) pc: Pc,
+    pub(crate) callers: [Caller<'a>; MAX_CALL_DEPTH - 1],
+    pub(crate) depth: usize,
+    pub(crate) stack: &'a Stack,
+    pub(crate) frame: Frame,
+    /// An address on the host's stack, noted by the threaded dispatcher at its end.
+    pub(crate) stack_at_end: usize,
+}
+
+impl<'a> State<'a> {
+    /// The state at the entry, with `ctx` in `r1`.
+    #[inline]
+    pub(crate) fn new(
+        vm: &'a Vm,
+        ctx: u64,
+        memory: Option<&'a Memory<'a>>,
+        stack: &'a Stack,
+    ) -> Self {
+        let top = stack.top();
+        let nobody =
+            Caller { vm, return_to: Pc::ENTRY, at: ptr::null(), preserved: [0; 5], frame_top: 0 };
+        let mut state = Self {
+            regs: [0; 11],
+            count: 0,
+            fuel: ptr::null(),
+            windows: Windows::new(),
+            vm,
+            env: ptr::null_mut(),
+            memory,
+            dispatcher: vm.dispatcher,
+            pending: ptr::null(),
+            outcome: Outcome::Running,
+            noted: TrapRecord::default(),
+            pc: Pc::ENTRY,
+            callers: [nobody; MAX_CALL_DEPTH - 1],
+            depth: 0,
+            stack,
+            frame: Frame { low: top, top },
+            stack_at_end: 0,
+        };
+        state.set(Reg::R1, ctx);
+        state.enter(top, vm.main_frame);
+        state
+    }
+
+    /// Lends the environment to the run.
+    pub(crate) fn attach(&mut self, env: *mut ExecEnv) {
+        self.env = env;
+        // SAFETY: the environment is there; only an address is made.
+        self.fuel = unsafe { (*env).fuel_cell() };
+    }
+
+    /// The code that runs.
+    pub(crate) fn code(&self) -> &'a Code {
+        if self.memory.is_some() { &self.vm.checked } else { &self.vm.unchecked }
+    }
+
+    #[inline(always)]
+    pub(crate) fn reg(&self, slot: u8) -> u64 {
+        debug_assert!(slot < 11);
+        // SAFETY: operands are slots, of which there are eleven.
+        unsafe { *self.regs.get_unchecked(usize::from(slot)) }
+    }
+
+    #[inline(always)]
+    pub(crate) fn set_reg(&mut self, slot: u8, value: u64) {
+        debug_assert!(slot < 11);
+        // SAFETY: operands are slots, of which there are eleven.
+        unsafe { *self.regs.get_unchecked_mut(usize::from(slot)) = value };
+    }
+
+    pub(crate) fn get(&self, reg: Reg) -> u64 {
+        self.reg(self.vm.slots.of(reg))
+    }
+
+    pub(crate) fn set(&mut self, reg: Reg, value: u64) {
+        self.set_reg(self.vm.slots.of(reg), value);
+    }
+
+    /// The fuel that the run began with, or 0 if somebody stopped it.
+    #[inline(always)]
+    pub(crate) fn fuel(&self) -> i64 {
+        // SAFETY: the environment is lent to the run.
+        unsafe { (*self.fuel).load(Ordering::Relaxed) }
+    }
+
+    /// How many instructions were run, the one at `pc` included.
+    pub(crate) fn total(&self, pc: Pc) -> i64 {
+        self.count + self.vm.place(pc) + 1
+    }
+
+    /// Ends the dispatching as the fuel is used up before the operation at `at`.
+    #[inline(always)]
+    pub(crate) fn end_without_fuel(&mut self, at: *const Cell) -> *const Cell {
+        self.pending = at;
+        &raw const self.vm.exits.without_fuel
+    }
+
+    /// Goes on with the instructions of the operation at `at`, one by one.
+    #[inline(always)]
+    pub(crate) fn run_plainly(&mut self, at: *const Cell) -> *const Cell {
+        self.pending = at;
+        &raw const self.vm.exits.plainly
+    }
+
+    /// Ends the dispatching.
+    pub(crate) fn end(&mut self, outcome: Outcome) -> *const Cell {
+        self.outcome = outcome;
+        &raw const self.vm.exits.end
+    }
+
+    /// Takes what was run from the fuel: `total` instructions, the last of which is at `pc`. It may
+    /// be run again for nothing.
+    pub(crate) fn settle(&mut self, pc: Pc, total: i64) {
+        if self.vm.is_metered {
+            // SAFETY: the environment is lent to the run.
+            unsafe { (*self.env).charge(total) };
+        }
+        self.count = -(self.vm.place(pc) + 1);
+    }
+
+    /// Notes that the run is trapped by the instruction at `pc`.
+    pub(crate) fn trap(&mut self, pc: Pc, (kind, addr): Fault) -> *const Cell {
+        self.settle(pc, self.total(pc));
+        self.pc = pc;
+        self.end(Outcome::Trapped(Trap { kind, pc, addr }))
+    }
+
+    /// Makes a frame of `size` bytes below `top`.
+    pub(crate) fn enter(&mut self, top: u64, size: u16) {
+        let frame = self.stack.frame(top, size);
+        self.set(Reg::FP, top);
+        self.move_frame(frame);
+    }
+
+    /// Makes `frame` the one that runs. What lies below is out of reach from now on.
+    pub(crate) fn move_frame(&mut self, frame: Frame) {
+        let shrinks = frame.low > self.frame.low;
+        self.frame = frame;
+        if self.memory.is_some() {
+            if shrinks {
+                self.windows.clear();
+            }
+            let stack = self.stack_region();
+            self.windows.fill(self.vm.slots.of(Reg::FP), &stack);
+        }
+    }
+
+    /// The part of the stack that a checked program may touch: its own frame and its callers'.
+    pub(crate) fn stack_region(&self) -> Region {
+        let base = self.frame.low;
+        Region { base, len: self.stack.top() - base, writable: 1 }
+    }
+}
+
+/// For each base register, a region that its last access was in; for reads and for writes.
+///
+/// A window says only what holds anyhow: that accesses inside of it are right.
+pub(crate) struct Windows {
+    reads: [Window; 11],
+    writes: [Window; 11],
+}
+
+#[derive(Clone, Copy)]
+struct Window {
+    base: u64,
+    /// By size of the access, in the order of [`Size::ALL`]: how far from the base it may start, and
+    /// one more; 0 where it does not fit at all.
+    limits: [u32; 4],
+}
+
+impl Window {
+    const CLOSED: Self = Self { base: 0, limits: [0; 4] };
+
+    fn new(region: &Region) -> Self {
+        let limit = |size: Size| {
+            let starts = (region.len + 1).saturating_sub(u64::from(size.bytes()));
+            // What lies further on is found the slow way.
+            u32::try_from(starts).unwrap_or(u32::MAX)
+        };
+        let mut limits = [0; 4];
+        for (to, &size) in limits.iter_mut().zip(Size::ALL) {
+            *to = limit(size);
+        }
+        Self { base: region.base, limits }
+    }
+
+    #[inline(always)]
+    fn holds<const SIZE: usize>(&self, addr: u64) -> bool {
+        addr.wrapping_sub(self.base) < u64::from(self.limits[SIZE])
+    }
+}
+
+impl Windows {
+    const fn new() -> Self {
+        Self { reads: [Window::CLOSED; 11], writes: [Window::CLOSED; 11] }
+    }
+
+    fn clear(&mut self) {
+        *self = Self::new();
+    }
+
+    /// Makes `region` the window of the register in `slot`.
+    pub(crate) fn fill(&mut self, slot: u8, region: &Region) {
+        let window = Window::new(region);
+        self.reads[usize::from(slot)] = window;
+        if region.writable != 0 {
+            self.writes[usize::from(slot)] = window;
+        }
+    }
+
+    #[inline(always)]
+    pub(crate) fn may_read<const PLACE: usize, const SIZE: usize>(
+        &self,
+        slot: u8,
+        addr: u64,
+    ) -> bool {
+        window::<PLACE>(&self.reads, slot).holds::<SIZE>(addr)
+    }
+
+    #[inline(always)]
+    pub(crate) fn may_write<const PLACE: usize, const SIZE: usize>(
+        &self,
+        slot: u8,
+        addr: u64,
+    ) -> bool {
+        window::<PLACE>(&self.writes, slot).holds::<SIZE>(addr)
+    }
+}
+
+/// The window of the register in the place `PLACE`, or, for one in the file, in `slot`.
+#[inline(always)]
+fn window<const PLACE: usize>(windows: &[Window; 11], slot: u8) -> &Window {
+    if PLACE < crate::dispatch::FILE {
+        return &windows[PLACE];
+    }
+    debug_assert!(slot < 11);
+    // SAFETY: operands are slots, of which there are eleven.
+    unsafe { windows.get_unchecked(usize::from(slot)) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn holds(region: &Region, size: Size, addr: u64) -> bool {
+        let window = Window::new(region);
+        match size {
+            Size::W => window.holds::<0>(addr),
+            Size::H => window.holds::<1>(addr),
+            Size::B => window.holds::<2>(addr),
+            Size::Dw => window.holds::<3>(addr),
+        }
+    }
+
+    #[test]
+    fn a_window_holds_exactly_its_region() {
+        let region = Region { base: 1000, len: 10, writable: 1 };
+        for &size in Size::ALL {
+            let last = 1010 - u64::from(size.bytes());
+            assert!(holds(&region, size, 1000) && holds(&region, size, last), "{size:?}");
+            for outside in [0, 999, 993, last + 1, 1010, u64::MAX, u64::MAX - 7] {
+                assert!(!holds(&region, size, outside), "{size:?} at {outside}");
+            }
+        }
+    }
+
+    #[test]
+    fn small_and_empty_regions_hold_what_fits() {
+        let region = |len| Region { base: 1000, len, writable: 1 };
+        assert!(holds(&region(3), Size::H, 1001) && !holds(&region(3), Size::H, 1002));
+        assert!(!holds(&region(3), Size::W, 1000) && !holds(&region(0), Size::B, 1000));
+        assert!(holds(&region(4), Size::W, 1000) && !holds(&region(4), Size::Dw, 1000));
+    }
+
+    #[test]
+    fn a_region_at_the_end_of_the_address_space() {
+        let region = Region { base: u64::MAX - 7, len: 8, writable: 1 };
+        assert!(holds(&region, Size::Dw, u64::MAX - 7) && holds(&region, Size::B, u64::MAX));
+        assert!(!holds(&region, Size::Dw, u64::MAX - 6) && !holds(&region, Size::B, 0));
+    }
+
+    #[test]
+    fn closed_windows_hold_nothing() {
+        let windows = Windows::new();
+        assert!(!windows.may_read::<0, 2>(0, 0) && !windows.may_write::<4, 2>(7, 0));
+    }
+
+    #[test]
+    fn read_only_regions_are_windows_for_reads() {
+        let mut windows = Windows::new();
+        windows.fill(7, &Region { base: 1000, len: 10, writable: 0 });
+        assert!(windows.may_read::<4, 2>(7, 1000) && !windows.may_write::<4, 2>(7, 1000));
+        assert!(!windows.may_read::<4, 2>(6, 1000));
+    }
+}

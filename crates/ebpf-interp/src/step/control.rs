@@ -1,0 +1,149 @@
+//! Jumps, calls and returns, and the fuel that they charge.
+
+use ebpf_isa::abi::{MAX_TAIL_CALLS, TrapKind};
+use ebpf_isa::{Pc, Reg};
+
+use super::Next;
+use crate::memory::Frame;
+use crate::state::{Caller, Fault, State};
+use crate::vm::Vm;
+
+impl State<'_> {
+    /// What a jump from `pc` to `target` makes of the count: places do not follow one another.
+    fn move_count(&mut self, pc: Pc, target: Pc) {
+        self.count += self.vm.place(pc) + 1 - self.vm.place(target);
+    }
+
+    pub(super) fn jump(&mut self, pc: Pc, target: Pc) -> Result<Next, Fault> {
+        if target <= pc {
+            self.charge(pc)?;
+        }
+        self.move_count(pc, target);
+        Ok(Next::At(target))
+    }
+
+    /// Falls through as long as the budget lasts.
+    #[allow(unsafe_code, reason = "the budget is in the environment")]
+    pub(super) fn may_goto(&mut self, pc: Pc, target: Pc) -> Result<Next, Fault> {
+        // SAFETY: the environment is lent to the run.
+        let budget = unsafe { &mut (*self.env).may_goto };
+        match budget.checked_sub(1) {
+            None => self.jump(pc, target),
+            Some(rest) => {
+                *budget = rest;
+                Ok(Next::Insn)
+            }
+        }
+    }
+
+    pub(super) fn call_subprog(&mut self, pc: Pc, target: Pc, size: u16) -> Result<Next, Fault> {
+        self.charge(pc)?;
+        let return_to = Pc(pc.0 + 1);
+        let at = self.code().at(return_to);
+        self.push_caller(return_to, at)?;
+        self.enter(self.frame.low, size);
+        self.move_count(pc, target);
+        Ok(Next::At(target))
+    }
+
+    /// Notes where the function that is called now returns to.
+    pub(crate) fn push_caller(
+        &mut self,
+        return_to: Pc,
+        at: *const crate::code::Cell,
+    ) -> Result<(), Fault> {
+        let preserved = self.vm.preserved.map(|slot| self.reg(slot));
+        let (vm, frame_top) = (self.vm, self.frame.top);
+        let caller = self.callers.get_mut(self.depth).ok_or((TrapKind::CallDepth, 0))?;
+        *caller = Caller { vm, return_to, at, preserved, frame_top };
+        self.depth += 1;
+        Ok(())
+    }
+
+    pub(crate) fn exit(&mut self, pc: Pc) -> Result<Next, Fault> {
+        let Some(depth) = self.depth.checked_sub(1) else {
+            return Ok(Next::Done(self.get(Reg::R0)));
+        };
+        self.charge(pc)?;
+        self.depth = depth;
+        let Caller { vm, return_to, preserved, frame_top, .. } = self.callers[depth];
+        let total = self.total(pc);
+        self.change_vm(vm);
+        for (slot, value) in self.vm.preserved.into_iter().zip(preserved) {
+            self.set_reg(slot, value);
+        }
+        self.move_frame(Frame { low: self.frame.top, top: frame_top });
+        self.pc = return_to;
+        self.count = total - self.vm.place(return_to);
+        Ok(Next::Moved)
+    }
+
+    #[allow(unsafe_code, reason = "calls of native functions are here")]
+    pub(crate) fn call_native(&mut self, index: u32) {
+        let function = self.vm.natives[index as usize];
+        let [a, b, c, d, e] = Reg::ARGS.map(|reg| self.get(reg));
+        // SAFETY: whoever registered the function promised that it is sound: for any arguments
+        // where the program is not verified, otherwise for those that the verifier let through.
+        let result = unsafe { function(a, b, c, d, e, self.env) };
+        self.set(Reg::R0, result);
+    }
+
+    /// Calls a native function that may end the run, from any depth.
+    #[allow(unsafe_code, reason = "the function says so in the environment")]
+    pub(crate) fn call_ending(&mut self, index: u32) -> Next {
+        self.call_native(index);
+        // SAFETY: the environment is lent to the run.
+        let ended = unsafe { (*self.env).ended };
+        if ended == 0 { Next::Insn } else { Next::Done(self.get(Reg::R0)) }
+    }
+}
+
+impl<'a> State<'a> {
+    /// Goes on with another program in place of the function that is running; falls through where
+    /// there is none, or there were too many of these calls.
+    ///
+    /// Nothing is charged: as there are few such calls in a run, they make no loop.
+    #[allow(unsafe_code, reason = "tail calls are counted in the environment")]
+    pub(crate) fn tail_call(&mut self, pc: Pc) -> Next {
+        let Some(target) = self.tail_target() else { return Next::Insn };
+        // SAFETY: the environment is lent to the run.
+        unsafe { (*self.env).tail_calls += 1 };
+        let (ctx, total) = (self.get(Reg::R1), self.total(pc));
+        self.vm = target;
+        self.regs = [0; 11];
+        self.set(Reg::R1, ctx);
+        self.enter(self.frame.top, target.main_frame);
+        self.pc = Pc::ENTRY;
+        self.count = total;
+        Next::Moved
+    }
+
+    /// Goes on with another program, whose registers may be in other slots.
+    fn change_vm(&mut self, vm: &'a Vm) {
+        let from = core::mem::replace(&mut self.vm, vm);
+        if from.slots == vm.slots {
+            return;
+        }
+        let returned = [Reg::R0, Reg::R1, Reg::R2, Reg::R3, Reg::R4, Reg::R5];
+        let values = returned.map(|reg| self.reg(from.slots.of(reg)));
+        for (reg, value) in returned.into_iter().zip(values) {
+            self.set(reg, value);
+        }
+    }
+
+    #[allow(unsafe_code, reason = "tail calls ask the host for the program here")]
+    fn tail_target(&mut self) -> Option<&'a Vm> {
+        // SAFETY: the environment is lent to the run.
+        if unsafe { (*self.env).tail_calls } >= MAX_TAIL_CALLS {
+            return None;
+        }
+        let find = self.vm.tail_target?;
+        let (map, index) = (self.get(Reg::R2), self.get(Reg::R3) as u32);
+        // SAFETY: whoever made the `TailTarget` promised that it is sound: for any arguments where
+        // the program is not verified, otherwise for those that the verifier let through.
+        let target = unsafe { find(map, u64::from(index), self.env) };
+        // SAFETY: it also promised that this is 0, or what `Vm::as_tail_target` gave for a program
+        // that is there until the run ends.
+        unsafe { core::ptr::with_exposed_provenance::<Vm>(target as usize).as_ref() }
+    }
+}

@@ -1,0 +1,166 @@
+//! Programs that are ready to run.
+
+use alloc::vec::Vec;
+
+use ebpf_isa::abi::HelperFn;
+use ebpf_isa::{Facts, Pc, Program};
+
+use crate::LinkError;
+use crate::code::{Cell, Code, Op, Selector, Slots, emit};
+use crate::dispatch::Dispatcher;
+use crate::link::{Linked, LinkedProgram, Links, TailTargetFn, link};
+use crate::ops::memory::{CheckedMode, UncheckedMode};
+use crate::ops::plain::{Plainly, WithoutFuel};
+use crate::state::PRESERVED;
+
+/// How a program is made ready.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Options {
+    /// What dispatches its operations; `None` for the best one. One that this build does not have is
+    /// replaced by the loop.
+    pub dispatcher: Option<Dispatcher>,
+    /// Whether runs are charged fuel. Without, nothing stops a loop.
+    pub fuel: bool,
+    /// Whether instructions are fused.
+    pub fuse: bool,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self { dispatcher: None, fuel: true, fuse: true }
+    }
+}
+
+/// A program that is ready to run. It can be run any number of times, from any thread.
+#[derive(Debug, Clone)]
+pub struct Vm {
+    pub(crate) dispatcher: Dispatcher,
+    pub(crate) is_metered: bool,
+    pub(crate) slots: Slots,
+    /// The slots of the registers that calls preserve.
+    pub(crate) preserved: [u8; 5],
+    /// The program for checked runs.
+    pub(crate) checked: Code,
+    /// The same for unchecked runs.
+    pub(crate) unchecked: Code,
+    pub(crate) exits: Exits,
+    /// Single instructions, by slot.
+    pub(crate) linked: Vec<Linked>,
+    /// By slot: how many instructions are in front.
+    places: Vec<u32>,
+    pub(crate) natives: Vec<HelperFn>,
+    pub(crate) tail_target: Option<TailTargetFn>,
+    /// Bytes of stack of the main program.
+    pub(crate) main_frame: u16,
+}
+
+/// Operations that are no part of the program, but follow what is.
+#[derive(Clone)]
+pub(crate) struct Exits {
+    pub(crate) end: Cell,
+    pub(crate) plainly: Cell,
+    pub(crate) without_fuel: Cell,
+}
+
+impl core::fmt::Debug for Exits {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        f.write_str("Exits")
+    }
+}
+
+impl Vm {
+    /// Resolves the symbols of `program` and makes operations of it. Facts, where there are any,
+    /// make frames smaller.
+    ///
+    /// # Errors
+    /// A symbol that `links` does not have, or an instruction that is not supported.
+    pub fn new(program: &Program, facts: Option<&Facts>, links: &Links) -> Result<Self, LinkError> {
+        Self::with_options(program, facts, links, &Options::default())
+    }
+
+    /// The same, by `options`. Programs that tail-call each other are made with the same options.
+    ///
+    /// # Errors
+    /// As for [`Self::new`].
+    pub fn with_options(
+        program: &Program,
+        facts: Option<&Facts>,
+        links: &Links,
+        options: &Options,
+    ) -> Result<Self, LinkError> {
+        let linked = link(program, facts, links)?;
+        let chosen = options.dispatcher.map(|wanted| wanted.if_built().unwrap_or(Dispatcher::Loop));
+        let dispatcher = chosen.unwrap_or_else(Dispatcher::best);
+        Ok(Self::of(program, linked, dispatcher, options))
+    }
+
+    fn of(
+        program: &Program,
+        linked: LinkedProgram,
+        dispatcher: Dispatcher,
+        options: &Options,
+    ) -> Self {
+        let LinkedProgram { slots: linked, natives, tail_target, main_frame } = linked;
+        let slots = Slots::new(ebpf_lower::by_use(program));
+        let ops =
+            if options.fuse { ebpf_lower::lower(program) } else { ebpf_lower::plain(program) };
+        let places = places(program);
+        let selector = Selector { dispatcher, is_metered: options.fuel, slots, linked: &linked };
+        let checked = emit::<CheckedMode>(program, &ops, &places, &selector);
+        let unchecked = emit::<UncheckedMode>(program, &ops, &places, &selector);
+        let exit = |handler| Cell { op: Op { handler, a: 0, b: 0, off: 0, imm: 0 } };
+        let exits = Exits {
+            end: exit(dispatcher.end()),
+            plainly: exit(dispatcher.cold::<Plainly>()),
+            without_fuel: exit(dispatcher.cold::<WithoutFuel>()),
+        };
+        Self {
+            dispatcher,
+            is_metered: options.fuel,
+            slots,
+            preserved: PRESERVED.map(|reg| slots.of(reg)),
+            checked,
+            unchecked,
+            exits,
+            linked,
+            places,
+            natives,
+            tail_target,
+            main_frame,
+        }
+    }
+
+    /// What dispatches the operations of this program.
+    #[must_use]
+    pub fn dispatcher(&self) -> Dispatcher {
+        self.dispatcher
+    }
+
+    /// What a [`TailTarget`](crate::TailTarget) gives for this program: the address of this value.
+    #[must_use]
+    pub fn as_tail_target(&self) -> u64 {
+        core::ptr::from_ref(self).expose_provenance() as u64
+    }
+
+    /// How many instructions are in front of the one at `pc`.
+    pub(crate) fn place(&self, pc: Pc) -> i64 {
+        self.places[pc.index()].into()
+    }
+
+    /// The instruction behind the one at `pc`.
+    pub(crate) fn next(&self, pc: Pc) -> Pc {
+        let is_wide = matches!(self.linked.get(pc.index() + 1), Some(Linked::Hole));
+        Pc(pc.0 + 1 + u32::from(is_wide))
+    }
+}
+
+fn places(program: &Program) -> Vec<u32> {
+    let mut count = 0;
+    let place = |slot: &Option<_>| {
+        let place = count;
+        count += u32::from(slot.is_some());
+        place
+    };
+    program.slots().iter().map(place).collect()
+}
