@@ -45,7 +45,8 @@ pub(crate) enum Outcome {
     Switch,
 }
 
-/// The state of one run.
+/// The state of one run. What handlers use most comes first, where it is near.
+#[repr(C)]
 pub(crate) struct State<'a> {
     /// By slot of the program that runs.
     pub(crate) regs: [u64; 11],

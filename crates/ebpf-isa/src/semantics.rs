@@ -1,12 +1,14 @@
 //! What each operation computes: pure, total functions on 64-bit register values.
 //!
+//! They are always inlined: where the operation is a constant, nothing is left of the choice.
+//!
 //! RFC 9669, sections 4.1 to 4.3 and 5.3. Every engine must agree with these functions, and all of
 //! them with tables of literal expected values.
 
 use crate::opcode::{AluOp, AtomicOp, ByteOrder, CmpOp, Extend, Size, Width};
 
 /// Zero-extends the low bits of `value` that `width` keeps.
-#[inline]
+#[inline(always)]
 #[must_use]
 pub const fn truncate(width: Width, value: u64) -> u64 {
     match width {
@@ -16,14 +18,14 @@ pub const fn truncate(width: Width, value: u64) -> u64 {
 }
 
 /// A 32-bit immediate as the operand of a 64-bit operation.
-#[inline]
+#[inline(always)]
 #[must_use]
 pub const fn immediate(imm: i32) -> u64 {
     imm as i64 as u64
 }
 
 /// `dst op src`; a 32-bit result is zero-extended.
-#[inline]
+#[inline(always)]
 #[must_use]
 pub const fn alu(op: AluOp, width: Width, dst: u64, src: u64) -> u64 {
     match width {
@@ -35,6 +37,7 @@ pub const fn alu(op: AluOp, width: Width, dst: u64, src: u64) -> u64 {
 macro_rules! define_alu {
     ($name:ident, $unsigned:ty, $signed:ty) => {
         #[allow(trivial_numeric_casts, reason = "the 32-bit form casts a shift count to itself")]
+        #[inline(always)]
         const fn $name(op: AluOp, dst: $unsigned, src: $unsigned) -> $unsigned {
             match op {
                 AluOp::Add => dst.wrapping_add(src),
@@ -70,21 +73,21 @@ define_alu!(alu32, u32, i32);
 define_alu!(alu64, u64, i64);
 
 /// `-dst`; a 32-bit result is zero-extended.
-#[inline]
+#[inline(always)]
 #[must_use]
 pub const fn neg(width: Width, dst: u64) -> u64 {
     truncate(width, dst.wrapping_neg())
 }
 
 /// The low `from` bits of `src`, sign-extended to `width`; a 32-bit result is zero-extended.
-#[inline]
+#[inline(always)]
 #[must_use]
 pub const fn movsx(width: Width, from: Size, src: u64) -> u64 {
     truncate(width, extend(Extend::Sign, from, src))
 }
 
 /// The low `size` bits of a loaded `value`, extended to 64 bits.
-#[inline]
+#[inline(always)]
 #[must_use]
 pub const fn extend(extend: Extend, size: Size, value: u64) -> u64 {
     match (extend, size) {
@@ -100,7 +103,7 @@ pub const fn extend(extend: Extend, size: Size, value: u64) -> u64 {
 
 /// Byte order conversion of the low `size` bits on a little-endian machine; the rest is cleared.
 /// A size of one byte leaves that byte.
-#[inline]
+#[inline(always)]
 #[must_use]
 pub const fn swap(order: ByteOrder, size: Size, value: u64) -> u64 {
     let low = extend(Extend::Zero, size, value);
@@ -111,7 +114,7 @@ pub const fn swap(order: ByteOrder, size: Size, value: u64) -> u64 {
 }
 
 /// Whether the comparison holds.
-#[inline]
+#[inline(always)]
 #[must_use]
 pub const fn compare(op: CmpOp, width: Width, lhs: u64, rhs: u64) -> bool {
     let (ul, ur) = (truncate(width, lhs), truncate(width, rhs));
@@ -136,7 +139,7 @@ pub const fn compare(op: CmpOp, width: Width, lhs: u64, rhs: u64) -> bool {
 
 /// What an atomic operation leaves in memory, of which the low `size` bits are stored: `old` is
 /// the value there, `src` the operand, `r0` what compare-and-exchange expects.
-#[inline]
+#[inline(always)]
 #[must_use]
 pub const fn atomic(op: AtomicOp, size: Size, old: u64, src: u64, r0: u64) -> u64 {
     match op {
