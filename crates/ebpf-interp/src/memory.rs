@@ -80,16 +80,14 @@ impl Stack {
         self.0.get().expose_provenance() as u64 + size_of::<Self>() as u64
     }
 
-    /// Makes a frame of `size` bytes, a multiple of 8, below `top`. It is zeroed: a program may
-    /// read what it never wrote.
-    pub(crate) fn frame(&self, top: u64, size: u16) -> Frame {
-        let low = top - u64::from(size);
+    /// Zeroes the bytes from `low` to `high`, two addresses in it: a program may read what it never
+    /// wrote.
+    pub(crate) fn clear(&self, low: u64, high: u64) {
         let bottom = self.0.get().cast::<u8>();
-        let offset = (low - bottom.addr() as u64) as usize;
-        assert!(offset + usize::from(size) <= size_of::<Self>(), "a frame is inside of the stack");
+        let [from, to] = [low, high].map(|addr| addr.wrapping_sub(bottom.addr() as u64));
+        assert!(from <= to && to <= size_of::<Self>() as u64, "frames are inside of the stack");
         // SAFETY: the bytes are inside of the array, as asserted, and no reference to them exists.
-        unsafe { bottom.add(offset).write_bytes(0, usize::from(size)) };
-        Frame { low, top }
+        unsafe { bottom.add(from as usize).write_bytes(0, (to - from) as usize) };
     }
 }
 

@@ -2,6 +2,7 @@
 
 #![allow(unsafe_code, reason = "the register file and the environment are reached unchecked")]
 
+use core::mem::MaybeUninit;
 use core::ptr;
 use core::sync::atomic::{AtomicI64, Ordering};
 
@@ -27,6 +28,8 @@ pub(crate) struct Caller<'a> {
     pub(crate) return_to: Pc,
     /// The same in the code that runs.
     pub(crate) at: *const Cell,
+    /// How many instructions are in front of it.
+    pub(crate) place: i64,
     pub(crate) preserved: [u64; 5],
     /// One past the highest byte of its frame; the lowest is where the callee's begins.
     pub(crate) frame_top: u64,
@@ -55,7 +58,8 @@ pub(crate) struct State<'a> {
     /// The fuel that there was when the run began, from which only its end takes; whoever stops the
     /// run stores 0.
     fuel: *const AtomicI64,
-    pub(crate) windows: Windows,
+    /// For checked runs only.
+    windows: MaybeUninit<Windows>,
     /// The program that is running: a tail call changes it.
     pub(crate) vm: &'a Vm,
     pub(crate) env: *mut ExecEnv,
@@ -70,10 +74,13 @@ pub(crate) struct State<'a> {
     pub(crate) noted: TrapRecord,
     /// Where the run goes on, while it is not dispatched.
     pub(crate) pc: Pc,
-    pub(crate) callers: [Caller<'a>; MAX_CALL_DEPTH - 1],
+    /// The first [`Self::depth`] are there.
+    callers: [MaybeUninit<Caller<'a>>; MAX_CALL_DEPTH - 1],
     pub(crate) depth: usize,
-    pub(crate) stack: &'a Stack,
+    stack: &'a Stack,
     pub(crate) frame: Frame,
+    /// The lowest address of the stack that was cleared.
+    cleared: u64,
     /// An address on the host's stack, noted by the threaded dispatcher at its end.
     pub(crate) stack_at_end: usize,
 }
@@ -88,13 +95,15 @@ impl<'a> State<'a> {
         stack: &'a Stack,
     ) -> Self {
         let top = stack.top();
-        let nobody =
-            Caller { vm, return_to: Pc::ENTRY, at: ptr::null(), preserved: [0; 5], frame_top: 0 };
+        let windows = match memory {
+            Some(_) => MaybeUninit::new(Windows::new()),
+            None => MaybeUninit::uninit(),
+        };
         let mut state = Self {
             regs: [0; 11],
             count: 0,
             fuel: ptr::null(),
-            windows: Windows::new(),
+            windows,
             vm,
             env: ptr::null_mut(),
             memory,
@@ -103,14 +112,15 @@ impl<'a> State<'a> {
             outcome: Outcome::Running,
             noted: TrapRecord::default(),
             pc: Pc::ENTRY,
-            callers: [nobody; MAX_CALL_DEPTH - 1],
+            callers: [const { MaybeUninit::uninit() }; MAX_CALL_DEPTH - 1],
             depth: 0,
             stack,
             frame: Frame { low: top, top },
+            cleared: top,
             stack_at_end: 0,
         };
         state.set(Reg::R1, ctx);
-        state.enter(top, vm.main_frame);
+        state.enter_cleared(top, vm.main_frame);
         state
     }
 
@@ -180,28 +190,70 @@ impl<'a> State<'a> {
         &raw const self.vm.exits.end
     }
 
-    /// Takes what was run from the fuel: `total` instructions, the last of which is at `pc`. It may
-    /// be run again for nothing.
-    pub(crate) fn settle(&mut self, pc: Pc, total: i64) {
+    /// Takes what was run from the fuel: `total` instructions, the last of which is the `here`th of
+    /// the program. It may be run again for nothing.
+    pub(crate) fn settle(&mut self, here: i64, total: i64) {
         if self.vm.is_metered {
             // SAFETY: the environment is lent to the run.
             unsafe { (*self.env).charge(total) };
         }
-        self.count = -(self.vm.place(pc) + 1);
+        self.count = -here;
     }
 
     /// Notes that the run is trapped by the instruction at `pc`.
     pub(crate) fn trap(&mut self, pc: Pc, (kind, addr): Fault) -> *const Cell {
-        self.settle(pc, self.total(pc));
+        self.settle(self.vm.place(pc) + 1, self.total(pc));
         self.pc = pc;
         self.end(Outcome::Trapped(Trap { kind, pc, addr }))
     }
 
-    /// Makes a frame of `size` bytes below `top`.
-    pub(crate) fn enter(&mut self, top: u64, size: u16) {
-        let frame = self.stack.frame(top, size);
+    /// Makes a frame of `size` bytes below `top`, all of them zero.
+    pub(crate) fn enter_cleared(&mut self, top: u64, size: u16) {
+        let low = top - u64::from(size);
+        self.stack.clear(low, top);
+        self.cleared = self.cleared.min(low);
         self.set(Reg::FP, top);
-        self.move_frame(frame);
+        self.move_frame(Frame { low, top });
+    }
+
+    /// The same for the frame of a function that is called. A verified program does not depend on
+    /// what it finds there, so what an earlier frame left is good enough for it.
+    pub(crate) fn enter(&mut self, top: u64, size: u16) {
+        let low = top - u64::from(size);
+        if self.memory.is_some() || low < self.cleared {
+            return self.enter_cleared(top, size);
+        }
+        self.set(Reg::FP, top);
+        self.frame = Frame { low, top };
+    }
+
+    /// The regions that accesses of a checked run were in.
+    #[inline(always)]
+    pub(crate) fn windows(&self) -> &Windows {
+        debug_assert!(self.memory.is_some());
+        // SAFETY: checked runs, which alone ask, begin with windows.
+        unsafe { self.windows.assume_init_ref() }
+    }
+
+    pub(crate) fn windows_mut(&mut self) -> &mut Windows {
+        assert!(self.memory.is_some(), "only checked runs have windows");
+        // SAFETY: checked runs begin with windows.
+        unsafe { self.windows.assume_init_mut() }
+    }
+
+    /// Notes the caller of the function that is called now, unless there are too many.
+    pub(crate) fn push_caller(&mut self, caller: Caller<'a>) -> Result<(), Fault> {
+        let place = self.callers.get_mut(self.depth).ok_or((TrapKind::CallDepth, 0))?;
+        place.write(caller);
+        self.depth += 1;
+        Ok(())
+    }
+
+    /// The function that called the one that runs; `None` in the main program.
+    pub(crate) fn caller(&self) -> Option<&Caller<'a>> {
+        let caller = &self.callers[self.depth.checked_sub(1)?];
+        // SAFETY: the first ones, as many as the depth says, were pushed.
+        Some(unsafe { caller.assume_init_ref() })
     }
 
     /// Makes `frame` the one that runs. What lies below is out of reach from now on.
@@ -209,11 +261,12 @@ impl<'a> State<'a> {
         let shrinks = frame.low > self.frame.low;
         self.frame = frame;
         if self.memory.is_some() {
+            let (stack, fp) = (self.stack_region(), self.vm.slots.of(Reg::FP));
+            let windows = self.windows_mut();
             if shrinks {
-                self.windows.clear();
+                windows.clear();
             }
-            let stack = self.stack_region();
-            self.windows.fill(self.vm.slots.of(Reg::FP), &stack);
+            windows.fill(fp, &stack);
         }
     }
 

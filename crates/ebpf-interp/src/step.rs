@@ -93,8 +93,13 @@ impl State<'_> {
     }
 
     /// Ends the run if what it did until the instruction at `pc` is more than the fuel.
-    pub(crate) fn charge(&self, pc: Pc) -> Result<(), Fault> {
-        if self.vm.is_metered && self.total(pc) > self.fuel() {
+    fn charge(&self, pc: Pc) -> Result<(), Fault> {
+        self.charge_total(self.total(pc))
+    }
+
+    /// Ends the run if `total` instructions are more than the fuel.
+    pub(crate) fn charge_total(&self, total: i64) -> Result<(), Fault> {
+        if self.vm.is_metered && total > self.fuel() {
             return Err((TrapKind::OutOfFuel, 0));
         }
         Ok(())

@@ -106,9 +106,10 @@ impl Vm {
         let ops =
             if options.fuse { ebpf_lower::lower(program) } else { ebpf_lower::plain(program) };
         let places = places(program);
-        let selector = Selector { dispatcher, is_metered: options.fuel, slots, linked: &linked };
-        let checked = emit::<CheckedMode>(program, &ops, &places, &selector);
-        let unchecked = emit::<UncheckedMode>(program, &ops, &places, &selector);
+        let is_metered = options.fuel;
+        let selector = Selector { dispatcher, is_metered, slots, linked: &linked, places: &places };
+        let checked = emit::<CheckedMode>(program, &ops, &selector);
+        let unchecked = emit::<UncheckedMode>(program, &ops, &selector);
         let exit = |handler| Cell { op: Op { handler, a: 0, b: 0, off: 0, imm: 0 } };
         let exits = Exits {
             end: exit(dispatcher.end()),

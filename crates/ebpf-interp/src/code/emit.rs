@@ -10,19 +10,13 @@ use super::select::{Second, Selected, Selector};
 use super::{Cell, Code, Jump, Origin};
 use crate::ops::memory::Mode;
 
-/// Makes code of `program`, whose operations are `ops`. `places` tells, by slot, how many
-/// instructions are in front.
-pub(crate) fn emit<M: Mode>(
-    program: &Program,
-    ops: &[FusedOp],
-    places: &[u32],
-    selector: &Selector<'_>,
-) -> Code {
+/// Makes code of `program`, whose operations are `ops`.
+pub(crate) fn emit<M: Mode>(program: &Program, ops: &[FusedOp], selector: &Selector<'_>) -> Code {
     let mut emitter = Emitter {
-        places,
+        places: selector.places,
         cells: Vec::with_capacity(ops.len() + ops.len() / 4),
         origins: Vec::with_capacity(ops.len() + ops.len() / 4),
-        starts: vec![0; places.len()],
+        starts: vec![0; selector.places.len()],
         known: 0,
         jumps: Vec::new(),
     };

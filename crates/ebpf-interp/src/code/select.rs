@@ -28,6 +28,8 @@ pub(crate) struct Selector<'a> {
     pub(crate) is_metered: bool,
     pub(crate) slots: Slots,
     pub(crate) linked: &'a [Linked],
+    /// By slot: how many instructions are in front.
+    pub(crate) places: &'a [u32],
 }
 
 /// The cells of an operation.
@@ -210,7 +212,9 @@ impl Selector<'_> {
                 Some(self.branch(op, width, lhs, rhs, self.charge(pc, target), target))
             }
             Insn::Exit => {
-                Some(plain_operands(self.dispatcher.cold::<Exit>(), [0, 0], 0, pc.0 as i32))
+                let op = plain_operands(self.dispatcher.cold::<Exit>(), [0, 0], 0, pc.0 as i32);
+                let here = u64::from(self.places[pc.index()]) + 1;
+                Some(Selected { second: Second::Value(here), ..op })
             }
             Insn::LoadWide { .. } | Insn::Call(_) => self.linked(pc),
             _ => None,

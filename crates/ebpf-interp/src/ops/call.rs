@@ -1,12 +1,11 @@
 //! Calls and returns.
 
-use ebpf_isa::Pc;
+use ebpf_isa::{Pc, Reg};
 
 use super::{jump, op};
 use crate::code::Cell;
 use crate::dispatch::Cold;
 use crate::state::{Outcome, State};
-use crate::step::Next;
 
 /// Calls a subprogram: `off` bytes of stack, the return is to the instruction `imm`.
 pub(crate) struct CallSubprog;
@@ -16,10 +15,12 @@ impl Cold for CallSubprog {
         // SAFETY: the caller's promise.
         let (op, jump, behind) = unsafe { (op(at), jump(at), at.add(2)) };
         let return_to = Pc(op.imm as u32);
-        let call = Pc(return_to.0 - 1);
-        let pushed = state.charge(call).and_then(|()| state.push_caller(return_to, behind));
+        let here = i64::from(jump.here);
+        let pushed = state
+            .charge_total(state.count + here)
+            .and_then(|()| state.push_caller(state.as_caller(return_to, behind, here)));
         if let Err(fault) = pushed {
-            return state.trap(call, fault);
+            return state.trap(Pc(return_to.0 - 1), fault);
         }
         state.enter(state.frame.low, op.off as u16);
         state.count += i64::from(jump.gain);
@@ -28,18 +29,24 @@ impl Cold for CallSubprog {
     }
 }
 
-/// Returns, from the instruction `imm`.
+/// Returns, from the instruction `imm`. The second cell tells how many instructions there are up to
+/// it.
 pub(crate) struct Exit;
 
 impl Cold for Exit {
     unsafe fn run(at: *const Cell, state: &mut State<'_>) -> *const Cell {
-        // SAFETY: the caller's promise.
-        let pc = Pc(unsafe { op(at) }.imm as u32);
-        match state.exit(pc) {
-            Ok(Next::Done(value)) => done(pc, value, state),
-            Err(fault) => state.trap(pc, fault),
-            Ok(_) => state.return_to_caller(),
+        // SAFETY: the caller's promise; the second cell is a value.
+        let (pc, here) = unsafe { (Pc(op(at).imm as u32), (*at.add(1)).value as i64) };
+        let total = state.count + here;
+        if state.depth == 0 {
+            state.settle(here, total);
+            return state.end(Outcome::Done(state.get(Reg::R0)));
         }
+        if let Err(fault) = state.charge_total(total) {
+            return state.trap(pc, fault);
+        }
+        let at = state.return_to_caller(total);
+        state.unless_switched(at)
     }
 }
 
@@ -58,20 +65,18 @@ impl Cold for CallNative {
 
 /// Ends the run with `value`.
 pub(crate) fn done(pc: Pc, value: u64, state: &mut State<'_>) -> *const Cell {
-    state.settle(pc, state.total(pc));
+    state.settle(state.vm.place(pc) + 1, state.total(pc));
     state.end(Outcome::Done(value))
 }
 
 impl State<'_> {
-    /// The operation behind the call that was just returned from.
-    fn return_to_caller(&mut self) -> *const Cell {
-        let at = self.callers[self.depth].at;
-        if self.vm.dispatcher == self.dispatcher { at } else { self.end(Outcome::Switch) }
-    }
-
     /// The operation at [`Self::pc`], where control moved to, maybe in another program.
     pub(crate) fn go_on(&mut self) -> *const Cell {
-        let at = self.code().at(self.pc);
+        self.unless_switched(self.code().at(self.pc))
+    }
+
+    /// `at`, unless another dispatcher goes on there.
+    fn unless_switched(&mut self, at: *const Cell) -> *const Cell {
         if self.vm.dispatcher == self.dispatcher { at } else { self.end(Outcome::Switch) }
     }
 }

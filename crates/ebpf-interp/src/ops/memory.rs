@@ -46,7 +46,7 @@ impl<M: Mode, const SIZE: usize> Reader<M, SIZE> {
         slot: u8,
         addr: u64,
     ) -> Option<u64> {
-        if M::CHECKED && !regs.state.windows.may_read::<B, SIZE>(slot, addr) {
+        if M::CHECKED && !regs.state.windows().may_read::<B, SIZE>(slot, addr) {
             return None;
         }
         // SAFETY: the address is inside of a region, or the program is verified.
@@ -165,7 +165,7 @@ impl<M: Mode, const SIZE: usize> Body for Store<M, SIZE> {
         unsafe {
             let op = op(at);
             let addr = regs.get::<A>(op.a).wrapping_add_signed(op.off.into());
-            if M::CHECKED && !regs.state.windows.may_write::<A, SIZE>(op.a, addr) {
+            if M::CHECKED && !regs.state.windows().may_write::<A, SIZE>(op.a, addr) {
                 return regs.state.run_plainly(at);
             }
             memory::machine_store(addr, const { Size::ALL[SIZE] }, regs.get::<B>(op.b));
@@ -187,7 +187,7 @@ impl<M: Mode, const SIZE: usize> Body for StoreImm<M, SIZE> {
         unsafe {
             let op = op(at);
             let addr = regs.get::<A>(op.a).wrapping_add_signed(op.off.into());
-            if M::CHECKED && !regs.state.windows.may_write::<A, SIZE>(op.a, addr) {
+            if M::CHECKED && !regs.state.windows().may_write::<A, SIZE>(op.a, addr) {
                 return regs.state.run_plainly(at);
             }
             memory::machine_store(addr, const { Size::ALL[SIZE] }, semantics::immediate(op.imm));

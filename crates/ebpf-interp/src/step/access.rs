@@ -95,7 +95,8 @@ impl State<'_> {
         let stack = self.stack_region();
         let found = memory::find(&stack, memory, addr, size).map_err(|kind| (kind, addr))?;
         if memory::HAS_MACHINE_ACCESS || found.is_writable() {
-            self.windows.fill(self.vm.slots.of(base), found.region());
+            let slot = self.vm.slots.of(base);
+            self.windows_mut().fill(slot, found.region());
         }
         Ok(found.load(addr, size))
     }
@@ -110,7 +111,8 @@ impl State<'_> {
         };
         let stack = self.stack_region();
         let found = memory::find(&stack, memory, addr, size).map_err(|kind| (kind, addr))?;
-        self.windows.fill(self.vm.slots.of(base), found.region());
+        let slot = self.vm.slots.of(base);
+        self.windows_mut().fill(slot, found.region());
         found.place(addr, size).map_err(|kind| (kind, addr))
     }
 }

@@ -1,9 +1,10 @@
 //! Jumps, calls and returns, and the fuel that they charge.
 
-use ebpf_isa::abi::{MAX_TAIL_CALLS, TrapKind};
+use ebpf_isa::abi::MAX_TAIL_CALLS;
 use ebpf_isa::{Pc, Reg};
 
 use super::Next;
+use crate::code::Cell;
 use crate::memory::Frame;
 use crate::state::{Caller, Fault, State};
 use crate::vm::Vm;
@@ -40,41 +41,18 @@ impl State<'_> {
         self.charge(pc)?;
         let return_to = Pc(pc.0 + 1);
         let at = self.code().at(return_to);
-        self.push_caller(return_to, at)?;
+        self.push_caller(self.as_caller(return_to, at, self.vm.place(return_to)))?;
         self.enter(self.frame.low, size);
         self.move_count(pc, target);
         Ok(Next::At(target))
     }
 
-    /// Notes where the function that is called now returns to.
-    pub(crate) fn push_caller(
-        &mut self,
-        return_to: Pc,
-        at: *const crate::code::Cell,
-    ) -> Result<(), Fault> {
-        let preserved = self.vm.preserved.map(|slot| self.reg(slot));
-        let (vm, frame_top) = (self.vm, self.frame.top);
-        let caller = self.callers.get_mut(self.depth).ok_or((TrapKind::CallDepth, 0))?;
-        *caller = Caller { vm, return_to, at, preserved, frame_top };
-        self.depth += 1;
-        Ok(())
-    }
-
     pub(crate) fn exit(&mut self, pc: Pc) -> Result<Next, Fault> {
-        let Some(depth) = self.depth.checked_sub(1) else {
+        if self.depth == 0 {
             return Ok(Next::Done(self.get(Reg::R0)));
-        };
-        self.charge(pc)?;
-        self.depth = depth;
-        let Caller { vm, return_to, preserved, frame_top, .. } = self.callers[depth];
-        let total = self.total(pc);
-        self.change_vm(vm);
-        for (slot, value) in self.vm.preserved.into_iter().zip(preserved) {
-            self.set_reg(slot, value);
         }
-        self.move_frame(Frame { low: self.frame.top, top: frame_top });
-        self.pc = return_to;
-        self.count = total - self.vm.place(return_to);
+        self.charge(pc)?;
+        self.return_to_caller(self.total(pc));
         Ok(Next::Moved)
     }
 
@@ -99,6 +77,28 @@ impl State<'_> {
 }
 
 impl<'a> State<'a> {
+    /// The function that runs, as the caller of another one that returns to `return_to`, which is
+    /// the operation `at`, behind `place` instructions.
+    pub(crate) fn as_caller(&self, return_to: Pc, at: *const Cell, place: i64) -> Caller<'a> {
+        let preserved = self.vm.preserved.map(|slot| self.reg(slot));
+        Caller { vm: self.vm, return_to, at, place, preserved, frame_top: self.frame.top }
+    }
+
+    /// Goes on in the caller, after `total` instructions; gives the operation.
+    pub(crate) fn return_to_caller(&mut self, total: i64) -> *const Cell {
+        let &Caller { vm, return_to, at, place, preserved, frame_top } =
+            self.caller().expect("the main program returns to nobody");
+        self.depth -= 1;
+        self.change_vm(vm);
+        for (slot, value) in self.vm.preserved.into_iter().zip(preserved) {
+            self.set_reg(slot, value);
+        }
+        self.move_frame(Frame { low: self.frame.top, top: frame_top });
+        self.pc = return_to;
+        self.count = total - place;
+        at
+    }
+
     /// Goes on with another program in place of the function that is running; falls through where
     /// there is none, or there were too many of these calls.
     ///
@@ -112,7 +112,7 @@ impl<'a> State<'a> {
         self.vm = target;
         self.regs = [0; 11];
         self.set(Reg::R1, ctx);
-        self.enter(self.frame.top, target.main_frame);
+        self.enter_cleared(self.frame.top, target.main_frame);
         self.pc = Pc::ENTRY;
         self.count = total;
         Next::Moved
@@ -121,7 +121,7 @@ impl<'a> State<'a> {
     /// Goes on with another program, whose registers may be in other slots.
     fn change_vm(&mut self, vm: &'a Vm) {
         let from = core::mem::replace(&mut self.vm, vm);
-        if from.slots == vm.slots {
+        if core::ptr::eq(from, vm) || from.slots == vm.slots {
             return;
         }
         let returned = [Reg::R0, Reg::R1, Reg::R2, Reg::R3, Reg::R4, Reg::R5];
