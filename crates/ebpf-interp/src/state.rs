@@ -30,6 +30,7 @@ pub(crate) struct Caller<'a> {
     pub(crate) at: *const Cell,
     /// How many instructions are in front of it.
     pub(crate) place: i64,
+    /// Its [`PRESERVED`] registers.
     pub(crate) preserved: [u64; 5],
     /// One past the highest byte of its frame; the lowest is where the callee's begins.
     pub(crate) frame_top: u64,
@@ -87,7 +88,7 @@ pub(crate) struct State<'a> {
 
 impl<'a> State<'a> {
     /// The state at the entry, with `ctx` in `r1`.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn new(
         vm: &'a Vm,
         ctx: u64,
@@ -207,6 +208,18 @@ impl<'a> State<'a> {
         self.end(Outcome::Trapped(Trap { kind, pc, addr }))
     }
 
+    /// Whether a verified program can have a frame of `size` bytes below the one that runs as it is.
+    #[inline(always)]
+    pub(crate) fn is_cleared(&self, size: u16) -> bool {
+        self.frame.low - u64::from(size) >= self.cleared
+    }
+
+    /// Whether there can be another frame.
+    #[inline(always)]
+    pub(crate) fn has_room(&self) -> bool {
+        self.depth < self.callers.len()
+    }
+
     /// Makes a frame of `size` bytes below `top`, all of them zero.
     pub(crate) fn enter_cleared(&mut self, top: u64, size: u16) {
         let low = top - u64::from(size);
@@ -242,6 +255,7 @@ impl<'a> State<'a> {
     }
 
     /// Notes the caller of the function that is called now, unless there are too many.
+    #[inline(always)]
     pub(crate) fn push_caller(&mut self, caller: Caller<'a>) -> Result<(), Fault> {
         let place = self.callers.get_mut(self.depth).ok_or((TrapKind::CallDepth, 0))?;
         place.write(caller);
@@ -250,6 +264,7 @@ impl<'a> State<'a> {
     }
 
     /// The function that called the one that runs; `None` in the main program.
+    #[inline(always)]
     pub(crate) fn caller(&self) -> Option<&Caller<'a>> {
         let caller = &self.callers[self.depth.checked_sub(1)?];
         // SAFETY: the first ones, as many as the depth says, were pushed.

@@ -9,6 +9,7 @@ use crate::LinkError;
 use crate::code::{Cell, Code, Op, Selector, Slots, emit};
 use crate::dispatch::Dispatcher;
 use crate::link::{Linked, LinkedProgram, Links, TailTargetFn, link};
+use crate::ops::call::Slowly;
 use crate::ops::memory::{CheckedMode, UncheckedMode};
 use crate::ops::plain::{Plainly, WithoutFuel};
 use crate::state::PRESERVED;
@@ -61,6 +62,7 @@ pub(crate) struct Exits {
     pub(crate) end: Cell,
     pub(crate) plainly: Cell,
     pub(crate) without_fuel: Cell,
+    pub(crate) slowly: Cell,
 }
 
 impl core::fmt::Debug for Exits {
@@ -115,6 +117,7 @@ impl Vm {
             end: exit(dispatcher.end()),
             plainly: exit(dispatcher.cold::<Plainly>()),
             without_fuel: exit(dispatcher.cold::<WithoutFuel>()),
+            slowly: exit(dispatcher.cold::<Slowly>()),
         };
         Self {
             dispatcher,

@@ -18,7 +18,7 @@ use crate::ops::alu::{
 use crate::ops::branch::{
     AddBranch, AddBranchImm, BACKWARD, Branch, BranchImm, FORWARD, FREE, Goto, LoadBranch,
 };
-use crate::ops::call::{CallNative, CallSubprog, Exit};
+use crate::ops::call::{CallNative, CallSubprog, Exit, FastCall, FastExit};
 use crate::ops::memory::{Load, LoadAlu, LoadIndexed, LoadSwapped, Mode, Store, StoreImm};
 use crate::ops::plain::Plain;
 
@@ -127,11 +127,8 @@ impl Selector<'_> {
                 self.load_alu::<M>(op, width, dst, (size, base, off))
             }
             Fused::LoadIndexed { size, dst, lhs, rhs, off } => {
-                let base = match program.get(last) {
-                    Some(Insn::Load { base, .. }) => base,
-                    _ => return None,
-                };
-                Some(self.load_indexed::<M>(size, [dst, lhs, rhs, base], off))
+                let Some(Insn::Load { base: sum, .. }) = program.get(last) else { return None };
+                Some(self.load_indexed::<M>(size, [dst, lhs, rhs, sum], off))
             }
             Fused::LoadBranch { size, dst, base, off, op, width, rhs, target } => {
                 let charge = self.charge(last, target);
@@ -212,17 +209,21 @@ impl Selector<'_> {
                 Some(self.branch(op, width, lhs, rhs, self.charge(pc, target), target))
             }
             Insn::Exit => {
-                let op = plain_operands(self.dispatcher.cold::<Exit>(), [0, 0], 0, pc.0 as i32);
+                let handler = match M::CHECKED {
+                    true => self.dispatcher.cold::<Exit>(),
+                    false => self.dispatcher.either::<Exit, FastExit>(),
+                };
+                let op = plain_operands(handler, [0, 0], 0, pc.0 as i32);
                 let here = u64::from(self.places[pc.index()]) + 1;
                 Some(Selected { second: Second::Value(here), ..op })
             }
-            Insn::LoadWide { .. } | Insn::Call(_) => self.linked(pc),
+            Insn::LoadWide { .. } | Insn::Call(_) => self.linked::<M>(pc),
             _ => None,
         };
         selected.unwrap_or_else(|| self.plain())
     }
 
-    fn linked(&self, pc: Pc) -> Option<Selected> {
+    fn linked<M: Mode>(&self, pc: Pc) -> Option<Selected> {
         match self.linked[pc.index()] {
             Linked::LoadWide { dst, value } => {
                 let slot = self.slot(dst);
@@ -234,7 +235,10 @@ impl Selector<'_> {
                 Some(plain_operands(handler, [0, 0], 0, index as i32))
             }
             Linked::CallSubprog { target, frame } => {
-                let handler = self.dispatcher.cold::<CallSubprog>();
+                let handler = match M::CHECKED {
+                    true => self.dispatcher.cold::<CallSubprog>(),
+                    false => self.dispatcher.either::<CallSubprog, FastCall>(),
+                };
                 let return_to = pc.0 as i32 + 1;
                 let op = plain_operands(handler, [0, 0], frame as i16, return_to);
                 Some(op.jumping(target, 0))

@@ -158,6 +158,15 @@ impl Dispatcher {
         }
     }
 
+    /// The handler of an operation that is cold in the loop, and has a faster body for registers in
+    /// their places.
+    pub(crate) fn either<C: Cold, B: Body>(self) -> Handler {
+        match self {
+            Self::Loop => Handler { looped: C::run },
+            Self::Threaded => Handler { threaded: threaded::none::<B>() },
+        }
+    }
+
     /// The handler that ends the dispatching.
     pub(crate) fn end(self) -> Handler {
         match self {

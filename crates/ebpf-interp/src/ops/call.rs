@@ -1,11 +1,13 @@
 //! Calls and returns.
 
-use ebpf_isa::{Pc, Reg};
+use ebpf_isa::{Insn, Pc, Reg};
 
 use super::{jump, op};
-use crate::code::Cell;
-use crate::dispatch::Cold;
-use crate::state::{Outcome, State};
+use crate::code::{Cell, HOT};
+use crate::dispatch::{Body, Cold, Regs};
+use crate::link::Linked;
+use crate::memory::Frame;
+use crate::state::{Caller, Outcome, State};
 
 /// Calls a subprogram: `off` bytes of stack, the return is to the instruction `imm`.
 pub(crate) struct CallSubprog;
@@ -47,6 +49,91 @@ impl Cold for Exit {
         }
         let at = state.return_to_caller(total);
         state.unless_switched(at)
+    }
+}
+
+/// [`CallSubprog`] in unchecked code of the threaded dispatcher, unless it is a difficult one.
+pub(crate) struct FastCall;
+
+impl Body for FastCall {
+    #[inline(always)]
+    unsafe fn run<const A: usize, const B: usize, const C: usize>(
+        at: *const Cell,
+        regs: &mut Regs<'_, '_>,
+    ) -> *const Cell {
+        // SAFETY: the caller's promise.
+        let (op, jump, behind) = unsafe { (op(at), jump(at), at.add(2)) };
+        let Regs { hot, state } = regs;
+        let (here, size) = (i64::from(jump.here), op.off as u16);
+        let has_fuel = !state.vm.is_metered || state.count + here <= state.fuel();
+        if !(has_fuel && state.has_room() && state.is_cleared(size)) {
+            state.pending = at;
+            return &raw const state.vm.exits.slowly;
+        }
+        state.regs[..HOT].copy_from_slice(hot);
+        let caller = state.as_caller(Pc(op.imm as u32), behind, here);
+        let pushed = state.push_caller(caller);
+        debug_assert!(pushed.is_ok(), "there is room");
+        let top = state.frame.low;
+        state.frame = Frame { low: top - u64::from(size), top };
+        let fp = state.vm.slots.of(Reg::FP);
+        state.set_reg(fp, top);
+        for (slot, reg) in (0..).zip(hot.iter_mut()) {
+            *reg = if slot == fp { top } else { *reg };
+        }
+        state.count += i64::from(jump.gain);
+        // SAFETY: the target is in the same code.
+        unsafe { at.offset(jump.target as isize) }
+    }
+}
+
+/// [`Exit`], likewise.
+pub(crate) struct FastExit;
+
+impl Body for FastExit {
+    #[inline(always)]
+    unsafe fn run<const A: usize, const B: usize, const C: usize>(
+        at: *const Cell,
+        regs: &mut Regs<'_, '_>,
+    ) -> *const Cell {
+        // SAFETY: the caller's promise; the second cell is a value.
+        let total = regs.state.count + unsafe { (*at.add(1)).value } as i64;
+        let Regs { hot, state } = regs;
+        let has_fuel = !state.vm.is_metered || total <= state.fuel();
+        let caller = match state.caller() {
+            Some(caller) if has_fuel && core::ptr::eq(caller.vm, state.vm) => caller,
+            _ => {
+                state.pending = at;
+                return &raw const state.vm.exits.slowly;
+            }
+        };
+        let &Caller { at: next, place, preserved, frame_top: top, .. } = caller;
+        state.regs[..HOT].copy_from_slice(hot);
+        for (slot, value) in state.vm.preserved.into_iter().zip(preserved) {
+            state.set_reg(slot, value);
+        }
+        for (slot, reg) in (0..).zip(hot.iter_mut()) {
+            *reg = state.reg(slot);
+        }
+        state.frame = Frame { low: state.frame.top, top };
+        state.count = total - place;
+        state.depth -= 1;
+        next
+    }
+}
+
+/// The call or return that is pending: it is a difficult one.
+pub(crate) struct Slowly;
+
+impl Cold for Slowly {
+    unsafe fn run(_: *const Cell, state: &mut State<'_>) -> *const Cell {
+        let at = state.pending;
+        let is_exit = matches!(
+            state.vm.linked[state.code().origin(at).start.index()],
+            Linked::Insn(Insn::Exit)
+        );
+        // SAFETY: only fast calls and returns are pending here, which have the cells of slow ones.
+        unsafe { if is_exit { Exit::run(at, state) } else { CallSubprog::run(at, state) } }
     }
 }
 

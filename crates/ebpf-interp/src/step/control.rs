@@ -79,6 +79,7 @@ impl State<'_> {
 impl<'a> State<'a> {
     /// The function that runs, as the caller of another one that returns to `return_to`, which is
     /// the operation `at`, behind `place` instructions.
+    #[inline(always)]
     pub(crate) fn as_caller(&self, return_to: Pc, at: *const Cell, place: i64) -> Caller<'a> {
         let preserved = self.vm.preserved.map(|slot| self.reg(slot));
         Caller { vm: self.vm, return_to, at, place, preserved, frame_top: self.frame.top }
