@@ -10,7 +10,10 @@ use crate::vm::Vm;
 
 /// Where a run is: the instruction that is next, and what it finds.
 pub struct Moment<'r> {
-    pub(crate) state: &'r State<'r>,
+    pc: Pc,
+    regs: &'r [u64; 11],
+    depth: usize,
+    vm: &'r Vm,
 }
 
 impl core::fmt::Debug for Moment<'_> {
@@ -20,29 +23,33 @@ impl core::fmt::Debug for Moment<'_> {
     }
 }
 
-impl Moment<'_> {
+impl<'r> Moment<'r> {
+    pub(crate) fn new(state: &'r State<'_>) -> Self {
+        Self { pc: state.pc, regs: &state.regs, depth: state.depth, vm: state.vm }
+    }
+
     /// The instruction that is next.
     #[must_use]
     pub fn pc(&self) -> Pc {
-        self.state.pc
+        self.pc
     }
 
     /// What a register holds.
     #[must_use]
     pub fn reg(&self, reg: Reg) -> u64 {
-        self.state.get(reg)
+        self.regs[usize::from(self.vm.slots.of(reg))]
     }
 
     /// Frames there are besides the main program's.
     #[must_use]
     pub fn depth(&self) -> usize {
-        self.state.depth
+        self.depth
     }
 
     /// The program that is running: after a tail call, another one than at the start.
     #[must_use]
-    pub fn vm(&self) -> &Vm {
-        self.state.vm
+    pub fn vm(&self) -> &'r Vm {
+        self.vm
     }
 }
 

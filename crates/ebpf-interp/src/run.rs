@@ -8,10 +8,10 @@ use core::ptr::{self, NonNull};
 use ebpf_isa::Pc;
 use ebpf_isa::abi::{ExecEnv, Trap, TrapKind};
 
-use crate::memory::{Memory, Stack, declare};
+use crate::memory::{Memory, declare};
 use crate::observe::{Moment, Observer};
 use crate::ops::call::done;
-use crate::state::{Outcome, State};
+use crate::state::{Outcome, Room, State};
 use crate::step::Next;
 use crate::vm::Vm;
 
@@ -24,8 +24,8 @@ impl Vm {
     /// The trap that ended the run: see [`TrapKind`]. After a tail call its position is one of the
     /// program that was called.
     pub fn run(&self, ctx: u64, memory: &Memory<'_>, env: &mut ExecEnv) -> Result<u64, Trap> {
-        let stack = Stack::new();
-        let mut state = State::new(self, ctx, Some(memory), &stack);
+        let mut room = Room::new();
+        let mut state = State::new(self, ctx, Some(memory), &mut room);
         finish(&mut state, env)
     }
 
@@ -51,9 +51,9 @@ impl Vm {
     ///   [`MAX_CALL_DEPTH`](ebpf_isa::abi::MAX_CALL_DEPTH) deep;
     /// - all of this holds for the programs that tail calls lead to, too.
     pub unsafe fn run_unchecked(&self, ctx: *mut u8, env: &mut ExecEnv) -> Result<u64, Trap> {
-        let stack = Stack::new();
+        let mut room = Room::new();
         let ctx = ctx.expose_provenance() as u64;
-        let mut state = State::new(self, ctx, None, &stack);
+        let mut state = State::new(self, ctx, None, &mut room);
         finish(&mut state, env)
     }
 
@@ -80,7 +80,7 @@ impl Vm {
 pub struct Run<'a> {
     state: State<'a>,
     /// What `state` refers to.
-    _stack: OwnStack,
+    _room: OwnRoom<'a>,
     /// Whether an environment was there before.
     is_resumed: bool,
     ended: Option<Result<u64, Trap>>,
@@ -94,12 +94,12 @@ impl core::fmt::Debug for Run<'_> {
 
 impl<'a> Run<'a> {
     fn new(vm: &'a Vm, ctx: u64, memory: Option<&'a Memory<'a>>) -> Self {
-        let stack = OwnStack(NonNull::from(Box::leak(Box::new(Stack::new()))));
-        // SAFETY: the stack is freed when the run is dropped, and the state, which alone refers to
+        let mut room = OwnRoom(NonNull::from(Box::leak(Box::new(Room::new()))));
+        // SAFETY: the room is freed when the run is dropped, and the state, which alone refers to
         // it, is not used after that. It lends nothing of it.
-        let borrowed = unsafe { stack.0.as_ref() };
+        let borrowed = unsafe { room.0.as_mut() };
         let state = State::new(vm, ctx, memory, borrowed);
-        Self { state, _stack: stack, is_resumed: false, ended: None }
+        Self { state, _room: room, is_resumed: false, ended: None }
     }
 
     /// Goes on until the run comes to its end or is stopped. Gives `r0`; after the end, the same
@@ -122,7 +122,7 @@ impl<'a> Run<'a> {
     ) -> Result<u64, Trap> {
         let observed = self.go(env, |state| {
             while state.outcome == Outcome::Running {
-                observer.before(&Moment { state });
+                observer.before(&Moment::new(state));
                 state.step_once();
             }
         });
@@ -137,7 +137,7 @@ impl<'a> Run<'a> {
     /// Where the run is.
     #[must_use]
     pub fn moment(&self) -> Moment<'_> {
-        Moment { state: &self.state }
+        Moment::new(&self.state)
     }
 
     /// The instruction that is next.
@@ -166,10 +166,10 @@ impl<'a> Run<'a> {
     }
 }
 
-/// A stack at an address that does not change.
-struct OwnStack(NonNull<Stack>);
+/// Room at an address that does not change.
+struct OwnRoom<'a>(NonNull<Room<'a>>);
 
-impl Drop for OwnStack {
+impl Drop for OwnRoom<'_> {
     fn drop(&mut self) {
         // SAFETY: the pointer is of a box that was leaked when this value was made.
         drop(unsafe { Box::from_raw(self.0.as_ptr()) });

@@ -49,6 +49,24 @@ pub(crate) enum Outcome {
     Switch,
 }
 
+/// The room that a run takes, of which little is ever touched, and which nobody moves.
+pub(crate) struct Room<'a> {
+    stack: Stack,
+    callers: [MaybeUninit<Caller<'a>>; MAX_CALL_DEPTH - 1],
+    windows: MaybeUninit<Windows>,
+}
+
+impl Room<'_> {
+    #[inline(always)]
+    pub(crate) const fn new() -> Self {
+        Self {
+            stack: Stack::new(),
+            callers: [const { MaybeUninit::uninit() }; MAX_CALL_DEPTH - 1],
+            windows: MaybeUninit::uninit(),
+        }
+    }
+}
+
 /// The state of one run. What handlers use most comes first, where it is near.
 #[repr(C)]
 pub(crate) struct State<'a> {
@@ -60,7 +78,7 @@ pub(crate) struct State<'a> {
     /// run stores 0.
     fuel: *const AtomicI64,
     /// For checked runs only.
-    windows: MaybeUninit<Windows>,
+    windows: &'a mut MaybeUninit<Windows>,
     /// The program that is running: a tail call changes it.
     pub(crate) vm: &'a Vm,
     pub(crate) env: *mut ExecEnv,
@@ -76,7 +94,7 @@ pub(crate) struct State<'a> {
     /// Where the run goes on, while it is not dispatched.
     pub(crate) pc: Pc,
     /// The first [`Self::depth`] are there.
-    callers: [MaybeUninit<Caller<'a>>; MAX_CALL_DEPTH - 1],
+    callers: &'a mut [MaybeUninit<Caller<'a>>; MAX_CALL_DEPTH - 1],
     pub(crate) depth: usize,
     stack: &'a Stack,
     pub(crate) frame: Frame,
@@ -93,13 +111,13 @@ impl<'a> State<'a> {
         vm: &'a Vm,
         ctx: u64,
         memory: Option<&'a Memory<'a>>,
-        stack: &'a Stack,
+        room: &'a mut Room<'a>,
     ) -> Self {
+        let Room { stack, callers, windows } = room;
         let top = stack.top();
-        let windows = match memory {
-            Some(_) => MaybeUninit::new(Windows::new()),
-            None => MaybeUninit::uninit(),
-        };
+        if memory.is_some() {
+            windows.write(Windows::new());
+        }
         let mut state = Self {
             regs: [0; 11],
             count: 0,
@@ -113,7 +131,7 @@ impl<'a> State<'a> {
             outcome: Outcome::Running,
             noted: TrapRecord::default(),
             pc: Pc::ENTRY,
-            callers: [const { MaybeUninit::uninit() }; MAX_CALL_DEPTH - 1],
+            callers,
             depth: 0,
             stack,
             frame: Frame { low: top, top },
@@ -133,8 +151,8 @@ impl<'a> State<'a> {
     }
 
     /// The code that runs.
-    pub(crate) fn code(&self) -> &'a Code {
-        if self.memory.is_some() { &self.vm.checked } else { &self.vm.unchecked }
+    pub(crate) fn code(&self) -> Code<'a> {
+        if self.memory.is_some() { self.vm.codes.checked() } else { self.vm.codes.unchecked() }
     }
 
     #[inline(always)]

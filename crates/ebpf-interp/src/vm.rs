@@ -6,11 +6,10 @@ use ebpf_isa::abi::HelperFn;
 use ebpf_isa::{Facts, Pc, Program};
 
 use crate::LinkError;
-use crate::code::{Cell, Code, Op, Selector, Slots, emit};
+use crate::code::{Cell, Codes, Op, Selector, Slots, emit};
 use crate::dispatch::Dispatcher;
 use crate::link::{Linked, LinkedProgram, Links, TailTargetFn, link};
 use crate::ops::call::Slowly;
-use crate::ops::memory::{CheckedMode, UncheckedMode};
 use crate::ops::plain::{Plainly, WithoutFuel};
 use crate::state::PRESERVED;
 
@@ -41,10 +40,7 @@ pub struct Vm {
     pub(crate) slots: Slots,
     /// The slots of the registers that calls preserve.
     pub(crate) preserved: [u8; 5],
-    /// The program for checked runs.
-    pub(crate) checked: Code,
-    /// The same for unchecked runs.
-    pub(crate) unchecked: Code,
+    pub(crate) codes: Codes,
     pub(crate) exits: Exits,
     /// Single instructions, by slot.
     pub(crate) linked: Vec<Linked>,
@@ -110,8 +106,7 @@ impl Vm {
         let places = places(program);
         let is_metered = options.fuel;
         let selector = Selector { dispatcher, is_metered, slots, linked: &linked, places: &places };
-        let checked = emit::<CheckedMode>(program, &ops, &selector);
-        let unchecked = emit::<UncheckedMode>(program, &ops, &selector);
+        let codes = emit(program, &ops, &selector);
         let exit = |handler| Cell { op: Op { handler, a: 0, b: 0, off: 0, imm: 0 } };
         let exits = Exits {
             end: exit(dispatcher.end()),
@@ -124,8 +119,7 @@ impl Vm {
             is_metered: options.fuel,
             slots,
             preserved: PRESERVED.map(|reg| slots.of(reg)),
-            checked,
-            unchecked,
+            codes,
             exits,
             linked,
             places,

@@ -151,8 +151,14 @@ impl RegSet {
     }
 
     /// The registers of the set, by number.
+    #[inline]
     pub fn iter(self) -> impl Iterator<Item = Reg> {
-        Reg::ALL.into_iter().filter(move |&reg| self.contains(reg))
+        let mut rest = self.0;
+        core::iter::from_fn(move || {
+            let lowest = Reg::ALL.get(rest.trailing_zeros() as usize).copied();
+            rest &= rest.wrapping_sub(1);
+            lowest
+        })
     }
 }
 

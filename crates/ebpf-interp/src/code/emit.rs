@@ -7,30 +7,31 @@ use ebpf_isa::{Insn, Pc, Program};
 use ebpf_lower::{Fused, FusedOp};
 
 use super::select::{Second, Selected, Selector};
-use super::{Cell, Code, Jump, Origin};
-use crate::ops::memory::Mode;
+use super::{Cell, Codes, Jump, Origin};
+use crate::ops::memory::{CheckedMode, UncheckedMode};
 
 /// Makes code of `program`, whose operations are `ops`.
-pub(crate) fn emit<M: Mode>(program: &Program, ops: &[FusedOp], selector: &Selector<'_>) -> Code {
+pub(crate) fn emit(program: &Program, ops: &[FusedOp], selector: &Selector<'_>) -> Codes {
+    // Some operations have two cells.
+    let room = ops.len() + ops.len() / 4;
     let mut emitter = Emitter {
-        places: selector.places,
-        cells: Vec::with_capacity(ops.len() + ops.len() / 4),
-        origins: Vec::with_capacity(ops.len() + ops.len() / 4),
+        program,
+        selector,
+        checked: Vec::with_capacity(room),
+        unchecked: Vec::with_capacity(room),
+        origins: Vec::with_capacity(room),
         starts: vec![0; selector.places.len()],
         known: 0,
         jumps: Vec::new(),
     };
     for op in ops {
-        match selector.select::<M>(program, op) {
-            Some(selected) => emitter.push(op, selected),
-            // There is no such operation here: its instructions are.
-            None => {
-                for (pc, insn) in instructions(program, op) {
-                    let op = FusedOp { pc, slots: insn.slots(), op: Fused::Insn(insn) };
-                    let selected = selector.select::<M>(program, &op);
-                    emitter.push(&op, selected.expect("each instruction is an operation"));
-                }
-            }
+        if emitter.push(op).is_some() {
+            continue;
+        }
+        // There is no such operation here: its instructions are.
+        for (pc, insn) in instructions(program, op) {
+            let op = FusedOp { pc, slots: insn.slots(), op: Fused::Insn(insn) };
+            emitter.push(&op).expect("each instruction is an operation");
         }
     }
     emitter.finish()
@@ -42,8 +43,10 @@ fn instructions(program: &Program, op: &FusedOp) -> impl Iterator<Item = (Pc, In
 }
 
 struct Emitter<'a> {
-    places: &'a [u32],
-    cells: Vec<Cell>,
+    program: &'a Program,
+    selector: &'a Selector<'a>,
+    checked: Vec<Cell>,
+    unchecked: Vec<Cell>,
     origins: Vec<Origin>,
     /// By slot: the first operation that does not start before it.
     starts: Vec<u32>,
@@ -54,36 +57,71 @@ struct Emitter<'a> {
 }
 
 impl Emitter<'_> {
-    fn push(&mut self, op: &FusedOp, selected: Selected) {
-        let at = self.cells.len() as u32;
+    /// Emits `op`, if there is such an operation.
+    fn push(&mut self, op: &FusedOp) -> Option<()> {
+        let Selected { op: checked, second } =
+            self.selector.select::<CheckedMode>(self.program, op)?;
+        let unchecked = if differs_by_mode(op) {
+            self.selector.select::<UncheckedMode>(self.program, op)?.op
+        } else {
+            checked
+        };
+        let at = self.origins.len() as u32;
         // Operations inside of a window start no earlier slot than what is known.
         if let Some(starts) = self.starts.get_mut(self.known..=op.pc.index()) {
             starts.fill(at);
             self.known = op.pc.index() + 1;
         }
         let origin = Origin { start: op.pc, end: op.end() };
-        self.cells.push(Cell { op: selected.op });
-        self.origins.push(origin);
-        let second = match selected.second {
-            Second::None => return,
+        self.cell(origin, Cell { op: checked }, Cell { op: unchecked });
+        let second = match second {
+            Second::None => return Some(()),
             Second::Value(value) => Cell { value },
             Second::Jump { target, imm } => {
                 self.jumps.push((at, target));
                 // A jump is the last instruction of its window, and has one slot.
-                let here = self.places[op.end().index() - 1] as i32 + 1;
-                let gain = here - self.places[target.index()] as i32;
+                let places = self.selector.places;
+                let here = places[op.end().index() - 1] as i32 + 1;
+                let gain = here - places[target.index()] as i32;
                 Cell { jump: Jump { target: 0, here, gain, imm } }
             }
         };
-        self.cells.push(second);
-        self.origins.push(origin);
+        self.cell(origin, second, second);
+        Some(())
     }
 
-    fn finish(mut self) -> Code {
+    fn cell(&mut self, origin: Origin, checked: Cell, unchecked: Cell) {
+        self.origins.push(origin);
+        self.checked.push(checked);
+        self.unchecked.push(unchecked);
+    }
+
+    fn finish(mut self) -> Codes {
         for (at, target) in self.jumps {
             let target = self.starts[target.index()] as i32 - at as i32;
-            self.cells[at as usize + 1].jump.target = target;
+            for cells in [&mut self.checked, &mut self.unchecked] {
+                cells[at as usize + 1].jump.target = target;
+            }
         }
-        Code { cells: self.cells, origins: self.origins }
+        let Self { checked, unchecked, origins, .. } = self;
+        Codes { checked, unchecked, origins }
     }
+}
+
+/// Whether checked and unchecked runs have different handlers for `op`: those of accesses, calls and
+/// returns.
+fn differs_by_mode(op: &FusedOp) -> bool {
+    !matches!(
+        op.op,
+        Fused::Insn(
+            Insn::Alu { .. }
+                | Insn::Mov { .. }
+                | Insn::LoadWide { .. }
+                | Insn::Jump { .. }
+                | Insn::Branch { .. }
+        ) | Fused::Alu3 { .. }
+            | Fused::Rotate { .. }
+            | Fused::Shifted { .. }
+            | Fused::AddBranch { .. }
+    )
 }

@@ -71,15 +71,40 @@ pub(crate) struct Origin {
     pub(crate) end: Pc,
 }
 
-/// A program in cells.
+/// A program in cells, for checked and for unchecked runs. Both have the same operations at the same
+/// places.
 #[derive(Clone)]
-pub(crate) struct Code {
-    cells: Vec<Cell>,
+pub(crate) struct Codes {
+    checked: Vec<Cell>,
+    unchecked: Vec<Cell>,
     /// By cell.
     origins: Vec<Origin>,
 }
 
-impl Code {
+impl Codes {
+    pub(crate) fn checked(&self) -> Code<'_> {
+        Code { cells: &self.checked, origins: &self.origins }
+    }
+
+    pub(crate) fn unchecked(&self) -> Code<'_> {
+        Code { cells: &self.unchecked, origins: &self.origins }
+    }
+}
+
+impl core::fmt::Debug for Codes {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        f.debug_struct("Codes").field("cells", &self.origins.len()).finish()
+    }
+}
+
+/// The cells of one kind of runs.
+#[derive(Clone, Copy)]
+pub(crate) struct Code<'c> {
+    cells: &'c [Cell],
+    origins: &'c [Origin],
+}
+
+impl Code<'_> {
     /// The first operation.
     pub(crate) fn entry(&self) -> *const Cell {
         self.cells.as_ptr()
@@ -103,10 +128,15 @@ impl Code {
 
     /// The operation that starts at the instruction at `pc`, or `None` where that is inside of what
     /// is one operation, or was dropped.
+    #[inline]
     pub(crate) fn boundary(&self, pc: Pc) -> Option<*const Cell> {
         if pc == Pc::ENTRY {
             return Some(self.entry());
         }
+        self.boundary_behind_entry(pc)
+    }
+
+    fn boundary_behind_entry(&self, pc: Pc) -> Option<*const Cell> {
         let index = self.origins.partition_point(|origin| origin.start < pc);
         let starts_here = self.origins[index].start == pc;
         // Windows are short.
@@ -140,11 +170,5 @@ impl Slots {
 
     pub(crate) fn of(&self, reg: Reg) -> u8 {
         self.0[reg.index()]
-    }
-}
-
-impl core::fmt::Debug for Code {
-    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
-        f.debug_struct("Code").field("cells", &self.cells.len()).finish()
     }
 }

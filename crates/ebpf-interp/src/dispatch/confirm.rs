@@ -7,8 +7,8 @@ use ebpf_isa::text::assemble;
 
 use super::{Dispatcher, threaded};
 use crate::link::Links;
-use crate::memory::{Memory, Stack};
-use crate::state::State;
+use crate::memory::Memory;
+use crate::state::{Room, State};
 use crate::vm::{Options, Vm};
 
 /// Nobody has looked yet.
@@ -62,11 +62,11 @@ fn stack_at_end(rounds: u32) -> usize {
         Options { dispatcher: Some(Dispatcher::Threaded), fuse: false, ..Options::default() };
     let vm = Vm::with_options(&program, None, &Links::default(), &options)
         .expect("the program needs no links");
-    let (stack, memory) = (Stack::new(), Memory::new());
-    let mut state = State::new(&vm, 0, Some(&memory), &stack);
+    let (mut room, memory) = (Room::new(), Memory::new());
+    let mut state = State::new(&vm, 0, Some(&memory), &mut room);
     let mut env = ExecEnv::new();
     state.attach(&raw mut env);
     // SAFETY: the code is made for this dispatcher, and the environment is there.
-    unsafe { Dispatcher::Threaded.run(vm.checked.entry(), &mut state) };
+    unsafe { Dispatcher::Threaded.run(vm.codes.checked().entry(), &mut state) };
     state.stack_at_end
 }

@@ -24,6 +24,9 @@ use crate::Fused;
 /// The longest window: eight loads, seven shifts, seven ors, and a few others.
 const MAX_LEN: usize = 30;
 
+/// How many instructions further on the second load of a merge is at most.
+const NEAR: usize = 3;
+
 /// What a register holds, from its lowest byte on: the offset of a byte in memory, or zero.
 type Bytes = [Option<i16>; 8];
 
@@ -41,6 +44,12 @@ struct Pieces {
 
 pub(super) fn merge(window: Window<'_>) -> Option<Merge> {
     let Insn::Load { base, .. } = window.get(0)? else { return None };
+    // Most loads are not pieces: the next piece would be near.
+    let is_near =
+        |index| matches!(window.get(index), Some(Insn::Load { base: other, .. }) if other == base);
+    if !(1..=NEAR).any(is_near) {
+        return None;
+    }
     let mut pieces = Pieces {
         base,
         of: [None; 11],
