@@ -83,6 +83,9 @@ impl Stack {
     /// Zeroes the bytes from `low` to `high`, two addresses in it: a program may read what it never
     /// wrote.
     pub(crate) fn clear(&self, low: u64, high: u64) {
+        if low == high {
+            return;
+        }
         let bottom = self.0.get().cast::<u8>();
         let [from, to] = [low, high].map(|addr| addr.wrapping_sub(bottom.addr() as u64));
         assert!(from <= to && to <= size_of::<Self>() as u64, "frames are inside of the stack");

@@ -25,8 +25,8 @@ impl Vm {
     /// program that was called.
     pub fn run(&self, ctx: u64, memory: &Memory<'_>, env: &mut ExecEnv) -> Result<u64, Trap> {
         let mut room = Room::new();
-        let mut state = State::new(self, ctx, Some(memory), &mut room);
-        finish(&mut state, env)
+        let mut state = State::new(self, Some(memory), &mut room);
+        finish(&mut state, ctx, env)
     }
 
     /// Runs a verified program with `ctx` in `r1`, without checking its accesses. Gives `r0`.
@@ -52,9 +52,8 @@ impl Vm {
     /// - all of this holds for the programs that tail calls lead to, too.
     pub unsafe fn run_unchecked(&self, ctx: *mut u8, env: &mut ExecEnv) -> Result<u64, Trap> {
         let mut room = Room::new();
-        let ctx = ctx.expose_provenance() as u64;
-        let mut state = State::new(self, ctx, None, &mut room);
-        finish(&mut state, env)
+        let mut state = State::new(self, None, &mut room);
+        finish(&mut state, ctx.expose_provenance() as u64, env)
     }
 
     /// The same as [`Self::run`], as a run that can be stopped and resumed. Nothing is run yet.
@@ -98,7 +97,8 @@ impl<'a> Run<'a> {
         // SAFETY: the room is freed when the run is dropped, and the state, which alone refers to
         // it, is not used after that. It lends nothing of it.
         let borrowed = unsafe { room.0.as_mut() };
-        let state = State::new(vm, ctx, memory, borrowed);
+        let mut state = State::new(vm, memory, borrowed);
+        state.begin(ctx);
         Self { state, _room: room, is_resumed: false, ended: None }
     }
 
@@ -157,7 +157,9 @@ impl<'a> Run<'a> {
         if core::mem::replace(&mut self.is_resumed, true) {
             env.trap = self.state.noted;
         }
-        let result = drive(&mut self.state, env, how)?;
+        lend(&mut self.state, env);
+        how(&mut self.state);
+        let result = take_back(&mut self.state, env)?;
         let is_stopped = matches!(result, Err(Trap { kind: TrapKind::OutOfFuel, .. }));
         if !is_stopped {
             self.ended = Some(result);
@@ -176,38 +178,41 @@ impl Drop for OwnRoom<'_> {
     }
 }
 
-/// Runs to the end.
-fn finish(state: &mut State<'_>, env: &mut ExecEnv) -> Result<u64, Trap> {
-    drive(state, env, dispatch).expect("dispatching goes on until the run ends")
+/// Runs a new run to its end.
+fn finish(state: &mut State<'_>, ctx: u64, env: &mut ExecEnv) -> Result<u64, Trap> {
+    state.begin(ctx);
+    lend(state, env);
+    dispatch(state);
+    take_back(state, env).expect("dispatching goes on until the run ends")
 }
 
-/// Runs on as `how` says, with the environment. Gives the result, if there is one.
-fn drive<'a>(
-    state: &mut State<'a>,
-    env: &mut ExecEnv,
-    how: impl FnOnce(&mut State<'a>),
-) -> Option<Result<u64, Trap>> {
+/// Lends the environment to the run.
+#[inline]
+fn lend(state: &mut State<'_>, env: &mut ExecEnv) {
     if let Some(memory) = state.memory {
         declare(memory, env);
     }
     state.attach(env);
     state.outcome = Outcome::Running;
-    how(state);
-    let result = match state.outcome {
-        Outcome::Done(value) => Some(Ok(value)),
-        Outcome::Trapped(trap) => Some(Err(trap)),
-        Outcome::Running | Outcome::Switch => None,
-    };
+}
+
+/// Takes the environment back. Gives the result, if there is one.
+#[inline]
+fn take_back(state: &mut State<'_>, env: &mut ExecEnv) -> Option<Result<u64, Trap>> {
     state.noted = env.trap;
-    if let Some(Err(trap)) = result {
-        env.trap = trap.into();
-    }
     if state.memory.is_some() {
         env.regions = ptr::null();
         env.region_count = 0;
     }
-    // A helper may have noted that it failed; the run still came to its end.
-    result.map(|result| env.trap.trap().map_or(result, Err))
+    match state.outcome {
+        // A helper may have noted that it failed; the run still came to its end.
+        Outcome::Done(value) => Some(env.trap.trap().map_or(Ok(value), Err)),
+        Outcome::Trapped(trap) => {
+            env.trap = trap.into();
+            Some(Err(trap))
+        }
+        Outcome::Running | Outcome::Switch => None,
+    }
 }
 
 /// Runs operations until the run ends or stops.

@@ -105,20 +105,15 @@ pub(crate) struct State<'a> {
 }
 
 impl<'a> State<'a> {
-    /// The state at the entry, with `ctx` in `r1`.
+    /// The state of a run that has not begun: see [`Self::begin`].
     #[inline(always)]
-    pub(crate) fn new(
-        vm: &'a Vm,
-        ctx: u64,
-        memory: Option<&'a Memory<'a>>,
-        room: &'a mut Room<'a>,
-    ) -> Self {
+    pub(crate) fn new(vm: &'a Vm, memory: Option<&'a Memory<'a>>, room: &'a mut Room<'a>) -> Self {
         let Room { stack, callers, windows } = room;
         let top = stack.top();
         if memory.is_some() {
             windows.write(Windows::new());
         }
-        let mut state = Self {
+        Self {
             regs: [0; 11],
             count: 0,
             fuel: ptr::null(),
@@ -137,13 +132,17 @@ impl<'a> State<'a> {
             frame: Frame { low: top, top },
             cleared: top,
             stack_at_end: 0,
-        };
-        state.set(Reg::R1, ctx);
-        state.enter_cleared(top, vm.main_frame);
-        state
+        }
+    }
+
+    /// Goes to the entry of the program, with `ctx` in `r1`.
+    pub(crate) fn begin(&mut self, ctx: u64) {
+        self.set(Reg::R1, ctx);
+        self.enter_cleared(self.frame.top, self.vm.main_frame);
     }
 
     /// Lends the environment to the run.
+    #[inline]
     pub(crate) fn attach(&mut self, env: *mut ExecEnv) {
         self.env = env;
         // SAFETY: the environment is there; only an address is made.
@@ -151,6 +150,7 @@ impl<'a> State<'a> {
     }
 
     /// The code that runs.
+    #[inline]
     pub(crate) fn code(&self) -> Code<'a> {
         if self.memory.is_some() { self.vm.codes.checked() } else { self.vm.codes.unchecked() }
     }
@@ -169,10 +169,12 @@ impl<'a> State<'a> {
         unsafe { *self.regs.get_unchecked_mut(usize::from(slot)) = value };
     }
 
+    #[inline]
     pub(crate) fn get(&self, reg: Reg) -> u64 {
         self.reg(self.vm.slots.of(reg))
     }
 
+    #[inline]
     pub(crate) fn set(&mut self, reg: Reg, value: u64) {
         self.set_reg(self.vm.slots.of(reg), value);
     }
@@ -204,6 +206,7 @@ impl<'a> State<'a> {
     }
 
     /// Ends the dispatching.
+    #[inline]
     pub(crate) fn end(&mut self, outcome: Outcome) -> *const Cell {
         self.outcome = outcome;
         &raw const self.vm.exits.end
@@ -211,6 +214,7 @@ impl<'a> State<'a> {
 
     /// Takes what was run from the fuel: `total` instructions, the last of which is the `here`th of
     /// the program. It may be run again for nothing.
+    #[inline]
     pub(crate) fn settle(&mut self, here: i64, total: i64) {
         if self.vm.is_metered {
             // SAFETY: the environment is lent to the run.

@@ -66,6 +66,7 @@ impl TrapKind {
     ];
 
     /// The kind with this number; `None` for 0, which means that nothing happened.
+    #[inline]
     #[must_use]
     pub fn from_code(code: u32) -> Option<Self> {
         Self::ALL.into_iter().find(|&kind| kind as u32 == code)
@@ -124,6 +125,7 @@ pub struct TrapRecord {
 
 impl TrapRecord {
     /// The trap that is noted, if one is.
+    #[inline]
     #[must_use]
     pub fn trap(self) -> Option<Trap> {
         let kind = TrapKind::from_code(self.kind)?;
@@ -261,6 +263,7 @@ impl ExecEnv {
 
     /// For engines: where the fuel of a run that begins now is, as long as the environment is not
     /// moved. A run is out of fuel when what it has to pay is more than what it finds there.
+    #[inline]
     #[must_use]
     pub fn fuel_cell(&self) -> *const AtomicI64 {
         match &self.stopper {
@@ -273,6 +276,7 @@ impl ExecEnv {
     }
 
     /// For engines: takes `instructions` from the fuel, which may fall below 0.
+    #[inline]
     pub fn charge(&mut self, instructions: i64) {
         let fuel = self.fuel.get_mut();
         *fuel = fuel.saturating_sub(instructions);

@@ -63,7 +63,8 @@ fn stack_at_end(rounds: u32) -> usize {
     let vm = Vm::with_options(&program, None, &Links::default(), &options)
         .expect("the program needs no links");
     let (mut room, memory) = (Room::new(), Memory::new());
-    let mut state = State::new(&vm, 0, Some(&memory), &mut room);
+    let mut state = State::new(&vm, Some(&memory), &mut room);
+    state.begin(0);
     let mut env = ExecEnv::new();
     state.attach(&raw mut env);
     // SAFETY: the code is made for this dispatcher, and the environment is there.

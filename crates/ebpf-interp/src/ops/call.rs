@@ -97,8 +97,14 @@ impl Body for FastExit {
         regs: &mut Regs<'_, '_>,
     ) -> *const Cell {
         // SAFETY: the caller's promise; the second cell is a value.
-        let total = regs.state.count + unsafe { (*at.add(1)).value } as i64;
+        let here = unsafe { (*at.add(1)).value } as i64;
         let Regs { hot, state } = regs;
+        let total = state.count + here;
+        if state.depth == 0 {
+            state.regs[..HOT].copy_from_slice(hot);
+            state.settle(here, total);
+            return state.end(Outcome::Done(state.get(Reg::R0)));
+        }
         let has_fuel = !state.vm.is_metered || total <= state.fuel();
         let caller = match state.caller() {
             Some(caller) if has_fuel && core::ptr::eq(caller.vm, state.vm) => caller,
