@@ -404,7 +404,7 @@ impl Selector<'_> {
                 by_size!(size, of_size)
             }};
         }
-        let handler = by_row!(op, AluOp [Add Or Xor], pick)?;
+        let handler = by_row!(op, AluOp [Add Xor], pick)?;
         Some(plain_operands(handler, slots, off, 0))
     }
 
@@ -452,28 +452,29 @@ impl Selector<'_> {
         charge: Charge,
         target: Pc,
     ) -> Selected {
+        let selected = match rhs {
+            Operand::Reg(rhs) => self.branch_reg(op, width, lhs, rhs, charge),
+            Operand::Imm(rhs) => self.branch_imm(op, width, lhs, rhs, charge),
+        };
+        selected.expect("these are all comparisons").jumping(target, 0)
+    }
+
+    fn branch_imm(
+        &self,
+        op: CmpOp,
+        width: Width,
+        lhs: Reg,
+        rhs: i32,
+        charge: Charge,
+    ) -> Option<Selected> {
+        let slot = self.slot(lhs);
         macro_rules! pick {
             ($cmp:expr) => {{
                 macro_rules! of_width {
                     ($wide:expr) => {{
                         macro_rules! of_charge {
                             ($charge:expr) => {
-                                match rhs {
-                                    Operand::Reg(rhs) => {
-                                        let slots = self.both(lhs, rhs);
-                                        let handler =
-                                            self.dispatcher
-                                                .two::<Branch<$cmp, $wide, { $charge }>>(slots);
-                                        plain_operands(handler, slots, 0, 0)
-                                    }
-                                    Operand::Imm(imm) => {
-                                        let slot = self.slot(lhs);
-                                        let handler =
-                                            self.dispatcher
-                                                .one::<BranchImm<$cmp, $wide, { $charge }>>(slot);
-                                        plain_operands(handler, [slot, 0], 0, imm)
-                                    }
-                                }
+                                self.dispatcher.one::<BranchImm<$cmp, $wide, { $charge }>>(slot)
                             };
                         }
                         by_charge!(charge, of_charge)
@@ -482,8 +483,44 @@ impl Selector<'_> {
                 by_width!(width, of_width)
             }};
         }
-        let all = by_row!(op, CmpOp [Eq Gt Ge Set Ne Sgt Sge Lt Le Slt Sle], pick);
-        all.expect("these are all comparisons").jumping(target, 0)
+        let handler = by_row!(op, CmpOp [Eq Gt Ge Set Ne Sgt Sge Lt Le Slt Sle], pick)?;
+        Some(plain_operands(handler, [slot, 0], 0, rhs))
+    }
+
+    fn branch_reg(
+        &self,
+        op: CmpOp,
+        width: Width,
+        lhs: Reg,
+        rhs: Reg,
+        charge: Charge,
+    ) -> Option<Selected> {
+        // The other way round there are fewer of them.
+        let (op, lhs, rhs) = match op {
+            CmpOp::Lt => (CmpOp::Gt, rhs, lhs),
+            CmpOp::Le => (CmpOp::Ge, rhs, lhs),
+            CmpOp::Slt => (CmpOp::Sgt, rhs, lhs),
+            CmpOp::Sle => (CmpOp::Sge, rhs, lhs),
+            op => (op, lhs, rhs),
+        };
+        let slots = self.both(lhs, rhs);
+        macro_rules! pick {
+            ($cmp:expr) => {{
+                macro_rules! of_width {
+                    ($wide:expr) => {{
+                        macro_rules! of_charge {
+                            ($charge:expr) => {
+                                self.dispatcher.two::<Branch<$cmp, $wide, { $charge }>>(slots)
+                            };
+                        }
+                        by_charge!(charge, of_charge)
+                    }};
+                }
+                by_width!(width, of_width)
+            }};
+        }
+        let handler = by_row!(op, CmpOp [Eq Gt Ge Set Ne Sgt Sge], pick)?;
+        Some(plain_operands(handler, slots, 0, 0))
     }
 
     /// A comparison of 64 bits will do where the number is not negative, as no loaded value is.
@@ -557,7 +594,7 @@ impl Selector<'_> {
                 by_width!(width, of_width)
             }};
         }
-        by_row!(op, CmpOp [Eq Ne Gt Lt Sgt Slt], pick)
+        by_row!(op, CmpOp [Ne Gt Lt Slt], pick)
     }
 }
 

@@ -178,3 +178,57 @@ impl<B: Body> Handlers<B> {
         each_place!(three)
     };
 }
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+mod tests {
+    use ebpf_isa::text::assemble;
+    use iced_x86::{Decoder, DecoderOptions, FlowControl};
+
+    use super::super::{Dispatcher, Handler};
+    use crate::link::Links;
+    use crate::vm::{Options, Vm};
+
+    /// How the last instruction of a handler goes on: the first way out that is not a conditional
+    /// jump or a call.
+    fn way_out(handler: Handler) -> FlowControl {
+        // SAFETY: programs made for the threaded dispatcher have its handlers. Code is readable, and
+        // a handler is followed by others.
+        let code = unsafe { core::slice::from_raw_parts(handler.threaded as *const u8, 512) };
+        let insns = Decoder::new(64, code, DecoderOptions::NONE).into_iter();
+        let mut flow = insns.map(|insn| insn.flow_control());
+        let goes_on = |flow: &FlowControl| {
+            matches!(flow, FlowControl::Next | FlowControl::ConditionalBranch | FlowControl::Call)
+                || matches!(flow, FlowControl::IndirectCall | FlowControl::UnconditionalBranch)
+        };
+        flow.find(|flow| !goes_on(flow)).unwrap()
+    }
+
+    #[test]
+    fn handlers_end_in_a_jump() {
+        let text = "r6 = r1\nr0 = 1\nr2 = 7 ll\nr0 += r2\nw0 *= 3\nr2 = r0\nr2 ^= r6\nr2 <<= 5\n\
+                    r3 = *(u32 *)(r6 +0)\n*(u16 *)(r10 -2) = r3\n*(u8 *)(r10 -3) = 1\nr4 = r3\n\
+                    r4 <<= 9\nr3 >>= 55\nr4 |= r3\nr4 = be32 r4\nr4 = s8 r4\nr5 = *(u8 *)(r6 +1)\n\
+                    if r5 == 3 goto +1\nr0 += 1\nr7 = *(u8 *)(r6 +0)\nr0 ^= r7\nr7 += 1\n\
+                    if r7 s< r0 goto -5\nif w7 > 5 goto +1\ngoto -8\ncall f\nexit\nf:\nr0 += r4\n\
+                    r8 = *(u8 *)(r6 +6)\nr9 = *(u8 *)(r6 +7)\nr9 <<= 8\nr8 |= r9\nr0 += r8\nexit";
+        let program = assemble(text).unwrap();
+        for fuse in [false, true] {
+            let dispatcher = Some(Dispatcher::Threaded);
+            let options = Options { dispatcher, fuse, ..Options::default() };
+            let vm = Vm::with_options(&program, None, &Links::default(), &options).unwrap();
+            for code in [vm.codes.checked(), vm.codes.unchecked()] {
+                let handlers: Vec<Handler> = code.handlers().collect();
+                assert!(handlers.len() >= 24, "{}", handlers.len());
+                for handler in handlers {
+                    assert_eq!(way_out(handler), FlowControl::IndirectBranch);
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn this_build_is_confirmed() {
+        assert_eq!(Dispatcher::best(), Dispatcher::Threaded);
+    }
+}

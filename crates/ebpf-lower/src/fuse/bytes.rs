@@ -7,7 +7,7 @@
 //!
 //! Legality: all pieces have the same base register, which nothing in the window writes until the
 //! result is whole. There is no store, atomic operation, call or jump in the window, so memory is
-//! the same for all loads, and the order of relaxed loads is nobody's business. All registers that
+//! the same for all loads; each byte that is loaded is in the result, so all are accessed; and the order of relaxed loads is nobody's business. All registers that
 //! held pieces are dead behind the window, but for the result.
 //!
 //! Other instructions in between *follow* the merged load. They may not read or write a register
@@ -39,7 +39,8 @@ struct Pieces {
     others: RegSet,
     /// Those instructions.
     rest: u32,
-    loads: u32,
+    /// Bytes that were loaded.
+    loaded: usize,
 }
 
 pub(super) fn merge(window: Window<'_>) -> Option<Merge> {
@@ -56,7 +57,7 @@ pub(super) fn merge(window: Window<'_>) -> Option<Merge> {
         written: RegSet::EMPTY,
         others: RegSet::EMPTY,
         rest: 0,
-        loads: 0,
+        loaded: 0,
     };
     let mut found = None;
     for index in 0..MAX_LEN {
@@ -89,7 +90,7 @@ impl Pieces {
     fn step(&mut self, index: usize, insn: Insn) -> Option<Option<Reg>> {
         match insn {
             Insn::Load { size, extend: Extend::Zero, dst, base, off } if base == self.base => {
-                if dst == base && self.loads == 0 {
+                if dst == base && self.loaded == 0 {
                     return None;
                 }
                 let mut bytes = [None; 8];
@@ -100,7 +101,7 @@ impl Pieces {
                 {
                     *byte = Some(off?);
                 }
-                self.loads += 1;
+                self.loaded += usize::from(size.bytes());
                 self.set(dst, bytes);
                 Some(None)
             }
@@ -162,6 +163,10 @@ impl Pieces {
     fn whole(&self, reg: Reg) -> Option<Fused> {
         let bytes = self.of[reg.index()]?;
         let count = bytes.iter().rposition(Option::is_some)? + 1;
+        // A load whose value is dropped is done all the same: it may fail.
+        if count != self.loaded {
+            return None;
+        }
         let size = Size::from_bytes(count as u64)?;
         let first = bytes[0]?;
         let run = |step: i16| {
@@ -263,6 +268,12 @@ mod tests {
     fn a_piece_that_is_read_again_stays() {
         assert!(is_plain(&format!("{TWO}r0 += r2\nexit")));
         assert!(is_plain(&format!("{TWO}call 1\nexit")));
+    }
+
+    #[test]
+    fn loads_of_values_that_are_dropped_stay() {
+        let dropped = "r0 = *(u8 *)(r1 +16)\nr0 = *(u8 *)(r1 +6)\nr2 = *(u8 *)(r1 +7)\n";
+        assert!(is_plain(&format!("{dropped}r2 <<= 8\nr0 |= r2\nexit")));
     }
 
     #[test]
