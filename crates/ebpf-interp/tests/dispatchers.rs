@@ -158,9 +158,9 @@ fn link(rng: &mut Rng, insns: &[Insn]) -> Program {
             let to = index as i64 + rng.range(0..16) as i64 - 3;
             Pc(starts[to.clamp(0, starts.len() as i64 - 1) as usize])
         };
-        match &mut slots[start as usize] {
-            Some(Insn::Branch { target, .. } | Insn::Jump { target, .. }) => *target = near(rng),
-            _ => {}
+        let slot = &mut slots[start as usize];
+        if let Some(Insn::Branch { target, .. } | Insn::Jump { target, .. }) = slot {
+            *target = near(rng);
         }
     }
     Program::new(slots, Default::default(), Default::default()).unwrap()

@@ -144,21 +144,6 @@ impl Code<'_> {
         (starts_here && before.all(|origin| origin.end <= pc)).then(|| &raw const self.cells[index])
     }
 
-    /// The handlers of all operations.
-    #[cfg(test)]
-    pub(crate) fn handlers(&self) -> impl Iterator<Item = Handler> {
-        let mut before = None;
-        let mut starts = Vec::new();
-        for (cell, origin) in self.cells.iter().zip(self.origins) {
-            // The second cell of an operation has the same origin.
-            if before.replace(origin.start) != Some(origin.start) {
-                // SAFETY: the first cell is an operation.
-                starts.push(unsafe { cell.op.handler });
-            }
-        }
-        starts.into_iter()
-    }
-
     /// The operation behind the window of the one at `at`.
     pub(crate) fn behind(&self, at: *const Cell) -> *const Cell {
         let index = self.index(at);

@@ -183,25 +183,19 @@ impl<B: Body> Handlers<B> {
 #[allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 mod tests {
     use ebpf_isa::text::assemble;
-    use iced_x86::{Decoder, DecoderOptions, FlowControl};
+    use iced_x86::{Code, Decoder, DecoderOptions};
 
     use super::super::{Dispatcher, Handler};
     use crate::link::Links;
     use crate::vm::{Options, Vm};
 
-    /// How the last instruction of a handler goes on: the first way out that is not a conditional
-    /// jump or a call.
-    fn way_out(handler: Handler) -> FlowControl {
+    /// The instruction by which a handler is left: the first indirect jump, return or trap.
+    fn way_out(handler: Handler) -> Code {
         // SAFETY: programs made for the threaded dispatcher have its handlers. Code is readable, and
         // a handler is followed by others.
         let code = unsafe { core::slice::from_raw_parts(handler.threaded as *const u8, 512) };
-        let insns = Decoder::new(64, code, DecoderOptions::NONE).into_iter();
-        let mut flow = insns.map(|insn| insn.flow_control());
-        let goes_on = |flow: &FlowControl| {
-            matches!(flow, FlowControl::Next | FlowControl::ConditionalBranch | FlowControl::Call)
-                || matches!(flow, FlowControl::IndirectCall | FlowControl::UnconditionalBranch)
-        };
-        flow.find(|flow| !goes_on(flow)).unwrap()
+        let mut codes = Decoder::new(64, code, DecoderOptions::NONE).into_iter().map(|i| i.code());
+        codes.find(|code| matches!(code, Code::Jmp_rm64 | Code::Retnq | Code::Ud2)).unwrap()
     }
 
     #[test]
@@ -218,10 +212,10 @@ mod tests {
             let options = Options { dispatcher, fuse, ..Options::default() };
             let vm = Vm::with_options(&program, None, &Links::default(), &options).unwrap();
             for code in [vm.codes.checked(), vm.codes.unchecked()] {
-                let handlers: Vec<Handler> = code.handlers().collect();
-                assert!(handlers.len() >= 24, "{}", handlers.len());
-                for handler in handlers {
-                    assert_eq!(way_out(handler), FlowControl::IndirectBranch);
+                for (pc, _) in program.insns() {
+                    // SAFETY: there is an operation for each position.
+                    let handler = unsafe { (*code.at(pc)).op.handler };
+                    assert_eq!(way_out(handler), Code::Jmp_rm64, "{pc}");
                 }
             }
         }
