@@ -55,10 +55,15 @@
 extern crate alloc;
 
 mod error;
+mod inserted;
+mod layout;
 mod linearize;
+mod log;
 mod map;
 mod passes;
 mod patch;
+mod relax;
+mod rewriter;
 mod seq;
 
 pub use error::PatchError;

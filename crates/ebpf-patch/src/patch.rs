@@ -7,6 +7,7 @@ use core::ops::Range;
 use ebpf_isa::{Insn, Pc, Program};
 
 use crate::PatchError;
+use crate::log::{Log, Place};
 use crate::seq::{Link, PatchInsn, retarget};
 
 /// Whether a jump to an instruction runs the code that was put in front of it. Control that falls
@@ -28,35 +29,6 @@ pub(crate) enum Fate {
     Deleted,
 }
 
-/// Where a sequence goes, in the order of the layout at one instruction.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) enum Place {
-    /// In front, where jumps go past it.
-    AboveLanding,
-    /// In front, where jumps run it.
-    BelowLanding,
-    /// In place of the instruction.
-    Instead,
-    /// Behind.
-    Behind,
-}
-
-impl Place {
-    pub(crate) const ALL: [Self; 4] =
-        [Self::AboveLanding, Self::BelowLanding, Self::Instead, Self::Behind];
-}
-
-/// One entry of the log: `pool[first..first + len]` goes to `place` at `pc`.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct Edit {
-    pub(crate) pc: Pc,
-    pub(crate) place: Place,
-    /// Whether any of its instructions has a target: if not, it is copied as it is.
-    pub(crate) linked: bool,
-    pub(crate) first: u32,
-    pub(crate) len: u32,
-}
-
 /// An edit session over one program: edits name positions of the original program, in any order,
 /// and take effect together in [`Patch::linearize`].
 #[derive(Debug, Clone)]
@@ -64,11 +36,11 @@ pub struct Patch<'p> {
     pub(crate) program: &'p Program,
     /// By slot; that of a wide load's second slot says nothing.
     pub(crate) fates: Vec<Fate>,
-    pub(crate) log: Vec<Edit>,
-    /// Inserted code, one element a slot as in [`Program::slots`], with links for targets.
-    pub(crate) pool: Vec<Option<Insn>>,
+    pub(crate) log: Log,
+    /// Whether jumps that outgrow their offset field may take another form.
+    pub(crate) may_relax: bool,
     /// Length of the edited program.
-    slots: usize,
+    pub(crate) slots: usize,
     limit: u32,
 }
 
@@ -90,11 +62,27 @@ impl<'p> Patch<'p> {
         Self {
             program,
             fates: vec![Fate::Kept; program.slots().len()],
-            log: Vec::new(),
-            pool: Vec::new(),
+            log: Log::new(),
+            may_relax: true,
             slots: program.slots().len(),
             limit: limit.min(Program::MAX_SLOTS as u32),
         }
+    }
+
+    /// Keeps the form of jumps: one that no longer reaches its target within the 16 bits of its
+    /// offset field becomes an error of [`Patch::linearize`], [`PatchError::JumpTooFar`]. For
+    /// programs that must do without `gotol`, which came with version 4 of the instruction set.
+    pub const fn forbid_relaxation(&mut self) {
+        self.may_relax = false;
+    }
+
+    /// The most slots that the program may have now.
+    pub(crate) fn most_slots(&self) -> usize {
+        self.slots.max(self.limit as usize)
+    }
+
+    pub(crate) const fn too_long(&self, pc: Pc) -> PatchError {
+        PatchError::TooLong { pc, limit: self.limit }
     }
 
     /// The original program.
@@ -232,65 +220,74 @@ impl<'p> Patch<'p> {
 
     /// Notes `seq` at `place`, for `removed` slots that go away; gives its length in slots. An
     /// empty sequence leaves no trace.
+    #[inline]
     fn insert<I>(&mut self, pc: Pc, place: Place, removed: u32, seq: I) -> Result<u32, PatchError>
     where
         I: IntoIterator<Item: Into<PatchInsn>>,
     {
-        let first = self.pool.len();
+        let first = self.log.pool.len();
         let rest = self.slots - removed as usize;
-        let most = self.slots.max(self.limit as usize) - rest;
-        let linked =
-            self.push_seq(pc, first + most, seq).inspect_err(|_| self.pool.truncate(first))?;
-        let len = self.pool.len() - first;
+        let linked = self.push_seq(pc, rest, seq).inspect_err(|_| self.log.pool.truncate(first))?;
+        let len = self.log.pool.len() - first;
         if len > 0 {
-            self.log.push(Edit { pc, place, linked, first: first as u32, len: len as u32 });
+            self.log.note(pc, place, linked, first);
             self.slots = rest + len;
         }
         Ok(len as u32)
     }
 
-    /// Puts `seq` into the pool, up to `most` slots there; tells whether anything in it refers to
-    /// other instructions.
-    fn push_seq<I>(&mut self, pc: Pc, most: usize, seq: I) -> Result<bool, PatchError>
+    /// Puts `seq` into the pool, beside `rest` slots of other code; tells whether anything in it
+    /// refers to other instructions.
+    #[inline]
+    fn push_seq<I>(&mut self, pc: Pc, rest: usize, seq: I) -> Result<bool, PatchError>
     where
         I: IntoIterator<Item: Into<PatchInsn>>,
     {
-        let first = self.pool.len();
-        let mut linked = false;
-        for insn in seq {
+        let first = self.log.pool.len();
+        let most = self.most_slots() - rest;
+        // Most code is plain: it is copied first and looked at afterwards.
+        let (mut plain, mut misled) = (true, None);
+        let insns = seq.into_iter().take(most + 1).zip(0..).map(|(insn, index)| {
             let insn: PatchInsn = insn.into();
-            if self.pool.len() + insn.slots() as usize > most {
-                return Err(PatchError::TooLong { pc, limit: self.limit });
+            plain &= insn.is_plain();
+            Some(insn.to_pool().unwrap_or_else(|error| {
+                misled = misled.or(Some((index, error)));
+                insn.insn()
+            }))
+        });
+        self.log.pool.extend(insns);
+        if !plain {
+            if let Some((index, error)) = misled {
+                let before = &self.log.pool[first..first + index];
+                let slot = before.iter().flatten().map(|insn| insn.slots()).sum();
+                return Err(error.error(pc, slot));
             }
-            let insn = match insn.plain() {
-                Some(insn) => insn,
-                None => {
-                    linked = true;
-                    self.link(pc, (self.pool.len() - first) as u32, insn)?
-                }
-            };
-            self.pool.push(Some(insn));
-            if insn.slots() == 2 {
-                self.pool.push(None);
+            widen(&mut self.log.pool, first);
+        }
+        if self.log.pool.len() - first > most {
+            return Err(self.too_long(pc));
+        }
+        if plain {
+            return Ok(false);
+        }
+        for slot in first..self.log.pool.len() {
+            if let Some(insn) = self.log.pool[slot] {
+                self.check_targets(pc, insn)?;
             }
         }
-        if linked {
-            self.link_locals(pc, first)?;
-        }
-        Ok(linked)
+        link_locals(pc, &mut self.log.pool[first..])
     }
 
     /// The instruction as the pool keeps it, for slot `slot` of a sequence at `pc`.
-    fn link(&self, pc: Pc, slot: u32, insn: PatchInsn) -> Result<Insn, PatchError> {
-        match insn.resolve().ok_or(PatchError::NotAJump { pc, slot })? {
-            (insn, Some(link)) => Ok(retarget(insn, link.to_pc())),
-            (insn, None) => self.check_targets(pc, insn),
-        }
+    pub(crate) fn link(&self, pc: Pc, slot: u32, insn: PatchInsn) -> Result<Insn, PatchError> {
+        let insn = insn.to_pool().map_err(|error| error.error(pc, slot))?;
+        self.check_targets(pc, insn)?;
+        Ok(insn)
     }
 
     /// Checks what `insn`, inserted at `pc`, refers to in the original program.
-    fn check_targets(&self, pc: Pc, insn: Insn) -> Result<Insn, PatchError> {
-        if let Some(target) = insn.jump_target() {
+    fn check_targets(&self, pc: Pc, insn: Insn) -> Result<(), PatchError> {
+        if let Some(Link::Original(target)) = insn.jump_target().map(Link::from_pc) {
             self.expect_insn(target)?;
             if self.program.subprog_of(target) != self.program.subprog_of(pc) {
                 return Err(PatchError::JumpLeavesSubprog { pc, target });
@@ -302,24 +299,42 @@ impl<'p> Patch<'p> {
                 return Err(PatchError::NotASubprog { pc, target });
             }
         }
-        Ok(insn)
-    }
-
-    /// Checks the local links of the sequence that begins at `first` and runs to the pool's end,
-    /// and puts its length into those that lead past it.
-    fn link_locals(&mut self, pc: Pc, first: usize) -> Result<(), PatchError> {
-        let len = self.pool.len() - first;
-        for index in first..self.pool.len() {
-            let Some(insn) = self.pool[index] else { continue };
-            let Some(Link::Local(target)) = insn.jump_target().map(Link::from_pc) else { continue };
-            if target == Link::NEXT {
-                self.pool[index] = Some(retarget(insn, Link::Local(len as u32).to_pc()));
-            } else if !matches!(self.pool[first..].get(target as usize), Some(Some(_))) {
-                return Err(PatchError::NoSuchLocal { pc, target });
-            }
-        }
         Ok(())
     }
+}
+
+/// Gives each wide load of the pool from `first` on its second slot.
+fn widen(pool: &mut Vec<Option<Insn>>, first: usize) {
+    let is_wide = |slot: &Option<Insn>| slot.is_some_and(|insn| insn.slots() == 2);
+    let wide = pool[first..].iter().filter(|slot| is_wide(slot)).count();
+    let (mut from, mut to) = (pool.len(), pool.len() + wide);
+    pool.resize(to, None);
+    while from < to {
+        from -= 1;
+        to -= 1;
+        if is_wide(&pool[from]) {
+            pool[to] = None;
+            to -= 1;
+        }
+        pool[to] = pool[from];
+    }
+}
+
+/// Checks the local links of a sequence, and puts its length into those that lead past it; tells
+/// whether anything in it refers to other instructions.
+fn link_locals(pc: Pc, seq: &mut [Option<Insn>]) -> Result<bool, PatchError> {
+    let mut linked = false;
+    for slot in 0..seq.len() {
+        let Some(insn) = seq[slot] else { continue };
+        linked |= insn.jump_target().is_some() || insn.subprog_ref().is_some();
+        let Some(Link::Local(target)) = insn.jump_target().map(Link::from_pc) else { continue };
+        if target == Link::NEXT {
+            seq[slot] = Some(retarget(insn, Link::Local(seq.len() as u32).to_pc()));
+        } else if !matches!(seq.get(target as usize), Some(Some(_))) {
+            return Err(PatchError::NoSuchLocal { pc, target });
+        }
+    }
+    Ok(linked)
 }
 
 /// A walk over the original instructions of a [`Patch`] that are neither replaced nor deleted,
@@ -364,7 +379,7 @@ mod tests {
         let lost = PatchInsn::jump(Insn::MayGoto { target: Pc(0) }, Target::Local(7));
         patch.append(Pc(0), [Insn::Exit.into(), lost]).unwrap_err();
         patch.append(Pc(0), [Insn::Exit; 3]).unwrap_err();
-        assert!(patch.pool.is_empty() && patch.log.is_empty());
+        assert!(patch.log.pool.is_empty() && patch.log.edits().count() == 0);
         patch.append(Pc(0), [Insn::Exit; 2]).unwrap();
     }
 }
