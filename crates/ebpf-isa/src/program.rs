@@ -254,6 +254,9 @@ impl References {
         let mut references = Self::default();
         let mut in_wide = false;
         for (index, slot) in slots.iter().enumerate() {
+            if !in_wide && slot.as_ref().is_some_and(Insn::is_self_contained) {
+                continue;
+            }
             let pc = Pc(index as u32);
             if slot.is_none() != in_wide {
                 return Err(ProgramError::SplitWideLoad { pc });

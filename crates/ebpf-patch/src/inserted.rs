@@ -68,9 +68,9 @@ impl Patch<'_> {
             if rewriter.pool_len() > most {
                 return Err(self.too_long(edit.pc()));
             }
-            let linked = rewriter.finish(edit.pc())?;
+            rewriter.finish(edit.pc())?;
             if log.pool.len() > first {
-                log.note(edit.pc(), edit.place(), linked, first);
+                log.note(edit.pc(), edit.place(), first);
             } else if edit.place() == Place::Instead {
                 emptied.push(edit.pc());
             }

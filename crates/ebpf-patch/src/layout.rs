@@ -97,20 +97,20 @@ pub(crate) fn pieces(patch: &Patch<'_>) -> impl Iterator<Item = (u32, Piece)> {
     let mut edit = edits.next();
     let (mut at, mut next) = (0, 0);
     core::iter::from_fn(move || {
+        let here = at;
         let stop = edit.map_or(slots.len(), Edit::next_slot);
-        let run = slots[next..stop].iter().zip(&patch.fates[next..stop]);
-        for (slot, fate) in run {
-            let pc = Pc(next as u32);
+        while next < stop {
+            let index = next;
             next += 1;
-            if let (Some(insn), Fate::Kept) = (slot, fate) {
-                let here = at;
+            if patch.fates[index] == Fate::Kept
+                && let Some(insn) = slots[index]
+            {
                 at += insn.slots();
-                return Some((here, Piece::Kept(pc, *insn)));
+                return Some((here, Piece::Kept(Pc(index as u32), insn)));
             }
         }
         let inserted = edit?;
         edit = edits.next();
-        let here = at;
         at += inserted.slots();
         Some((here, Piece::Inserted(inserted)))
     })

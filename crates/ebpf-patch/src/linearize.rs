@@ -17,7 +17,8 @@ use core::ops::Range;
 use ebpf_isa::{Insn, LineInfo, LineTable, Pc, Program, SubprogIdx};
 
 use crate::PatchError;
-use crate::layout::{Piece, layout, pieces, placed};
+use crate::layout::{Piece, layout, pieces};
+use crate::log::{Edit, ReferenceKind};
 use crate::map::{Patched, PcMap};
 use crate::patch::{Fate, Patch};
 use crate::relax;
@@ -78,34 +79,46 @@ fn check(patch: &Patch<'_>, map: &PcMap) -> Result<Checked, PatchError> {
     let mut referenced = vec![false; subprogs.len()];
     referenced[SubprogIdx::MAIN.index()] = true;
     let mut jumps_too_far = false;
-    let mut check_insn = |pc: Pc, insn: Insn, at: u32, seq_start: u32| {
-        if let Some(target) = insn.jump_target() {
-            let target = jump_target(patch.program, map, pc, target, seq_start)?;
-            if !reaches(insn, at, target) {
-                if !patch.may_relax {
-                    return Err(PatchError::JumpTooFar { pc, offset: Pc(at).offset_to(target) });
+    let mut check_one = |pc: Pc, kind: ReferenceKind, at: u32, seq_start: u32| {
+        match kind {
+            ReferenceKind::LongJump(target) => {
+                jump_target(patch.program, map, pc, target, seq_start)?;
+            }
+            ReferenceKind::ShortJump(target) => {
+                let target = jump_target(patch.program, map, pc, target, seq_start)?;
+                let offset = Pc(at).offset_to(target);
+                if i16::try_from(offset).is_err() {
+                    if !patch.may_relax {
+                        return Err(PatchError::JumpTooFar { pc, offset });
+                    }
+                    jumps_too_far = true;
                 }
-                jumps_too_far = true;
             }
-        } else if let Some(target) = insn.subprog_ref() {
-            let callee = patch.program.subprog_of(target);
-            let end = subprogs[callee.index()].end;
-            if map.starts[target.index()] == map.starts[end.index()] {
-                return Err(PatchError::SubprogDeleted { pc, target });
+            ReferenceKind::Subprog(target) => {
+                let callee = patch.program.subprog_of(target);
+                let end = subprogs[callee.index()].end;
+                if map.starts[target.index()] == map.starts[end.index()] {
+                    return Err(PatchError::SubprogDeleted { pc, target });
+                }
+                referenced[callee.index()] = true;
             }
-            referenced[callee.index()] = true;
         }
         Ok(())
     };
+    let mut references = patch.log.references().iter().peekable();
     for (at, piece) in pieces(patch) {
         match piece {
-            Piece::Kept(pc, insn) => check_insn(pc, insn, at, at)?,
-            Piece::Inserted(edit) if edit.linked() => {
-                for (here, insn) in placed(&patch.log.pool[edit.code()], at) {
-                    check_insn(edit.pc(), insn, here, at)?;
+            Piece::Kept(pc, insn) => {
+                if let Some(kind) = ReferenceKind::of(insn) {
+                    check_one(pc, kind, at, at)?;
                 }
             }
-            Piece::Inserted(_) => {}
+            Piece::Inserted(edit) => {
+                let Range { start, end } = edit.code();
+                while let Some(it) = references.next_if(|it| (it.slot as usize) < end) {
+                    check_one(edit.pc(), it.kind, at + it.slot - start as u32, at)?;
+                }
+            }
         }
     }
     Ok(Checked { referenced, jumps_too_far })
@@ -133,50 +146,43 @@ pub(crate) fn jump_target(
     Ok(Pc(seq_start + offset))
 }
 
-/// Whether the offset field of the jump at the new position `at` can hold the way to `target`.
-fn reaches(insn: Insn, at: u32, target: Pc) -> bool {
-    matches!(insn, Insn::Jump { long: true, .. }) || i16::try_from(Pc(at).offset_to(target)).is_ok()
-}
-
 /// Makes the code of the new program, whose positions are `map`.
 ///
 /// Everything that is not yet placed, pool and original instructions together, is as long as the
 /// room in front of what is placed. So a piece never overwrites code of the pool that is not placed.
 fn merge(patch: Patch<'_>, map: &PcMap) -> Vec<Option<Insn>> {
-    let (mut slots, edits) = patch.log.into_parts();
+    let (mut slots, references, edits) = patch.log.into_parts();
     let mut end = map.new_len() as usize;
     slots.reserve_exact(end - slots.len());
     slots.resize(end, None);
-    let place_kept = |slots: &mut [Option<Insn>], end: &mut usize, old: Range<usize>| {
-        let kept = patch.program.slots()[old.clone()].iter().zip(&patch.fates[old]);
-        for (slot, fate) in kept.rev() {
-            let (Some(insn), Fate::Kept) = (slot, fate) else { continue };
-            *end -= insn.slots() as usize;
-            slots[*end] = Some(settle(*insn, *end as u32, map));
-            if insn.slots() == 2 {
-                slots[*end + 1] = None;
+    let mut references = references.iter().rev().peekable();
+    let mut edits = edits.rev();
+    let mut old = patch.fates.len();
+    loop {
+        let edit = edits.next();
+        let stop = edit.map_or(0, Edit::next_slot);
+        while old > stop {
+            old -= 1;
+            if patch.fates[old] == Fate::Kept
+                && let Some(insn) = patch.program.slots()[old]
+            {
+                end -= insn.slots() as usize;
+                slots[end] = Some(settle(insn, end as u32, map));
+                if insn.slots() == 2 {
+                    slots[end + 1] = None;
+                }
             }
         }
-    };
-    let mut next_slot = patch.fates.len();
-    for edit in edits.rev() {
-        place_kept(&mut slots, &mut end, edit.next_slot()..next_slot);
-        next_slot = edit.next_slot();
-
-        let code = edit.code();
+        let Some(code) = edit.map(Edit::code) else { return slots };
         end -= code.len();
-        let place = end..end + code.len();
-        if place != code {
-            slots.copy_within(code, end);
+        if code.start != end {
+            slots.copy_within(code.clone(), end);
         }
-        if edit.linked() {
-            for slot in &mut slots[place] {
-                *slot = slot.map(|insn| settle(insn, end as u32, map));
-            }
+        while let Some(it) = references.next_if(|it| it.slot as usize >= code.start) {
+            let slot = &mut slots[it.slot as usize - code.start + end];
+            *slot = slot.map(|insn| settle(insn, end as u32, map));
         }
     }
-    place_kept(&mut slots, &mut end, 0..next_slot);
-    slots
 }
 
 /// The instruction with its target in the new program, which [`check`] has found to exist.

@@ -30,6 +30,9 @@ pub(crate) struct Log {
     edits: Vec<Packed>,
     /// One element a slot as in [`Program::slots`], with links for targets.
     pub(crate) pool: Vec<Option<Insn>>,
+    /// Where in the pool something has a target, ascending: most code has none, and the pool is
+    /// too large to search it.
+    references: Vec<Reference>,
     /// Whether the edits are in the order of the layout already.
     ordered: bool,
 }
@@ -37,13 +40,44 @@ pub(crate) struct Log {
 /// Where, and where in the pool: up to where the next edit's code begins.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Packed {
-    /// Old position, [`Place`] and, in the lowest bit, whether anything in the code has a target:
-    /// by it, edits are in the order of the layout.
-    key: u32,
+    /// Old position and [`Place`]: by it, edits are in the order of the layout.
+    order: u32,
     first: u32,
 }
 
-const _: () = assert!(Program::MAX_SLOTS < 1 << 29, "three bits are free");
+const _: () = assert!(Program::MAX_SLOTS < 1 << 30, "two bits are free");
+
+/// Inserted code that refers to other code.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Reference {
+    /// Its slot in the pool.
+    pub(crate) slot: u32,
+    pub(crate) kind: ReferenceKind,
+}
+
+/// How an instruction refers to another.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum ReferenceKind {
+    /// A jump with a 16-bit offset field, by its target field.
+    ShortJump(Pc),
+    /// A jump with a 32-bit offset field, by its target field.
+    LongJump(Pc),
+    /// A call, or the address of a function: the start of an original subprogram.
+    Subprog(Pc),
+}
+
+impl ReferenceKind {
+    /// Whether and how `insn` refers to another instruction.
+    #[inline]
+    pub(crate) const fn of(insn: Insn) -> Option<Self> {
+        match (insn, insn.jump_target(), insn.subprog_ref()) {
+            (Insn::Jump { target, long: true }, _, _) => Some(Self::LongJump(target)),
+            (_, Some(target), _) => Some(Self::ShortJump(target)),
+            (_, _, Some(target)) => Some(Self::Subprog(target)),
+            _ => None,
+        }
+    }
+}
 
 /// One edit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -61,11 +95,6 @@ impl Edit {
 
     pub(crate) const fn place(self) -> Place {
         self.at.place()
-    }
-
-    /// Whether any of the code has a target: if not, it is copied as it is.
-    pub(crate) const fn linked(self) -> bool {
-        self.at.key & 1 != 0
     }
 
     /// Where its code is in the pool.
@@ -87,34 +116,46 @@ impl Edit {
 }
 
 impl Packed {
-    const fn new(pc: Pc, place: Place, linked: bool, first: usize) -> Self {
-        Self { key: pc.0 << 3 | (place as u32) << 1 | linked as u32, first: first as u32 }
+    const fn new(pc: Pc, place: Place, first: usize) -> Self {
+        Self { order: pc.0 << 2 | place as u32, first: first as u32 }
     }
 
     const fn pc(self) -> Pc {
-        Pc(self.key >> 3)
+        Pc(self.order >> 2)
     }
 
     const fn place(self) -> Place {
-        Place::ALL[(self.key >> 1 & 3) as usize]
-    }
-
-    const fn order(self) -> u32 {
-        self.key >> 1
+        Place::ALL[(self.order & 3) as usize]
     }
 }
 
 impl Log {
     pub(crate) const fn new() -> Self {
-        Self { edits: Vec::new(), pool: Vec::new(), ordered: true }
+        Self { edits: Vec::new(), pool: Vec::new(), references: Vec::new(), ordered: true }
     }
 
     /// Notes that the code in the pool from `first` to its end goes to `place` at `pc`.
-    pub(crate) fn note(&mut self, pc: Pc, place: Place, linked: bool, first: usize) {
+    pub(crate) fn note(&mut self, pc: Pc, place: Place, first: usize) {
+        for (slot, insn) in (first as u32..).zip(&self.pool[first..]) {
+            if let Some(kind) = insn.and_then(ReferenceKind::of) {
+                self.references.push(Reference { slot, kind });
+            }
+        }
+        self.note_plain(pc, place, first);
+    }
+
+    /// As [`Log::note`], for code without references.
+    #[inline]
+    pub(crate) fn note_plain(&mut self, pc: Pc, place: Place, first: usize) {
         debug_assert!(first < self.pool.len(), "code is not empty");
-        let edit = Packed::new(pc, place, linked, first);
-        self.ordered &= self.edits.last().is_none_or(|last| last.order() <= edit.order());
+        let edit = Packed::new(pc, place, first);
+        self.ordered &= self.edits.last().is_none_or(|last| last.order <= edit.order);
         self.edits.push(edit);
+    }
+
+    /// All references of inserted code, in the order of the pool.
+    pub(crate) fn references(&self) -> &[Reference] {
+        &self.references
     }
 
     /// The edits in the order in which they were noted.
@@ -122,11 +163,13 @@ impl Log {
         (0..self.edits.len()).map(|index| unpack(&self.edits, index, self.pool.len()))
     }
 
-    /// The pool, and the edits with what is in it.
-    pub(crate) fn into_parts(self) -> (Vec<Option<Insn>>, impl DoubleEndedIterator<Item = Edit>) {
+    /// The pool, what is known about it, and the edits.
+    pub(crate) fn into_parts(
+        self,
+    ) -> (Vec<Option<Insn>>, Vec<Reference>, impl DoubleEndedIterator<Item = Edit>) {
         let (edits, pool_len) = (self.edits, self.pool.len());
         let edits = (0..edits.len()).map(move |index| unpack(&edits, index, pool_len));
-        (self.pool, edits)
+        (self.pool, self.references, edits)
     }
 
     /// Brings edits and code into the order of the layout: by position, place and age. Positions
@@ -152,16 +195,28 @@ impl Log {
                 }
             }
         }
-        let mut ordered = Self::new();
-        ordered.edits.reserve_exact(self.edits.len());
-        ordered.pool.reserve_exact(self.pool.len());
-        for index in order {
+        self.gather(&order)
+    }
+
+    /// The edits with these numbers, in this order, with their code.
+    fn gather(&self, order: &[u32]) -> Self {
+        let mut log = Self::new();
+        log.edits.reserve_exact(self.edits.len());
+        log.pool.reserve_exact(self.pool.len());
+        log.references.reserve_exact(self.references.len());
+        for &index in order {
             let edit = unpack(&self.edits, index as usize, self.pool.len());
-            let first = ordered.pool.len();
-            ordered.pool.extend_from_slice(&self.pool[edit.code()]);
-            ordered.note(edit.pc(), edit.place(), edit.linked(), first);
+            let first = log.pool.len();
+            log.pool.extend_from_slice(&self.pool[edit.code()]);
+            log.note_plain(edit.pc(), edit.place(), first);
+            let next = self.references.partition_point(|reference| reference.slot < edit.at.first);
+            let inside = self.references[next..].iter().take_while(|it| it.slot < edit.end);
+            log.references.extend(inside.map(|it| Reference {
+                slot: it.slot - edit.at.first + first as u32,
+                kind: it.kind,
+            }));
         }
-        ordered
+        log
     }
 }
 

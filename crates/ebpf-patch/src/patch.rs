@@ -116,8 +116,8 @@ impl<'p> Patch<'p> {
     where
         I: IntoIterator<Item: Into<PatchInsn>>,
     {
-        let old = self.expect_kept(pc)?;
-        let len = self.insert(pc, Place::Instead, old.slots(), seq)?;
+        let old_slots = self.expect_kept(pc)?;
+        let len = self.insert(pc, Place::Instead, old_slots, seq)?;
         if len == 0 {
             return Err(PatchError::EmptySequence { pc });
         }
@@ -162,9 +162,9 @@ impl<'p> Patch<'p> {
     /// # Errors
     /// `pc` is no instruction, or is replaced or deleted already. Nothing is changed then.
     pub fn delete(&mut self, pc: Pc) -> Result<(), PatchError> {
-        let insn = self.expect_kept(pc)?;
+        let slots = self.expect_kept(pc)?;
         self.fates[pc.index()] = Fate::Deleted;
-        self.slots -= insn.slots() as usize;
+        self.slots -= slots as usize;
         Ok(())
     }
 
@@ -194,27 +194,31 @@ impl<'p> Patch<'p> {
         Ok(())
     }
 
-    fn expect_insn(&self, pc: Pc) -> Result<Insn, PatchError> {
+    /// Number of slots of the instruction at `pc`.
+    #[inline]
+    fn expect_insn(&self, pc: Pc) -> Result<u32, PatchError> {
         match self.program.slots().get(pc.index()) {
-            Some(Some(insn)) => Ok(*insn),
+            Some(Some(insn)) => Ok(insn.slots()),
             Some(None) => Err(PatchError::InWideLoad { pc }),
             None => Err(PatchError::OutOfRange { pc }),
         }
     }
 
-    fn expect_present(&self, pc: Pc) -> Result<Insn, PatchError> {
-        let insn = self.expect_insn(pc)?;
+    #[inline]
+    fn expect_present(&self, pc: Pc) -> Result<u32, PatchError> {
+        let slots = self.expect_insn(pc)?;
         match self.fates[pc.index()] {
-            Fate::Kept | Fate::Replaced => Ok(insn),
+            Fate::Kept | Fate::Replaced => Ok(slots),
             Fate::Deleted => Err(PatchError::Deleted { pc }),
         }
     }
 
-    fn expect_kept(&self, pc: Pc) -> Result<Insn, PatchError> {
-        let insn = self.expect_present(pc)?;
+    #[inline]
+    fn expect_kept(&self, pc: Pc) -> Result<u32, PatchError> {
+        let slots = self.expect_present(pc)?;
         match self.fates[pc.index()] {
             Fate::Replaced => Err(PatchError::Replaced { pc }),
-            Fate::Kept | Fate::Deleted => Ok(insn),
+            Fate::Kept | Fate::Deleted => Ok(slots),
         }
     }
 
@@ -227,17 +231,20 @@ impl<'p> Patch<'p> {
     {
         let first = self.log.pool.len();
         let rest = self.slots - removed as usize;
-        let linked = self.push_seq(pc, rest, seq).inspect_err(|_| self.log.pool.truncate(first))?;
+        let plain = self.push_seq(pc, rest, seq).inspect_err(|_| self.log.pool.truncate(first))?;
         let len = self.log.pool.len() - first;
         if len > 0 {
-            self.log.note(pc, place, linked, first);
+            match plain {
+                true => self.log.note_plain(pc, place, first),
+                false => self.log.note(pc, place, first),
+            }
             self.slots = rest + len;
         }
         Ok(len as u32)
     }
 
-    /// Puts `seq` into the pool, beside `rest` slots of other code; tells whether anything in it
-    /// refers to other instructions.
+    /// Puts `seq` into the pool, beside `rest` slots of other code; tells whether none of it refers
+    /// to other instructions.
     #[inline]
     fn push_seq<I>(&mut self, pc: Pc, rest: usize, seq: I) -> Result<bool, PatchError>
     where
@@ -245,37 +252,34 @@ impl<'p> Patch<'p> {
     {
         let first = self.log.pool.len();
         let most = self.most_slots() - rest;
-        // Most code is plain: it is copied first and looked at afterwards.
-        let (mut plain, mut misled) = (true, None);
-        let insns = seq.into_iter().take(most + 1).zip(0..).map(|(insn, index)| {
+        let mut plain = true;
+        for insn in seq {
             let insn: PatchInsn = insn.into();
-            plain &= insn.is_plain();
-            Some(insn.to_pool().unwrap_or_else(|error| {
-                misled = misled.or(Some((index, error)));
-                insn.insn()
-            }))
-        });
-        self.log.pool.extend(insns);
-        if !plain {
-            if let Some((index, error)) = misled {
-                let before = &self.log.pool[first..first + index];
-                let slot = before.iter().flatten().map(|insn| insn.slots()).sum();
-                return Err(error.error(pc, slot));
+            let here = self.log.pool.len() - first;
+            if here + insn.slots() as usize > most {
+                return Err(self.too_long(pc));
             }
-            widen(&mut self.log.pool, first);
-        }
-        if self.log.pool.len() - first > most {
-            return Err(self.too_long(pc));
+            if insn.is_plain() {
+                self.log.pool.push(Some(insn.insn()));
+            } else {
+                plain = false;
+                let insn = insn.to_pool().map_err(|error| error.error(pc, here as u32))?;
+                self.log.pool.push(Some(insn));
+                if insn.slots() == 2 {
+                    self.log.pool.push(None);
+                }
+            }
         }
         if plain {
-            return Ok(false);
+            return Ok(true);
         }
         for slot in first..self.log.pool.len() {
             if let Some(insn) = self.log.pool[slot] {
                 self.check_targets(pc, insn)?;
             }
         }
-        link_locals(pc, &mut self.log.pool[first..])
+        link_locals(pc, &mut self.log.pool[first..])?;
+        Ok(false)
     }
 
     /// The instruction as the pool keeps it, for slot `slot` of a sequence at `pc`.
@@ -303,30 +307,10 @@ impl<'p> Patch<'p> {
     }
 }
 
-/// Gives each wide load of the pool from `first` on its second slot.
-fn widen(pool: &mut Vec<Option<Insn>>, first: usize) {
-    let is_wide = |slot: &Option<Insn>| slot.is_some_and(|insn| insn.slots() == 2);
-    let wide = pool[first..].iter().filter(|slot| is_wide(slot)).count();
-    let (mut from, mut to) = (pool.len(), pool.len() + wide);
-    pool.resize(to, None);
-    while from < to {
-        from -= 1;
-        to -= 1;
-        if is_wide(&pool[from]) {
-            pool[to] = None;
-            to -= 1;
-        }
-        pool[to] = pool[from];
-    }
-}
-
-/// Checks the local links of a sequence, and puts its length into those that lead past it; tells
-/// whether anything in it refers to other instructions.
-fn link_locals(pc: Pc, seq: &mut [Option<Insn>]) -> Result<bool, PatchError> {
-    let mut linked = false;
+/// Checks the local links of a sequence, and puts its length into those that lead past it.
+fn link_locals(pc: Pc, seq: &mut [Option<Insn>]) -> Result<(), PatchError> {
     for slot in 0..seq.len() {
         let Some(insn) = seq[slot] else { continue };
-        linked |= insn.jump_target().is_some() || insn.subprog_ref().is_some();
         let Some(Link::Local(target)) = insn.jump_target().map(Link::from_pc) else { continue };
         if target == Link::NEXT {
             seq[slot] = Some(retarget(insn, Link::Local(seq.len() as u32).to_pc()));
@@ -334,7 +318,7 @@ fn link_locals(pc: Pc, seq: &mut [Option<Insn>]) -> Result<bool, PatchError> {
             return Err(PatchError::NoSuchLocal { pc, target });
         }
     }
-    Ok(linked)
+    Ok(())
 }
 
 /// A walk over the original instructions of a [`Patch`] that are neither replaced nor deleted,

@@ -34,8 +34,8 @@ pub(crate) fn relax(patch: &mut Patch<'_>, map: &PcMap) -> Result<(), PatchError
                 write_long(&mut rewriter, insn);
                 first_pc.get_or_insert(pc);
                 replaced.push(pc);
-                let linked = rewriter.finish(pc)?;
-                log.note(pc, Place::Instead, linked, first);
+                rewriter.finish(pc)?;
+                log.note(pc, Place::Instead, first);
             }
             Piece::Kept(..) => {}
             Piece::Inserted(edit) => {
@@ -48,8 +48,8 @@ pub(crate) fn relax(patch: &mut Patch<'_>, map: &PcMap) -> Result<(), PatchError
                         rewriter.push(insn);
                     }
                 }
-                let linked = rewriter.finish(edit.pc())?;
-                log.note(edit.pc(), edit.place(), linked, first);
+                rewriter.finish(edit.pc())?;
+                log.note(edit.pc(), edit.place(), first);
             }
         }
     }

@@ -49,13 +49,11 @@ impl<'a> Rewriter<'a> {
         self.push(retarget(jump, target.to_pc()));
     }
 
-    /// Ends the sequence; gives whether anything in it has a target.
-    pub(crate) fn finish(mut self, pc: Pc) -> Result<bool, PatchError> {
+    /// Ends the sequence, which is for code at `pc`.
+    pub(crate) fn finish(mut self, pc: Pc) -> Result<(), PatchError> {
         self.moved.push(self.here());
-        let mut linked = false;
         for slot in &mut self.pool[self.first..] {
             let Some(insn) = *slot else { continue };
-            linked |= insn.jump_target().is_some() || insn.subprog_ref().is_some();
             let Some(Link::Local(offset)) = insn.jump_target().map(Link::from_pc) else { continue };
             let settled = offset & !Self::SETTLED;
             let target = match offset {
@@ -66,7 +64,7 @@ impl<'a> Rewriter<'a> {
             let &target = target.ok_or(PatchError::NoSuchLocal { pc, target: offset })?;
             *slot = Some(retarget(insn, Link::Local(target).to_pc()));
         }
-        Ok(linked)
+        Ok(())
     }
 
     /// Length of the whole pool.

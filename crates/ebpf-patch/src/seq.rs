@@ -56,11 +56,10 @@ impl PatchInsn {
         self.insn.slots()
     }
 
-    /// Whether it takes one slot and refers to no other instruction.
+    /// Whether it can stand anywhere: see [`Insn::is_self_contained`].
     #[inline]
-    pub(crate) const fn is_plain(self) -> bool {
-        let refers = self.insn.jump_target().is_some() || self.insn.subprog_ref().is_some();
-        self.target.is_none() && !refers && self.insn.slots() == 1
+    pub(crate) const fn is_plain(&self) -> bool {
+        self.target.is_none() && self.insn.is_self_contained()
     }
 
     /// From the pool: an instruction of a sequence of `slots` slots.
