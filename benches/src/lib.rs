@@ -7,6 +7,6 @@ mod groups;
 mod harness;
 mod output;
 
-pub use groups::{GROUPS, Group, GroupError};
+pub use groups::{GROUPS, Group, GroupError, Memory};
 pub use harness::{Cell, Column, Effort, Workload, measure, pin_to_one_core};
 pub use output::{Claim, Goal, Report, geomean, json_lines, table};

@@ -2,6 +2,7 @@
 
 mod isa;
 mod load;
+mod patch;
 
 use std::path::PathBuf;
 
@@ -14,14 +15,42 @@ pub struct Group {
     pub name: &'static str,
     /// What it measures.
     pub about: &'static str,
+    /// Where its memory is to come from.
+    pub memory: Memory,
     /// Measures it.
     pub run: fn(Effort) -> Result<Report, GroupError>,
 }
 
+/// Where large allocations come from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Memory {
+    /// From the allocator, which may have them at hand from an earlier run.
+    Recycled,
+    /// From the system each time. With glibc, that takes `MALLOC_MMAP_THRESHOLD_` in the
+    /// environment of the process.
+    Fresh,
+}
+
 /// All groups.
 pub const GROUPS: &[Group] = &[
-    Group { name: "isa", about: "decoding and encoding, beside a plain copy", run: isa::run },
-    Group { name: "load", about: "each stage from object file to placed code", run: load::run },
+    Group {
+        name: "isa",
+        about: "decoding and encoding, beside a plain copy",
+        memory: Memory::Recycled,
+        run: isa::run,
+    },
+    Group {
+        name: "load",
+        about: "each stage from object file to placed code",
+        memory: Memory::Recycled,
+        run: load::run,
+    },
+    Group {
+        name: "patch",
+        about: "rewriting programs of up to a million instructions",
+        memory: Memory::Fresh,
+        run: patch::run,
+    },
 ];
 
 /// Why a group could not be measured.

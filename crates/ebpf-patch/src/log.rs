@@ -178,22 +178,25 @@ impl Log {
         if self.ordered {
             return self;
         }
-        let mut next = vec![0_u32; slots + 1];
+        // By position, one past the last of its edits; once they are taken, the first.
+        let mut ends = vec![0_u32; slots];
         for edit in &self.edits {
-            next[edit.pc().index() + 1] += 1;
+            ends[edit.pc().index()] += 1;
         }
-        for slot in 1..next.len() {
-            next[slot] += next[slot - 1];
+        let mut sum = 0;
+        for end in &mut ends {
+            sum += *end;
+            *end = sum;
         }
         let mut order = vec![0_u32; self.edits.len()];
-        for place in Place::ALL {
-            for (index, edit) in self.edits.iter().enumerate() {
-                if edit.place() == place {
-                    let at = &mut next[edit.pc().index()];
-                    order[*at as usize] = index as u32;
-                    *at += 1;
-                }
-            }
+        for (index, edit) in self.edits.iter().enumerate().rev() {
+            let at = &mut ends[edit.pc().index()];
+            *at -= 1;
+            order[*at as usize] = index as u32;
+        }
+        let order_of = |index: &u32| self.edits[*index as usize].order;
+        for of_one_pc in order.chunk_by_mut(|a, b| order_of(a) >> 2 == order_of(b) >> 2) {
+            of_one_pc.sort_by_key(order_of);
         }
         self.gather(&order)
     }
@@ -208,13 +211,7 @@ impl Log {
             let edit = unpack(&self.edits, index as usize, self.pool.len());
             let first = log.pool.len();
             log.pool.extend_from_slice(&self.pool[edit.code()]);
-            log.note_plain(edit.pc(), edit.place(), first);
-            let next = self.references.partition_point(|reference| reference.slot < edit.at.first);
-            let inside = self.references[next..].iter().take_while(|it| it.slot < edit.end);
-            log.references.extend(inside.map(|it| Reference {
-                slot: it.slot - edit.at.first + first as u32,
-                kind: it.kind,
-            }));
+            log.note(edit.pc(), edit.place(), first);
         }
         log
     }
