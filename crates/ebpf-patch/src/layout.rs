@@ -1,6 +1,5 @@
 //! Where everything goes.
 
-use alloc::vec;
 use alloc::vec::Vec;
 
 use ebpf_isa::{Insn, Pc, Subprog};
@@ -12,14 +11,10 @@ use crate::patch::{Fate, Patch};
 /// Adds up lengths: all of the map except for subprograms, which depend on what is called. The log
 /// is in the order of the layout.
 pub(crate) fn layout(patch: &Patch<'_>) -> PcMap {
-    let slots = patch.program.slots();
     // Lengths first, each one place further on, so that their sums are starts.
-    let mut starts = vec![0; slots.len() + 1];
-    for ((len, slot), fate) in starts[1..].iter_mut().zip(slots).zip(&patch.fates) {
-        if *fate == Fate::Kept {
-            *len = slot.map_or(0, Insn::slots);
-        }
-    }
+    let mut starts = Vec::with_capacity(patch.fates.len() + 1);
+    starts.push(0);
+    starts.extend(patch.fates.iter().map(|fate| fate.slots()));
     let mut in_front = false;
     for edit in patch.log.edits() {
         starts[edit.pc().index() + 1] += edit.slots();
@@ -37,8 +32,7 @@ pub(crate) fn layout(patch: &Patch<'_>) -> PcMap {
 }
 
 fn detours(patch: &Patch<'_>, starts: &[u32]) -> Detours {
-    let slots = patch.program.slots();
-    let mut landings = starts[..slots.len()].to_vec();
+    let mut landings = starts[..patch.fates.len()].to_vec();
     let mut insns = landings.clone();
     for edit in patch.log.edits() {
         let at = edit.pc().index();
@@ -49,27 +43,22 @@ fn detours(patch: &Patch<'_>, starts: &[u32]) -> Detours {
             landings[at] += edit.slots();
         }
     }
-    for (index, (slot, fate)) in slots.iter().zip(&patch.fates).enumerate() {
-        if slot.is_none() || *fate == Fate::Deleted {
-            insns[index] = PcMap::NOWHERE;
+    for (insn, fate) in insns.iter_mut().zip(&patch.fates) {
+        if matches!(fate, Fate::Second | Fate::Deleted) {
+            *insn = PcMap::NOWHERE;
         }
     }
     for subprog in patch.program.subprogs() {
-        forward_landings(&mut landings, starts, subprog, slots);
+        forward_landings(&mut landings, starts, subprog, &patch.fates);
     }
     Detours { landings, insns }
 }
 
 /// Leads jumps to where nothing is left on to the next landing of the subprogram.
-fn forward_landings(
-    landings: &mut [u32],
-    starts: &[u32],
-    subprog: &Subprog,
-    slots: &[Option<Insn>],
-) {
+fn forward_landings(landings: &mut [u32], starts: &[u32], subprog: &Subprog, fates: &[Fate]) {
     let mut next = PcMap::NOWHERE;
     for index in (subprog.start.index()..subprog.end.index()).rev() {
-        if slots[index].is_none() {
+        if fates[index] == Fate::Second {
             landings[index] = PcMap::NOWHERE;
             continue;
         }
@@ -102,7 +91,7 @@ pub(crate) fn pieces(patch: &Patch<'_>) -> impl Iterator<Item = (u32, Piece)> {
         while next < stop {
             let index = next;
             next += 1;
-            if patch.fates[index] == Fate::Kept
+            if patch.fates[index].slots() > 0
                 && let Some(insn) = slots[index]
             {
                 at += insn.slots();

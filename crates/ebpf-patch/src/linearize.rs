@@ -20,7 +20,7 @@ use crate::PatchError;
 use crate::layout::{Piece, layout, pieces};
 use crate::log::{Edit, ReferenceKind};
 use crate::map::{Patched, PcMap};
-use crate::patch::{Fate, Patch};
+use crate::patch::Patch;
 use crate::relax;
 use crate::seq::{Link, retarget};
 
@@ -87,7 +87,7 @@ fn check(patch: &Patch<'_>, map: &PcMap) -> Result<Checked, PatchError> {
             ReferenceKind::ShortJump(target) => {
                 let target = jump_target(patch.program, map, pc, target, seq_start)?;
                 let offset = Pc(at).offset_to(target);
-                if i16::try_from(offset).is_err() {
+                if !patch.reach.contains(&offset) {
                     if !patch.may_relax {
                         return Err(PatchError::JumpTooFar { pc, offset });
                     }
@@ -163,7 +163,7 @@ fn merge(patch: Patch<'_>, map: &PcMap) -> Vec<Option<Insn>> {
         let stop = edit.map_or(0, Edit::next_slot);
         while old > stop {
             old -= 1;
-            if patch.fates[old] == Fate::Kept
+            if patch.fates[old].slots() > 0
                 && let Some(insn) = patch.program.slots()[old]
             {
                 end -= insn.slots() as usize;

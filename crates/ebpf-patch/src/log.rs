@@ -45,7 +45,9 @@ struct Packed {
     first: u32,
 }
 
-const _: () = assert!(Program::MAX_SLOTS < 1 << 30, "two bits are free");
+/// Bits that a [`Place`] takes.
+const PLACE_BITS: u32 = 2;
+const _: () = assert!(Program::MAX_SLOTS < 1 << (32 - PLACE_BITS), "there is room for them");
 
 /// Inserted code that refers to other code.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -117,15 +119,15 @@ impl Edit {
 
 impl Packed {
     const fn new(pc: Pc, place: Place, first: usize) -> Self {
-        Self { order: pc.0 << 2 | place as u32, first: first as u32 }
+        Self { order: pc.0 << PLACE_BITS | place as u32, first: first as u32 }
     }
 
     const fn pc(self) -> Pc {
-        Pc(self.order >> 2)
+        Pc(self.order >> PLACE_BITS)
     }
 
     const fn place(self) -> Place {
-        Place::ALL[(self.order & 3) as usize]
+        Place::ALL[(self.order & ((1 << PLACE_BITS) - 1)) as usize]
     }
 }
 
@@ -172,48 +174,9 @@ impl Log {
         (self.pool, self.references, edits)
     }
 
-    /// Brings edits and code into the order of the layout: by position, place and age. Positions
-    /// are counted, so the time is linear.
+    /// Brings edits and code into the order of the layout: by position, place and age.
     pub(crate) fn into_layout_order(self, slots: usize) -> Self {
-        if self.ordered {
-            return self;
-        }
-        // By position, one past the last of its edits; once they are taken, the first.
-        let mut ends = vec![0_u32; slots];
-        for edit in &self.edits {
-            ends[edit.pc().index()] += 1;
-        }
-        let mut sum = 0;
-        for end in &mut ends {
-            sum += *end;
-            *end = sum;
-        }
-        let mut order = vec![0_u32; self.edits.len()];
-        for (index, edit) in self.edits.iter().enumerate().rev() {
-            let at = &mut ends[edit.pc().index()];
-            *at -= 1;
-            order[*at as usize] = index as u32;
-        }
-        let order_of = |index: &u32| self.edits[*index as usize].order;
-        for of_one_pc in order.chunk_by_mut(|a, b| order_of(a) >> 2 == order_of(b) >> 2) {
-            of_one_pc.sort_by_key(order_of);
-        }
-        self.gather(&order)
-    }
-
-    /// The edits with these numbers, in this order, with their code.
-    fn gather(&self, order: &[u32]) -> Self {
-        let mut log = Self::new();
-        log.edits.reserve_exact(self.edits.len());
-        log.pool.reserve_exact(self.pool.len());
-        log.references.reserve_exact(self.references.len());
-        for &index in order {
-            let edit = unpack(&self.edits, index as usize, self.pool.len());
-            let first = log.pool.len();
-            log.pool.extend_from_slice(&self.pool[edit.code()]);
-            log.note(edit.pc(), edit.place(), first);
-        }
-        log
+        if self.ordered { self } else { sort(self, slots) }
     }
 }
 
@@ -221,4 +184,79 @@ impl Log {
 fn unpack(edits: &[Packed], index: usize, pool_len: usize) -> Edit {
     let end = edits.get(index + 1).map_or(pool_len as u32, |next| next.first);
     Edit { at: edits[index], end }
+}
+
+/// How many parts [`sort`] cuts a program into, at most: so many streams of code can be written at
+/// once without being slow, and a part of a large program still fits a cache.
+const PARTS: usize = 256;
+
+/// Brings edits and code into the order of the layout in linear time: first each to its part of the
+/// program, then within the part. Going straight to the right place would miss the cache for each
+/// edit, twice.
+fn sort(mut log: Log, slots: usize) -> Log {
+    let per_part = slots.div_ceil(PARTS).next_power_of_two();
+    let part_of = |edit: Packed| edit.pc().index() / per_part;
+    let mut sizes = vec![(0, 0); PARTS];
+    for (packed, edit) in log.edits.iter().zip(log.edits()) {
+        let (edits, code) = &mut sizes[part_of(*packed)];
+        *edits += 1;
+        *code += edit.code().len();
+    }
+    let mut parts: Vec<Log> =
+        sizes.iter().map(|&(edits, code)| Log::with_capacity(edits, code)).collect();
+    for (packed, edit) in log.edits.iter().zip(log.edits()) {
+        let part = &mut parts[part_of(*packed)];
+        let first = part.pool.len();
+        part.pool.extend_from_slice(&log.pool[edit.code()]);
+        part.note_plain(edit.pc(), edit.place(), first);
+    }
+    log.clear();
+    let mut next = vec![0_u32; per_part << PLACE_BITS];
+    let mut order = Vec::new();
+    for (part, number) in parts.into_iter().zip(0..) {
+        part.order(number * per_part as u32, &mut next, &mut order);
+        for &index in &order {
+            let edit = unpack(&part.edits, index as usize, part.pool.len());
+            let first = log.pool.len();
+            log.pool.extend_from_slice(&part.pool[edit.code()]);
+            log.note(edit.pc(), edit.place(), first);
+        }
+    }
+    log
+}
+
+impl Log {
+    fn with_capacity(edits: usize, code: usize) -> Self {
+        let (edits, pool) = (Vec::with_capacity(edits), Vec::with_capacity(code));
+        Self { edits, pool, ..Self::new() }
+    }
+
+    /// Forgets everything but keeps the memory.
+    fn clear(&mut self) {
+        self.edits.clear();
+        self.pool.clear();
+        self.references.clear();
+        self.ordered = true;
+    }
+
+    /// Puts the numbers of the edits, all of which are at `base` or a little behind, into `order`
+    /// by position, place and age: by counting, for which `next` has room.
+    fn order(&self, base: u32, next: &mut [u32], order: &mut Vec<u32>) {
+        let key = |edit: &Packed| (edit.order - (base << PLACE_BITS)) as usize;
+        next.fill(0);
+        for edit in &self.edits {
+            next[key(edit)] += 1;
+        }
+        let mut sum = 0;
+        for next in next.iter_mut() {
+            sum += core::mem::replace(next, sum);
+        }
+        order.clear();
+        order.resize(self.edits.len(), 0);
+        for (edit, index) in self.edits.iter().zip(0..) {
+            let at = &mut next[key(edit)];
+            order[*at as usize] = index;
+            *at += 1;
+        }
+    }
 }

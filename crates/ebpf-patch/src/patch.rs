@@ -1,8 +1,7 @@
 //! The edit session: edits are checked and noted here, and carried out by linearisation.
 
-use alloc::vec;
 use alloc::vec::Vec;
-use core::ops::Range;
+use core::ops::{Range, RangeInclusive};
 
 use ebpf_isa::{Insn, Pc, Program};
 
@@ -21,12 +20,38 @@ pub enum Landing {
     Insn,
 }
 
-/// What has become of an original instruction.
+/// What a slot of the original program is, and what has become of it. Everything that edits need to
+/// know of the program is here, a byte a slot: they come in any order.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Fate {
+    /// An instruction of one slot, which stays.
     Kept,
+    /// A wide load, which stays.
+    KeptWide,
+    /// The second slot of a wide load.
+    Second,
     Replaced,
     Deleted,
+}
+
+impl Fate {
+    fn of(slot: &Option<Insn>) -> Self {
+        match slot {
+            None => Self::Second,
+            Some(Insn::LoadWide { .. }) => Self::KeptWide,
+            Some(_) => Self::Kept,
+        }
+    }
+
+    /// Number of slots that the instruction takes in the new program.
+    #[inline]
+    pub(crate) const fn slots(self) -> u32 {
+        match self {
+            Self::Kept => 1,
+            Self::KeptWide => 2,
+            Self::Second | Self::Replaced | Self::Deleted => 0,
+        }
+    }
 }
 
 /// An edit session over one program: edits name positions of the original program, in any order,
@@ -34,11 +59,13 @@ pub(crate) enum Fate {
 #[derive(Debug, Clone)]
 pub struct Patch<'p> {
     pub(crate) program: &'p Program,
-    /// By slot; that of a wide load's second slot says nothing.
+    /// By slot.
     pub(crate) fates: Vec<Fate>,
     pub(crate) log: Log,
     /// Whether jumps that outgrow their offset field may take another form.
     pub(crate) may_relax: bool,
+    /// What the offset field of a jump can hold: 16 bits, but for tests.
+    pub(crate) reach: RangeInclusive<i64>,
     /// Length of the edited program.
     pub(crate) slots: usize,
     limit: u32,
@@ -61,9 +88,10 @@ impl<'p> Patch<'p> {
     pub fn with_limit(program: &'p Program, limit: u32) -> Self {
         Self {
             program,
-            fates: vec![Fate::Kept; program.slots().len()],
+            fates: program.slots().iter().map(Fate::of).collect(),
             log: Log::new(),
             may_relax: true,
+            reach: i16::MIN.into()..=i16::MAX.into(),
             slots: program.slots().len(),
             limit: limit.min(Program::MAX_SLOTS as u32),
         }
@@ -94,9 +122,9 @@ impl<'p> Patch<'p> {
     /// The original instruction at `pc` if it is neither replaced nor deleted.
     #[must_use]
     pub fn get(&self, pc: Pc) -> Option<Insn> {
-        match self.fates.get(pc.index())? {
-            Fate::Kept => self.program.get(pc),
-            Fate::Replaced | Fate::Deleted => None,
+        match self.fates.get(pc.index())?.slots() {
+            0 => None,
+            _ => self.program.get(pc),
         }
     }
 
@@ -185,40 +213,43 @@ impl<'p> Patch<'p> {
         if range.end.0 < self.program.len() {
             self.expect_insn(range.end)?;
         }
-        let first_slots = |at: &u32| self.program.get(Pc(*at)).is_some();
-        for at in (range.start.0..range.end.0).filter(first_slots) {
-            self.expect_kept(Pc(at))?;
+        for pc in (range.start.0..range.end.0).map(Pc) {
+            if self.fates[pc.index()] != Fate::Second {
+                self.expect_kept(pc)?;
+            }
         }
-        self.fates[range.start.index()..range.end.index()].fill(Fate::Deleted);
+        for fate in &mut self.fates[range.start.index()..range.end.index()] {
+            if *fate != Fate::Second {
+                *fate = Fate::Deleted;
+            }
+        }
         self.slots -= range.end.index() - range.start.index();
         Ok(())
     }
 
-    /// Number of slots of the instruction at `pc`.
     #[inline]
-    fn expect_insn(&self, pc: Pc) -> Result<u32, PatchError> {
-        match self.program.slots().get(pc.index()) {
-            Some(Some(insn)) => Ok(insn.slots()),
-            Some(None) => Err(PatchError::InWideLoad { pc }),
+    fn expect_insn(&self, pc: Pc) -> Result<Fate, PatchError> {
+        match self.fates.get(pc.index()) {
+            Some(Fate::Second) => Err(PatchError::InWideLoad { pc }),
+            Some(fate) => Ok(*fate),
             None => Err(PatchError::OutOfRange { pc }),
         }
     }
 
     #[inline]
-    fn expect_present(&self, pc: Pc) -> Result<u32, PatchError> {
-        let slots = self.expect_insn(pc)?;
-        match self.fates[pc.index()] {
-            Fate::Kept | Fate::Replaced => Ok(slots),
+    fn expect_present(&self, pc: Pc) -> Result<Fate, PatchError> {
+        match self.expect_insn(pc)? {
             Fate::Deleted => Err(PatchError::Deleted { pc }),
+            fate => Ok(fate),
         }
     }
 
+    /// The number of slots of the instruction at `pc`, which is neither replaced nor deleted.
     #[inline]
     fn expect_kept(&self, pc: Pc) -> Result<u32, PatchError> {
-        let slots = self.expect_present(pc)?;
-        match self.fates[pc.index()] {
+        match self.expect_present(pc)? {
             Fate::Replaced => Err(PatchError::Replaced { pc }),
-            Fate::Kept | Fate::Deleted => Ok(slots),
+            fate => Ok(fate.slots()),
         }
     }
 
@@ -353,6 +384,7 @@ mod tests {
     use super::*;
     use crate::Target;
     use alloc::collections::BTreeMap;
+    use alloc::vec;
     use ebpf_isa::LineTable;
 
     #[test]

@@ -21,6 +21,7 @@ use crate::rewriter::Rewriter;
 /// of them, of a patch without other errors.
 pub(crate) fn relax(patch: &mut Patch<'_>, map: &PcMap) -> Result<(), PatchError> {
     let too_far = too_far(patch, map)?;
+    let most_slots = patch.most_slots();
     let mut first_pc = None;
     let mut too_far = too_far.into_iter().peekable();
     let mut is_too_far = |at: u32| too_far.next_if_eq(&at).is_some();
@@ -59,7 +60,7 @@ pub(crate) fn relax(patch: &mut Patch<'_>, map: &PcMap) -> Result<(), PatchError
         patch.fates[pc.index()] = Fate::Replaced;
     }
     match first_pc {
-        Some(pc) if patch.slots > patch.most_slots() => Err(patch.too_long(pc)),
+        Some(pc) if patch.slots > most_slots => Err(patch.too_long(pc)),
         _ => Ok(()),
     }
 }
@@ -129,10 +130,13 @@ fn too_far(patch: &Patch<'_>, map: &PcMap) -> Result<Vec<u32>, PatchError> {
         let between = growth_before(jump.target.0).abs_diff(jump.growth_before);
         offset + offset.signum() * i64::from(between)
     };
-    let too_far = |jump: &&Short| i16::try_from(at_most(jump)).is_err();
+    let too_far = |jump: &&Short| !patch.reach.contains(&at_most(jump));
     Ok(jumps.iter().filter(too_far).map(|jump| jump.at).collect())
 }
 
 const fn is_long(insn: Insn) -> bool {
     matches!(insn, Insn::Jump { long: true, .. })
 }
+
+#[cfg(test)]
+mod tests;
