@@ -515,7 +515,7 @@ fn grown(jump: fn(u32) -> Insn, back: bool, by: usize, relax: bool) -> Result<Pr
     if !relax {
         patch.forbid_relaxation();
     }
-    patch.append(Pc(u32::from(!back)), vec![set(1); by]).unwrap();
+    patch.append(Pc(u32::from(!back)), vec![set(1); by])?;
     patch.linearize().map(|patched| patched.program)
 }
 
