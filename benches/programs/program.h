@@ -22,9 +22,6 @@ typedef long long s64;
 /* The compiler forgets what it knows of a value. */
 #define OPAQUE(value) asm volatile("" : "+r"(value))
 
-/* Keeps an array in memory, and what comes later behind what came before. */
-#define KEEP(array) asm volatile("" ::"r"(array) : "memory")
-
 #define INLINE static inline __attribute__((always_inline))
 #define NOINLINE static __attribute__((noinline))
 
