@@ -6,7 +6,7 @@
  * verifier can follow them. ENTRY(run) makes of it:
  *
  *   native   u64 prog(void *mem, u64 len)
- *   BPF      the same, in section `flat`; and an XDP program that runs on a map's value and folds
+ *   BPF      the same, in section `flat`; and a traffic classifier on a map's value that folds
  *            the result into the 32 bits that a test run of the kernel returns. */
 #ifndef PROGRAM_H
 #define PROGRAM_H
@@ -50,7 +50,7 @@ INLINE u64 rotl64(u64 x, int n)
 		return run(mem, len);                                \
 	}                                                            \
 	u64 block[BLOCK / 8];                                        \
-	SECTION("xdp") int prog_xdp(void *ctx)                       \
+	SECTION("tc") int prog_kernel(void *ctx)                     \
 	{                                                            \
 		void *mem = block;                                   \
 		u64 len = BLOCK, result;                             \

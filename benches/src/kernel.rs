@@ -1,4 +1,7 @@
 //! Benchmark programs in the running kernel: loaded by bpf(2), run by its test runs, never attached.
+//!
+//! They are traffic classifiers. A repeated test run of an XDP program first makes the kernel patch its
+//! own text and wait for all cores, which takes longer than the runs.
 
 #![allow(unsafe_code, reason = "bpf(2) is called, for which there is no safe wrapper here")]
 
@@ -34,13 +37,13 @@ const BPF_MAP_UPDATE_ELEM: libc::c_long = 2;
 const BPF_PROG_LOAD: libc::c_long = 5;
 const BPF_PROG_TEST_RUN: libc::c_long = 10;
 const BPF_MAP_TYPE_ARRAY: u32 = 2;
-const BPF_PROG_TYPE_XDP: u32 = 6;
+const BPF_PROG_TYPE_SCHED_CLS: u32 = 3;
 
 /// Opcode of a wide load, and the kind of one that gives the address of a map's value.
 const WIDE_LOAD: u8 = 0x18;
 const BPF_PSEUDO_MAP_VALUE: u8 = 2;
 
-/// The least frame that a test run of an XDP program takes.
+/// The frame that test runs are given, and programs do not look at.
 const FRAME: [u8; 64] = [0; 64];
 
 /// The parts of `union bpf_attr` that are used.
@@ -104,7 +107,7 @@ impl InKernel {
             return Err(KernelError::NoJit);
         }
         let map = block_map(&program.block())?;
-        let mut slots = program.xdp()?;
+        let mut slots = program.for_kernel()?;
         for slot in &mut slots {
             if slot.opcode == WIDE_LOAD && slot.src == BPF_PSEUDO_MAP_VALUE {
                 slot.imm = map.as_raw_fd();
@@ -112,7 +115,7 @@ impl InKernel {
         }
         let bytes: Vec<u8> = slots.iter().copied().flat_map(RawInsn::to_bytes).collect();
         let mut attributes = ProgLoad {
-            prog_type: BPF_PROG_TYPE_XDP,
+            prog_type: BPF_PROG_TYPE_SCHED_CLS,
             insn_count: slots.len() as u32,
             insns: bytes.as_ptr() as u64,
             license: c"Dual MIT/GPL".as_ptr() as u64,

@@ -8,7 +8,7 @@
 use std::ptr::NonNull;
 use std::sync::Arc;
 
-use ebpf_runtime::isa::{AluOp, Insn, Operand, Pc, Program, RawInsn, Reg, Width};
+use ebpf_runtime::isa::{AluOp, CallTarget, Insn, Operand, Pc, Program, RawInsn, Reg, Width};
 use ebpf_runtime::patch::{Landing, Patch};
 use rbpf::EbpfVmRaw;
 use solana_sbpf::ebpf::{MM_INPUT_START, MM_STACK_START};
@@ -57,6 +57,21 @@ pub fn zero_extended(program: &Program) -> Result<Program, Error> {
         } = insn
         {
             patch.append(pc, [Insn::Mov { width: Width::W32, dst, src: Operand::Reg(dst) }])?;
+        }
+    }
+    Ok(patch.linearize()?.program)
+}
+
+/// A program with plain stores for its atomic operations, which the peers do not have: something
+/// else of the same length, to be compiled and not run.
+///
+/// # Errors
+/// The program cannot be patched.
+pub fn without_atomics(program: &Program) -> Result<Program, Error> {
+    let mut patch = Patch::new(program);
+    for (pc, insn) in program.insns() {
+        if let Insn::Atomic { size, base, off, src, .. } = insn {
+            patch.replace(pc, [Insn::Store { size, base, off, src: Operand::Reg(src) }])?;
         }
     }
     Ok(patch.linearize()?.program)
@@ -213,4 +228,18 @@ impl Sbpf {
         let (_, result) = vm.execute_program(&self.executable, &mut mode, &mut self.frames);
         Result::from(result).expect("the benchmark programs do not trap")
     }
+}
+
+/// A program in rbpf that is compiled, and never run: every helper does nothing.
+///
+/// # Errors
+/// rbpf refuses it.
+pub fn rbpf_for_compiling<'a>(program: &Program, bytes: &'a [u8]) -> Result<EbpfVmRaw<'a>, Error> {
+    let mut vm = EbpfVmRaw::new(Some(bytes))?;
+    for (_, insn) in program.insns() {
+        if let Insn::Call(CallTarget::Helper(id)) = insn {
+            vm.register_helper(id.0, |_, _, _, _, _| 0)?;
+        }
+    }
+    Ok(vm)
 }

@@ -84,8 +84,8 @@ impl BenchProgram {
     ///
     /// # Errors
     /// Its object is missing or broken.
-    pub fn xdp(&self) -> Result<Vec<RawInsn>, ProgramsError> {
-        let program = self.linked("prog_xdp")?;
+    pub fn for_kernel(&self) -> Result<Vec<RawInsn>, ProgramsError> {
+        let program = self.linked("prog_kernel")?;
         program.to_slots().map_err(|error| ProgramsError::Encode { program: self.name, error })
     }
 

@@ -121,7 +121,7 @@ fn lowering(report: &mut Report, effort: Effort) -> Result<(), Error> {
         let program = code::of_length(slots)?;
         let links = links_for_lowering(&program);
         Vm::new(&program, None, &links)?;
-        let lower = || Vm::new(&program, None, &links).map_or(0, |vm| u64::from(!vm_is_empty(&vm)));
+        let lower = || Vm::new(&program, None, &links).map_or(0, |_| 1);
         let mut workload = Workload {
             name: format!("lower {name}"),
             units_per_run: program.insns().count() as u64,

@@ -1,7 +1,11 @@
 //! What can be measured: one file a group.
 
+mod code;
+mod interp;
 mod isa;
+mod jit;
 mod load;
+mod run_time;
 
 use std::path::PathBuf;
 
@@ -20,6 +24,8 @@ pub struct Group {
 
 /// All groups.
 pub const GROUPS: &[Group] = &[
+    Group { name: "interp", about: "interpreters on ten programs, lowering", run: interp::run },
+    Group { name: "jit", about: "compilers on ten programs, compiling", run: jit::run },
     Group { name: "isa", about: "decoding and encoding, beside a plain copy", run: isa::run },
     Group { name: "load", about: "each stage from object file to placed code", run: load::run },
 ];
