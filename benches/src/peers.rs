@@ -150,7 +150,7 @@ impl ContextObject for Machine {
     }
 
     fn active_mapping_ptr(&mut self) -> NonNull<MemoryMapping> {
-        NonNull::from_mut(&mut self.mapping)
+        NonNull::from(&mut self.mapping)
     }
 }
 

@@ -5,16 +5,15 @@ use ebpf_runtime::isa::Program;
 use ebpf_runtime::jit::{self, Options};
 use ebpf_runtime::pack::{Pack, PackOptions};
 
-use super::interp::native_columns;
-use super::run_time::{Times, add_claim};
+use super::run_time::{O2, SCALAR, Subject, Times, add_claim, native_columns};
 use super::{GroupError, code};
 use crate::harness::{Cell, Column, Effort, Workload, measure};
 use crate::kernel::InKernel;
 use crate::native::Clang;
-use crate::ours::{Checked, Trusted};
+use crate::ours::Checked;
 use crate::output::{Claim, Goal, Report};
 use crate::peers::{self, Rbpf, Sbpf};
-use crate::programs::{BenchProgram, CALLS, EMPTY, PROGRAMS};
+use crate::programs::{CALLS, EMPTY};
 
 type Error = Box<dyn std::error::Error>;
 
@@ -51,12 +50,10 @@ pub(super) fn run(effort: Effort) -> Result<Report, GroupError> {
 fn report(effort: Effort) -> Result<Report, Error> {
     let (clang, kernel) = (Clang::find(), InKernel::new(&EMPTY));
     let pack = Pack::new(PackOptions::default())?;
-    let subjects =
-        [EMPTY].into_iter().chain(PROGRAMS).map(Subject::new).collect::<Result<Vec<_>, _>>()?;
+    let subjects = Subject::all()?;
     let mut times = Times::measure(
         &subjects,
-        |subject| subject.program,
-        |subject| subject.columns(&pack, clang.as_ref().ok(), kernel.is_ok()),
+        |subject| columns(subject, &pack, clang.as_ref().ok(), kernel.is_ok()),
         effort,
     )?;
     for cell in times.cells.iter_mut().filter(|cell| cell.column == KERNEL) {
@@ -71,8 +68,7 @@ fn report(effort: Effort) -> Result<Report, Error> {
     }
     ratios(&mut report, &times);
     compiling(&mut report, effort)?;
-    let columns = ["-O2", "scalar", JIT, CHECKED, RBPF, KERNEL, SBPF];
-    report.notes.push(times.plot(&columns, "scalar"));
+    report.notes.push(times.plot(&[O2, SCALAR, JIT, CHECKED, RBPF, KERNEL, SBPF]));
     Ok(report)
 }
 
@@ -85,11 +81,11 @@ fn ratios(report: &mut Report, times: &Times) {
     };
     add("jit/kernel", JIT, KERNEL, &without_calls, Goal::AtMost(1.0));
     add("jit/rbpf", JIT, RBPF, &without_calls, Goal::AtMost(1.0));
-    add("jit/scalar", JIT, "scalar", &all, Goal::AtMost(1.3));
+    add("jit/scalar", JIT, SCALAR, &all, Goal::AtMost(1.3));
     add("checked/jit", CHECKED, JIT, &all, Goal::AtMost(1.5));
     if untrained_returns() {
         add("kernel/calls", KERNEL, JIT, &calls, Goal::AtLeast(3.0));
-    } else if let Some(ratio) = times.ratio(KERNEL, JIT, &calls) {
+    } else if let Some(ratio) = times.ratio(KERNEL, JIT, calls) {
         let value = ratio.geomean();
         report.notes.push(format!(
             "kernel/calls: {value:.2}, no claim: it is for kernels whose returns are never predicted"
@@ -114,51 +110,31 @@ fn untrained_returns() -> bool {
     says("retbleed", "untrained return thunk") || says("spec_rstack_overflow", "Safe RET")
 }
 
-/// A program with what columns borrow.
-struct Subject {
-    program: BenchProgram,
-    trusted: Trusted,
-    block: Vec<u8>,
-    for_rbpf: Vec<u8>,
-    for_sbpf: Vec<u8>,
-}
-
-impl Subject {
-    fn new(program: BenchProgram) -> Result<Self, Error> {
-        let flat = peers::with_length(&program.flat()?)?;
-        Ok(Self {
-            program,
-            trusted: Trusted::new(&program)?,
-            block: program.block(),
-            for_rbpf: peers::bytes(&flat)?,
-            for_sbpf: peers::bytes(&peers::zero_extended(&flat)?)?,
-        })
+/// The ways of running a compiled program.
+fn columns<'a>(
+    subject: &'a Subject,
+    pack: &Pack,
+    clang: Option<&Clang>,
+    kernel: bool,
+) -> Result<Vec<Column<'a>>, Error> {
+    let column = |name, run| Column { name, run, comparable: true };
+    let Subject { program, trusted, block, for_rbpf, for_sbpf } = subject;
+    let mut jit = trusted.compiled(&Options::default(), pack)?;
+    let mut checked = Checked::new(&program.flat()?, block, FlatEngine::Jit(pack))?;
+    let mut rbpf = Rbpf::compiled(for_rbpf, block)?;
+    let mut sbpf = Sbpf::compiled(for_sbpf, block)?;
+    let mut columns = vec![
+        column(JIT, Box::new(move || jit.run())),
+        column(CHECKED, Box::new(move || checked.run())),
+        column(RBPF, Box::new(move || rbpf.run_compiled())),
+        column(SBPF, Box::new(move || sbpf.run_compiled())),
+    ];
+    if kernel {
+        let loaded = InKernel::new(program)?;
+        columns.push(column(KERNEL, Box::new(move || loaded.run(KERNEL_RUNS))));
     }
-
-    fn columns(
-        &self,
-        pack: &Pack,
-        clang: Option<&Clang>,
-        kernel: bool,
-    ) -> Result<Vec<Column<'_>>, Error> {
-        let column = |name, run| Column { name, run, comparable: true };
-        let mut jit = self.trusted.compiled(&Options::default(), pack)?;
-        let mut checked = Checked::new(&self.program.flat()?, &self.block, FlatEngine::Jit(pack))?;
-        let mut rbpf = Rbpf::compiled(&self.for_rbpf, &self.block)?;
-        let mut sbpf = Sbpf::compiled(&self.for_sbpf, &self.block)?;
-        let mut columns = vec![
-            column(JIT, Box::new(move || jit.run())),
-            column(CHECKED, Box::new(move || checked.run())),
-            column(RBPF, Box::new(move || rbpf.run_compiled())),
-            column(SBPF, Box::new(move || sbpf.run_compiled())),
-        ];
-        if kernel {
-            let loaded = InKernel::new(&self.program)?;
-            columns.push(column(KERNEL, Box::new(move || loaded.run(KERNEL_RUNS))));
-        }
-        columns.extend(native_columns(&self.program, clang)?);
-        Ok(columns)
-    }
+    columns.extend(native_columns(program, clang)?);
+    Ok(columns)
 }
 
 /// From program to machine code, for each instruction of code of several lengths.

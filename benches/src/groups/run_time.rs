@@ -4,8 +4,60 @@
 use std::fmt::Write as _;
 
 use crate::harness::{Cell, Column, Effort, Workload, measure};
-use crate::output::{Claim, Goal, geomean};
+use crate::memory::Memory;
+use crate::native::{Clang, Flavour, Native};
+use crate::ours::Trusted;
+use crate::output::{Claim, Goal, Report, geomean};
+use crate::peers;
 use crate::programs::{BenchProgram, EMPTY, PROGRAMS};
+
+type Error = Box<dyn std::error::Error>;
+
+/// What clang makes of the programs.
+pub(super) const O2: &str = "-O2";
+/// The same without what needs more than one instruction at a time.
+pub(super) const SCALAR: &str = "scalar";
+
+/// A program with what columns borrow.
+pub(super) struct Subject {
+    pub(super) program: BenchProgram,
+    pub(super) trusted: Trusted,
+    pub(super) block: Vec<u8>,
+    pub(super) for_rbpf: Vec<u8>,
+    pub(super) for_sbpf: Vec<u8>,
+}
+
+impl Subject {
+    /// The empty program and the ten.
+    pub(super) fn all() -> Result<Vec<Self>, Error> {
+        [EMPTY].into_iter().chain(PROGRAMS).map(Self::new).collect()
+    }
+
+    fn new(program: BenchProgram) -> Result<Self, Error> {
+        let flat = peers::with_length(&program.flat()?)?;
+        Ok(Self {
+            program,
+            trusted: Trusted::new(&program)?,
+            block: program.block(),
+            for_rbpf: peers::bytes(&flat)?,
+            for_sbpf: peers::bytes(&peers::zero_extended(&flat)?)?,
+        })
+    }
+}
+
+/// The two native columns, where there is a clang.
+pub(super) fn native_columns<'a>(
+    program: &BenchProgram,
+    clang: Option<&Clang>,
+) -> Result<Vec<Column<'a>>, Error> {
+    let Some(clang) = clang else { return Ok(Vec::new()) };
+    let column = |(name, flavour)| {
+        let native = Native::new(clang, program, flavour)?;
+        let mut memory = Memory::new(&program.block());
+        Ok(Column { name, run: Box::new(move || native.run(&mut memory)), comparable: true })
+    };
+    [(O2, Flavour::O2), (SCALAR, Flavour::Scalar)].into_iter().map(column).collect()
+}
 
 /// The times of all programs and of the empty one.
 pub(super) struct Times {
@@ -21,16 +73,15 @@ pub(super) struct Ratio {
 
 impl Times {
     /// Measures the programs one after another, each with the columns that `columns` makes for it.
-    pub(super) fn measure<'a, S: 'a>(
-        subjects: &'a [S],
-        program: impl Fn(&S) -> BenchProgram,
-        columns: impl Fn(&'a S) -> Result<Vec<Column<'a>>, Box<dyn std::error::Error>>,
+    pub(super) fn measure<'a>(
+        subjects: &'a [Subject],
+        columns: impl Fn(&'a Subject) -> Result<Vec<Column<'a>>, Error>,
         effort: Effort,
-    ) -> Result<Self, Box<dyn std::error::Error>> {
+    ) -> Result<Self, Error> {
         let mut cells = Vec::new();
         for subject in subjects {
             let columns = columns(subject)?;
-            let name = program(subject).name.to_string();
+            let name = subject.program.name.to_string();
             let mut workload = Workload { name, units_per_run: 1, unit: "ns", columns };
             cells.extend(measure(&mut workload, effort));
         }
@@ -63,15 +114,15 @@ impl Times {
         Some(Ratio { over, under, by_program })
     }
 
-    /// A bar a column: how many times as long as `unit` it needs, as geometric mean.
-    pub(super) fn plot(&self, columns: &[&'static str], unit: &'static str) -> String {
+    /// A bar a column: how many times as long as [`SCALAR`] it needs, as geometric mean.
+    pub(super) fn plot(&self, columns: &[&'static str]) -> String {
         const WIDTH: f64 = 50.0;
         let bars: Vec<(&str, f64)> = columns
             .iter()
-            .filter_map(|column| Some((*column, self.ratio(column, unit, |_| true)?.geomean())))
+            .filter_map(|column| Some((*column, self.ratio(column, SCALAR, |_| true)?.geomean())))
             .collect();
         let longest = bars.iter().map(|(_, value)| *value).fold(1.0, f64::max);
-        let mut text = format!("times as long as `{unit}`, geometric mean:\n");
+        let mut text = format!("times as long as `{SCALAR}`, geometric mean:\n");
         for (column, value) in bars {
             let bar = "#".repeat((value / longest * WIDTH).round() as usize);
             let _ = writeln!(text, "  {column:<12} {bar} {value:.2}");
@@ -104,12 +155,7 @@ impl Ratio {
 }
 
 /// Adds the claim and the range of a ratio, or says that it was not measured.
-pub(super) fn add_claim(
-    report: &mut crate::output::Report,
-    ratio: Option<Ratio>,
-    name: &'static str,
-    goal: Goal,
-) {
+pub(super) fn add_claim(report: &mut Report, ratio: Option<Ratio>, name: &'static str, goal: Goal) {
     match ratio {
         Some(ratio) => {
             report.notes.push(ratio.range());
