@@ -41,13 +41,8 @@ pub enum NativeError {
     #[error("cannot load {}", .0.display())]
     Load(PathBuf),
     /// There is no place for it.
-    #[error("cannot write to {}: {why}", path.display())]
-    Directory {
-        /// The place.
-        path: PathBuf,
-        /// Why not.
-        why: std::io::Error,
-    },
+    #[error("cannot write into the target directory: {0}")]
+    Directory(#[from] std::io::Error),
 }
 
 /// A clang that was found.
@@ -110,14 +105,12 @@ impl Native {
         program: &BenchProgram,
         flavour: Flavour,
     ) -> Result<Self, NativeError> {
-        let path = std::env::temp_dir().join(format!("ebpf-benches-{}", std::process::id()));
-        let directory = std::fs::create_dir_all(&path)
-            .map_err(|why| NativeError::Directory { path: path.clone(), why });
-        let native = directory
-            .and_then(|()| clang.compile(program, flavour, &path))
-            .and_then(|so| load(&so));
+        // Beside the running program, which is in cargo's target directory.
+        let directory = std::env::current_exe()?.with_extension(format!("{}", std::process::id()));
+        std::fs::create_dir_all(&directory)?;
+        let native = clang.compile(program, flavour, &directory).and_then(|path| load(&path));
         // What is loaded stays loaded without its file.
-        let _ = std::fs::remove_dir_all(&path);
+        std::fs::remove_dir_all(&directory)?;
         native
     }
 

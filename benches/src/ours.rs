@@ -3,7 +3,7 @@
 #![allow(unsafe_code, reason = "programs run unchecked")]
 
 use ebpf_runtime::flat::{Block, FlatContext, FlatEngine, FlatError, FlatProgram, with_entry};
-use ebpf_runtime::interp::{Helpers, Links, Vm};
+use ebpf_runtime::interp::{Helpers, Links, Memory as Regions, Vm};
 use ebpf_runtime::isa::abi::{EntryFn, ExecEnv};
 use ebpf_runtime::isa::{
     AluOp, CallTarget, Facts, Insn, Operand, Program, Reg, SubprogFacts, SubprogIdx,
@@ -29,23 +29,27 @@ pub struct Trusted {
 }
 
 impl Trusted {
-    /// Runs a program checked.
+    /// Runs a program checked, on stack frames as small as the engines will make them.
     ///
     /// # Errors
     /// It traps, or comes to another result than is known.
     pub fn new(bench: &BenchProgram) -> Result<Self, Error> {
-        let (flat, block) = (bench.flat()?, bench.block());
-        let checked = FlatProgram::new(&flat, FlatEngine::Interp, &[])?;
-        let mut memory = Block::new(&block);
+        let block = bench.block();
+        let program = with_entry(&bench.flat()?)?.program;
+        let facts = stack_facts(&program);
+        let vm = Vm::new(&program, Some(&facts), &Links::default())?;
+        let mut bytes = Block::new(&block);
         for _ in 0..2 {
-            let result = checked.run(&mut memory, &mut ExecEnv::new());
+            let mut regions = Regions::new();
+            let memory = regions.add_mut(bytes.bytes_mut());
+            let context = FlatContext { memory, len: BLOCK_BYTES as u64 }.to_bytes();
+            let context = regions.add(&context);
+            let result = vm.run(context, &regions, &mut ExecEnv::new());
             let result = result.map_err(|trap| format!("{}: {trap:?}", bench.name))?;
             if result != bench.result {
                 return Err(format!("{} gives {result:#x}", bench.name).into());
             }
         }
-        let program = with_entry(&flat)?.program;
-        let facts = stack_facts(&program);
         Ok(Self { program, facts, block })
     }
 
@@ -102,8 +106,8 @@ impl Interpreted {
     pub fn run(&mut self) -> u64 {
         let mut context = self.run.start();
         let context = (&raw mut context).cast();
-        // SAFETY: the program did these very accesses under checks (`Trusted`), and the facts are
-        // those of `stack_facts`.
+        // SAFETY: the program did these very accesses under checks, on frames of this size
+        // (`Trusted`).
         let result = unsafe { self.vm.run_unchecked(context, &mut self.run.env) };
         result.expect("the program ran without a trap before")
     }
