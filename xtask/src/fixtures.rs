@@ -226,7 +226,7 @@ mod tests {
             assert!(object.contains(&format!("\0./{}\0", name.display())));
             assert!(!object.contains(&format!("{}", workspace_root().display())));
             let text = std::fs::read_to_string(&source).unwrap();
-            let mut statements = text.lines().filter(|line| line.starts_with('\t'));
+            let mut statements = text.lines().filter(|line| line.ends_with([';', ')']));
             assert!(statements.any(|line| object.contains(line)), "{}", name.display());
         }
     }
