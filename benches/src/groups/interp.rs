@@ -47,7 +47,7 @@ fn report(effort: Effort) -> Result<Report, Error> {
     }
     report.notes.push("fuel/interp: not measured: the interpreter always charges fuel".into());
     lowering(&mut report, effort)?;
-    report.notes.push(times.plot(&[O2, SCALAR, INTERP, CHECKED, SBPF, RBPF]));
+    report.notes.extend(times.plot(&[O2, SCALAR, INTERP, CHECKED, SBPF, RBPF]));
     Ok(report)
 }
 
@@ -83,7 +83,7 @@ fn lowering(report: &mut Report, effort: Effort) -> Result<(), Error> {
             unit: "ns/insn",
             columns: vec![Column { name: INTERP, run: Box::new(lower), comparable: true }],
         };
-        let cells = measure(&mut workload, effort);
+        let cells = measure(&mut workload, effort.finer());
         worst = cells.iter().map(|cell| cell.value).fold(worst, f64::max);
         report.cells.extend(cells);
     }

@@ -27,7 +27,7 @@ const SBPF: &str = "sbpf";
 const KERNEL: &str = "kernel";
 
 /// Runs of a program in one test run of the kernel, so that the call of the kernel hardly counts.
-const KERNEL_RUNS: u32 = 1000;
+const KERNEL_RUNS: u32 = 200;
 
 /// Code lengths at which compiling is measured. rbpf's compiler writes into one page, which ends
 /// before the second.
@@ -68,7 +68,7 @@ fn report(effort: Effort) -> Result<Report, Error> {
     }
     ratios(&mut report, &times);
     compiling(&mut report, effort)?;
-    report.notes.push(times.plot(&[O2, SCALAR, JIT, CHECKED, RBPF, KERNEL, SBPF]));
+    report.notes.extend(times.plot(&[O2, SCALAR, JIT, CHECKED, RBPF, KERNEL, SBPF]));
     Ok(report)
 }
 
@@ -150,7 +150,7 @@ fn compiling(report: &mut Report, effort: Effort) -> Result<(), Error> {
             unit: "ns/insn",
             columns: compilers(&program, &bytes, &options)?,
         };
-        report.cells.extend(measure(&mut workload, effort));
+        report.cells.extend(measure(&mut workload, effort.finer()));
         drop(workload);
         let image = jit::compile(&program, None, &options)?;
         report.cells.push(Cell {

@@ -83,7 +83,7 @@ impl Times {
             let columns = columns(subject)?;
             let name = subject.program.name.to_string();
             let mut workload = Workload { name, units_per_run: 1, unit: "ns", columns };
-            cells.extend(measure(&mut workload, effort));
+            cells.extend(measure(&mut workload, effort.finer()));
         }
         Ok(Self { cells })
     }
@@ -114,20 +114,24 @@ impl Times {
         Some(Ratio { over, under, by_program })
     }
 
-    /// A bar a column: how many times as long as [`SCALAR`] it needs, as geometric mean.
-    pub(super) fn plot(&self, columns: &[&'static str]) -> String {
+    /// A bar a column: how many times as long as [`SCALAR`] it needs, as geometric mean; nothing where
+    /// that was not measured.
+    pub(super) fn plot(&self, columns: &[&'static str]) -> Option<String> {
         const WIDTH: f64 = 50.0;
         let bars: Vec<(&str, f64)> = columns
             .iter()
             .filter_map(|column| Some((*column, self.ratio(column, SCALAR, |_| true)?.geomean())))
             .collect();
+        if bars.is_empty() {
+            return None;
+        }
         let longest = bars.iter().map(|(_, value)| *value).fold(1.0, f64::max);
         let mut text = format!("times as long as `{SCALAR}`, geometric mean:\n");
         for (column, value) in bars {
             let bar = "#".repeat((value / longest * WIDTH).round() as usize);
             let _ = writeln!(text, "  {column:<12} {bar} {value:.2}");
         }
-        text
+        Some(text)
     }
 }
 
