@@ -5,7 +5,7 @@ use std::io::Write;
 use std::os::unix::process::CommandExt;
 use std::process::ExitCode;
 
-use ebpf_benches::{Effort, GROUPS, Memory, json_lines, pin_to_one_core, table};
+use ebpf_benches::{Effort, GROUPS, json_lines, pin_to_one_core, table};
 
 fn main() -> ExitCode {
     match run(&std::env::args().skip(1).collect::<Vec<_>>()) {
@@ -35,7 +35,7 @@ fn run(arguments: &[String]) -> Result<String, Box<dyn std::error::Error>> {
         .iter()
         .find(|group| group.name == name)
         .ok_or_else(|| format!("no group `{name}`; {}", usage()))?;
-    if group.memory == Memory::Fresh && std::env::var_os(MMAP_THRESHOLD).is_none() {
+    if group.fresh_memory && std::env::var_os(MMAP_THRESHOLD).is_none() {
         // The allocator reads its environment when a process starts.
         let program = std::env::current_exe()?;
         let mut again = std::process::Command::new(program);

@@ -1,8 +1,12 @@
 //! What can be measured: one file a group.
 
+mod code;
+mod interp;
 mod isa;
+mod jit;
 mod load;
 mod patch;
+mod run_time;
 
 use std::path::PathBuf;
 
@@ -15,42 +19,37 @@ pub struct Group {
     pub name: &'static str,
     /// What it measures.
     pub about: &'static str,
-    /// Where its memory is to come from.
-    pub memory: Memory,
+    /// Whether large allocations are to come from the system each time, not from what the allocator
+    /// has at hand from an earlier run. With glibc, that takes `MALLOC_MMAP_THRESHOLD_` in the
+    /// environment of the process.
+    pub fresh_memory: bool,
     /// Measures it.
     pub run: fn(Effort) -> Result<Report, GroupError>,
 }
 
-/// Where large allocations come from.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Memory {
-    /// From the allocator, which may have them at hand from an earlier run.
-    Recycled,
-    /// From the system each time. With glibc, that takes `MALLOC_MMAP_THRESHOLD_` in the
-    /// environment of the process.
-    Fresh,
+impl Group {
+    const fn new(
+        name: &'static str,
+        about: &'static str,
+        run: fn(Effort) -> Result<Report, GroupError>,
+    ) -> Self {
+        Self { name, about, fresh_memory: false, run }
+    }
+
+    const fn with_fresh_memory(mut self) -> Self {
+        self.fresh_memory = true;
+        self
+    }
 }
 
 /// All groups.
 pub const GROUPS: &[Group] = &[
-    Group {
-        name: "isa",
-        about: "decoding and encoding, beside a plain copy",
-        memory: Memory::Recycled,
-        run: isa::run,
-    },
-    Group {
-        name: "load",
-        about: "each stage from object file to placed code",
-        memory: Memory::Recycled,
-        run: load::run,
-    },
-    Group {
-        name: "patch",
-        about: "rewriting programs of up to a million instructions",
-        memory: Memory::Fresh,
-        run: patch::run,
-    },
+    Group::new("interp", "interpreters on ten programs, lowering", interp::run),
+    Group::new("jit", "compilers on ten programs, compiling", jit::run),
+    Group::new("isa", "decoding and encoding, beside a plain copy", isa::run),
+    Group::new("load", "each stage from object file to placed code", load::run),
+    Group::new("patch", "rewriting programs of up to a million instructions", patch::run)
+        .with_fresh_memory(),
 ];
 
 /// Why a group could not be measured.

@@ -2,7 +2,7 @@
 //! nanoseconds an instruction.
 //!
 //! The floor is a copy of the result as the kernel's 8-byte slots. Memory is fresh on both sides
-//! (`Memory::Fresh`), so that a page that is written for the first time costs what it costs.
+//! (`Group::fresh_memory`), so that a page that is written for the first time costs what it costs.
 
 mod quadratic;
 
