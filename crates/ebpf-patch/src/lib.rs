@@ -68,6 +68,6 @@ mod seq;
 
 pub use error::PatchError;
 pub use map::{Patched, PcMap};
-pub use passes::remove_unreached;
+pub use passes::{blind_constants, insert_zero_extensions, remove_nops, remove_unreached};
 pub use patch::{Cursor, Landing, Patch};
 pub use seq::{PatchInsn, Target};
