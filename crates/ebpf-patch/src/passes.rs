@@ -8,11 +8,13 @@ use ebpf_isa::{Insn, Pc};
 use crate::{Cursor, Patch, PatchError};
 
 mod blinding;
+mod context;
 mod dead_code;
 mod nops;
 mod zero_extension;
 
 pub use blinding::blind_constants;
+pub use context::{ContextError, HostField, convert_context_access};
 pub use dead_code::remove_unreached;
 pub use nops::remove_nops;
 pub use zero_extension::insert_zero_extensions;

@@ -5,6 +5,7 @@
 mod common;
 
 mod blinding;
+mod context;
 mod fixtures;
 mod nops;
 mod zero_extension;
