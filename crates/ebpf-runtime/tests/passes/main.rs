@@ -11,7 +11,9 @@ use ebpf_runtime::isa::abi::Trap;
 use ebpf_runtime::isa::text::assemble;
 use ebpf_runtime::isa::{Pc, Program};
 use ebpf_runtime::jit;
-use ebpf_runtime::patch::{Patch, Patched, PcMap, blind_constants, insert_zero_extensions};
+use ebpf_runtime::patch::{
+    Patch, Patched, PcMap, blind_constants, insert_zero_extensions, remove_nops,
+};
 use ebpf_testkit::{Fixture, Rng, RunResult, fixture_paths, fixtures_dir, for_each_fixture};
 use engines::{Engine, Engines};
 use stepper::{Stepper, UpperHalf};
@@ -22,20 +24,28 @@ const GENERATED: u64 = 1_000;
 #[derive(Debug, Clone, Copy, PartialEq)]
 enum Passes {
     None,
-    Blinding,
+    NopRemoval,
     ZeroExtension,
-    Both,
+    Blinding,
+    All,
 }
 
 impl Passes {
-    const ALL: [Self; 4] = [Self::None, Self::Blinding, Self::ZeroExtension, Self::Both];
+    const ALL: [Self; 5] =
+        [Self::None, Self::NopRemoval, Self::ZeroExtension, Self::Blinding, Self::All];
+    /// Those after which a machine may leave upper halves as they are.
+    const EXTENDING: [Self; 2] = [Self::ZeroExtension, Self::All];
 
     fn apply(self, program: &Program, unread: &[bool], seed: [u64; 2]) -> Patched {
+        let does = |pass| self == pass || self == Self::All;
         let mut patch = Patch::new(program);
-        if matches!(self, Self::ZeroExtension | Self::Both) {
+        if does(Self::NopRemoval) {
+            remove_nops(&mut patch);
+        }
+        if does(Self::ZeroExtension) {
             insert_zero_extensions(&mut patch, unread).unwrap();
         }
-        if matches!(self, Self::Blinding | Self::Both) {
+        if does(Self::Blinding) {
             blind_constants(&mut patch, seed).unwrap();
         }
         patch.linearize().unwrap()
@@ -152,7 +162,7 @@ fn fixtures_where_upper_halves_stay() {
             return Err(format!("the stepper itself gives {wanted:x?}"));
         }
         broken += usize::from(run(&plain, UpperHalf::Garbage).0 != wanted);
-        for passes in [Passes::ZeroExtension, Passes::Both] {
+        for passes in Passes::EXTENDING {
             for known in [&[][..], &unread] {
                 let (end, memory, _) =
                     run(&passes.apply(&program, known, [1, 2]), UpperHalf::Garbage);
@@ -181,7 +191,7 @@ fn generated_programs_where_upper_halves_stay() {
         let run = |program: &Program, upper| Stepper::new(program, &memory, upper).run();
         let (wanted, after, unread) = run(&program, UpperHalf::Zero);
         broken += u64::from(run(&program, UpperHalf::Garbage).0 != wanted);
-        for passes in [Passes::ZeroExtension, Passes::Both] {
+        for passes in Passes::EXTENDING {
             for known in [&[][..], &unread] {
                 let patched = passes.apply(&program, known, [seed, 3]).program;
                 let (end, memory, _) = run(&patched, UpperHalf::Garbage);
