@@ -68,6 +68,9 @@ mod seq;
 
 pub use error::PatchError;
 pub use map::{Patched, PcMap};
-pub use passes::remove_unreached;
+pub use passes::{
+    ContextError, HostField, blind_constants, convert_context_access, insert_zero_extensions,
+    remove_nops, remove_unreached,
+};
 pub use patch::{Cursor, Landing, Patch};
 pub use seq::{PatchInsn, Target};

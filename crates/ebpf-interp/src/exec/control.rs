@@ -118,7 +118,7 @@ impl<A: Access> Run<'_, A> {
         self.env.tail_calls += 1;
         self.vm = target;
         let ctx = self.reg(Reg::R1);
-        self.regs = [0; 11];
+        self.regs = [0; Reg::COUNT];
         self.set(Reg::R1, ctx);
         self.enter(self.frame.top, target.main_frame);
         Next::At(Pc::ENTRY)
