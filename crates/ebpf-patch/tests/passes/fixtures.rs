@@ -1,7 +1,9 @@
 //! Programs, edits and passes as text, and the programs that come out.
 
+use std::collections::BTreeMap;
+
 use ebpf_isa::text::assemble;
-use ebpf_isa::{Insn, Pc, Program, Size};
+use ebpf_isa::{Insn, LineTable, Pc, Program, Size, SourceLine, SubprogInfo};
 use ebpf_patch::{
     HostField, Landing, Patch, blind_constants, convert_context_access, insert_zero_extensions,
     remove_nops, remove_unreached,
@@ -83,14 +85,57 @@ fn apply(patch: &mut Patch<'_>, line: &str) -> Result<(), String> {
     done.map_err(|error| format!("{line}: {error}"))
 }
 
+/// Items such as `3: main`, separated by commas: what is known of positions.
+fn by_pc(text: &str) -> Result<Vec<(Pc, &str)>, String> {
+    let mut items = Vec::new();
+    for item in text.trim().split(',') {
+        let (pc, what) = item.split_once(':').ok_or_else(|| format!("`{item}` has no colon"))?;
+        items.push((edit_at(pc.trim())?.0, what.trim()));
+    }
+    Ok(items)
+}
+
+/// The program with the source lines and function names of a fixture.
+fn with_info(program: &Program, fixture: &Fixture) -> Result<Program, String> {
+    let mut lines = LineTable::new();
+    for (pc, number) in fixture.section("lines").map_or(Ok(vec![]), by_pc)? {
+        let line = number.parse().map_err(|error| format!("{number}: {error}"))?;
+        lines.push(pc, SourceLine { file: "a.c", text: "", line, col: 1 });
+    }
+    let mut functions = BTreeMap::new();
+    for (pc, name) in fixture.section("functions").map_or(Ok(vec![]), by_pc)? {
+        functions.insert(pc, SubprogInfo { name: Some(name.into()), btf_id: None });
+    }
+    Program::new(program.slots().to_vec(), functions, lines).map_err(|error| error.to_string())
+}
+
+/// Source lines and function names as the sections `lines` and `functions` give them.
+fn info(program: &Program) -> [String; 2] {
+    let lines = program.lines().entries().iter().map(|line| format!("{}: {}", line.pc, line.line));
+    let name = |info: &SubprogInfo| info.name.clone().unwrap_or_default();
+    let functions = program.subprogs().iter();
+    let functions = functions.map(|subprog| format!("{}: {}", subprog.start, name(&subprog.info)));
+    [lines.collect::<Vec<_>>().join(", "), functions.collect::<Vec<_>>().join(", ")]
+}
+
 fn check(fixture: &Fixture) -> Result<(), String> {
     let program = assembled(fixture.section("asm").ok_or("no section `asm`")?)?;
+    let program = with_info(&program, fixture)?;
     let mut patch = Patch::new(&program);
     for line in fixture.section("patch").ok_or("no section `patch`")?.lines() {
         apply(&mut patch, line)?;
     }
     match patch.linearize() {
-        Ok(patched) => fixture.expect_section("patched", &listing(&patched.program)),
+        Ok(patched) => {
+            let [lines, functions] = info(&patched.program);
+            if fixture.section("lines").is_some() {
+                fixture.expect_section("patched-lines", &lines)?;
+            }
+            if fixture.section("functions").is_some() {
+                fixture.expect_section("patched-functions", &functions)?;
+            }
+            fixture.expect_section("patched", &listing(&patched.program))
+        }
         Err(error) => fixture.expect_section("refused", &error.to_string()),
     }
 }
