@@ -1,4 +1,5 @@
-//! `cargo xtask fixtures`: compiles the C sources under `fixtures` to the objects beside them.
+//! `cargo xtask fixtures`: compiles the C sources under `fixtures` and `benches/programs` to the objects
+//! beside them.
 //!
 //! The same compiler gives the same bytes: no path of this machine gets into an object, and debug
 //! sections other than BTF are taken out.
@@ -52,7 +53,7 @@ pub(crate) fn run(arguments: &[String]) -> Result<(), TaskError> {
             return Ok(());
         }
     };
-    for source in sources(&fixtures_dir())? {
+    for source in all_sources()? {
         let object = tools.compile(&source)?;
         if check {
             tools.compare(&source, &object)?;
@@ -143,6 +144,13 @@ fn clang_version(text: &str) -> Option<String> {
     Some(rest.split([' ', '-', '+']).next()?.to_string())
 }
 
+/// The C files that have an object beside them.
+fn all_sources() -> Result<Vec<PathBuf>, TaskError> {
+    let mut all = sources(&fixtures_dir())?;
+    all.extend(sources(&workspace_root().join("benches/programs"))?);
+    Ok(all)
+}
+
 /// The C files below a directory, sorted.
 fn sources(dir: &Path) -> Result<Vec<PathBuf>, TaskError> {
     let told = |error| TaskError::file(dir, error);
@@ -206,8 +214,10 @@ mod tests {
     /// and no path of the machine it was made on.
     #[test]
     fn every_source_has_its_object() {
-        let sources = sources(&fixtures_dir()).unwrap();
-        assert!(!sources.is_empty());
+        let sources = all_sources().unwrap();
+        for dir in ["fixtures", "benches"] {
+            assert!(sources.iter().any(|source| source.starts_with(workspace_root().join(dir))));
+        }
         for source in sources {
             assert!(record_of(&source).exists(), "{}", source.display());
             let object = std::fs::read(source.with_extension("o")).unwrap();
@@ -216,8 +226,8 @@ mod tests {
             assert!(object.contains(&format!("\0./{}\0", name.display())));
             assert!(!object.contains(&format!("{}", workspace_root().display())));
             let text = std::fs::read_to_string(&source).unwrap();
-            let quoted = text.lines().find(|line| line.starts_with("\treturn ")).unwrap();
-            assert!(object.contains(quoted), "{}: {quoted}", name.display());
+            let mut statements = text.lines().filter(|line| line.ends_with([';', ')']));
+            assert!(statements.any(|line| object.contains(line)), "{}", name.display());
         }
     }
 

@@ -46,7 +46,7 @@ const COMMANDS: [Command; 9] = [
     },
     Command {
         name: "bench",
-        arguments: "GROUP [--quick] [--json]",
+        arguments: "GROUP [--quick] [--json] [--record]",
         about: "measure a group of workloads",
         run: bench::run,
     },

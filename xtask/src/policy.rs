@@ -73,7 +73,7 @@ pub(crate) const CRATES: [CratePolicy; 17] = [
     .may_be_unsafe(),
     library("ebpf-cli", &["ebpf-runtime"]),
     tool("ebpf-conformance"),
-    tool("ebpf-benches"),
+    tool("ebpf-benches").may_be_unsafe(),
     tool("xtask"),
 ];
 

@@ -1,7 +1,12 @@
 //! What can be measured: one file a group.
 
+mod code;
+mod interp;
 mod isa;
+mod jit;
 mod load;
+mod patch;
+mod run_time;
 
 use std::path::PathBuf;
 
@@ -14,14 +19,37 @@ pub struct Group {
     pub name: &'static str,
     /// What it measures.
     pub about: &'static str,
+    /// Whether large allocations are to come from the system each time, not from what the allocator
+    /// has at hand from an earlier run. With glibc, that takes `MALLOC_MMAP_THRESHOLD_` in the
+    /// environment of the process.
+    pub fresh_memory: bool,
     /// Measures it.
     pub run: fn(Effort) -> Result<Report, GroupError>,
 }
 
+impl Group {
+    const fn new(
+        name: &'static str,
+        about: &'static str,
+        run: fn(Effort) -> Result<Report, GroupError>,
+    ) -> Self {
+        Self { name, about, fresh_memory: false, run }
+    }
+
+    const fn with_fresh_memory(mut self) -> Self {
+        self.fresh_memory = true;
+        self
+    }
+}
+
 /// All groups.
 pub const GROUPS: &[Group] = &[
-    Group { name: "isa", about: "decoding and encoding, beside a plain copy", run: isa::run },
-    Group { name: "load", about: "each stage from object file to placed code", run: load::run },
+    Group::new("interp", "interpreters on ten programs, lowering", interp::run),
+    Group::new("jit", "compilers on ten programs, compiling", jit::run),
+    Group::new("isa", "decoding and encoding, beside a plain copy", isa::run),
+    Group::new("load", "each stage from object file to placed code", load::run),
+    Group::new("patch", "rewriting programs of up to a million instructions", patch::run)
+        .with_fresh_memory(),
 ];
 
 /// Why a group could not be measured.

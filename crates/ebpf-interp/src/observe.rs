@@ -11,7 +11,7 @@ use crate::vm::Vm;
 /// Where a run is: the instruction that is next, and what it finds.
 pub struct Moment<'r> {
     pc: Pc,
-    regs: &'r [u64; 11],
+    regs: &'r [u64; Reg::COUNT],
     depth: usize,
     vm: &'r Vm,
 }

@@ -71,7 +71,7 @@ impl Room<'_> {
 #[repr(C)]
 pub(crate) struct State<'a> {
     /// By slot of the program that runs.
-    pub(crate) regs: [u64; 11],
+    pub(crate) regs: [u64; Reg::COUNT],
     /// By how much more was run than the position tells: see [`crate::ops::branch`].
     pub(crate) count: i64,
     /// The fuel that there was when the run began, from which only its end takes; whoever stops the
@@ -114,7 +114,7 @@ impl<'a> State<'a> {
             windows.write(Windows::new());
         }
         Self {
-            regs: [0; 11],
+            regs: [0; Reg::COUNT],
             count: 0,
             fuel: ptr::null(),
             windows,
@@ -157,15 +157,15 @@ impl<'a> State<'a> {
 
     #[inline(always)]
     pub(crate) fn reg(&self, slot: u8) -> u64 {
-        debug_assert!(slot < 11);
-        // SAFETY: operands are slots, of which there are eleven.
+        debug_assert!(usize::from(slot) < Reg::COUNT);
+        // SAFETY: operands are slots, of which there are as many as registers.
         unsafe { *self.regs.get_unchecked(usize::from(slot)) }
     }
 
     #[inline(always)]
     pub(crate) fn set_reg(&mut self, slot: u8, value: u64) {
-        debug_assert!(slot < 11);
-        // SAFETY: operands are slots, of which there are eleven.
+        debug_assert!(usize::from(slot) < Reg::COUNT);
+        // SAFETY: operands are slots, of which there are as many as registers.
         unsafe { *self.regs.get_unchecked_mut(usize::from(slot)) = value };
     }
 
@@ -318,8 +318,8 @@ impl<'a> State<'a> {
 ///
 /// A window says only what holds anyhow: that accesses inside of it are right.
 pub(crate) struct Windows {
-    reads: [Window; 11],
-    writes: [Window; 11],
+    reads: [Window; Reg::COUNT],
+    writes: [Window; Reg::COUNT],
 }
 
 #[derive(Clone, Copy)]
@@ -354,7 +354,7 @@ impl Window {
 
 impl Windows {
     const fn new() -> Self {
-        Self { reads: [Window::CLOSED; 11], writes: [Window::CLOSED; 11] }
+        Self { reads: [Window::CLOSED; Reg::COUNT], writes: [Window::CLOSED; Reg::COUNT] }
     }
 
     fn clear(&mut self) {
@@ -391,12 +391,12 @@ impl Windows {
 
 /// The window of the register in the place `PLACE`, or, for one in the file, in `slot`.
 #[inline(always)]
-fn window<const PLACE: usize>(windows: &[Window; 11], slot: u8) -> &Window {
+fn window<const PLACE: usize>(windows: &[Window; Reg::COUNT], slot: u8) -> &Window {
     if PLACE < crate::dispatch::FILE {
         return &windows[PLACE];
     }
-    debug_assert!(slot < 11);
-    // SAFETY: operands are slots, of which there are eleven.
+    debug_assert!(usize::from(slot) < Reg::COUNT);
+    // SAFETY: operands are slots, of which there are as many as registers.
     unsafe { windows.get_unchecked(usize::from(slot)) }
 }
 

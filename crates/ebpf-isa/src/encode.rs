@@ -21,6 +21,12 @@ pub enum EncodeError {
         /// Width of the offset field.
         bits: u32,
     },
+    /// An instruction that names [`Reg::Ax`], which exists only after rewriting.
+    #[error("insn {pc}: the auxiliary register exists only after rewriting and has no encoding")]
+    AuxiliaryRegister {
+        /// Where.
+        pc: Pc,
+    },
     /// A combination that the instruction set does not have (a byte swap of one byte, a
     /// sign-extending 8-byte load, an exchange without fetch, ...).
     #[error("insn {pc}: {what} does not exist in this form")]
@@ -38,13 +44,18 @@ pub enum EncodeError {
 /// The instruction has no encoding.
 #[inline]
 pub fn encode(insn: Insn, at: Pc) -> Result<(RawInsn, Option<RawInsn>), EncodeError> {
-    match insn {
+    let (first, second) = match insn {
         Insn::LoadWide { dst, source } => {
             let (first, next_imm) = encode_wide(dst, source, at)?;
-            Ok((first, Some(RawInsn { imm: next_imm as i32, ..RawInsn::default() })))
+            (first, Some(RawInsn { imm: next_imm as i32, ..RawInsn::default() }))
         }
-        one_slot => Ok((encode_slot(one_slot, at)?, None)),
+        one_slot => (encode_slot(one_slot, at)?, None),
+    };
+    // What else these fields hold is never that large.
+    if first.dst == Reg::Ax.number() || first.src == Reg::Ax.number() {
+        return Err(EncodeError::AuxiliaryRegister { pc: at });
     }
+    Ok((first, second))
 }
 
 /// Encodes a whole program, given one element a slot as [`crate::decode_all`] gives it.

@@ -338,6 +338,21 @@ impl Insn {
         }
     }
 
+    /// Whether the instruction takes one slot and refers to no position of the program, so that it
+    /// can stand anywhere.
+    #[inline]
+    #[must_use]
+    pub const fn is_self_contained(&self) -> bool {
+        !matches!(
+            self,
+            Self::Jump { .. }
+                | Self::Branch { .. }
+                | Self::MayGoto { .. }
+                | Self::LoadWide { .. }
+                | Self::Call(CallTarget::Subprog(_))
+        )
+    }
+
     /// Whether control never goes on to the next instruction.
     #[inline]
     #[must_use]

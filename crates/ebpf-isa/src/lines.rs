@@ -2,6 +2,7 @@
 
 use alloc::collections::BTreeMap;
 use alloc::string::String;
+use alloc::sync::Arc;
 use alloc::vec::Vec;
 
 use crate::Pc;
@@ -41,9 +42,28 @@ pub struct SourceLine<'a> {
 /// Source lines by position, and the strings they share.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct LineTable {
-    strings: Vec<String>,
-    numbers: BTreeMap<String, StrIdx>,
+    /// Shared between the tables of a program and of those made from it by rewriting.
+    strings: Arc<Strings>,
     lines: Vec<LineInfo>,
+}
+
+/// Each string once.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+struct Strings {
+    by_index: Vec<String>,
+    numbers: BTreeMap<String, StrIdx>,
+}
+
+impl Strings {
+    fn intern(&mut self, string: &str) -> StrIdx {
+        if let Some(&index) = self.numbers.get(string) {
+            return index;
+        }
+        let index = StrIdx(self.by_index.len() as u32);
+        self.by_index.push(string.into());
+        self.numbers.insert(string.into(), index);
+        index
+    }
 }
 
 impl LineTable {
@@ -55,14 +75,15 @@ impl LineTable {
 
     /// Adds a line at the end. [`crate::Program::new`] checks that positions ascend.
     pub fn push(&mut self, pc: Pc, line: SourceLine<'_>) {
-        let (file, text) = (self.intern(line.file), self.intern(line.text));
+        let strings = Arc::make_mut(&mut self.strings);
+        let (file, text) = (strings.intern(line.file), strings.intern(line.text));
         self.lines.push(LineInfo { pc, file, text, line: line.line, col: line.col });
     }
 
     /// The same strings with other entries, as rewriting gives them.
     #[must_use]
     pub fn with_entries(&self, lines: Vec<LineInfo>) -> Self {
-        Self { strings: self.strings.clone(), numbers: self.numbers.clone(), lines }
+        Self { strings: Arc::clone(&self.strings), lines }
     }
 
     /// The line of the instruction at `pc`.
@@ -89,22 +110,13 @@ impl LineTable {
     /// An entry with its strings.
     #[must_use]
     pub fn resolve(&self, info: &LineInfo) -> SourceLine<'_> {
-        let string = |index: StrIdx| self.strings.get(index.0 as usize).map_or("", String::as_str);
+        let strings = &self.strings.by_index;
+        let string = |index: StrIdx| strings.get(index.0 as usize).map_or("", String::as_str);
         SourceLine {
             file: string(info.file),
             text: string(info.text),
             line: info.line,
             col: info.col,
         }
-    }
-
-    fn intern(&mut self, string: &str) -> StrIdx {
-        if let Some(&index) = self.numbers.get(string) {
-            return index;
-        }
-        let index = StrIdx(self.strings.len() as u32);
-        self.strings.push(string.into());
-        self.numbers.insert(string.into(), index);
-        index
     }
 }

@@ -153,6 +153,27 @@ axis! {
     }
 }
 
+impl CmpOp {
+    /// The comparison that holds exactly where this one does not; [`CmpOp::Set`] has none.
+    #[inline]
+    #[must_use]
+    pub const fn inverse(self) -> Option<Self> {
+        Some(match self {
+            Self::Eq => Self::Ne,
+            Self::Ne => Self::Eq,
+            Self::Gt => Self::Le,
+            Self::Le => Self::Gt,
+            Self::Ge => Self::Lt,
+            Self::Lt => Self::Ge,
+            Self::Sgt => Self::Sle,
+            Self::Sle => Self::Sgt,
+            Self::Sge => Self::Slt,
+            Self::Slt => Self::Sge,
+            Self::Set => return None,
+        })
+    }
+}
+
 /// Operation bits of the jump instructions that compare nothing.
 pub mod jump {
     /// Unconditional jump; in class `JMP32`, with a 32-bit offset.

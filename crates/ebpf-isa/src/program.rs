@@ -164,11 +164,11 @@ impl Program {
         lines: LineTable,
     ) -> Result<Self, ProgramError> {
         check_len(slots.len())?;
-        check_wide_loads(&slots)?;
-        check_targets(&slots)?;
-        let mut subprogs = find_subprogs(&slots);
+        let references = References::find(&slots)?;
+        let mut subprogs = references.subprogs(&slots)?;
+        references.check_jumps(&slots, &subprogs)?;
         for subprog in &mut subprogs {
-            check_closed(&slots, subprog)?;
+            check_end(&slots, subprog)?;
             if let Some(info) = infos.remove(&subprog.start) {
                 subprog.info = info;
             }
@@ -241,63 +241,91 @@ fn check_len(slots: usize) -> Result<(), ProgramError> {
     }
 }
 
-fn check_wide_loads(slots: &[Option<Insn>]) -> Result<(), ProgramError> {
-    let mut in_wide = false;
-    for (index, slot) in slots.iter().enumerate() {
-        if slot.is_none() != in_wide {
-            return Err(ProgramError::SplitWideLoad { pc: Pc(index as u32) });
-        }
-        in_wide = slot.is_some_and(|insn| insn.slots() == 2);
-    }
-    if in_wide {
-        return Err(ProgramError::SplitWideLoad { pc: Pc(slots.len() as u32 - 1) });
-    }
-    Ok(())
+/// Every position that an instruction refers to, with that instruction's own.
+#[derive(Default)]
+struct References {
+    jumps: Vec<(Pc, Pc)>,
+    subprogs: Vec<(Pc, Pc)>,
 }
 
-fn iter(slots: &[Option<Insn>]) -> impl Iterator<Item = (Pc, Insn)> {
-    slots.iter().enumerate().filter_map(|(at, slot)| slot.map(|insn| (Pc(at as u32), insn)))
-}
-
-fn check_targets(slots: &[Option<Insn>]) -> Result<(), ProgramError> {
-    for (pc, insn) in iter(slots) {
-        for target in insn.jump_target().into_iter().chain(insn.subprog_ref()) {
-            match slots.get(target.index()) {
-                Some(Some(_)) => {}
-                Some(None) => return Err(ProgramError::TargetInWideLoad { pc, target }),
-                None => return Err(ProgramError::TargetOutOfRange { pc, target }),
+impl References {
+    /// Goes over the program once, on the way checking that wide loads are whole.
+    fn find(slots: &[Option<Insn>]) -> Result<Self, ProgramError> {
+        let mut references = Self::default();
+        let mut in_wide = false;
+        for (index, slot) in slots.iter().enumerate() {
+            if !in_wide && slot.as_ref().is_some_and(Insn::is_self_contained) {
+                continue;
+            }
+            let pc = Pc(index as u32);
+            if slot.is_none() != in_wide {
+                return Err(ProgramError::SplitWideLoad { pc });
+            }
+            in_wide = slot.is_some_and(|insn| insn.slots() == 2);
+            if let Some(target) = slot.and_then(Insn::jump_target) {
+                references.jumps.push((pc, target));
+            } else if let Some(target) = slot.and_then(Insn::subprog_ref) {
+                references.subprogs.push((pc, target));
             }
         }
-    }
-    Ok(())
-}
-
-fn find_subprogs(slots: &[Option<Insn>]) -> Vec<Subprog> {
-    let mut starts: Vec<Pc> = iter(slots).filter_map(|(_, insn)| insn.subprog_ref()).collect();
-    starts.push(Pc::ENTRY);
-    starts.sort_unstable();
-    starts.dedup();
-    let ends = starts.iter().skip(1).copied().chain([Pc(slots.len() as u32)]);
-    let subprog = |(&start, end)| Subprog { start, end, info: SubprogInfo::default() };
-    starts.iter().zip(ends).map(subprog).collect()
-}
-
-fn check_closed(slots: &[Option<Insn>], subprog: &Subprog) -> Result<(), ProgramError> {
-    let Subprog { start, end, .. } = *subprog;
-    let mut last = None;
-    for (offset, slot) in slots[start.index()..end.index()].iter().enumerate() {
-        let Some(insn) = slot else { continue };
-        let pc = Pc(start.0 + offset as u32);
-        if let Some(target) = insn.jump_target()
-            && !(start..end).contains(&target)
-        {
-            return Err(ProgramError::JumpLeavesSubprog { pc, target, start });
+        match in_wide {
+            true => Err(ProgramError::SplitWideLoad { pc: Pc(slots.len() as u32 - 1) }),
+            false => Ok(references),
         }
-        last = Some((pc, insn));
     }
-    match last {
-        Some((pc, insn)) if !insn.is_terminator() => Err(ProgramError::FallsThrough { pc }),
-        _ => Ok(()),
+
+    /// Cuts the program where a subprogram is called or its address taken.
+    fn subprogs(&self, slots: &[Option<Insn>]) -> Result<Vec<Subprog>, ProgramError> {
+        for &(pc, target) in &self.subprogs {
+            check_target(slots, pc, target)?;
+        }
+        let mut starts: Vec<Pc> = self.subprogs.iter().map(|&(_, target)| target).collect();
+        starts.push(Pc::ENTRY);
+        starts.sort_unstable();
+        starts.dedup();
+        let ends = starts.iter().skip(1).copied().chain([Pc(slots.len() as u32)]);
+        let subprog = |(&start, end)| Subprog { start, end, info: SubprogInfo::default() };
+        Ok(starts.iter().zip(ends).map(subprog).collect())
+    }
+
+    /// Checks that jumps lead to instructions of the subprogram that they are in.
+    fn check_jumps(
+        &self,
+        slots: &[Option<Insn>],
+        subprogs: &[Subprog],
+    ) -> Result<(), ProgramError> {
+        let mut jumps = self.jumps.iter();
+        for subprog in subprogs {
+            let inside = subprog.start..subprog.end;
+            let count = jumps.as_slice().partition_point(|(pc, _)| *pc < subprog.end);
+            for &(pc, target) in jumps.by_ref().take(count) {
+                check_target(slots, pc, target)?;
+                if !inside.contains(&target) {
+                    let start = subprog.start;
+                    return Err(ProgramError::JumpLeavesSubprog { pc, target, start });
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+fn check_target(slots: &[Option<Insn>], pc: Pc, target: Pc) -> Result<(), ProgramError> {
+    match slots.get(target.index()) {
+        Some(Some(_)) => Ok(()),
+        Some(None) => Err(ProgramError::TargetInWideLoad { pc, target }),
+        None => Err(ProgramError::TargetOutOfRange { pc, target }),
+    }
+}
+
+/// Checks that control does not run past the end of a subprogram.
+fn check_end(slots: &[Option<Insn>], subprog: &Subprog) -> Result<(), ProgramError> {
+    // A subprogram does not begin inside of a wide load, so one that ends in `None` ends in one.
+    let last = Pc(subprog.end.0 - 1);
+    match slots[last.index()] {
+        Some(insn) if insn.is_terminator() => Ok(()),
+        Some(_) => Err(ProgramError::FallsThrough { pc: last }),
+        None => Err(ProgramError::FallsThrough { pc: Pc(last.0 - 1) }),
     }
 }
 

@@ -28,10 +28,25 @@ pub enum Reg {
     R9,
     /// The read-only frame pointer: one past the highest byte of the stack frame.
     R10,
+    /// The auxiliary register, number 11: for code that a rewriter inserts, and exists only after
+    /// rewriting. It is never decoded, has no encoding, and no verifier accepts it.
+    ///
+    /// Engines may keep it where they keep intermediate results. So a value lasts only from a move
+    /// (or wide load) into it, through arithmetic on it other than shifts, multiplications and
+    /// divisions, up to the first instruction that has it as source operand, which is one of
+    /// [`Alu`], [`Mov`], [`Branch`], [`Store`] and [`LoadPacket`] (as index), with nothing else
+    /// between. In any other use its value is unspecified.
+    ///
+    /// [`Alu`]: crate::Insn::Alu
+    /// [`Mov`]: crate::Insn::Mov
+    /// [`Branch`]: crate::Insn::Branch
+    /// [`Store`]: crate::Insn::Store
+    /// [`LoadPacket`]: crate::Insn::LoadPacket
+    Ax,
 }
 
 impl Reg {
-    /// All registers, by number.
+    /// All registers of programs, by number: those but [`Reg::Ax`].
     pub const ALL: [Self; 11] = [
         Self::R0,
         Self::R1,
@@ -49,8 +64,10 @@ impl Reg {
     pub const ARGS: [Self; 5] = [Self::R1, Self::R2, Self::R3, Self::R4, Self::R5];
     /// The frame pointer.
     pub const FP: Self = Self::R10;
+    /// Length of a register file with a place for each register, [`Reg::Ax`] too.
+    pub const COUNT: usize = 12;
 
-    /// The register with this number; `None` above 10.
+    /// The register of a program with this number; `None` above 10.
     #[inline]
     #[must_use]
     pub const fn new(number: u8) -> Option<Self> {
@@ -70,7 +87,7 @@ impl Reg {
         })
     }
 
-    /// The number, 0 to 10.
+    /// The number, 0 to 11.
     #[inline]
     #[must_use]
     pub const fn number(self) -> u8 {
@@ -155,7 +172,10 @@ impl RegSet {
     pub fn iter(self) -> impl Iterator<Item = Reg> {
         let mut rest = self.0;
         core::iter::from_fn(move || {
-            let lowest = Reg::ALL.get(rest.trailing_zeros() as usize).copied();
+            let lowest = match rest.trailing_zeros() as u8 {
+                11 => Some(Reg::Ax),
+                number => Reg::new(number),
+            };
             rest &= rest.wrapping_sub(1);
             lowest
         })
@@ -176,5 +196,14 @@ mod tests {
     fn the_argument_registers_are_a_set() {
         assert_eq!(Reg::ARGS.into_iter().collect::<RegSet>(), RegSet::ARGS);
         assert_eq!(RegSet::of(Reg::R10).iter().collect::<Vec<_>>(), [Reg::R10]);
+    }
+
+    #[test]
+    fn the_auxiliary_register_is_the_last_and_no_program_names_it() {
+        assert_eq!(Reg::Ax.index() + 1, Reg::COUNT);
+        assert_eq!(Reg::new(Reg::Ax.number()), None);
+        assert!(!Reg::ALL.contains(&Reg::Ax));
+        let set = RegSet::of(Reg::Ax).with(Reg::R1);
+        assert_eq!(set.iter().collect::<Vec<_>>(), [Reg::R1, Reg::Ax]);
     }
 }

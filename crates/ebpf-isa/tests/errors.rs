@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use ebpf_isa::{
-    DecodeError, EncodeError, Insn, LineInfo, LineTable, MapForm, MapIdx, Pc, Program,
+    DecodeError, EncodeError, Insn, LineInfo, LineTable, MapForm, MapIdx, Operand, Pc, Program,
     ProgramError, RawInsn, Reg, Size, SlotBytesError, SourceLine, SubprogInfo, WideSource, Width,
     decode, decode_all, encode,
 };
@@ -256,4 +256,11 @@ fn what_has_no_encoding() {
         encode(Insn::Jump { target, long: true }, pc),
         Err(EncodeError::OffsetTooFar { pc, target, bits: 32 })
     );
+    let mov = |dst, src| Insn::Mov { width: Width::W64, dst, src: Operand::Reg(src) };
+    let auxiliary = Err(EncodeError::AuxiliaryRegister { pc });
+    assert_eq!(encode(mov(Reg::Ax, Reg::R1), pc), auxiliary);
+    assert_eq!(encode(mov(Reg::R10, Reg::Ax), pc), auxiliary);
+    let source = WideSource::Func(Pc(0));
+    assert_eq!(encode(Insn::LoadWide { dst: Reg::Ax, source }, pc), auxiliary);
+    assert!(encode(mov(Reg::R10, Reg::R10), pc).is_ok());
 }

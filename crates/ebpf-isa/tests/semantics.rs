@@ -103,3 +103,20 @@ fn tables_have_every_operation() {
         }
     }
 }
+
+#[test]
+fn an_inverse_comparison_holds_where_the_comparison_does_not() {
+    let values = [0, 1, 2, 0x7fff_ffff, 0x8000_0000, 0xffff_ffff, 1 << 63, u64::MAX];
+    for &op in CmpOp::ALL {
+        let Some(inverse) = op.inverse() else {
+            assert_eq!(op, CmpOp::Set);
+            continue;
+        };
+        for (lhs, rhs) in values.iter().flat_map(|lhs| values.map(|rhs| (*lhs, rhs))) {
+            for width in [Width::W32, Width::W64] {
+                let holds = compare(op, width, lhs, rhs);
+                assert_eq!(compare(inverse, width, lhs, rhs), !holds, "{op:?}");
+            }
+        }
+    }
+}

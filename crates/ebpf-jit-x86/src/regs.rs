@@ -56,7 +56,7 @@ impl Gpr {
 ///
 /// Arguments are where the System V ABI wants them, so that calls move nothing; what BPF calls
 /// preserve, the ABI preserves too; the frame pointer is the machine's own.
-const HOMES: [Gpr; 11] = [
+const HOMES: [Gpr; Reg::COUNT] = [
     Gpr::Rax, // r0: result of calls and of the program
     Gpr::Rdi, // r1 to r5: arguments
     Gpr::Rsi,
@@ -68,6 +68,7 @@ const HOMES: [Gpr; 11] = [
     Gpr::R14,
     Gpr::R15,
     Gpr::Rbp, // r10: frame pointer
+    Gpr::R10, // auxiliary register
 ];
 
 /// Holds the run's `*mut ExecEnv` in programs that need it; preserved by calls.
@@ -77,7 +78,11 @@ pub(crate) const ENV_AT_ENTRY: Gpr = Gpr::Rsi;
 /// The sixth argument, where helpers expect the environment.
 pub(crate) const ENV_FOR_HELPERS: Gpr = Gpr::R9;
 
-/// Scratch registers: no BPF register lives there, and calls destroy them.
+/// Scratch registers: no BPF register of a program lives there, and calls destroy them.
+///
+/// The second one is also the home of [`Reg::Ax`]. Its value need not outlast the instruction that
+/// has it as source operand, and that instruction reads it before it uses the second and third as
+/// scratch.
 pub(crate) const SCRATCH: [Gpr; 3] = [Gpr::R11, Gpr::R10, Gpr::R9];
 
 /// What the machine's convention lets no function destroy (System V ABI, section 3.2.1).
@@ -107,6 +112,11 @@ mod tests {
             taken.push(reg.into());
         }
         assert_eq!(taken.len(), 16, "every register has its use");
+    }
+
+    #[test]
+    fn the_auxiliary_register_lives_in_scratch() {
+        assert_eq!(Gpr::from(Reg::Ax), SCRATCH[1]);
     }
 
     #[test]

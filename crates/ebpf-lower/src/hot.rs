@@ -12,7 +12,7 @@ const MAX_DEPTH: u32 = 6;
 /// The registers, most used first. Uses inside of loops (stretches that a jump leads back over)
 /// count more; uses by calls, which go by the calling convention, do not count.
 #[must_use]
-pub fn by_use(program: &Program) -> [Reg; 11] {
+pub fn by_use(program: &Program) -> [Reg; Reg::COUNT] {
     // How many more loops there are around a slot than around the one before.
     let mut change = vec![0_i32; program.slots().len() + 1];
     for (pc, insn) in program.insns() {
@@ -23,7 +23,7 @@ pub fn by_use(program: &Program) -> [Reg; 11] {
             change[pc.index() + 1] -= 1;
         }
     }
-    let mut uses = [0_u64; 11];
+    let mut uses = [0_u64; Reg::COUNT];
     let mut depth = 0_i32;
     for (change, slot) in change.iter().zip(program.slots()) {
         depth += change;
@@ -36,7 +36,8 @@ pub fn by_use(program: &Program) -> [Reg; 11] {
             uses[reg.index()] += weight;
         }
     }
-    let mut regs = Reg::ALL;
+    let mut regs = [Reg::Ax; Reg::COUNT];
+    regs[..Reg::ALL.len()].copy_from_slice(&Reg::ALL);
     regs.sort_by_key(|reg| core::cmp::Reverse(uses[reg.index()]));
     regs
 }

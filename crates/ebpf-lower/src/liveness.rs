@@ -42,7 +42,7 @@ impl Effect {
 
 impl Liveness {
     /// Solves the backward flow equations over the blocks of `program`, in time linear in the
-    /// number of edges: a set grows at most eleven times.
+    /// number of edges: a set grows at most as often as there are registers.
     #[must_use]
     pub fn new(program: &Program, blocks: &Blocks) -> Self {
         let effects = Effects::new(program);

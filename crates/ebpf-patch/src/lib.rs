@@ -41,13 +41,23 @@
 //! - **Jumps** of the original program, and jumps of inserted code to original positions, follow
 //!   their target; where nothing of a deleted target is left, they count as jumps to the next
 //!   instruction of the subprogram. They never cross subprograms.
+//! - **Jumps that grew too long** for the 16 bits of their offset field take a longer form, `gotol` or
+//!   the inverse condition over one, unless that is forbidden: [`Patch::forbid_relaxation`].
 //! - **Subprograms** keep their names and types. One whose instructions are all deleted is gone; one
 //!   that nothing refers to any more is no subprogram either ([`ebpf_isa::Program`]'s rule), and
 //!   its code becomes an unreachable part of the one before it.
 //! - **Lines**: inserted code belongs to the line of the instruction that it was inserted at. When
 //!   the first instruction of a line is deleted, the next one that is left begins the line; a line
 //!   of which nothing is left vanishes. So each instruction that survives keeps its line.
-//! - **Data by instruction**, of any type, is carried along by [`PcMap`].
+//! - **Data by instruction**, of any type, stays where it is and is looked up through [`PcMap`], or is
+//!   moved by [`PcMap::carry`]. Maps of several patches in a row become one by [`PcMap::then`].
+//!
+//! # Passes
+//!
+//! A pass edits the original instructions that are left ([`Cursor`]) and rewrites what earlier passes
+//! inserted ([`Patch::inserted`], [`Patch::replace_inserted`]). Those that need no more than a patch are
+//! here: [`blind_constants`], [`insert_zero_extensions`], [`remove_nops`], [`remove_unreached`],
+//! [`convert_context_access`].
 
 #![cfg_attr(not(test), no_std)]
 #![forbid(unsafe_code)]
@@ -55,14 +65,22 @@
 extern crate alloc;
 
 mod error;
+mod inserted;
+mod layout;
 mod linearize;
+mod log;
 mod map;
 mod passes;
 mod patch;
+mod relax;
+mod rewriter;
 mod seq;
 
 pub use error::PatchError;
 pub use map::{Patched, PcMap};
-pub use passes::remove_unreached;
+pub use passes::{
+    ContextError, HostField, blind_constants, convert_context_access, insert_zero_extensions,
+    remove_nops, remove_unreached,
+};
 pub use patch::{Cursor, Landing, Patch};
 pub use seq::{PatchInsn, Target};

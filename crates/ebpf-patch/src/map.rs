@@ -13,36 +13,88 @@ pub struct Patched {
     pub map: PcMap,
 }
 
-/// Positions before and after a [`crate::Patch`].
+/// Positions before and after a [`crate::Patch`], or several: [`PcMap::then`].
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PcMap {
     /// Start of the code at each old slot, and the length of the new program: never descending. A
     /// wide load's second slot has no code.
     pub(crate) starts: Vec<u32>,
-    /// Where jumps to each old slot lead, or [`Self::NOWHERE`].
-    pub(crate) landings: Vec<u32>,
-    /// The instruction of each old slot or the start of its replacement, or [`Self::NOWHERE`].
-    pub(crate) insns: Vec<u32>,
+    /// Where instructions and landings are not at the start of the code at their slot.
+    pub(crate) detours: Option<Detours>,
     /// By old subprogram, the new one that its code belongs to.
     pub(crate) subprogs: Vec<Option<SubprogIdx>>,
+}
+
+/// What code in front of instructions, and deleted instructions, make of a map. Both have one
+/// element an old slot, or [`PcMap::NOWHERE`].
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Detours {
+    /// Where jumps to the slot lead.
+    pub(crate) landings: Vec<u32>,
+    /// The instruction of the slot or the start of its replacement.
+    pub(crate) insns: Vec<u32>,
 }
 
 impl PcMap {
     /// No position of a program.
     pub(crate) const NOWHERE: u32 = u32::MAX;
 
+    /// Length of the new program in slots.
+    #[must_use]
+    pub fn new_len(&self) -> u32 {
+        self.starts.last().copied().unwrap_or(0)
+    }
+
+    /// Length of the old program in slots.
+    #[must_use]
+    pub fn old_len(&self) -> u32 {
+        (self.starts.len() as u32).saturating_sub(1)
+    }
+
     /// Where jumps to `old` lead now. `None` if `old` is no instruction, or if neither it nor any
     /// code behind it in its subprogram is left.
     #[must_use]
     pub fn landing(&self, old: Pc) -> Option<Pc> {
-        somewhere(*self.landings.get(old.index())?)
+        match &self.detours {
+            None => self.start(old),
+            Some(detours) => somewhere(*detours.landings.get(old.index())?),
+        }
     }
 
     /// Where the instruction at `old` is now, or the start of what replaced it. `None` if it is
     /// deleted or was none.
     #[must_use]
     pub fn insn(&self, old: Pc) -> Option<Pc> {
-        somewhere(*self.insns.get(old.index())?)
+        match &self.detours {
+            None => self.start(old),
+            Some(detours) => somewhere(*detours.insns.get(old.index())?),
+        }
+    }
+
+    /// The start of the code at `old`, if there is any.
+    fn start(&self, old: Pc) -> Option<Pc> {
+        match self.starts.get(old.index()..)? {
+            [start, next, ..] if start < next => Some(Pc(*start)),
+            _ => None,
+        }
+    }
+
+    /// The map from the programs before `self` to those after `next`, which was made by patching
+    /// what `self` leads to. `None` if the lengths show that it was not.
+    #[must_use]
+    pub fn then(&self, next: &Self) -> Option<Self> {
+        if self.new_len() != next.old_len() {
+            return None;
+        }
+        let follow = |step: fn(&Self, Pc) -> Option<Pc>| {
+            let both = |old| step(next, step(self, Pc(old))?);
+            (0..self.old_len()).map(|old| both(old).map_or(Self::NOWHERE, |pc| pc.0)).collect()
+        };
+        let starts = self.starts.iter().map(|&at| next.starts[at as usize]).collect();
+        let detours = Detours { landings: follow(Self::landing), insns: follow(Self::insn) };
+        let subprog = |old: &Option<SubprogIdx>| next.subprog((*old)?);
+        let subprogs = self.subprogs.iter().map(subprog).collect();
+        Some(Self { starts, detours: Some(detours), subprogs })
     }
 
     /// The inverse of [`PcMap::insn`]: the instruction that is at `new` now, or whose replacement
@@ -74,12 +126,11 @@ impl PcMap {
     /// Takes `Vec<T>` to move the data, or `slice.iter()` to refer to it.
     #[must_use]
     pub fn carry<T>(&self, aux: impl IntoIterator<Item = T>) -> Vec<Option<T>> {
-        let len = self.starts.last().map_or(0, |&len| len as usize);
         let mut carried = Vec::new();
-        carried.resize_with(len, || None);
-        for (&at, value) in self.insns.iter().zip(aux) {
-            if let Some(place) = carried.get_mut(at as usize) {
-                *place = Some(value);
+        carried.resize_with(self.new_len() as usize, || None);
+        for (old, value) in (0..self.old_len()).map(Pc).zip(aux) {
+            if let Some(new) = self.insn(old) {
+                carried[new.index()] = Some(value);
             }
         }
         carried

@@ -1,12 +1,12 @@
 //! The edit session: edits are checked and noted here, and carried out by linearisation.
 
-use alloc::vec;
 use alloc::vec::Vec;
-use core::ops::Range;
+use core::ops::{Range, RangeInclusive};
 
 use ebpf_isa::{Insn, Pc, Program};
 
 use crate::PatchError;
+use crate::log::{Log, Place};
 use crate::seq::{Link, PatchInsn, retarget};
 
 /// Whether a jump to an instruction runs the code that was put in front of it. Control that falls
@@ -20,41 +20,38 @@ pub enum Landing {
     Insn,
 }
 
-/// What has become of an original instruction.
+/// What a slot of the original program is, and what has become of it. Everything that edits need to
+/// know of the program is here, a byte a slot: they come in any order.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Fate {
+    /// An instruction of one slot, which stays.
     Kept,
+    /// A wide load, which stays.
+    KeptWide,
+    /// The second slot of a wide load.
+    Second,
     Replaced,
     Deleted,
 }
 
-/// Where a sequence goes, in the order of the layout at one instruction.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) enum Place {
-    /// In front, where jumps go past it.
-    AboveLanding,
-    /// In front, where jumps run it.
-    BelowLanding,
-    /// In place of the instruction.
-    Instead,
-    /// Behind.
-    Behind,
-}
+impl Fate {
+    fn of(slot: &Option<Insn>) -> Self {
+        match slot {
+            None => Self::Second,
+            Some(Insn::LoadWide { .. }) => Self::KeptWide,
+            Some(_) => Self::Kept,
+        }
+    }
 
-impl Place {
-    pub(crate) const ALL: [Self; 4] =
-        [Self::AboveLanding, Self::BelowLanding, Self::Instead, Self::Behind];
-}
-
-/// One entry of the log: `pool[first..first + len]` goes to `place` at `pc`.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct Edit {
-    pub(crate) pc: Pc,
-    pub(crate) place: Place,
-    /// Whether any of its instructions has a target: if not, it is copied as it is.
-    pub(crate) linked: bool,
-    pub(crate) first: u32,
-    pub(crate) len: u32,
+    /// Number of slots that the instruction takes in the new program.
+    #[inline]
+    pub(crate) const fn slots(self) -> u32 {
+        match self {
+            Self::Kept => 1,
+            Self::KeptWide => 2,
+            Self::Second | Self::Replaced | Self::Deleted => 0,
+        }
+    }
 }
 
 /// An edit session over one program: edits name positions of the original program, in any order,
@@ -62,13 +59,15 @@ pub(crate) struct Edit {
 #[derive(Debug, Clone)]
 pub struct Patch<'p> {
     pub(crate) program: &'p Program,
-    /// By slot; that of a wide load's second slot says nothing.
+    /// By slot.
     pub(crate) fates: Vec<Fate>,
-    pub(crate) log: Vec<Edit>,
-    /// Inserted code, one element a slot as in [`Program::slots`], with links for targets.
-    pub(crate) pool: Vec<Option<Insn>>,
+    pub(crate) log: Log,
+    /// Whether jumps that outgrow their offset field may take another form.
+    pub(crate) may_relax: bool,
+    /// What the offset field of a jump can hold: 16 bits, but for tests.
+    pub(crate) reach: RangeInclusive<i64>,
     /// Length of the edited program.
-    slots: usize,
+    pub(crate) slots: usize,
     limit: u32,
 }
 
@@ -89,12 +88,29 @@ impl<'p> Patch<'p> {
     pub fn with_limit(program: &'p Program, limit: u32) -> Self {
         Self {
             program,
-            fates: vec![Fate::Kept; program.slots().len()],
-            log: Vec::new(),
-            pool: Vec::new(),
+            fates: program.slots().iter().map(Fate::of).collect(),
+            log: Log::new(),
+            may_relax: true,
+            reach: i16::MIN.into()..=i16::MAX.into(),
             slots: program.slots().len(),
             limit: limit.min(Program::MAX_SLOTS as u32),
         }
+    }
+
+    /// Keeps the form of jumps: one that no longer reaches its target within the 16 bits of its
+    /// offset field becomes an error of [`Patch::linearize`], [`PatchError::JumpTooFar`]. For
+    /// programs that must do without `gotol`, which came with version 4 of the instruction set.
+    pub const fn forbid_relaxation(&mut self) {
+        self.may_relax = false;
+    }
+
+    /// The most slots that the program may have now.
+    pub(crate) fn most_slots(&self) -> usize {
+        self.slots.max(self.limit as usize)
+    }
+
+    pub(crate) const fn too_long(&self, pc: Pc) -> PatchError {
+        PatchError::TooLong { pc, limit: self.limit }
     }
 
     /// The original program.
@@ -106,9 +122,9 @@ impl<'p> Patch<'p> {
     /// The original instruction at `pc` if it is neither replaced nor deleted.
     #[must_use]
     pub fn get(&self, pc: Pc) -> Option<Insn> {
-        match self.fates.get(pc.index())? {
-            Fate::Kept => self.program.get(pc),
-            Fate::Replaced | Fate::Deleted => None,
+        match self.fates.get(pc.index())?.slots() {
+            0 => None,
+            _ => self.program.get(pc),
         }
     }
 
@@ -128,8 +144,8 @@ impl<'p> Patch<'p> {
     where
         I: IntoIterator<Item: Into<PatchInsn>>,
     {
-        let old = self.expect_kept(pc)?;
-        let len = self.insert(pc, Place::Instead, old.slots(), seq)?;
+        let old_slots = self.expect_kept(pc)?;
+        let len = self.insert(pc, Place::Instead, old_slots, seq)?;
         if len == 0 {
             return Err(PatchError::EmptySequence { pc });
         }
@@ -174,9 +190,9 @@ impl<'p> Patch<'p> {
     /// # Errors
     /// `pc` is no instruction, or is replaced or deleted already. Nothing is changed then.
     pub fn delete(&mut self, pc: Pc) -> Result<(), PatchError> {
-        let insn = self.expect_kept(pc)?;
+        let slots = self.expect_kept(pc)?;
         self.fates[pc.index()] = Fate::Deleted;
-        self.slots -= insn.slots() as usize;
+        self.slots -= slots as usize;
         Ok(())
     }
 
@@ -197,100 +213,116 @@ impl<'p> Patch<'p> {
         if range.end.0 < self.program.len() {
             self.expect_insn(range.end)?;
         }
-        let first_slots = |at: &u32| self.program.get(Pc(*at)).is_some();
-        for at in (range.start.0..range.end.0).filter(first_slots) {
-            self.expect_kept(Pc(at))?;
+        for pc in (range.start.0..range.end.0).map(Pc) {
+            if self.fates[pc.index()] != Fate::Second {
+                self.expect_kept(pc)?;
+            }
         }
-        self.fates[range.start.index()..range.end.index()].fill(Fate::Deleted);
+        for fate in &mut self.fates[range.start.index()..range.end.index()] {
+            if *fate != Fate::Second {
+                *fate = Fate::Deleted;
+            }
+        }
         self.slots -= range.end.index() - range.start.index();
         Ok(())
     }
 
-    fn expect_insn(&self, pc: Pc) -> Result<Insn, PatchError> {
-        match self.program.slots().get(pc.index()) {
-            Some(Some(insn)) => Ok(*insn),
-            Some(None) => Err(PatchError::InWideLoad { pc }),
+    #[inline]
+    fn expect_insn(&self, pc: Pc) -> Result<Fate, PatchError> {
+        match self.fates.get(pc.index()) {
+            Some(Fate::Second) => Err(PatchError::InWideLoad { pc }),
+            Some(fate) => Ok(*fate),
             None => Err(PatchError::OutOfRange { pc }),
         }
     }
 
-    fn expect_present(&self, pc: Pc) -> Result<Insn, PatchError> {
-        let insn = self.expect_insn(pc)?;
-        match self.fates[pc.index()] {
-            Fate::Kept | Fate::Replaced => Ok(insn),
+    #[inline]
+    fn expect_present(&self, pc: Pc) -> Result<Fate, PatchError> {
+        match self.expect_insn(pc)? {
             Fate::Deleted => Err(PatchError::Deleted { pc }),
+            fate => Ok(fate),
         }
     }
 
-    fn expect_kept(&self, pc: Pc) -> Result<Insn, PatchError> {
-        let insn = self.expect_present(pc)?;
-        match self.fates[pc.index()] {
+    /// The number of slots of the instruction at `pc`, which is neither replaced nor deleted.
+    #[inline]
+    fn expect_kept(&self, pc: Pc) -> Result<u32, PatchError> {
+        match self.expect_present(pc)? {
             Fate::Replaced => Err(PatchError::Replaced { pc }),
-            Fate::Kept | Fate::Deleted => Ok(insn),
+            fate => Ok(fate.slots()),
         }
     }
 
     /// Notes `seq` at `place`, for `removed` slots that go away; gives its length in slots. An
     /// empty sequence leaves no trace.
+    #[inline]
     fn insert<I>(&mut self, pc: Pc, place: Place, removed: u32, seq: I) -> Result<u32, PatchError>
     where
         I: IntoIterator<Item: Into<PatchInsn>>,
     {
-        let first = self.pool.len();
+        let first = self.log.pool.len();
         let rest = self.slots - removed as usize;
-        let most = self.slots.max(self.limit as usize) - rest;
-        let linked =
-            self.push_seq(pc, first + most, seq).inspect_err(|_| self.pool.truncate(first))?;
-        let len = self.pool.len() - first;
+        let plain = self.push_seq(pc, rest, seq).inspect_err(|_| self.log.pool.truncate(first))?;
+        let len = self.log.pool.len() - first;
         if len > 0 {
-            self.log.push(Edit { pc, place, linked, first: first as u32, len: len as u32 });
+            match plain {
+                true => self.log.note_plain(pc, place, first),
+                false => self.log.note(pc, place, first),
+            }
             self.slots = rest + len;
         }
         Ok(len as u32)
     }
 
-    /// Puts `seq` into the pool, up to `most` slots there; tells whether anything in it refers to
-    /// other instructions.
-    fn push_seq<I>(&mut self, pc: Pc, most: usize, seq: I) -> Result<bool, PatchError>
+    /// Puts `seq` into the pool, beside `rest` slots of other code; tells whether none of it refers
+    /// to other instructions.
+    #[inline]
+    fn push_seq<I>(&mut self, pc: Pc, rest: usize, seq: I) -> Result<bool, PatchError>
     where
         I: IntoIterator<Item: Into<PatchInsn>>,
     {
-        let first = self.pool.len();
-        let mut linked = false;
+        let first = self.log.pool.len();
+        let most = self.most_slots() - rest;
+        let mut plain = true;
         for insn in seq {
             let insn: PatchInsn = insn.into();
-            if self.pool.len() + insn.slots() as usize > most {
-                return Err(PatchError::TooLong { pc, limit: self.limit });
+            let here = self.log.pool.len() - first;
+            if here + insn.slots() as usize > most {
+                return Err(self.too_long(pc));
             }
-            let insn = match insn.plain() {
-                Some(insn) => insn,
-                None => {
-                    linked = true;
-                    self.link(pc, (self.pool.len() - first) as u32, insn)?
+            if insn.is_plain() {
+                self.log.pool.push(Some(insn.insn()));
+            } else {
+                plain = false;
+                let insn = insn.to_pool().map_err(|error| error.error(pc, here as u32))?;
+                self.log.pool.push(Some(insn));
+                if insn.slots() == 2 {
+                    self.log.pool.push(None);
                 }
-            };
-            self.pool.push(Some(insn));
-            if insn.slots() == 2 {
-                self.pool.push(None);
             }
         }
-        if linked {
-            self.link_locals(pc, first)?;
+        if plain {
+            return Ok(true);
         }
-        Ok(linked)
+        for slot in first..self.log.pool.len() {
+            if let Some(insn) = self.log.pool[slot] {
+                self.check_targets(pc, insn)?;
+            }
+        }
+        link_locals(pc, &mut self.log.pool[first..])?;
+        Ok(false)
     }
 
     /// The instruction as the pool keeps it, for slot `slot` of a sequence at `pc`.
-    fn link(&self, pc: Pc, slot: u32, insn: PatchInsn) -> Result<Insn, PatchError> {
-        match insn.resolve().ok_or(PatchError::NotAJump { pc, slot })? {
-            (insn, Some(link)) => Ok(retarget(insn, link.to_pc())),
-            (insn, None) => self.check_targets(pc, insn),
-        }
+    pub(crate) fn link(&self, pc: Pc, slot: u32, insn: PatchInsn) -> Result<Insn, PatchError> {
+        let insn = insn.to_pool().map_err(|error| error.error(pc, slot))?;
+        self.check_targets(pc, insn)?;
+        Ok(insn)
     }
 
     /// Checks what `insn`, inserted at `pc`, refers to in the original program.
-    fn check_targets(&self, pc: Pc, insn: Insn) -> Result<Insn, PatchError> {
-        if let Some(target) = insn.jump_target() {
+    fn check_targets(&self, pc: Pc, insn: Insn) -> Result<(), PatchError> {
+        if let Some(Link::Original(target)) = insn.jump_target().map(Link::from_pc) {
             self.expect_insn(target)?;
             if self.program.subprog_of(target) != self.program.subprog_of(pc) {
                 return Err(PatchError::JumpLeavesSubprog { pc, target });
@@ -302,24 +334,22 @@ impl<'p> Patch<'p> {
                 return Err(PatchError::NotASubprog { pc, target });
             }
         }
-        Ok(insn)
-    }
-
-    /// Checks the local links of the sequence that begins at `first` and runs to the pool's end,
-    /// and puts its length into those that lead past it.
-    fn link_locals(&mut self, pc: Pc, first: usize) -> Result<(), PatchError> {
-        let len = self.pool.len() - first;
-        for index in first..self.pool.len() {
-            let Some(insn) = self.pool[index] else { continue };
-            let Some(Link::Local(target)) = insn.jump_target().map(Link::from_pc) else { continue };
-            if target == Link::NEXT {
-                self.pool[index] = Some(retarget(insn, Link::Local(len as u32).to_pc()));
-            } else if !matches!(self.pool[first..].get(target as usize), Some(Some(_))) {
-                return Err(PatchError::NoSuchLocal { pc, target });
-            }
-        }
         Ok(())
     }
+}
+
+/// Checks the local links of a sequence, and puts its length into those that lead past it.
+fn link_locals(pc: Pc, seq: &mut [Option<Insn>]) -> Result<(), PatchError> {
+    for slot in 0..seq.len() {
+        let Some(insn) = seq[slot] else { continue };
+        let Some(Link::Local(target)) = insn.jump_target().map(Link::from_pc) else { continue };
+        if target == Link::NEXT {
+            seq[slot] = Some(retarget(insn, Link::Local(seq.len() as u32).to_pc()));
+        } else if !matches!(seq.get(target as usize), Some(Some(_))) {
+            return Err(PatchError::NoSuchLocal { pc, target });
+        }
+    }
+    Ok(())
 }
 
 /// A walk over the original instructions of a [`Patch`] that are neither replaced nor deleted,
@@ -354,6 +384,7 @@ mod tests {
     use super::*;
     use crate::Target;
     use alloc::collections::BTreeMap;
+    use alloc::vec;
     use ebpf_isa::LineTable;
 
     #[test]
@@ -364,7 +395,7 @@ mod tests {
         let lost = PatchInsn::jump(Insn::MayGoto { target: Pc(0) }, Target::Local(7));
         patch.append(Pc(0), [Insn::Exit.into(), lost]).unwrap_err();
         patch.append(Pc(0), [Insn::Exit; 3]).unwrap_err();
-        assert!(patch.pool.is_empty() && patch.log.is_empty());
+        assert!(patch.log.pool.is_empty() && patch.log.edits().count() == 0);
         patch.append(Pc(0), [Insn::Exit; 2]).unwrap();
     }
 }

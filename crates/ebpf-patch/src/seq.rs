@@ -2,6 +2,8 @@
 
 use ebpf_isa::{CallTarget, Insn, Pc, Program, WideSource};
 
+use crate::PatchError;
+
 /// Where a jump of inserted code leads.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Target {
@@ -30,29 +32,79 @@ impl PatchInsn {
         Self { insn, target: Some(target) }
     }
 
+    /// The instruction. If it has a [`PatchInsn::target`], its own target says nothing.
+    #[must_use]
+    pub const fn insn(self) -> Insn {
+        self.insn
+    }
+
+    /// Where it leads, if it is a jump within its sequence or was made by [`PatchInsn::jump`].
+    #[must_use]
+    pub const fn target(self) -> Option<Target> {
+        self.target
+    }
+
+    /// Another jump to where this one leads: an instruction that takes its place in a pass.
+    #[must_use]
+    pub const fn with_insn(self, insn: Insn) -> Self {
+        Self { insn, target: self.target }
+    }
+
     /// Number of slots: 2 for a wide load, otherwise 1.
     #[must_use]
     pub const fn slots(self) -> u32 {
         self.insn.slots()
     }
 
-    /// The instruction alone, if it refers to no other.
+    /// Whether it can stand anywhere: see [`Insn::is_self_contained`].
     #[inline]
-    pub(crate) fn plain(self) -> Option<Insn> {
-        let refers = self.insn.jump_target().is_some() || self.insn.subprog_ref().is_some();
-        (self.target.is_none() && !refers).then_some(self.insn)
+    pub(crate) const fn is_plain(&self) -> bool {
+        self.target.is_none() && self.insn.is_self_contained()
     }
 
-    /// The instruction, led to its [`Target`] if that is an original position; and what its target
-    /// field must hold instead if it is a local one. `None` if it has a target but is no jump.
-    pub(crate) fn resolve(self) -> Option<(Insn, Option<Link>)> {
-        let Some(target) = self.target else { return Some((self.insn, None)) };
-        self.insn.jump_target()?;
-        Some(match target {
-            Target::Pc(pc) => (retarget(self.insn, pc), None),
-            Target::Local(offset) => (self.insn, Some(Link::Local(offset.min(Link::NEXT - 1)))),
-            Target::Next => (self.insn, Some(Link::Local(Link::NEXT))),
-        })
+    /// From the pool: an instruction of a sequence of `slots` slots.
+    pub(crate) fn from_pool(insn: Insn, slots: u32) -> Self {
+        let target = match insn.jump_target().map(Link::from_pc) {
+            Some(Link::Local(offset)) if offset == slots => Some(Target::Next),
+            Some(Link::Local(offset)) => Some(Target::Local(offset)),
+            Some(Link::Original(_)) | None => None,
+        };
+        Self { insn, target }
+    }
+
+    /// The instruction as the pool keeps it, with its [`Target`] as a link.
+    #[inline]
+    pub(crate) fn to_pool(self) -> Result<Insn, Misled> {
+        let link = match (self.target, self.insn.jump_target()) {
+            (None, None) => return Ok(self.insn),
+            (Some(_), None) => return Err(Misled::NotAJump),
+            (Some(Target::Pc(pc)), _) | (None, Some(pc)) => {
+                if Link::from_pc(pc) != Link::Original(pc) {
+                    return Err(Misled::OutOfRange(pc));
+                }
+                Link::Original(pc)
+            }
+            (Some(Target::Local(offset)), _) => Link::Local(offset.min(Link::NEXT - 1)),
+            (Some(Target::Next), _) => Link::Local(Link::NEXT),
+        };
+        Ok(retarget(self.insn, link.to_pc()))
+    }
+}
+
+/// Why an instruction cannot lead where it should.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Misled {
+    NotAJump,
+    OutOfRange(Pc),
+}
+
+impl Misled {
+    /// As an error of slot `slot` in a sequence at `pc`.
+    pub(crate) const fn error(self, pc: Pc, slot: u32) -> PatchError {
+        match self {
+            Self::NotAJump => PatchError::NotAJump { pc, slot },
+            Self::OutOfRange(pc) => PatchError::OutOfRange { pc },
+        }
     }
 }
 

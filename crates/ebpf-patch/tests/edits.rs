@@ -505,23 +505,83 @@ fn a_subprogram_that_is_referred_to_stays() {
     fails(&program, edit, PatchError::MainDeleted);
 }
 
-#[test]
-fn jumps_are_refused_beyond_their_offset_field_only() {
-    let grown = |jump: Insn, by: usize| {
-        let program = program(&[jump, set(0), EXIT]);
-        linearized(&program, |patch| patch.append(Pc(1), vec![set(1); by]).unwrap()).map(drop)
+/// A program that begins with `jump` over, or ends in `jump` back over, `by` inserted slots.
+fn grown(jump: fn(u32) -> Insn, back: bool, by: usize, relax: bool) -> Result<Program, PatchError> {
+    let program = match back {
+        false => program(&[jump(2), set(0), EXIT]),
+        true => program(&[set(0), jump(0), EXIT]),
     };
-    let back = |jump: Insn, by: usize| {
-        let program = program(&[set(0), jump, EXIT]);
-        linearized(&program, |patch| patch.append(Pc(0), vec![set(1); by]).unwrap()).map(drop)
-    };
-    for jump in [goto, branch, may_goto] {
-        assert_eq!(grown(jump(2), 0x7fff - 1), Ok(()));
-        let error = PatchError::JumpTooFar { pc: Pc(0), offset: 0x8000 };
-        assert_eq!(grown(jump(2), 0x7fff), Err(error));
-        assert_eq!(back(jump(0), 0x8000 - 2), Ok(()));
-        let error = PatchError::JumpTooFar { pc: Pc(1), offset: -0x8001 };
-        assert_eq!(back(jump(0), 0x8000 - 1), Err(error));
+    let mut patch = Patch::new(&program);
+    if !relax {
+        patch.forbid_relaxation();
     }
-    assert_eq!(grown(gotol(2), 0x1_0000), Ok(()));
+    patch.append(Pc(u32::from(!back)), vec![set(1); by])?;
+    patch.linearize().map(|patched| patched.program)
+}
+
+#[test]
+fn a_short_jump_reaches_as_far_as_its_offset_field_allows() {
+    for jump in [goto, branch, may_goto] {
+        for relax in [false, true] {
+            let there = grown(jump, false, 0x7fff - 1, relax).unwrap();
+            assert_eq!(there.get(Pc(0)), Some(jump(0x8000)));
+            let back = grown(jump, true, 0x8000 - 2, relax).unwrap();
+            assert_eq!(back.get(Pc(0x7fff)), Some(jump(0)));
+        }
+    }
+}
+
+#[test]
+fn a_jump_beyond_its_offset_field_is_refused_where_relaxation_is_forbidden() {
+    for jump in [goto, branch, may_goto] {
+        let error = PatchError::JumpTooFar { pc: Pc(0), offset: 0x8000 };
+        assert_eq!(grown(jump, false, 0x7fff, false), Err(error));
+        let error = PatchError::JumpTooFar { pc: Pc(1), offset: -0x8001 };
+        assert_eq!(grown(jump, true, 0x8000 - 1, false), Err(error));
+    }
+    assert!(grown(gotol, false, 0x1_0000, false).is_ok());
+}
+
+#[test]
+fn a_jump_beyond_its_offset_field_takes_a_longer_form() {
+    let there = |jump| insns(&grown(jump, false, 0x7fff, true).unwrap());
+    assert_eq!(there(goto)[..2], [gotol(0x8001), set(0)]);
+    assert_eq!(there(branch)[..3], [branch_unless(2), gotol(0x8002), set(0)]);
+    assert_eq!(there(may_goto)[..4], [may_goto(2), goto(3), gotol(0x8003), set(0)]);
+    assert_eq!(there(branch_set)[..4], [branch_set(2), goto(3), gotol(0x8003), set(0)]);
+    assert_eq!(there(gotol)[..2], [gotol(0x8001), set(0)]);
+
+    let back = |jump| insns(&grown(jump, true, 0x7fff, true).unwrap())[0x8000..].to_vec();
+    assert_eq!(back(goto), [gotol(0), EXIT]);
+    assert_eq!(back(branch), [branch_unless(0x8002), gotol(0), EXIT]);
+    assert_eq!(back(may_goto), [may_goto(0x8002), goto(0x8003), gotol(0), EXIT]);
+}
+
+#[test]
+fn jumps_of_inserted_code_are_relaxed_too_and_its_local_jumps_follow() {
+    let program = program(&[set(0), set(1), EXIT]);
+    let patched = patched(&program, |patch| {
+        let seq = [
+            PatchInsn::jump(branch(0), Target::Local(2)),
+            branch(2).into(),
+            wide(7).into(),
+            PatchInsn::jump(goto(0), Target::Next),
+        ];
+        patch.replace(Pc(0), seq).unwrap();
+        patch.append(Pc(1), vec![set(2); 0x8000]).unwrap();
+    });
+    let expected = [branch(3), branch_unless(3), gotol(0x8007), wide(7), goto(6), set(1)];
+    assert_eq!(insns(&patched.program)[..6], expected);
+}
+
+#[test]
+fn a_relaxed_program_keeps_to_the_limit() {
+    let program = program(&[branch(2), set(0), EXIT]);
+    let edited = |limit| {
+        let mut patch = Patch::with_limit(&program, limit);
+        patch.append(Pc(1), vec![set(1); 0x7fff]).unwrap();
+        patch.linearize().map(|patched| patched.program.len())
+    };
+    assert_eq!(edited(0x8003), Ok(0x8003));
+    assert_eq!(edited(0x8002), Err(PatchError::TooLong { pc: Pc(0), limit: 0x8002 }));
 }

@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 
 use common::*;
 use ebpf_isa::{Facts, Insn, LineTable, Pc, Program, SubprogFacts, SubprogIdx, SubprogInfo};
-use ebpf_patch::{Landing, Patch, PatchInsn, Target};
+use ebpf_patch::{Landing, Patch, PatchInsn, PcMap, Target};
 use naive::Naive;
 use proptest::collection::vec;
 use proptest::prelude::*;
@@ -252,5 +252,40 @@ proptest! {
             let depth = carried.subprog(new).unwrap().stack_depth;
             prop_assert!(depth >= facts(&program).subprog(old).unwrap().stack_depth);
         }
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(1000))]
+
+    #[test]
+    fn a_map_of_two_patches_leads_where_they_lead_one_after_the_other(
+        program in any_program(),
+        edits in [vec(any_edit(), 0..6), vec(any_edit(), 0..6)],
+    ) {
+        let edited = |program: &Program, edits: &[Edit]| {
+            let (mut patch, mut naive) = (Patch::new(program), Naive::new(program));
+            edits.iter().for_each(|edit| apply(edit, program, &mut patch, &mut naive));
+            patch.linearize().ok()
+        };
+        let Some(first) = edited(&program, &edits[0]) else { return Ok(()) };
+        let Some(second) = edited(&first.program, &edits[1]) else { return Ok(()) };
+        let both = first.map.then(&second.map).unwrap();
+        for old in (0..program.len()).map(Pc) {
+            let in_turn = |step: fn(&PcMap, Pc) -> Option<Pc>| {
+                step(&first.map, old).and_then(|pc| step(&second.map, pc))
+            };
+            prop_assert_eq!(both.insn(old), in_turn(PcMap::insn));
+            prop_assert_eq!(both.landing(old), in_turn(PcMap::landing));
+        }
+        for new in (0..second.program.len()).map(Pc) {
+            let origin = second.map.origin(new).and_then(|pc| first.map.origin(pc));
+            prop_assert_eq!(both.origin(new), origin);
+            let old = second.map.old(new).and_then(|pc| first.map.old(pc));
+            prop_assert_eq!(both.old(new), old);
+        }
+        let facts = facts(&program);
+        let in_turn = first.map.facts(&facts).and_then(|facts| second.map.facts(&facts));
+        prop_assert_eq!(both.facts(&facts), in_turn);
     }
 }

@@ -130,17 +130,27 @@ impl Runtime {
         );
         let rewritten = verified.rewrite(&*bindings.kind.hooks)?;
         check_helpers(&rewritten.program, &bindings)?;
-        let code = match engine {
-            Engine::Interp => Code::Interp(link(&rewritten, &bindings)?),
+        let code = self.code(&rewritten, &bindings, engine)?;
+        Ok(Loaded::new(bindings, verified, rewritten, code))
+    }
+
+    /// What `engine` runs of a program that was verified for `bindings`.
+    fn code(
+        &self,
+        rewritten: &Rewritten,
+        bindings: &Bindings,
+        engine: Engine,
+    ) -> Result<Code, LoadError> {
+        Ok(match engine {
+            Engine::Interp => Code::Interp(link(rewritten, bindings)?),
             Engine::Jit => {
                 let options = ebpf_jit_x86::Options::default();
                 let image =
                     ebpf_jit_x86::compile(&rewritten.program, Some(&rewritten.facts), &options)?;
-                let placed = self.pack.place(&image, &|symbol| resolve(symbol, &bindings))?;
+                let placed = self.pack.place(&image, &|symbol| resolve(symbol, bindings))?;
                 Code::Jit { image: Box::new(image), placed }
             }
-        };
-        Ok(Loaded::new(bindings, verified, rewritten, code))
+        })
     }
 }
 
@@ -190,3 +200,6 @@ fn resolve(symbol: Symbol, bindings: &Bindings) -> Option<u64> {
         Symbol::Kfunc { .. } | Symbol::Native(_) => None,
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -7,9 +7,9 @@ use std::fmt;
 use std::mem::offset_of;
 use std::sync::Arc;
 
+use ebpf_isa::Size;
 use ebpf_isa::abi::{ExecEnv, Trap};
-use ebpf_isa::{Extend, Insn, Size};
-use ebpf_verifier::{ContextAccessInsn, RewriteError, RewriteHooks, program_types};
+use ebpf_verifier::{ContextAccessInsn, HostField, RewriteError, RewriteHooks, program_types};
 
 use crate::kind::ProgramKind;
 use crate::loaded::Loaded;
@@ -66,11 +66,11 @@ struct XdpContext {
 
 /// `struct xdp_md`: offsets of its fields, all of four bytes.
 mod xdp_md {
-    pub(super) const DATA: u32 = 0;
-    pub(super) const DATA_END: u32 = 4;
-    pub(super) const DATA_META: u32 = 8;
-    pub(super) const INGRESS_IFINDEX: u32 = 12;
-    pub(super) const RX_QUEUE_INDEX: u32 = 16;
+    pub(super) const DATA: u16 = 0;
+    pub(super) const DATA_END: u16 = 4;
+    pub(super) const DATA_META: u16 = 8;
+    pub(super) const INGRESS_IFINDEX: u16 = 12;
+    pub(super) const RX_QUEUE_INDEX: u16 = 16;
 }
 
 /// Everything that XDP is here.
@@ -89,9 +89,12 @@ pub fn kind() -> ProgramKind {
 struct ConvertContext;
 
 impl RewriteHooks for ConvertContext {
-    fn convert_context(&self, access: &ContextAccessInsn) -> Result<Vec<Insn>, RewriteError> {
+    fn context_field(&self, access: &ContextAccessInsn) -> Result<HostField, RewriteError> {
+        if access.write {
+            return Err(access.unsupported());
+        }
         let ingress = offset_of!(XdpContext, ingress);
-        let (size, offset) = match access.offset {
+        let (size, off) = match access.offset {
             xdp_md::DATA => (Size::Dw, offset_of!(XdpContext, data)),
             xdp_md::DATA_END => (Size::Dw, offset_of!(XdpContext, data_end)),
             xdp_md::DATA_META => (Size::Dw, offset_of!(XdpContext, data_meta)),
@@ -99,14 +102,7 @@ impl RewriteHooks for ConvertContext {
             xdp_md::RX_QUEUE_INDEX => (Size::W, ingress + offset_of!(Ingress, rx_queue)),
             _ => return Err(access.unsupported()),
         };
-        let load = access.load().ok_or_else(|| access.unsupported())?;
-        Ok(vec![Insn::Load {
-            size,
-            extend: Extend::Zero,
-            dst: load.dst,
-            base: access.base,
-            off: offset as i16,
-        }])
+        Ok(HostField::whole(access.offset, Size::W, off as i16, size))
     }
 }
 

@@ -39,13 +39,13 @@ mod step;
 mod structure;
 mod verify;
 
+pub use ebpf_patch::{ContextError, HostField};
+
 pub use digest::{Digest, DigestWriter};
 pub use environment::{Environment, MapInfo};
 pub use error::{Errno, ErrorCode, RejectedLine, Rejection};
 pub use map_fields::has_special_fields;
 pub use profile::KernelProfile;
-pub use rewrite::{
-    ContextAccessInsn, ContextAccessKind, ContextLoad, RewriteError, RewriteHooks, Rewritten,
-};
+pub use rewrite::{ContextAccessInsn, RewriteError, RewriteHooks, Rewritten};
 pub use rules::{ProgramTypeRules, program_types};
 pub use verify::{Options, Stats, Verified, verify};

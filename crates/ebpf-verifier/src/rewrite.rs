@@ -1,25 +1,21 @@
 //! From an accepted program to one that can run: dead code goes, context accesses are converted.
 
-use alloc::vec::Vec;
-
-use ebpf_isa::{Extend, Facts, Insn, Operand, Pc, Program, Reg, Size, Width};
-use ebpf_patch::{Patch, PatchError, Patched, PcMap, remove_unreached};
+use ebpf_isa::{Facts, Insn, Pc, Program, Size};
+use ebpf_patch::{
+    ContextError, HostField, Patch, PatchError, Patched, PcMap, convert_context_access,
+    remove_unreached,
+};
 
 use crate::step::ContextUse;
 use crate::verify::Verified;
 
 /// How the host lays out a program type's context.
 pub trait RewriteHooks {
-    /// Instructions to take the place of an access to the context as programs see it: an access to
-    /// the context as the host lays it out.
-    ///
-    /// For a load, they leave the field in its destination, zero-extended; a sign extension that
-    /// the program asked for is added behind them. They may use no other registers than those of
-    /// the access, and neither jump nor call.
+    /// Where the host keeps the field that is accessed.
     ///
     /// # Errors
     /// The host does not provide the field: [`ContextAccessInsn::unsupported`].
-    fn convert_context(&self, access: &ContextAccessInsn) -> Result<Vec<Insn>, RewriteError>;
+    fn context_field(&self, access: &ContextAccessInsn) -> Result<HostField, RewriteError>;
 }
 
 /// An instruction that accesses the context, with an access that the verifier allowed.
@@ -28,52 +24,14 @@ pub struct ContextAccessInsn {
     /// Where it is in the program as it was verified.
     pub pc: Pc,
     /// Offset into the context as programs see it, in bytes.
-    pub offset: u32,
+    pub offset: u16,
     /// Width of the access.
     pub size: Size,
-    /// The register that points to the context.
-    pub base: Reg,
-    /// What it does.
-    pub kind: ContextAccessKind,
-}
-
-/// What an access to the context does.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum ContextAccessKind {
-    /// A load.
-    Load(ContextLoad),
-    /// A store of this.
-    Store(Operand),
-}
-
-/// A load from the context.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct ContextLoad {
-    /// Where the value goes.
-    pub dst: Reg,
-    /// How it is extended.
-    pub extend: Extend,
+    /// Whether it is a store.
+    pub write: bool,
 }
 
 impl ContextAccessInsn {
-    /// The load, if it is one.
-    #[must_use]
-    pub const fn load(&self) -> Option<ContextLoad> {
-        match self.kind {
-            ContextAccessKind::Load(load) => Some(load),
-            ContextAccessKind::Store(_) => None,
-        }
-    }
-
-    /// What is stored, if it is a store.
-    #[must_use]
-    pub const fn store(&self) -> Option<Operand> {
-        match self.kind {
-            ContextAccessKind::Load(_) => None,
-            ContextAccessKind::Store(src) => Some(src),
-        }
-    }
-
     /// The error of a hook that does not provide the field.
     #[must_use]
     pub const fn unsupported(&self) -> RewriteError {
@@ -81,16 +39,12 @@ impl ContextAccessInsn {
     }
 
     fn new(pc: Pc, insn: Insn) -> Option<Self> {
-        let (offset, size, base, kind) = match insn {
-            Insn::Load { size, extend, dst, base, off } => {
-                (off, size, base, ContextAccessKind::Load(ContextLoad { dst, extend }))
-            }
-            Insn::Store { size, base, off, src } => {
-                (off, size, base, ContextAccessKind::Store(src))
-            }
+        let (offset, size, write) = match insn {
+            Insn::Load { size, off, .. } => (off, size, false),
+            Insn::Store { size, off, .. } => (off, size, true),
             _ => return None,
         };
-        Some(Self { pc, offset: u32::try_from(offset).ok()?, size, base, kind })
+        Some(Self { pc, offset: u16::try_from(offset).ok()?, size, write })
     }
 }
 
@@ -104,16 +58,13 @@ pub enum RewriteError {
         /// The access.
         pc: Pc,
         /// Offset into the context.
-        offset: u32,
+        offset: u16,
         /// Width of the access.
         size: Size,
     },
-    /// A hook returned a jump, a call or an exit.
-    #[error("insn {pc}: the hook that converts the context access returned a jump, call or exit")]
-    HookBranches {
-        /// The access.
-        pc: Pc,
-    },
+    /// The field that a hook names is not what is accessed, or cannot be accessed so.
+    #[error(transparent)]
+    Context(#[from] ContextError),
     /// The rewritten instructions do not make a program.
     #[error(transparent)]
     Patch(#[from] PatchError),
@@ -175,24 +126,8 @@ impl Verified {
             }
             let access = ContextAccessInsn::new(pc, insn)
                 .expect("only loads and stores at positive offsets access the context");
-            let mut converted = hooks.convert_context(&access)?;
-            if converted.iter().any(|insn| leaves(*insn)) {
-                return Err(RewriteError::HookBranches { pc });
-            }
-            converted.extend(sign_extension(&access));
-            patch.replace(pc, converted)?;
+            convert_context_access(patch, pc, &hooks.context_field(&access)?)?;
         }
         Ok(())
     }
-}
-
-/// Whether control may go on elsewhere than behind the instruction.
-const fn leaves(insn: Insn) -> bool {
-    insn.jump_target().is_some() || matches!(insn, Insn::Call(_) | Insn::Exit)
-}
-
-fn sign_extension(access: &ContextAccessInsn) -> Option<Insn> {
-    let ContextLoad { dst, extend } = access.load()?;
-    let narrow = extend == Extend::Sign && access.size != Size::Dw;
-    narrow.then_some(Insn::MovSx { width: Width::W64, dst, src: dst, from: access.size })
 }

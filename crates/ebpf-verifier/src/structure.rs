@@ -7,7 +7,7 @@ use alloc::vec;
 use alloc::vec::Vec;
 
 use ebpf_isa::uapi::{HelperId, MapType};
-use ebpf_isa::{AluOp, CallTarget, Insn, MapIdx, Pc, Program, SubprogIdx, WideSource};
+use ebpf_isa::{AluOp, CallTarget, Insn, MapIdx, Pc, Program, Reg, SubprogIdx, WideSource};
 
 use crate::environment::Environment;
 use crate::error::{Checked, ErrorCode, Fault};
@@ -139,6 +139,7 @@ fn check_everywhere(program: &Program) -> Result<(), Located> {
     for (pc, insn) in program.insns() {
         let in_main = program.subprog_of(pc) == SubprogIdx::MAIN;
         let what = match insn {
+            _ if insn.reads().union(insn.writes()).contains(Reg::Ax) => "the auxiliary register",
             Insn::Call(CallTarget::Kfunc { .. }) => "a call of a kernel function",
             Insn::LoadWide { source: WideSource::Btf { .. }, .. } => {
                 "the address of a kernel variable"

@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use ebpf_isa::text::assemble;
 use ebpf_isa::uapi::{HelperId, MapDesc, MapType, ProgramType};
-use ebpf_isa::{LineTable, Pc, Program, SourceLine, SubprogInfo};
+use ebpf_isa::{Insn, LineTable, Operand, Pc, Program, Reg, SourceLine, SubprogInfo, Width};
 use ebpf_verifier::rules::{ArgKind, ExitRange, HelperProto, RetKind, TableRules};
 use ebpf_verifier::{Environment, ErrorCode, MapInfo, Options, program_types, verify};
 
@@ -43,6 +43,18 @@ fn a_rejection_has_what_the_kernel_says_before() {
     assert_eq!(rejection.message, "R2 offset is outside of the packet");
     let detail = "invalid access to packet, off=3 size=1, R2(id=0,off=3,r=0)";
     assert_eq!(rejection.detail.as_deref(), Some(detail));
+}
+
+/// Only a rewriter can have made such a program, and engines need not keep the register.
+#[test]
+fn the_auxiliary_register_is_not_accepted() {
+    let mov = |dst, src| Some(Insn::Mov { width: Width::W64, dst, src });
+    let to = mov(Reg::Ax, Operand::Imm(1));
+    let from = mov(Reg::R0, Operand::Reg(Reg::Ax));
+    let slots = vec![mov(Reg::R0, Operand::Imm(0)), to, from, Some(Insn::Exit)];
+    let program = Program::new(slots, BTreeMap::new(), LineTable::new()).unwrap();
+    let rejection = verify(&program, &xdp(), &Options::default()).unwrap_err();
+    assert_eq!((rejection.code, rejection.pc), (ErrorCode::Unsupported, Some(Pc(1))));
 }
 
 #[test]

@@ -8,8 +8,8 @@ use ebpf_isa::{
     Operand, Pc, Program, Reg, Size, WideSource, Width,
 };
 use ebpf_verifier::{
-    ContextAccessInsn, Environment, MapInfo, Options, RewriteError, RewriteHooks, program_types,
-    verify,
+    ContextAccessInsn, Environment, HostField, MapInfo, Options, RewriteError, RewriteHooks,
+    program_types, verify,
 };
 use proptest::prelude::*;
 use proptest::sample::select;
@@ -121,11 +121,9 @@ fn assemble(insns: &[Insn]) -> Program {
 struct AsIs;
 
 impl RewriteHooks for AsIs {
-    fn convert_context(&self, access: &ContextAccessInsn) -> Result<Vec<Insn>, RewriteError> {
-        let load = access.load().ok_or_else(|| access.unsupported())?;
-        let (size, dst, base) = (access.size, load.dst, access.base);
+    fn context_field(&self, access: &ContextAccessInsn) -> Result<HostField, RewriteError> {
         let off = i16::try_from(access.offset).map_err(|_| access.unsupported())?;
-        Ok(vec![Insn::Load { size, extend: Extend::Zero, dst, base, off }])
+        Ok(HostField::whole(access.offset, access.size, off, access.size))
     }
 }
 

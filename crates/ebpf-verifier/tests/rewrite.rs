@@ -3,21 +3,19 @@
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
 use ebpf_isa::text::assemble;
-use ebpf_isa::{Extend, Insn, Pc, Size};
+use ebpf_isa::{Pc, Size};
 use ebpf_verifier::{
-    ContextAccessInsn, Environment, Options, RewriteError, RewriteHooks, Rewritten, Verified,
-    program_types, verify,
+    ContextAccessInsn, ContextError, Environment, HostField, Options, RewriteError, RewriteHooks,
+    Rewritten, Verified, program_types, verify,
 };
 
 /// Every field of the context is eight bytes, at four times its offset.
 struct Wide;
 
 impl RewriteHooks for Wide {
-    fn convert_context(&self, access: &ContextAccessInsn) -> Result<Vec<Insn>, RewriteError> {
-        let load = access.load().ok_or_else(|| access.unsupported())?;
+    fn context_field(&self, access: &ContextAccessInsn) -> Result<HostField, RewriteError> {
         let off = i16::try_from(access.offset * 4).map_err(|_| access.unsupported())?;
-        let (dst, base) = (load.dst, access.base);
-        Ok(vec![Insn::Load { size: Size::Dw, extend: Extend::Zero, dst, base, off }])
+        Ok(HostField::whole(access.offset, access.size, off, Size::Dw))
     }
 }
 
@@ -82,21 +80,22 @@ fn a_branch_that_goes_both_ways_stays() {
 }
 
 #[test]
-fn hooks_may_refuse_but_not_branch() {
+fn hooks_may_refuse_but_not_name_another_field() {
     struct Refuses;
     impl RewriteHooks for Refuses {
-        fn convert_context(&self, access: &ContextAccessInsn) -> Result<Vec<Insn>, RewriteError> {
+        fn context_field(&self, access: &ContextAccessInsn) -> Result<HostField, RewriteError> {
             Err(access.unsupported())
         }
     }
-    struct Exits;
-    impl RewriteHooks for Exits {
-        fn convert_context(&self, _: &ContextAccessInsn) -> Result<Vec<Insn>, RewriteError> {
-            Ok(vec![Insn::Exit])
+    struct Wrong;
+    impl RewriteHooks for Wrong {
+        fn context_field(&self, _: &ContextAccessInsn) -> Result<HostField, RewriteError> {
+            Ok(HostField::whole(12, Size::W, 0, Size::W))
         }
     }
     let verified = verified("r0 = *(u32 *)(r1 +16)\nexit");
     let refused = RewriteError::UnsupportedField { pc: Pc(0), offset: 16, size: Size::W };
     assert_eq!(verified.rewrite(&Refuses).unwrap_err(), refused);
-    assert_eq!(verified.rewrite(&Exits).unwrap_err(), RewriteError::HookBranches { pc: Pc(0) });
+    let wrong = ContextError::NoAccess { pc: Pc(0), seen_at: 12 };
+    assert_eq!(verified.rewrite(&Wrong).unwrap_err(), RewriteError::Context(wrong));
 }

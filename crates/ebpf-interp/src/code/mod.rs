@@ -156,12 +156,12 @@ impl Code<'_> {
 /// Where registers are in the register file. The first [`HOT`] places are the fast ones, and the
 /// registers that a program uses most are there.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Slots([u8; 11]);
+pub(crate) struct Slots([u8; Reg::COUNT]);
 
 impl Slots {
     /// The registers in this order.
-    pub(crate) fn new(order: [Reg; 11]) -> Self {
-        let mut slots = [0; 11];
+    pub(crate) fn new(order: [Reg; Reg::COUNT]) -> Self {
+        let mut slots = [0; Reg::COUNT];
         for (slot, reg) in (0..).zip(order) {
             slots[reg.index()] = slot;
         }

@@ -111,7 +111,7 @@ impl<'a> State<'a> {
         unsafe { (*self.env).tail_calls += 1 };
         let (ctx, total) = (self.get(Reg::R1), self.total(pc));
         self.vm = target;
-        self.regs = [0; 11];
+        self.regs = [0; Reg::COUNT];
         self.set(Reg::R1, ctx);
         self.enter_cleared(self.frame.top, target.main_frame);
         self.pc = Pc::ENTRY;

@@ -229,11 +229,23 @@ impl Lowering<'_> {
 
     #[cold]
     fn check(&mut self, pc: Pc, routine: CodeOffset) {
-        if let Some(Access { base, off, size, kind }) = self.program.get(pc).and_then(Access::of) {
+        let Some(insn) = self.program.get(pc) else { return };
+        if let Some(Access { base, off, size, kind }) = Access::of(insn) {
             self.flush();
+            // The auxiliary register lives in scratch; saved twice, the stack stays aligned.
+            let aux = Gpr::from(Reg::Ax);
+            let saved = insn.reads().contains(Reg::Ax);
             self.emitter.lea(SUBJECT, address(base, off));
             self.emitter.mov_imm(ACCESS, u64::from(size.bytes()) | kind << 8);
+            if saved {
+                self.emitter.push(aux);
+                self.emitter.push(aux);
+            }
             self.call_routine(pc, routine);
+            if saved {
+                self.emitter.pop(aux);
+                self.emitter.pop(aux);
+            }
         }
     }
 

@@ -46,6 +46,8 @@ fn added_by_checks(insn: Insn) -> u32 {
     const ROUTINE: u32 = 6 + 5;
     /// `lea r11, [base + disp32]` and `mov r9d, imm32`.
     const ACCESS: u32 = 7 + 6;
+    /// The auxiliary register, pushed and popped twice.
+    const AUX: u32 = 8;
     /// Six registers, pushed and popped.
     const KEPT: u32 = 16;
     /// `mov dword [r12 + disp32], imm32`
@@ -56,7 +58,7 @@ fn added_by_checks(insn: Insn) -> u32 {
             | Insn::Store { .. }
             | Insn::LoadAcquire { .. }
             | Insn::StoreRelease { .. }
-            | Insn::Atomic { .. } => ACCESS + ROUTINE,
+            | Insn::Atomic { .. } => ACCESS + ROUTINE + AUX,
             // A jump over the jump back.
             Insn::Branch { .. } | Insn::MayGoto { .. } => 2 + ROUTINE,
             Insn::Call(CallTarget::Helper(HelperId::TAIL_CALL)) => KEPT + IN_PLACE + EXIT_CHECKED,

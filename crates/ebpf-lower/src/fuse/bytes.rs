@@ -32,7 +32,7 @@ type Bytes = [Option<i16>; 8];
 
 struct Pieces {
     base: Reg,
-    of: [Option<Bytes>; 11],
+    of: [Option<Bytes>; Reg::COUNT],
     /// Registers that hold or held pieces.
     written: RegSet,
     /// Registers that instructions in between read or write.
@@ -53,7 +53,7 @@ pub(super) fn merge(window: Window<'_>) -> Option<Merge> {
     }
     let mut pieces = Pieces {
         base,
-        of: [None; 11],
+        of: [None; Reg::COUNT],
         written: RegSet::EMPTY,
         others: RegSet::EMPTY,
         rest: 0,

@@ -36,7 +36,7 @@ enum Value {
 /// The values of registers that the window wrote.
 struct Values {
     root: Reg,
-    of: [Option<Value>; 11],
+    of: [Option<Value>; Reg::COUNT],
     written: RegSet,
 }
 
@@ -46,7 +46,7 @@ pub(super) fn merge(window: Window<'_>) -> Option<Merge> {
         Insn::Alu { op: AluOp::Lsh | AluOp::Rsh, dst, src: Operand::Imm(_), .. } => dst,
         _ => return None,
     };
-    let mut values = Values { root, of: [None; 11], written: RegSet::EMPTY };
+    let mut values = Values { root, of: [None; Reg::COUNT], written: RegSet::EMPTY };
     let mut found = None;
     for index in 0..MAX_LEN {
         let Some(insn) = window.get(index) else { break };

@@ -41,13 +41,22 @@ pub(crate) fn may_goto(target: u32) -> Insn {
 
 /// `if r0 == 0 goto target`
 pub(crate) fn branch(target: u32) -> Insn {
-    Insn::Branch {
-        op: CmpOp::Eq,
-        width: Width::W64,
-        lhs: Reg::R0,
-        rhs: Operand::Imm(0),
-        target: Pc(target),
-    }
+    branch_if(CmpOp::Eq, target)
+}
+
+/// `if r0 != 0 goto target`
+pub(crate) fn branch_unless(target: u32) -> Insn {
+    branch_if(CmpOp::Ne, target)
+}
+
+/// `if r0 & 0 goto target`: the comparison that has no inverse.
+pub(crate) fn branch_set(target: u32) -> Insn {
+    branch_if(CmpOp::Set, target)
+}
+
+fn branch_if(op: CmpOp, target: u32) -> Insn {
+    let (width, lhs, rhs) = (Width::W64, Reg::R0, Operand::Imm(0));
+    Insn::Branch { op, width, lhs, rhs, target: Pc(target) }
 }
 
 pub(crate) fn call(target: u32) -> Insn {

@@ -1,5 +1,5 @@
 //! Every engine computes what `fixtures/semantics` says: each row in both operand forms, on every
-//! choice of registers, with all other registers untouched.
+//! choice of registers, with all other registers untouched, plain and with constants blinded.
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 #[path = "../../../ebpf-isa/tests/rows/mod.rs"]
@@ -8,11 +8,12 @@ mod trial;
 
 use ebpf_isa::abi::{EntryFn, ExecEnv};
 use ebpf_isa::semantics::immediate;
-use ebpf_isa::{AluOp, AtomicOp, CmpOp, Insn, Operand, Pc, Reg, Size, Width};
+use ebpf_isa::{AluOp, AtomicOp, CmpOp, Insn, Operand, Pc, Program, Reg, Size, Width};
 use ebpf_runtime::image::Symbol;
 use ebpf_runtime::interp::{Links, Memory, Vm};
 use ebpf_runtime::jit;
 use ebpf_runtime::pack::{Pack, PackOptions};
+use ebpf_runtime::patch::{Patch, blind_constants};
 use rows::UnaryOp;
 use trial::{Trial, WRITABLE, mov, other_than, program, through};
 
@@ -26,10 +27,19 @@ impl Engines {
         Self { pack: Pack::new(PackOptions::default()).unwrap() }
     }
 
+    /// As the trials are, and with their constants blinded.
     #[track_caller]
     fn agree(&self, row: &dyn std::fmt::Debug, trials: &[Trial]) {
         let program = program(trials);
-        let vm = Vm::new(&program, None, &Links::default()).unwrap();
+        self.run(row, trials, &program);
+        let mut patch = Patch::new(&program);
+        blind_constants(&mut patch, [1, 2]).unwrap();
+        self.run(row, trials, &patch.linearize().unwrap().program);
+    }
+
+    #[track_caller]
+    fn run(&self, row: &dyn std::fmt::Debug, trials: &[Trial], program: &Program) {
+        let vm = Vm::new(program, None, &Links::default()).unwrap();
         let mut context = [0_u64; 2];
         let context = context.as_mut_ptr().cast();
         let checked = vm.run(0, &Memory::new(), &mut ExecEnv::new()).unwrap();
@@ -37,7 +47,7 @@ impl Engines {
         // SAFETY: the checked interpreter ran the same program without a trap.
         let unchecked = unsafe { vm.run_unchecked(context, &mut ExecEnv::new()) }.unwrap();
         assert_passed("the unchecked interpreter", unchecked, row, trials);
-        let image = jit::compile(&program, None, &jit::Options::default()).unwrap();
+        let image = jit::compile(program, None, &jit::Options::default()).unwrap();
         let placed = self.pack.place(&image, &|_: Symbol| None).unwrap();
         // SAFETY: this is the entry of compiled code, which `placed` keeps.
         let run: EntryFn = unsafe { std::mem::transmute(placed.entry_ptr()) };

@@ -1,0 +1,262 @@
+//! The log of edits: what code goes where.
+
+use alloc::vec;
+use alloc::vec::Vec;
+use core::ops::Range;
+
+use ebpf_isa::{Insn, Pc, Program};
+
+/// Where a sequence goes, in the order of the layout at one instruction.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Place {
+    /// In front, where jumps go past it.
+    AboveLanding,
+    /// In front, where jumps run it.
+    BelowLanding,
+    /// In place of the instruction.
+    Instead,
+    /// Behind.
+    Behind,
+}
+
+impl Place {
+    const ALL: [Self; 4] = [Self::AboveLanding, Self::BelowLanding, Self::Instead, Self::Behind];
+}
+
+/// All inserted code in one pool, and for each piece of it where it goes. Eight bytes an edit: the
+/// log of a million edits is read and written several times.
+#[derive(Debug, Clone)]
+pub(crate) struct Log {
+    edits: Vec<Packed>,
+    /// One element a slot as in [`Program::slots`], with links for targets.
+    pub(crate) pool: Vec<Option<Insn>>,
+    /// Where in the pool something has a target, ascending: most code has none, and the pool is
+    /// too large to search it.
+    references: Vec<Reference>,
+    /// Whether the edits are in the order of the layout already.
+    ordered: bool,
+}
+
+/// Where, and where in the pool: up to where the next edit's code begins.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Packed {
+    /// Old position and [`Place`]: by it, edits are in the order of the layout.
+    order: u32,
+    first: u32,
+}
+
+/// Bits that a [`Place`] takes.
+const PLACE_BITS: u32 = 2;
+const _: () = assert!(Program::MAX_SLOTS < 1 << (32 - PLACE_BITS), "there is room for them");
+
+/// Inserted code that refers to other code.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Reference {
+    /// Its slot in the pool.
+    pub(crate) slot: u32,
+    pub(crate) kind: ReferenceKind,
+}
+
+/// How an instruction refers to another.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum ReferenceKind {
+    /// A jump with a 16-bit offset field, by its target field.
+    ShortJump(Pc),
+    /// A jump with a 32-bit offset field, by its target field.
+    LongJump(Pc),
+    /// A call, or the address of a function: the start of an original subprogram.
+    Subprog(Pc),
+}
+
+impl ReferenceKind {
+    /// Whether and how `insn` refers to another instruction.
+    #[inline]
+    pub(crate) const fn of(insn: Insn) -> Option<Self> {
+        match (insn, insn.jump_target(), insn.subprog_ref()) {
+            (Insn::Jump { target, long: true }, _, _) => Some(Self::LongJump(target)),
+            (_, Some(target), _) => Some(Self::ShortJump(target)),
+            (_, _, Some(target)) => Some(Self::Subprog(target)),
+            _ => None,
+        }
+    }
+}
+
+/// One edit.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Edit {
+    at: Packed,
+    /// One past its code in the pool. The code is never empty.
+    end: u32,
+}
+
+impl Edit {
+    /// The instruction that the code is inserted at.
+    pub(crate) const fn pc(self) -> Pc {
+        self.at.pc()
+    }
+
+    pub(crate) const fn place(self) -> Place {
+        self.at.place()
+    }
+
+    /// Where its code is in the pool.
+    pub(crate) const fn code(self) -> Range<usize> {
+        self.at.first as usize..self.end as usize
+    }
+
+    pub(crate) const fn slots(self) -> u32 {
+        self.end - self.at.first
+    }
+
+    /// The first original slot whose own instruction does not come before this code.
+    pub(crate) const fn next_slot(self) -> usize {
+        match self.place() {
+            Place::AboveLanding | Place::BelowLanding | Place::Instead => self.pc().index(),
+            Place::Behind => self.pc().index() + 1,
+        }
+    }
+}
+
+impl Packed {
+    const fn new(pc: Pc, place: Place, first: usize) -> Self {
+        Self { order: pc.0 << PLACE_BITS | place as u32, first: first as u32 }
+    }
+
+    const fn pc(self) -> Pc {
+        Pc(self.order >> PLACE_BITS)
+    }
+
+    const fn place(self) -> Place {
+        Place::ALL[(self.order & ((1 << PLACE_BITS) - 1)) as usize]
+    }
+}
+
+impl Log {
+    pub(crate) const fn new() -> Self {
+        Self { edits: Vec::new(), pool: Vec::new(), references: Vec::new(), ordered: true }
+    }
+
+    /// Notes that the code in the pool from `first` to its end goes to `place` at `pc`.
+    pub(crate) fn note(&mut self, pc: Pc, place: Place, first: usize) {
+        for (slot, insn) in (first as u32..).zip(&self.pool[first..]) {
+            if let Some(kind) = insn.and_then(ReferenceKind::of) {
+                self.references.push(Reference { slot, kind });
+            }
+        }
+        self.note_plain(pc, place, first);
+    }
+
+    /// As [`Log::note`], for code without references.
+    #[inline]
+    pub(crate) fn note_plain(&mut self, pc: Pc, place: Place, first: usize) {
+        debug_assert!(first < self.pool.len(), "code is not empty");
+        let edit = Packed::new(pc, place, first);
+        self.ordered &= self.edits.last().is_none_or(|last| last.order <= edit.order);
+        self.edits.push(edit);
+    }
+
+    /// All references of inserted code, in the order of the pool.
+    pub(crate) fn references(&self) -> &[Reference] {
+        &self.references
+    }
+
+    /// The edits in the order in which they were noted.
+    pub(crate) fn edits(&self) -> impl DoubleEndedIterator<Item = Edit> {
+        (0..self.edits.len()).map(|index| unpack(&self.edits, index, self.pool.len()))
+    }
+
+    /// The pool, what is known about it, and the edits.
+    pub(crate) fn into_parts(
+        self,
+    ) -> (Vec<Option<Insn>>, Vec<Reference>, impl DoubleEndedIterator<Item = Edit>) {
+        let (edits, pool_len) = (self.edits, self.pool.len());
+        let edits = (0..edits.len()).map(move |index| unpack(&edits, index, pool_len));
+        (self.pool, self.references, edits)
+    }
+
+    /// Brings edits and code into the order of the layout: by position, place and age.
+    pub(crate) fn into_layout_order(self, slots: usize) -> Self {
+        if self.ordered { self } else { sort(self, slots) }
+    }
+}
+
+#[inline]
+fn unpack(edits: &[Packed], index: usize, pool_len: usize) -> Edit {
+    let end = edits.get(index + 1).map_or(pool_len as u32, |next| next.first);
+    Edit { at: edits[index], end }
+}
+
+/// How many parts [`sort`] cuts a program into, at most: so many streams of code can be written at
+/// once without being slow, and a part of a large program still fits a cache.
+const PARTS: usize = 256;
+
+/// Brings edits and code into the order of the layout in linear time: first each to its part of the
+/// program, then within the part. Going straight to the right place would miss the cache for each
+/// edit, twice.
+fn sort(mut log: Log, slots: usize) -> Log {
+    let per_part = slots.div_ceil(PARTS).next_power_of_two();
+    let part_of = |edit: Packed| edit.pc().index() / per_part;
+    let mut sizes = vec![(0, 0); PARTS];
+    for (packed, edit) in log.edits.iter().zip(log.edits()) {
+        let (edits, code) = &mut sizes[part_of(*packed)];
+        *edits += 1;
+        *code += edit.code().len();
+    }
+    let mut parts: Vec<Log> =
+        sizes.iter().map(|&(edits, code)| Log::with_capacity(edits, code)).collect();
+    for (packed, edit) in log.edits.iter().zip(log.edits()) {
+        let part = &mut parts[part_of(*packed)];
+        let first = part.pool.len();
+        part.pool.extend_from_slice(&log.pool[edit.code()]);
+        part.note_plain(edit.pc(), edit.place(), first);
+    }
+    log.clear();
+    let mut next = vec![0_u32; per_part << PLACE_BITS];
+    let mut order = Vec::new();
+    for (part, number) in parts.into_iter().zip(0..) {
+        part.order(number * per_part as u32, &mut next, &mut order);
+        for &index in &order {
+            let edit = unpack(&part.edits, index as usize, part.pool.len());
+            let first = log.pool.len();
+            log.pool.extend_from_slice(&part.pool[edit.code()]);
+            log.note(edit.pc(), edit.place(), first);
+        }
+    }
+    log
+}
+
+impl Log {
+    fn with_capacity(edits: usize, code: usize) -> Self {
+        let (edits, pool) = (Vec::with_capacity(edits), Vec::with_capacity(code));
+        Self { edits, pool, ..Self::new() }
+    }
+
+    /// Forgets everything but keeps the memory.
+    fn clear(&mut self) {
+        self.edits.clear();
+        self.pool.clear();
+        self.references.clear();
+        self.ordered = true;
+    }
+
+    /// Puts the numbers of the edits, all of which are at `base` or a little behind, into `order`
+    /// by position, place and age: by counting, for which `next` has room.
+    fn order(&self, base: u32, next: &mut [u32], order: &mut Vec<u32>) {
+        let key = |edit: &Packed| (edit.order - (base << PLACE_BITS)) as usize;
+        next.fill(0);
+        for edit in &self.edits {
+            next[key(edit)] += 1;
+        }
+        let mut sum = 0;
+        for next in next.iter_mut() {
+            sum += core::mem::replace(next, sum);
+        }
+        order.clear();
+        order.resize(self.edits.len(), 0);
+        for (edit, index) in self.edits.iter().zip(0..) {
+            let at = &mut next[key(edit)];
+            order[*at as usize] = index;
+            *at += 1;
+        }
+    }
+}
