@@ -68,8 +68,20 @@ fn steps() -> Result<Vec<Step>, TaskError> {
     let mut test = cargo_step("test", &["test", "--workspace"]);
     test.command.env("INSTA_UPDATE", "no").env_remove("BLESS").env_remove("FIXTURE");
     let examples = cargo_step("examples", &["build", "--workspace", "--examples"]);
-    steps.extend([test, own_step("conformance", &["conformance"])?, examples, doc]);
+    steps.extend([test, threaded()]);
+    steps.extend([own_step("conformance", &["conformance"])?, examples, doc]);
     Ok(steps)
+}
+
+/// The interpreter as it is in optimised builds, over its tests and the fixtures. Fails if handlers
+/// do not jump to one another there.
+fn threaded() -> Step {
+    let packages = ["--package", "ebpf-interp", "--package", "ebpf-runtime"];
+    let tests = ["--lib", "--test", "*"];
+    let arguments = [&["test", "--profile", "threaded"], &packages[..], &tests[..]].concat();
+    let mut step = cargo_step("threaded dispatcher", &arguments);
+    step.command.env("EXPECTED_DISPATCHER", "Threaded");
+    step
 }
 
 /// The crates that promise to build without the standard library, as far as they exist.
@@ -168,7 +180,7 @@ mod tests {
     #[test]
     fn every_no_std_crate_is_checked_alone() {
         let names: Vec<String> = steps().unwrap().into_iter().map(|step| step.name).collect();
-        for name in ["isa", "image", "btf", "patch", "verifier", "interp"] {
+        for name in ["isa", "image", "btf", "patch", "lower", "verifier", "interp"] {
             assert!(names.contains(&format!("no_std ebpf-{name}")), "{name}");
         }
     }

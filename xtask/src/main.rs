@@ -8,9 +8,11 @@ mod conformance;
 mod error;
 mod fixtures;
 mod fuzz;
+mod miri;
 mod parity;
 mod pcap;
 mod policy;
+mod stats;
 mod tidy;
 
 use std::process::ExitCode;
@@ -25,7 +27,7 @@ struct Command {
     run: fn(&[String]) -> Result<(), TaskError>,
 }
 
-const COMMANDS: [Command; 9] = [
+const COMMANDS: [Command; 11] = [
     Command {
         name: "ci",
         arguments: "",
@@ -69,6 +71,12 @@ const COMMANDS: [Command; 9] = [
         run: fuzz::run,
     },
     Command {
+        name: "miri",
+        arguments: "",
+        about: "the interpreter's tests under Miri",
+        run: miri::run,
+    },
+    Command {
         name: "parity",
         arguments: "",
         about: "which instructions and operand forms the fixtures do not execute",
@@ -79,6 +87,12 @@ const COMMANDS: [Command; 9] = [
         arguments: "[--check]",
         about: "write the captures of fixtures/xdp, or check them",
         run: pcap::run,
+    },
+    Command {
+        name: "stats",
+        arguments: "[FILE…]",
+        about: "what is fused in the programs of object files",
+        run: stats::run,
     },
 ];
 

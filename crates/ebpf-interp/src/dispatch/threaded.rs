@@ -202,7 +202,7 @@ mod tests {
     fn handlers_end_in_a_jump() {
         let text = "r6 = r1\nr0 = 1\nr2 = 7 ll\nr0 += r2\nw0 *= 3\nr2 = r0\nr2 ^= r6\nr2 <<= 5\n\
                     r3 = *(u32 *)(r6 +0)\n*(u16 *)(r10 -2) = r3\n*(u8 *)(r10 -3) = 1\nr4 = r3\n\
-                    r4 <<= 9\nr3 >>= 55\nr4 |= r3\nr4 = be32 r4\nr4 = s8 r4\nr5 = *(u8 *)(r6 +1)\n\
+                    r4 <<= 9\nr3 >>= 55\nr4 |= r3\nr4 = be32 r4\nr4 = (s8)r4\nr5 = *(u8 *)(r6 +1)\n\
                     if r5 == 3 goto +1\nr0 += 1\nr7 = *(u8 *)(r6 +0)\nr0 ^= r7\nr7 += 1\n\
                     if r7 s< r0 goto -5\nif w7 > 5 goto +1\ngoto -8\ncall f\nexit\nf:\nr0 += r4\n\
                     r8 = *(u8 *)(r6 +6)\nr9 = *(u8 *)(r6 +7)\nr9 <<= 8\nr8 |= r9\nr0 += r8\nexit";
