@@ -2,7 +2,6 @@
 //!
 //! Miri has no machine code, so programs run in the loop, and accesses are those of Rust.
 
-use crate::ci::cargo;
 use crate::error::TaskError;
 use crate::say;
 

@@ -152,11 +152,13 @@ pub(crate) fn link(
     links: &Links,
 ) -> Result<LinkedProgram, LinkError> {
     let mut linker = Linker { program, facts, links, natives: Vec::new() };
-    let slot = |(at, slot): (usize, &Option<Insn>)| match slot {
-        Some(insn) => linker.op(Pc(at as u32), *insn),
-        None => Ok(Linked::Hole),
-    };
-    let slots = program.slots().iter().enumerate().map(slot).collect::<Result<_, _>>()?;
+    let mut slots = Vec::with_capacity(program.slots().len());
+    for (at, slot) in program.slots().iter().enumerate() {
+        slots.push(match slot {
+            Some(insn) => linker.op(Pc(at as u32), *insn)?,
+            None => Linked::Hole,
+        });
+    }
     let main_frame = linker.frame(SubprogIdx::MAIN);
     let natives = linker.natives.into_iter().map(|(_, function)| function).collect();
     let tail_target = links.tail_target.map(|TailTarget(function)| function);

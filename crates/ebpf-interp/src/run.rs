@@ -80,8 +80,8 @@ pub struct Run<'a> {
     state: State<'a>,
     /// What `state` refers to.
     _room: OwnRoom<'a>,
-    /// Whether an environment was there before.
-    is_resumed: bool,
+    /// Whether the fuel was used up.
+    is_stopped: bool,
     ended: Option<Result<u64, Trap>>,
 }
 
@@ -99,7 +99,7 @@ impl<'a> Run<'a> {
         let borrowed = unsafe { room.0.as_mut() };
         let mut state = State::new(vm, memory, borrowed);
         state.begin(ctx);
-        Self { state, _room: room, is_resumed: false, ended: None }
+        Self { state, _room: room, is_stopped: false, ended: None }
     }
 
     /// Goes on until the run comes to its end or is stopped. Gives `r0`; after the end, the same
@@ -154,14 +154,14 @@ impl<'a> Run<'a> {
         if self.ended.is_some() {
             return self.ended;
         }
-        if core::mem::replace(&mut self.is_resumed, true) {
+        if core::mem::take(&mut self.is_stopped) {
             env.trap = self.state.noted;
         }
         lend(&mut self.state, env);
         how(&mut self.state);
         let result = take_back(&mut self.state, env)?;
-        let is_stopped = matches!(result, Err(Trap { kind: TrapKind::OutOfFuel, .. }));
-        if !is_stopped {
+        self.is_stopped = matches!(result, Err(Trap { kind: TrapKind::OutOfFuel, .. }));
+        if !self.is_stopped {
             self.ended = Some(result);
         }
         Some(result)
@@ -199,7 +199,6 @@ fn lend(state: &mut State<'_>, env: &mut ExecEnv) {
 /// Takes the environment back. Gives the result, if there is one.
 #[inline]
 fn take_back(state: &mut State<'_>, env: &mut ExecEnv) -> Option<Result<u64, Trap>> {
-    state.noted = env.trap;
     if state.memory.is_some() {
         env.regions = ptr::null();
         env.region_count = 0;
@@ -208,6 +207,7 @@ fn take_back(state: &mut State<'_>, env: &mut ExecEnv) -> Option<Result<u64, Tra
         // A helper may have noted that it failed; the run still came to its end.
         Outcome::Done(value) => Some(env.trap.trap().map_or(Ok(value), Err)),
         Outcome::Trapped(trap) => {
+            state.noted = env.trap;
             env.trap = trap.into();
             Some(Err(trap))
         }

@@ -6,7 +6,7 @@ use ebpf_isa::abi::HelperFn;
 use ebpf_isa::{Facts, Pc, Program};
 
 use crate::LinkError;
-use crate::code::{Cell, Codes, Op, Selector, Slots, emit};
+use crate::code::{Cell, Codes, HOT, Op, Selector, Slots, emit};
 use crate::dispatch::Dispatcher;
 use crate::link::{Linked, LinkedProgram, Links, TailTargetFn, link};
 use crate::ops::call::Slowly;
@@ -40,6 +40,9 @@ pub struct Vm {
     pub(crate) slots: Slots,
     /// The slots of the registers that calls preserve.
     pub(crate) preserved: [u8; 5],
+    /// For each of the first slots, which of the preserved registers is there; a number that none
+    /// has where the register there is not preserved.
+    pub(crate) preserved_hot: [u8; HOT],
     pub(crate) codes: Codes,
     pub(crate) exits: Exits,
     /// Single instructions, by slot.
@@ -107,6 +110,9 @@ impl Vm {
         let is_metered = options.fuel;
         let selector = Selector { dispatcher, is_metered, slots, linked: &linked, places: &places };
         let codes = emit(program, &ops, &selector);
+        let preserved = PRESERVED.map(|reg| slots.of(reg));
+        let index = |hot| preserved.iter().position(|&slot| usize::from(slot) == hot);
+        let preserved_hot = core::array::from_fn(|hot| index(hot).map_or(u8::MAX, |at| at as u8));
         let exit = |handler| Cell { op: Op { handler, a: 0, b: 0, off: 0, imm: 0 } };
         let exits = Exits {
             end: exit(dispatcher.end()),
@@ -118,7 +124,8 @@ impl Vm {
             dispatcher,
             is_metered: options.fuel,
             slots,
-            preserved: PRESERVED.map(|reg| slots.of(reg)),
+            preserved,
+            preserved_hot,
             codes,
             exits,
             linked,

@@ -137,7 +137,7 @@ pub struct FlatProgram {
 
 #[derive(Debug)]
 enum Code {
-    Interp(Vm),
+    Interp(Box<Vm>),
     Jit(Placed),
 }
 
@@ -154,7 +154,7 @@ impl FlatProgram {
         check_helpers(program, helpers)?;
         let Patched { program, map } = with_entry(program)?;
         let code = match engine {
-            FlatEngine::Interp => Code::Interp(link(&program, helpers)?),
+            FlatEngine::Interp => Code::Interp(Box::new(link(&program, helpers)?)),
             FlatEngine::Jit(pack) => Code::Jit(compile(&program, helpers, pack)?),
         };
         Ok(Self { code, map })

@@ -142,7 +142,7 @@ impl Runtime {
         engine: Engine,
     ) -> Result<Code, LoadError> {
         Ok(match engine {
-            Engine::Interp => Code::Interp(link(rewritten, bindings)?),
+            Engine::Interp => Code::Interp(Box::new(link(rewritten, bindings)?)),
             Engine::Jit => {
                 let options = ebpf_jit_x86::Options::default();
                 let image =

@@ -35,7 +35,7 @@ impl Engine {
 /// What the engine runs.
 #[derive(Debug)]
 pub(crate) enum Code {
-    Interp(Vm),
+    Interp(Box<Vm>),
     Jit { image: Box<Image>, placed: Placed },
 }
 

@@ -114,12 +114,13 @@ impl Body for FastExit {
             }
         };
         let &Caller { at: next, place, preserved, frame_top: top, .. } = caller;
-        state.regs[..HOT].copy_from_slice(hot);
         for (slot, value) in state.vm.preserved.into_iter().zip(preserved) {
             state.set_reg(slot, value);
         }
-        for (slot, reg) in (0..).zip(hot.iter_mut()) {
-            *reg = state.reg(slot);
+        for (reg, from) in hot.iter_mut().zip(state.vm.preserved_hot) {
+            if let Some(&value) = preserved.get(usize::from(from)) {
+                *reg = value;
+            }
         }
         state.frame = Frame { low: state.frame.top, top };
         state.count = total - place;

@@ -72,7 +72,8 @@ const ALU_RULES: [Rule; 4] = [shifted::merge, extend::merge, indexed::merge, bra
 pub fn lower(program: &Program) -> Vec<FusedOp> {
     let blocks = Blocks::new(program);
     let live = Liveness::new(program, &blocks);
-    let insns: Vec<(Pc, Insn)> = program.insns().collect();
+    let mut insns = Vec::with_capacity(program.slots().len());
+    insns.extend(program.insns());
     let mut ops = Vec::with_capacity(insns.len());
     let mut rest = insns.as_slice();
     for (_, end) in blocks.ranges() {
