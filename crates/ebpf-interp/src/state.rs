@@ -276,11 +276,30 @@ impl<'a> State<'a> {
         unsafe { self.windows.assume_init_mut() }
     }
 
-    /// Notes the caller of the function that is called now, unless there are too many.
+    /// Notes the function that runs as the caller of another one, unless there are too many. It goes
+    /// on at `return_to`, which is the operation `at`, behind `place` instructions.
+    ///
+    /// Field by field, as they are read again: a load of several fields would wait for their stores.
     #[inline(always)]
-    pub(crate) fn push_caller(&mut self, caller: Caller<'a>) -> Result<(), Fault> {
-        let place = self.callers.get_mut(self.depth).ok_or((TrapKind::CallDepth, 0))?;
-        place.write(caller);
+    pub(crate) fn push_caller(
+        &mut self,
+        return_to: Pc,
+        at: *const Cell,
+        place: i64,
+    ) -> Result<(), Fault> {
+        let (vm, frame_top) = (self.vm, self.frame.top);
+        let caller = self.callers.get_mut(self.depth).ok_or((TrapKind::CallDepth, 0))?.as_mut_ptr();
+        // SAFETY: the pointer is of a place for a caller, all fields of which are written.
+        unsafe {
+            (&raw mut (*caller).vm).write(vm);
+            (&raw mut (*caller).return_to).write(return_to);
+            (&raw mut (*caller).at).write(at);
+            (&raw mut (*caller).place).write(place);
+            (&raw mut (*caller).frame_top).write(frame_top);
+            for (index, slot) in vm.preserved.into_iter().enumerate() {
+                (&raw mut (*caller).preserved[index]).write(self.reg(slot));
+            }
+        }
         self.depth += 1;
         Ok(())
     }

@@ -7,7 +7,7 @@ use crate::code::{Cell, HOT};
 use crate::dispatch::{Body, Cold, Regs};
 use crate::link::Linked;
 use crate::memory::Frame;
-use crate::state::{Caller, Outcome, State};
+use crate::state::{Outcome, PRESERVED, State};
 
 /// Calls a subprogram: `off` bytes of stack, the return is to the instruction `imm`.
 pub(crate) struct CallSubprog;
@@ -20,7 +20,7 @@ impl Cold for CallSubprog {
         let here = i64::from(jump.here);
         let pushed = state
             .charge_total(state.count + here)
-            .and_then(|()| state.push_caller(state.as_caller(return_to, behind, here)));
+            .and_then(|()| state.push_caller(return_to, behind, here));
         if let Err(fault) = pushed {
             return state.trap(Pc(return_to.0 - 1), fault);
         }
@@ -71,8 +71,7 @@ impl Body for FastCall {
             return &raw const state.vm.exits.slowly;
         }
         state.regs[..HOT].copy_from_slice(hot);
-        let caller = state.as_caller(Pc(op.imm as u32), behind, here);
-        let pushed = state.push_caller(caller);
+        let pushed = state.push_caller(Pc(op.imm as u32), behind, here);
         debug_assert!(pushed.is_ok(), "there is room");
         let top = state.frame.low;
         state.frame = Frame { low: top - u64::from(size), top };
@@ -113,13 +112,18 @@ impl Body for FastExit {
                 return &raw const state.vm.exits.slowly;
             }
         };
-        let &Caller { at: next, place, preserved, frame_top: top, .. } = caller;
-        for (slot, value) in state.vm.preserved.into_iter().zip(preserved) {
+        let (next, place, top) = (caller.at, caller.place, caller.frame_top);
+        let caller = core::ptr::from_ref(caller);
+        // One by one, as they were stored: loads of several at once would wait for these stores.
+        for (index, slot) in state.vm.preserved.into_iter().enumerate() {
+            // SAFETY: the caller stays where it is, and nobody changes it.
+            let value = unsafe { (*caller).preserved[index] };
             state.set_reg(slot, value);
         }
         for (reg, from) in hot.iter_mut().zip(state.vm.preserved_hot) {
-            if let Some(&value) = preserved.get(usize::from(from)) {
-                *reg = value;
+            if usize::from(from) < PRESERVED.len() {
+                // SAFETY: as above.
+                *reg = unsafe { (*caller).preserved[usize::from(from)] };
             }
         }
         state.frame = Frame { low: state.frame.top, top };

@@ -41,7 +41,7 @@ impl State<'_> {
         self.charge(pc)?;
         let return_to = Pc(pc.0 + 1);
         let at = self.code().at(return_to);
-        self.push_caller(self.as_caller(return_to, at, self.vm.place(return_to)))?;
+        self.push_caller(return_to, at, self.vm.place(return_to))?;
         self.enter(self.frame.low, size);
         self.move_count(pc, target);
         Ok(Next::At(target))
@@ -77,14 +77,6 @@ impl State<'_> {
 }
 
 impl<'a> State<'a> {
-    /// The function that runs, as the caller of another one that returns to `return_to`, which is
-    /// the operation `at`, behind `place` instructions.
-    #[inline(always)]
-    pub(crate) fn as_caller(&self, return_to: Pc, at: *const Cell, place: i64) -> Caller<'a> {
-        let preserved = self.vm.preserved.map(|slot| self.reg(slot));
-        Caller { vm: self.vm, return_to, at, place, preserved, frame_top: self.frame.top }
-    }
-
     /// Goes on in the caller, after `total` instructions; gives the operation.
     pub(crate) fn return_to_caller(&mut self, total: i64) -> *const Cell {
         let &Caller { vm, return_to, at, place, preserved, frame_top } =
