@@ -128,6 +128,9 @@ impl TrapRecord {
     #[inline]
     #[must_use]
     pub fn trap(self) -> Option<Trap> {
+        if self.kind == 0 {
+            return None;
+        }
         let kind = TrapKind::from_code(self.kind)?;
         Some(Trap { kind, pc: Pc(self.pc), addr: self.addr })
     }

@@ -77,7 +77,8 @@ pub fn lower(program: &Program) -> Vec<FusedOp> {
     let mut ops = Vec::with_capacity(insns.len());
     let mut rest = insns.as_slice();
     for (_, end) in blocks.ranges() {
-        let len = rest.partition_point(|&(pc, _)| pc < end);
+        // Blocks are short.
+        let len = rest.iter().position(|&(pc, _)| pc >= end).unwrap_or(rest.len());
         let (block, behind) = rest.split_at(len);
         fuse_block(Window { insns: block, live: &live }, &mut ops);
         rest = behind;
