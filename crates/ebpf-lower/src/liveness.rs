@@ -133,12 +133,7 @@ impl Flow {
     /// What is live at the start of each block.
     fn solve(&self) -> Vec<RegSet> {
         let count = self.effects.len();
-        let mut predecessors = vec![Vec::new(); count];
-        for (block, successors) in self.successors.iter().enumerate() {
-            for successor in successors.iter().flatten() {
-                predecessors[*successor as usize].push(block as u32);
-            }
-        }
+        let (ends, predecessors) = self.predecessors();
         let mut live_in = vec![RegSet::EMPTY; count];
         let mut queued = vec![true; count];
         // The last block comes first, so most blocks come after their successors.
@@ -151,13 +146,39 @@ impl Flow {
                 continue;
             }
             live_in[block] = live;
-            for &predecessor in &predecessors[block] {
+            let start = block.checked_sub(1).map_or(0, |before| ends[before] as usize);
+            for &predecessor in &predecessors[start..ends[block] as usize] {
                 if !core::mem::replace(&mut queued[predecessor as usize], true) {
                     work.push(predecessor);
                 }
             }
         }
         live_in
+    }
+
+    /// The blocks that lead to each block, all in one list, and where those of each block end in it.
+    fn predecessors(&self) -> (Vec<u32>, Vec<u32>) {
+        let edges = || {
+            let blocks = (0_u32..).zip(&self.successors);
+            blocks.flat_map(|(block, next)| next.iter().flatten().map(move |&next| (block, next)))
+        };
+        let mut ends = vec![0_u32; self.successors.len()];
+        for (_, next) in edges() {
+            ends[next as usize] += 1;
+        }
+        let mut sum = 0;
+        for end in &mut ends {
+            sum += *end;
+            // Until the list is filled, this is where the next one goes.
+            *end = sum - *end;
+        }
+        let mut list = vec![0; sum as usize];
+        for (block, next) in edges() {
+            let end = &mut ends[next as usize];
+            list[*end as usize] = block;
+            *end += 1;
+        }
+        (ends, list)
     }
 
     fn out(&self, block: usize, live_in: &[RegSet]) -> RegSet {
