@@ -55,15 +55,30 @@ compile_error!(
 );
 
 mod arena;
+mod backing;
+mod call_slot;
 mod chunks;
 mod error;
 mod link;
 mod os;
 mod pack;
+mod perf_map;
 mod placed;
+mod position;
+mod room;
+mod stats;
+mod target;
 
-pub use arena::COMMIT_STEP_BYTES;
+pub use arena::MAX_STEP_BYTES;
+pub use backing::Backing;
+pub use call_slot::CallSlot;
 pub use chunks::CHUNK_BYTES;
 pub use error::PackError;
-pub use pack::{ARENA_BYTES, MAX_ARENA_BYTES, Pack, PackOptions, PackStats};
-pub use placed::Placed;
+pub use link::MAX_PLACEMENT_BYTES;
+pub use os::PAGE_BYTES;
+pub use pack::{ARENA_BYTES, MAX_ARENA_BYTES, Pack, PackOptions};
+pub use perf_map::write_perf_map;
+pub use placed::{Entry, Placed};
+pub use position::Position;
+pub use stats::{Capabilities, PackStats};
+pub use target::Target;
