@@ -86,7 +86,7 @@ impl Pack {
     pub fn place<T: Into<Target>>(
         &self,
         image: &Image,
-        resolve: impl Fn(Symbol) -> Option<T>,
+        resolve: &dyn Fn(Symbol) -> Option<T>,
     ) -> Result<Placed, PackError> {
         self.place_resolved(image, &|symbol| resolve(symbol).map(Into::into))
     }
@@ -177,7 +177,7 @@ mod tests {
     }
 
     fn place(pack: &Pack, len: usize) -> Result<Placed, PackError> {
-        pack.place(&image(len), |_| None::<u64>)
+        pack.place(&image(len), &|_| None::<u64>)
     }
 
     fn options(backing: Backing) -> PackOptions {

@@ -31,11 +31,11 @@ fn each_one_places_calls_and_frees() {
         let pack = pack(backing);
         assert_eq!(pack.capabilities().backing, backing);
         let programs: Vec<Placed> =
-            (0..100).map(|value| pack.place(&returns(value), nothing).expect("room")).collect();
+            (0..100).map(|value| pack.place(&returns(value), &nothing).expect("room")).collect();
         for (value, placed) in programs.iter().enumerate() {
             assert_eq!(call(placed), value as u64, "{backing}");
         }
-        let caller = pack.place(&one_more_than_helper(), |_| Some(entry(&programs[41])));
+        let caller = pack.place(&one_more_than_helper(), &|_| Some(entry(&programs[41])));
         let caller = caller.expect("room");
         drop(programs);
         assert_eq!((call(&caller), pack.stats().programs), (42, 2), "{backing}");
@@ -52,7 +52,7 @@ fn shared_pages_hold_many_programs_and_private_ones_one() {
     for (backing, pages) in [(Backing::Memfd, 1), (Backing::Alias, 1), (Backing::OneShot, 7)] {
         let pack = pack(backing);
         let programs: Vec<Placed> =
-            (0..7).map(|value| pack.place(&returns(value), nothing).expect("room")).collect();
+            (0..7).map(|value| pack.place(&returns(value), &nothing).expect("room")).collect();
         assert_eq!(pack.stats().committed_bytes, pages * 4096, "{backing}");
         drop(programs);
     }
@@ -62,7 +62,8 @@ fn shared_pages_hold_many_programs_and_private_ones_one() {
 fn what_is_freed_becomes_int3_where_pages_are_shared() {
     for backing in [Backing::Memfd, Backing::Alias] {
         let pack = pack(backing);
-        let [kept, freed] = [1, 2].map(|value| pack.place(&returns(value), nothing).expect("room"));
+        let [kept, freed] =
+            [1, 2].map(|value| pack.place(&returns(value), &nothing).expect("room"));
         let range = freed.code_range();
         drop(freed);
         assert_eq!(bytes_at(range.start, 6), [0xcc; 6], "{backing}");
@@ -73,7 +74,7 @@ fn what_is_freed_becomes_int3_where_pages_are_shared() {
 #[test]
 fn what_is_freed_is_unmapped_where_pages_are_private() {
     let pack = pack(Backing::OneShot);
-    let placed = pack.place(&returns(1), nothing).expect("room");
+    let placed = pack.place(&returns(1), &nothing).expect("room");
     let line = format!("{:x}-", placed.code_range().start);
     let mapped = || maps().into_iter().find(|(_, mapping)| mapping.starts_with(&line));
     assert_eq!(mapped().expect("mapped").0, "r-xp");
@@ -90,7 +91,7 @@ fn calling_freed_code_ends_the_process() {
     ] {
         let status = in_child(|| {
             let pack = pack(backing);
-            let placed = pack.place(&returns(1), nothing).expect("room");
+            let placed = pack.place(&returns(1), &nothing).expect("room");
             // SAFETY: the function is called after its code is gone, on purpose: it must stop this process.
             let stale: extern "sysv64" fn() -> u64 =
                 unsafe { std::mem::transmute(placed.entry_ptr()) };
@@ -107,9 +108,9 @@ fn calling_freed_code_ends_the_process() {
 fn a_callee_is_replaced_where_pages_are_shared() {
     for backing in Backing::ALL {
         let pack = pack(backing);
-        let [one, two] = [1, 2].map(|value| pack.place(&returns(value), nothing).expect("room"));
+        let [one, two] = [1, 2].map(|value| pack.place(&returns(value), &nothing).expect("room"));
         let resolve = |_| Some(Target::from(entry(&one)).replaceable());
-        let caller = pack.place(&calls_helper(), resolve).expect("room");
+        let caller = pack.place(&calls_helper(), &resolve).expect("room");
         assert_eq!(call(&caller), 1);
         // SAFETY: both are functions without arguments.
         let replaced = unsafe { caller.replace(Symbol::Helper(1), entry(&two)) };
@@ -131,7 +132,7 @@ fn each_one_can_be_far_away() {
     for backing in Backing::ALL {
         let far = PackOptions { position: Position::FarFrom(address), ..options(backing) };
         let pack = Pack::new(far).expect("address space");
-        let placed = pack.place(&calls_helper(), |_| Some(address)).expect("room");
+        let placed = pack.place(&calls_helper(), &|_| Some(address)).expect("room");
         assert!(placed.code_range().start.abs_diff(address) > 1 << 31, "{backing}");
         assert_eq!(call(&placed), 7);
     }
@@ -153,11 +154,11 @@ fn memory_deny_write_execute_leaves_the_memfd() {
             return true;
         }
         let chosen = Pack::new(PackOptions::default()).expect("executable memory");
-        let placed = chosen.place(&returns(3), nothing).expect("room");
+        let placed = chosen.place(&returns(3), &nothing).expect("room");
         let refused = |backing| {
             matches!(Pack::new(options(backing)), Err(PackError::Os { errno: libc::EACCES, .. }))
         };
-        let sealed = chosen.place(&returns(4), nothing).expect("room");
+        let sealed = chosen.place(&returns(4), &nothing).expect("room");
         let sealable = chosen.seal().is_ok() && call(&sealed) == 4;
         chosen.capabilities().backing == Backing::Memfd
             && call(&placed) == 3
@@ -197,7 +198,7 @@ fn forbid(number: i64, index: u32, mask: u32, errno: i32) -> bool {
 }
 
 fn works(pack: &Pack, backing: Backing) -> bool {
-    let placed = pack.place(&returns(3), nothing).expect("room");
+    let placed = pack.place(&returns(3), &nothing).expect("room");
     pack.capabilities().backing == backing && call(&placed) == 3
 }
 
@@ -243,12 +244,12 @@ fn without_the_barrier_room_is_used_once() {
         assert!(forbid(libc::SYS_membarrier, 0, 0, libc::ENOSYS));
         let one_page = PackOptions { arena_bytes: 1, ..PackOptions::default() };
         let pack = Pack::new(one_page).expect("executable memory");
-        let first = pack.place(&returns(0), nothing).expect("room");
+        let first = pack.place(&returns(0), &nothing).expect("room");
         let used = first.code_range();
-        let keeper = pack.place(&returns(1), nothing).expect("room");
+        let keeper = pack.place(&returns(1), &nothing).expect("room");
         drop(first);
         let others: Vec<Placed> =
-            (0..256).map(|value| pack.place(&returns(value), nothing).expect("room")).collect();
+            (0..256).map(|value| pack.place(&returns(value), &nothing).expect("room")).collect();
         !pack.capabilities().sync_core
             && call(&keeper) == 1
             && others.iter().enumerate().all(|(value, placed)| call(placed) == value as u64)

@@ -84,8 +84,8 @@ fn an_unknown_symbol_is_named_and_nothing_is_placed() {
 #[test]
 fn freed_code_becomes_int3_and_its_room_is_reused() {
     let pack = small_pack();
-    let first = pack.place(&returns(1), nothing).expect("room");
-    let second = pack.place(&returns(2), nothing).expect("room");
+    let first = pack.place(&returns(1), &nothing).expect("room");
+    let second = pack.place(&returns(2), &nothing).expect("room");
     let start = first.code_range().start;
     assert_eq!(second.code_range().start, start + CHUNK_BYTES as u64);
     assert_eq!(bytes_at(start, 8), [0xb8, 1, 0, 0, 0, 0xc3, 0xcc, 0xcc]);
@@ -96,11 +96,11 @@ fn freed_code_becomes_int3_and_its_room_is_reused() {
     assert_eq!(bytes_at(start, CHUNK_BYTES), [0xcc; CHUNK_BYTES]);
     assert_eq!(call(&second), 2, "its neighbour is as it was");
     let others: Vec<Placed> = (2..PAGE_BYTES / CHUNK_BYTES)
-        .map(|_| pack.place(&returns(3), nothing).expect("room"))
+        .map(|_| pack.place(&returns(3), &nothing).expect("room"))
         .collect();
     assert!(others.iter().all(|other| other.code_range().start > start), "the room rests");
     assert_eq!((pack.stats().resting_bytes, pack.stats().barriers), (CHUNK_BYTES, 0));
-    let reused = pack.place(&returns(4), nothing).expect("room");
+    let reused = pack.place(&returns(4), &nothing).expect("room");
     assert_eq!(reused.code_range().start, start, "there is no other room");
     assert_eq!(call(&reused), 4);
     assert_eq!((pack.stats().resting_bytes, pack.stats().barriers), (0, 1));
@@ -110,7 +110,7 @@ fn freed_code_becomes_int3_and_its_room_is_reused() {
 #[test]
 fn an_entry_keeps_its_code() {
     let pack = pack();
-    let placed = pack.place(&returns(5), nothing).expect("room");
+    let placed = pack.place(&returns(5), &nothing).expect("room");
     let entry = placed.entry(0).expect("one");
     let placed = placed.try_free().expect_err("an entry is held");
     assert_eq!(call(&placed), 5);
@@ -131,8 +131,9 @@ fn stats_count_what_is_held() {
     assert_eq!((empty.arenas, empty.reserved_bytes, empty.committed_bytes), (1, 4096, 4096));
     assert_eq!((empty.used_bytes, empty.placed_bytes, empty.programs), (0, 0, 0));
     assert_eq!((empty.longest_free_bytes, empty.free_bytes()), (4096, 4096));
-    let small = pack.place(&returns(1), nothing).expect("room");
-    let large = pack.place(&image(vec![0x90; 2 * CHUNK_BYTES + 1], vec![]), nothing).expect("room");
+    let small = pack.place(&returns(1), &nothing).expect("room");
+    let large =
+        pack.place(&image(vec![0x90; 2 * CHUNK_BYTES + 1], vec![]), &nothing).expect("room");
     let held = pack.stats();
     assert_eq!((held.used_bytes, held.placed_bytes, held.programs), (64, 39, 2));
     assert_eq!((held.wasted_bytes(), held.longest_free_bytes), (25, 4096 - 64));
@@ -151,7 +152,7 @@ fn seven_small_programs_need_one_page() {
     let pack = pack();
     let image = image([vec![0x90; 90], vec![0xb8, 7, 0, 0, 0, 0xc3]].concat(), vec![]);
     let programs: Vec<Placed> =
-        (0..7).map(|_| pack.place(&image, nothing).expect("room")).collect();
+        (0..7).map(|_| pack.place(&image, &nothing).expect("room")).collect();
     assert_eq!(pack.stats().committed_bytes, PAGE_BYTES);
     assert!(programs.iter().all(|placed| call(placed) == 7));
 }
@@ -162,7 +163,7 @@ fn an_arena_grows_in_steps() {
     let page = image(vec![0x90; PAGE_BYTES], vec![]);
     let mut programs = Vec::new();
     for pages in [1, 2, 4, 4, 8, 8, 8, 8, 12] {
-        programs.push(pack.place(&page, nothing).expect("room"));
+        programs.push(pack.place(&page, &nothing).expect("room"));
         assert_eq!(pack.stats().committed_bytes, pages * PAGE_BYTES);
     }
     assert_eq!(MAX_STEP_BYTES, 4 * PAGE_BYTES);
@@ -173,7 +174,7 @@ fn a_full_arena_is_followed_by_another_and_empty_ones_are_returned() {
     let pack = small_pack();
     let room = PAGE_BYTES / CHUNK_BYTES;
     let mut programs: Vec<Placed> = (0..=2 * room as u32)
-        .map(|value| pack.place(&returns(value), nothing).expect("room"))
+        .map(|value| pack.place(&returns(value), &nothing).expect("room"))
         .collect();
     assert_eq!(pack.stats().reserved_bytes, 3 * PAGE_BYTES);
     for (value, placed) in programs.iter().enumerate() {
@@ -192,7 +193,7 @@ fn an_image_larger_than_an_arena_gets_its_own() {
     let pack = small_pack();
     // nop …; mov eax, 9; ret
     let code = [&[0x90; 100_000][..], &[0xb8, 9, 0, 0, 0, 0xc3]].concat();
-    let placed = pack.place(&image(code, vec![]), nothing).expect("room");
+    let placed = pack.place(&image(code, vec![]), &nothing).expect("room");
     assert_eq!(call(&placed), 9);
     assert_eq!(pack.stats().reserved_bytes, PAGE_BYTES + 25 * PAGE_BYTES);
     drop(placed);
@@ -204,23 +205,23 @@ fn images_have_a_longest() {
     let pack = small_pack();
     let before = pack.stats();
     for len in [1 << 30, MAX_PLACEMENT_BYTES + 1] {
-        let error = pack.place(&image(vec![0; len], vec![]), nothing).expect_err("too long");
+        let error = pack.place(&image(vec![0; len], vec![]), &nothing).expect_err("too long");
         assert_eq!(error, PackError::TooLarge { code_len: len, stubs: 0 });
     }
     assert_eq!(pack.stats(), before);
-    assert_eq!(call(&pack.place(&returns(1), nothing).expect("usable afterwards")), 1);
+    assert_eq!(call(&pack.place(&returns(1), &nothing).expect("usable afterwards")), 1);
 }
 
 #[test]
 fn a_sealed_pack_runs_what_it_holds_and_takes_no_more() {
     let pack = pack();
-    let placed = pack.place(&returns(6), nothing).expect("room");
+    let placed = pack.place(&returns(6), &nothing).expect("room");
     pack.seal().expect("ours");
-    assert_eq!(pack.place(&returns(7), nothing).map(|_| ()), Err(PackError::Sealed));
+    assert_eq!(pack.place(&returns(7), &nothing).map(|_| ()), Err(PackError::Sealed));
     assert_eq!(call(&placed), 6);
     drop(placed);
     assert_eq!(pack.stats().arenas, 0, "what is freed is unmapped");
-    assert_eq!(pack.place(&returns(7), nothing).map(|_| ()), Err(PackError::Sealed));
+    assert_eq!(pack.place(&returns(7), &nothing).map(|_| ()), Err(PackError::Sealed));
 }
 
 #[test]

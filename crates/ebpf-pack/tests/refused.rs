@@ -44,7 +44,7 @@ fn refused_when_made() {
 
     let without_descriptors = limited(libc::RLIMIT_NOFILE, 0, || {
         let pack = Pack::new(PackOptions { backing: Some(Backing::Alias), ..one_page() })?;
-        pack.place(&returns(7), nothing).map(|placed| call(&placed))
+        pack.place(&returns(7), &nothing).map(|placed| call(&placed))
     });
     assert_eq!(without_descriptors, Ok(7), "an alias needs none");
     assert_eq!(held(), before);

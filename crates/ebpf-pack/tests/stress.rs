@@ -58,7 +58,7 @@ fn work(pack: &Pack, thread: u32, end: Instant) -> u64 {
     while rounds % 64 != 0 || Instant::now() < end {
         rounds += 1;
         let value = numbers.next() as u32;
-        let placed = pack.place(&program(&mut numbers, value), nothing).expect("room");
+        let placed = pack.place(&program(&mut numbers, value), &nothing).expect("room");
         programs.push((value, placed));
         let (expected, placed) = &programs[numbers.below(programs.len())];
         assert_eq!(call(placed), u64::from(*expected));
@@ -81,7 +81,7 @@ fn relink(pack: &Pack, numbers: &mut Numbers, programs: &[Held]) {
     let (first_value, first) = &programs[numbers.below(programs.len())];
     let (second_value, second) = &programs[numbers.below(programs.len())];
     let resolve = |_| Some(Target::from(entry(first)).replaceable());
-    let caller = pack.place(&calls_helper(), resolve).expect("room");
+    let caller = pack.place(&calls_helper(), &resolve).expect("room");
     assert_eq!(call(&caller), u64::from(*first_value));
     // SAFETY: both are functions without arguments, and nobody else calls this one.
     let old = unsafe { caller.replace(Symbol::Helper(1), entry(second)) };
@@ -97,7 +97,7 @@ fn sixteen_threads_place_call_and_free() {
     {
         let options = PackOptions { backing: Some(backing), huge_pages, ..PackOptions::default() };
         let pack = Pack::new(options).expect("executable memory");
-        let neighbour = pack.place(&program(&mut Numbers(99), 99), nothing).expect("room");
+        let neighbour = pack.place(&program(&mut Numbers(99), 99), &nothing).expect("room");
         let end = Instant::now() + Duration::from_secs(seconds()) / part;
         let rounds: u64 = std::thread::scope(|scope| {
             let threads: Vec<_> = (0..THREADS)

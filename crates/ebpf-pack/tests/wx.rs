@@ -52,24 +52,24 @@ fn walk(backing: Backing) {
     };
     let pack = Pack::new(options).expect("executable memory");
     check("making the pack", 1);
-    let first = pack.place(&returns(1), nothing).expect("room");
+    let first = pack.place(&returns(1), &nothing).expect("room");
     check("placing", 1);
     assert_eq!(call(&first), 1);
     let page = image(vec![0x90; PAGE_BYTES], vec![]);
     let mut pages: Vec<Placed> = Vec::new();
     for _ in 0..3 {
-        pages.push(pack.place(&page, nothing).expect("room"));
+        pages.push(pack.place(&page, &nothing).expect("room"));
         check("growing", 1);
     }
-    pages.push(pack.place(&page, nothing).expect("room"));
+    pages.push(pack.place(&page, &nothing).expect("room"));
     check("a second arena", 2);
     pages.truncate(3);
     check("freeing", 2);
     drop(pages);
     check("freeing all but one", 2);
     let target = |_| Some(Target::from(entry(&first)).replaceable());
-    let caller = pack.place(&calls_helper(), target).expect("room");
-    let second = pack.place(&returns(2), nothing).expect("room");
+    let caller = pack.place(&calls_helper(), &target).expect("room");
+    let second = pack.place(&returns(2), &nothing).expect("room");
     // SAFETY: both are functions without arguments.
     let replaced = unsafe { caller.replace(ebpf_image::Symbol::Helper(1), entry(&second)) };
     assert_eq!(replaced.is_ok(), backing != Backing::OneShot);

@@ -11,6 +11,14 @@ pub(crate) fn attempt<T>(call: impl FnOnce() -> Result<T, Errno>) -> Result<T, E
     call()
 }
 
+/// Runs `body` with its system call number `nth` (from 0) refused; says whether it came to that.
+#[cfg(test)]
+pub(crate) fn refuse_nth<T>(nth: usize, body: impl FnOnce() -> T) -> (T, bool) {
+    countdown::set(Some(nth));
+    let result = body();
+    (result, countdown::set(None).is_none())
+}
+
 #[cfg(test)]
 mod countdown {
     use rustix::io::Errno;
@@ -30,12 +38,4 @@ mod countdown {
         LEFT.set(left.and_then(|left| left.checked_sub(1)));
         left == Some(0)
     }
-}
-
-/// Runs `body` with its system call number `nth` (from 0) refused; says whether it came to that.
-#[cfg(test)]
-pub(crate) fn refuse_nth<T>(nth: usize, body: impl FnOnce() -> T) -> (T, bool) {
-    countdown::set(Some(nth));
-    let result = body();
-    (result, countdown::set(None).is_none())
 }
