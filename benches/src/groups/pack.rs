@@ -1,0 +1,345 @@
+//! Small programs in shared pages, beside a page for each program.
+
+mod native;
+mod neighbour;
+
+use std::error::Error;
+use std::time::Instant;
+
+use ebpf_runtime::pack::{PAGE_BYTES, Pack, PackOptions, PackStats};
+
+use super::GroupError;
+use crate::harness::{Cell, Effort};
+use crate::output::{Claim, Goal, Report};
+use native::{Callable, Constant, ItlbMisses, own_pages, packed};
+
+/// Length of a tiny program, in bytes.
+const TINY: usize = 96;
+
+pub(super) fn run(effort: Effort) -> Result<Report, GroupError> {
+    measure(effort).map_err(GroupError::new("pack"))
+}
+
+fn measure(effort: Effort) -> Result<Report, Box<dyn Error>> {
+    let mut report = Report::default();
+    // The larger the set, the fewer rounds are needed for a stable minimum, and the longer each takes.
+    let sets = [
+        Set { name: "10k", count: 10_000, len: TINY, rounds: effort.rounds },
+        Set { name: "100k", count: 100_000, len: TINY, rounds: effort.rounds.div_ceil(5) },
+        Set { name: "10k of 1 KiB", count: 10_000, len: 1024, rounds: effort.rounds.div_ceil(3) },
+    ];
+    for set in &sets {
+        set.measure(&mut report)?;
+    }
+    runqslower(&mut report)?;
+    place_and_link(effort, &mut report)?;
+    soak(effort, &mut report)?;
+    neighbour::measure(effort, &mut report)?;
+    let ratio = |row: &str| {
+        let value = |column| report.value(row, column).unwrap_or(f64::NAN);
+        value("naive") / value("packed")
+    };
+    let claims = [("naive/pages", "10k: pages", 40.0), ("naive/alloc", "10k: alloc", 50.0)];
+    let at_least = claims.map(|(name, row, goal)| claim(name, ratio(row), Goal::AtLeast(goal)));
+    let calls = claim("naive/calls-10k", ratio("10k: in turn"), Goal::AtLeast(3.0));
+    report.claims.splice(0..0, at_least.into_iter().chain([calls]));
+    Ok(report)
+}
+
+fn claim(name: &'static str, value: f64, goal: Goal) -> Claim {
+    Claim { name, value, goal }
+}
+
+fn cell(workload: impl Into<String>, column: &'static str, value: f64, unit: &'static str) -> Cell {
+    Cell { workload: workload.into(), column, value, unit }
+}
+
+/// So many programs of one length.
+struct Set {
+    name: &'static str,
+    count: usize,
+    len: usize,
+    rounds: u32,
+}
+
+/// What is measured of a set in one of the ways to place it. Times in nanoseconds a program, the fastest round of each.
+#[derive(Debug, Clone, Copy)]
+struct Figures {
+    pages: f64,
+    mappings: f64,
+    alloc: f64,
+    in_turn: f64,
+    at_random: f64,
+    free: f64,
+    itlb_misses: Option<f64>,
+}
+
+/// One way to place a set: places, calls, and frees it once.
+type Way<'a> = (&'static str, Box<dyn FnMut() -> Result<Figures, Box<dyn Error>> + 'a>);
+
+impl Set {
+    fn measure(&self, report: &mut Report) -> Result<(), Box<dyn Error>> {
+        let programs: Vec<Constant> =
+            (0..self.count as u32).map(|index| Constant::straight(index << 8, self.len)).collect();
+        let orders = Orders::new(&programs);
+        let huge = PackOptions { huge_pages: true, ..PackOptions::default() };
+        let ways: [Way<'_>; 4] = [
+            ("naive", Box::new(|| once_naive(&programs, &orders, false))),
+            ("guarded", Box::new(|| once_naive(&programs, &orders, true))),
+            ("packed", Box::new(|| once_packed(&programs, &orders, PackOptions::default()))),
+            ("huge", Box::new(|| once_packed(&programs, &orders, huge.clone()))),
+        ];
+        let mut best: [Option<Figures>; 4] = [None; 4];
+        let mut ways = ways;
+        for _ in 0..self.rounds {
+            for ((name, way), best) in ways.iter_mut().zip(&mut best) {
+                match way() {
+                    Ok(figures) => *best = Some(best.map_or(figures, |best| best.least(figures))),
+                    // The system's limit on mappings, which is what is being compared.
+                    Err(error) if *name == "guarded" => {
+                        let note = format!("{} guarded: not measured: {error}", self.name);
+                        if !report.notes.contains(&note) {
+                            report.notes.push(note);
+                        }
+                    }
+                    Err(error) => return Err(error),
+                }
+            }
+        }
+        let figures = ways.iter().zip(best).filter_map(|((name, _), best)| Some((*name, best?)));
+        for (name, figures) in figures {
+            self.report(name, figures, report);
+        }
+        Ok(())
+    }
+
+    fn report(&self, column: &'static str, figures: Figures, report: &mut Report) {
+        let rows = [
+            ("pages", figures.pages, "pages of 4 KiB"),
+            ("mappings", figures.mappings, "more lines in /proc/self/maps"),
+            ("alloc", figures.alloc, "ns a program"),
+            ("in turn", figures.in_turn, "ns a call"),
+            ("at random", figures.at_random, "ns a call"),
+            ("free", figures.free, "ns a program"),
+        ];
+        for (row, value, unit) in rows {
+            report.cells.push(cell(format!("{}: {row}", self.name), column, value, unit));
+        }
+        let row = format!("{}: itlb", self.name);
+        match figures.itlb_misses {
+            Some(misses) => report.cells.push(cell(row, column, misses, "misses a call")),
+            None => {
+                let note = "iTLB misses: not measured: there is no such counter here".to_owned();
+                if !report.notes.contains(&note) {
+                    report.notes.push(note);
+                }
+            }
+        }
+    }
+}
+
+impl Figures {
+    fn least(self, other: Self) -> Self {
+        let least_misses = self.itlb_misses.zip(other.itlb_misses).map(|(a, b)| a.min(b));
+        Self {
+            pages: self.pages.min(other.pages),
+            mappings: self.mappings.min(other.mappings),
+            alloc: self.alloc.min(other.alloc),
+            in_turn: self.in_turn.min(other.in_turn),
+            at_random: self.at_random.min(other.at_random),
+            free: self.free.min(other.free),
+            itlb_misses: least_misses,
+        }
+    }
+}
+
+/// Orders in which a set is called, and what the calls add up to.
+struct Orders {
+    in_turn: Vec<u32>,
+    at_random: Vec<u32>,
+    sum: u64,
+}
+
+impl Orders {
+    fn new(programs: &[Constant]) -> Self {
+        let in_turn: Vec<u32> = (0..programs.len() as u32).collect();
+        let mut at_random = in_turn.clone();
+        let mut numbers = Numbers(1);
+        for index in (1..at_random.len()).rev() {
+            at_random.swap(index, numbers.below(index + 1));
+        }
+        Self { in_turn, at_random, sum: programs.iter().map(|program| program.value).sum() }
+    }
+
+    /// Nanoseconds a call of each, and instruction TLB misses a call at random.
+    fn call<K>(&self, programs: &Callable<K>) -> (f64, f64, Option<f64>) {
+        let time = |order: &[u32]| {
+            let mut best = f64::INFINITY;
+            for _ in 0..3 {
+                let start = Instant::now();
+                assert_eq!(programs.call_all(order), self.sum, "each program returns its number");
+                best = best.min(start.elapsed().as_nanos() as f64 / order.len() as f64);
+            }
+            best
+        };
+        let (in_turn, at_random) = (time(&self.in_turn), time(&self.at_random));
+        let counter = ItlbMisses::start().ok();
+        programs.call_all(&self.at_random);
+        let misses = counter.and_then(|counter| counter.count().ok());
+        (in_turn, at_random, misses.map(|misses| misses as f64 / self.at_random.len() as f64))
+    }
+}
+
+fn once_naive(
+    programs: &[Constant],
+    orders: &Orders,
+    guarded: bool,
+) -> Result<Figures, Box<dyn Error>> {
+    let before = mappings()?;
+    let (placed, alloc) = timed(programs.len(), || own_pages(programs, guarded));
+    let placed = placed?;
+    let mappings = mappings()? - before;
+    let (in_turn, at_random, itlb_misses) = orders.call(&placed);
+    let ((), free) = timed(programs.len(), || drop(placed));
+    let pages = programs.len() as f64;
+    Ok(Figures { pages, mappings, alloc, in_turn, at_random, free, itlb_misses })
+}
+
+fn once_packed(
+    programs: &[Constant],
+    orders: &Orders,
+    options: PackOptions,
+) -> Result<Figures, Box<dyn Error>> {
+    let before = mappings()?;
+    let pack = Pack::new(options)?;
+    let (placed, alloc) = timed(programs.len(), || packed(&pack, programs));
+    let placed = placed?;
+    let mappings = mappings()? - before;
+    let pages = pages(&pack.stats());
+    let (in_turn, at_random, itlb_misses) = orders.call(&placed);
+    let ((), free) = timed(programs.len(), || {
+        drop(placed);
+        drop(pack);
+    });
+    Ok(Figures { pages, mappings, alloc, in_turn, at_random, free, itlb_misses })
+}
+
+/// Physical pages of a pack, with its own account.
+fn pages(stats: &PackStats) -> f64 {
+    (stats.committed_bytes / PAGE_BYTES + stats.metadata_bytes.div_ceil(PAGE_BYTES)) as f64
+}
+
+/// The result, and nanoseconds a unit.
+fn timed<T>(units: usize, work: impl FnOnce() -> T) -> (T, f64) {
+    let start = Instant::now();
+    let result = work();
+    (result, start.elapsed().as_nanos() as f64 / units as f64)
+}
+
+/// Mappings of this process.
+fn mappings() -> std::io::Result<f64> {
+    Ok(std::fs::read_to_string("/proc/self/maps")?.lines().count() as f64)
+}
+
+/// The programs of the tool `runqslower`: three small probes and four tiny ones.
+fn runqslower(report: &mut Report) -> Result<(), Box<dyn Error>> {
+    let programs = [512, 480, 320, 96, 64, 64, 48].map(|len| Constant::straight(0, len));
+    let pack = Pack::new(PackOptions::default())?;
+    let _placed = packed(&pack, &programs)?;
+    let unit = "pages of 4 KiB";
+    report.cells.push(cell("seven programs", "naive", programs.len() as f64, unit));
+    let committed = pack.stats().committed_bytes / PAGE_BYTES;
+    report.cells.push(cell("seven programs", "packed", committed as f64, unit));
+    Ok(())
+}
+
+/// An image with two calls into this binary.
+fn place_and_link(effort: Effort, report: &mut Report) -> Result<(), Box<dyn Error>> {
+    const COUNT: usize = 10_000;
+    let programs = vec![Constant::calling(); COUNT];
+    let (mut place, mut free, mut again) = (f64::INFINITY, f64::INFINITY, f64::INFINITY);
+    for _ in 0..effort.rounds {
+        let pack = Pack::new(PackOptions::default())?;
+        let (placed, time) = timed(COUNT, || packed(&pack, &programs));
+        place = place.min(time);
+        let placed = placed?;
+        assert_eq!(placed.call(COUNT / 2), programs[0].value);
+        free = free.min(timed(COUNT, || drop(placed)).1);
+        // All of it rests, so the first of these waits for the barrier; the memory is there.
+        let (placed, time) = timed(COUNT, || packed(&pack, &programs));
+        drop(placed?);
+        again = again.min(time);
+    }
+    for (row, value) in
+        [("place and link", place), ("place again", again), ("free, no barrier", free)]
+    {
+        report.cells.push(cell(row, "packed", value, "ns a program"));
+    }
+    report.claims.push(claim("place-link-ns", place, Goal::AtMost(300.0)));
+    Ok(())
+}
+
+/// Places and frees programs of mixed lengths at random, around a constant number of them.
+fn soak(effort: Effort, report: &mut Report) -> Result<(), Box<dyn Error>> {
+    const LIVE: usize = 5000;
+    let steps = if effort == Effort::QUICK { 100_000 } else { 1_000_000 };
+    // Lengths from 32 to 4096 bytes, each power of two as often as any other.
+    let mut numbers = Numbers(7);
+    let programs: Vec<Constant> = (0..512)
+        .map(|_| {
+            let power = 5 + numbers.below(7);
+            Constant::straight(0, (1 << power) + numbers.below(1 << power))
+        })
+        .collect();
+    let longest = programs.iter().map(Constant::len).max().unwrap_or(0);
+    let pack = Pack::new(PackOptions::default())?;
+    let mut live = Vec::new();
+    let (mut least, mut sum, mut samples, mut pieces) = (f64::INFINITY, 0.0, 0.0, 0.0_f64);
+    let start = Instant::now();
+    for step in 0..steps {
+        if live.len() < LIVE / 2 || live.len() < LIVE && numbers.below(2) == 0 {
+            live.push(programs[numbers.below(programs.len())].place(&pack)?);
+        } else {
+            live.swap_remove(numbers.below(live.len()));
+        }
+        if step >= steps / 10 && step % 1000 == 0 {
+            let stats = pack.stats();
+            let utilisation = stats.placed_bytes as f64 / stats.committed_bytes as f64;
+            least = least.min(utilisation);
+            sum += utilisation;
+            samples += 1.0;
+            pieces = pieces.max(stats.fragmentation());
+        }
+    }
+    let time = start.elapsed().as_nanos() as f64 / f64::from(steps);
+    let stats = pack.stats();
+    let barriers = stats.barriers as f64 / f64::from(steps) * 1000.0;
+    for (row, value, unit) in [
+        ("soak: utilisation", sum / samples, "of the memory, mean"),
+        ("soak: at least", least, "of the memory"),
+        ("soak: fragmentation", pieces, "of what is free, at most"),
+        ("soak: step", time, "ns a place or free"),
+        ("soak: barriers", barriers, "a thousand steps"),
+    ] {
+        report.cells.push(cell(row, "packed", value, unit));
+    }
+    report.notes.push(format!(
+        "soak: {steps} steps, lengths from 32 to {longest} bytes, {} KiB at the end; rounding up \
+         to chunks counts as unused",
+        stats.committed_bytes / 1024
+    ));
+    report.claims.push(claim("soak-utilisation", least, Goal::AtLeast(0.85)));
+    Ok(())
+}
+
+/// Numbers that look random: xorshift.
+struct Numbers(u64);
+
+impl Numbers {
+    fn below(&mut self, end: usize) -> usize {
+        self.0 ^= self.0 << 13;
+        self.0 ^= self.0 >> 7;
+        self.0 ^= self.0 << 17;
+        (self.0 % end as u64) as usize
+    }
+}

@@ -1,0 +1,115 @@
+//! What a running program loses while others are placed and freed beside it.
+
+use std::error::Error;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use ebpf_runtime::pack::{CHUNK_BYTES, Pack, PackOptions, Placed};
+use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
+
+use super::cell;
+use super::native::{Callable, Constant, packed};
+use crate::harness::Effort;
+use crate::output::Report;
+
+/// Length of a cache line, in bytes.
+const LINE: usize = 64;
+
+/// What the other thread does while the neighbour runs.
+#[derive(Debug, Clone, Copy, PartialEq)]
+enum Others {
+    /// Nothing: it waits.
+    None,
+    /// It places and frees in lines of their own.
+    OwnLines,
+    /// It places and frees in the neighbour's line too.
+    SameLine,
+}
+
+pub(super) fn measure(effort: Effort, report: &mut Report) -> Result<(), Box<dyn Error>> {
+    let Some(other_core) = other_core()? else {
+        report.notes.push("neighbour: not measured: there is one core only".into());
+        return Ok(());
+    };
+    let ways =
+        [("alone", Others::None), ("own line", Others::OwnLines), ("same line", Others::SameLine)];
+    let mut best = [0.0_f64; 3];
+    for _ in 0..effort.rounds {
+        for ((_, others), best) in ways.into_iter().zip(&mut best) {
+            *best = best.max(speed(others, other_core, effort.turn)?);
+        }
+    }
+    for ((name, _), speed) in ways.into_iter().zip(best) {
+        report.cells.push(cell("neighbour's speed", name, speed / best[0] * 100.0, "% of alone"));
+    }
+    Ok(())
+}
+
+/// A core that this thread is not kept on.
+fn other_core() -> Result<Option<usize>, Box<dyn Error>> {
+    let mine = sched_getaffinity(None)?;
+    let count = std::fs::read_to_string("/proc/cpuinfo")?
+        .lines()
+        .filter(|line| line.starts_with("processor"))
+        .count();
+    Ok((0..count).find(|&core| !mine.is_set(core)))
+}
+
+/// How often the neighbour ran in a millisecond on the other core, while this thread does what `others` says.
+fn speed(others: Others, core: usize, turn: Duration) -> Result<f64, Box<dyn Error>> {
+    let pack = Pack::new(PackOptions::default())?;
+    let spin = Constant::spin(300);
+    // A line starts the arena: chunks around the neighbour are free, or taken by programs that stay.
+    let chunk = Constant::straight(0, CHUNK_BYTES);
+    let before: Vec<Placed> =
+        (0..LINE / CHUNK_BYTES).map(|_| chunk.place(&pack)).collect::<Result<_, _>>()?;
+    let neighbour = packed(&pack, std::slice::from_ref(&spin))?;
+    let after: Vec<Placed> =
+        (1..LINE / CHUNK_BYTES).map(|_| chunk.place(&pack)).collect::<Result<_, _>>()?;
+    let kept = match others {
+        Others::SameLine => {
+            drop(after);
+            before
+        }
+        Others::None | Others::OwnLines => before.into_iter().chain(after).collect(),
+    };
+    let (runs, done) = (AtomicU64::new(0), AtomicBool::new(false));
+    let start = Instant::now();
+    let elapsed = std::thread::scope(|scope| -> Result<Duration, Box<dyn Error>> {
+        scope.spawn(|| run_on(core, &neighbour, &runs, &done));
+        let result = disturb(others, &pack, &chunk, start + turn);
+        let elapsed = start.elapsed();
+        done.store(true, Ordering::Relaxed);
+        result.map(|()| elapsed)
+    })?;
+    drop(kept);
+    Ok(runs.load(Ordering::Relaxed) as f64 / elapsed.as_secs_f64() / 1000.0)
+}
+
+fn run_on(core: usize, neighbour: &Callable<Placed>, runs: &AtomicU64, done: &AtomicBool) {
+    let mut cores = CpuSet::new();
+    cores.set(core);
+    // On the same core as the other thread the figures would say nothing; they show it.
+    let _ = sched_setaffinity(None, &cores);
+    while !done.load(Ordering::Relaxed) {
+        neighbour.call(0);
+        runs.fetch_add(1, Ordering::Relaxed);
+    }
+}
+
+fn disturb(
+    others: Others,
+    pack: &Pack,
+    chunk: &Constant,
+    end: Instant,
+) -> Result<(), Box<dyn Error>> {
+    while Instant::now() < end {
+        for _ in 0..64 {
+            match others {
+                Others::None => std::hint::spin_loop(),
+                Others::OwnLines | Others::SameLine => drop(chunk.place(pack)?),
+            }
+        }
+    }
+    Ok(())
+}
