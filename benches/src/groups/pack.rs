@@ -297,7 +297,7 @@ fn soak(effort: Effort, report: &mut Report) -> Result<(), Box<dyn Error>> {
     let (mut least, mut sum, mut samples, mut pieces) = (f64::INFINITY, 0.0, 0.0, 0.0_f64);
     let start = Instant::now();
     for step in 0..steps {
-        if live.len() < LIVE / 2 || live.len() < LIVE && numbers.below(2) == 0 {
+        if live.len() < LIVE {
             live.push(programs[numbers.below(programs.len())].place(&pack)?);
         } else {
             live.swap_remove(numbers.below(live.len()));

@@ -6,8 +6,8 @@ use crate::link::INT3;
 use crate::os::{HUGE_PAGE_BYTES, Owner, PAGE_BYTES};
 use crate::position::Position;
 use std::ops::Range;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 /// An arena is backed by memory, and becomes executable, in steps: a page, then doubling up to this many bytes.
 pub const MAX_STEP_BYTES: usize = 4 * PAGE_BYTES;
@@ -16,14 +16,16 @@ pub const MAX_STEP_BYTES: usize = 4 * PAGE_BYTES;
 const WORD_BYTES: usize = 8;
 
 /// Executable memory, growing from its start. All positions are bytes from there.
+///
+/// Who writes has the arena for itself (`&mut`); who runs what is in it does not come by here.
 #[derive(Debug)]
 pub(crate) struct Arena {
     owner: Arc<Owner>,
     text: Text,
     /// `None` once nothing can be written any more. In a forked child the view is not there: it is the parent's alone.
-    writer: RwLock<Option<Writer>>,
-    committed: Mutex<usize>,
-    huge: AtomicBool,
+    writer: Option<Writer>,
+    committed: usize,
+    huge: bool,
 }
 
 impl Arena {
@@ -36,47 +38,48 @@ impl Arena {
         len: usize,
     ) -> Result<Self, PackError> {
         owner.check()?;
-        let len = len.next_multiple_of(PAGE_BYTES);
-        let (text, writer) = Text::new(backing, position, len)?;
-        let writer = RwLock::new(Some(writer));
-        let (committed, huge) = (Mutex::new(0), AtomicBool::new(false));
-        let arena = Self { owner, text, writer, committed, huge };
+        let (text, writer) = Text::new(backing, position, len.next_multiple_of(PAGE_BYTES))?;
+        let mut arena = Self { owner, text, writer: Some(writer), committed: 0, huge: false };
         arena.commit(PAGE_BYTES)?;
         Ok(arena)
     }
 
     /// Makes at least the first `end` bytes executable; what is new is filled with `int3` before.
-    pub(crate) fn commit(&self, end: usize) -> Result<(), PackError> {
-        self.owner.check()?;
-        let mut committed = self.committed.lock().unwrap_or_else(PoisonError::into_inner);
-        if end <= *committed {
+    pub(crate) fn commit(&mut self, end: usize) -> Result<(), PackError> {
+        let committed = self.committed;
+        if end <= committed {
             return Ok(());
         }
+        self.owner.check()?;
         if end > self.len() {
-            let (offset, len) = (*committed, end - *committed);
-            return Err(PackError::OutsideCommitted { offset, len, committed: *committed });
+            let len = end - committed;
+            return Err(PackError::OutsideCommitted { offset: committed, len, committed });
         }
-        let least = (*committed).clamp(PAGE_BYTES, MAX_STEP_BYTES);
-        let end = end.max(*committed + least).next_multiple_of(PAGE_BYTES).min(self.len());
-        self.text.commit(&(*committed..end), writer_in(&self.writer())?)?;
-        *committed = end;
+        let least = committed.clamp(PAGE_BYTES, MAX_STEP_BYTES);
+        let end = end.max(committed + least).next_multiple_of(PAGE_BYTES).min(self.len());
+        let writer = self.writer.as_ref().ok_or(PackError::Sealed)?;
+        self.text.commit(&(committed..end), writer)?;
+        self.committed = end;
         Ok(())
     }
 
     /// Writes code. Each aligned word of 8 bytes is written in one piece.
     ///
     /// # Safety
-    /// The caller alone writes to the range of `bytes.len()` bytes at `offset`, and nobody executes it until this
-    /// returns; or it is a word that code only reads.
-    pub(crate) unsafe fn text_copy(&self, offset: usize, bytes: &[u8]) -> Result<(), PackError> {
-        let writer = self.writer();
-        let destination = self.writable(writer_in(&writer)?, offset, bytes.len())?;
+    /// Nobody executes the range of `bytes.len()` bytes at `offset` until this returns; or it is a word that code only
+    /// reads.
+    pub(crate) unsafe fn text_copy(
+        &mut self,
+        offset: usize,
+        bytes: &[u8],
+    ) -> Result<(), PackError> {
+        let destination = self.writable(offset, bytes.len())?;
         let head = (offset.next_multiple_of(WORD_BYTES) - offset).min(bytes.len());
         let (head, rest) = bytes.split_at(head);
         let (words, tail) = rest.as_chunks::<WORD_BYTES>();
         let tail_at = head.len() + words.len() * WORD_BYTES;
-        // SAFETY: `writable` checked the whole range, which the caller says nobody else writes to; `bytes` is a reference, so
-        // it does not overlap with memory that is written through raw pointers only.
+        // SAFETY: `writable` checked the whole range, and `&mut self` makes this the only write to it; `bytes` is a reference,
+        // so it does not overlap with memory that is written through raw pointers only.
         unsafe { destination.copy_from_nonoverlapping(head.as_ptr(), head.len()) };
         // SAFETY: as above.
         unsafe { destination.add(tail_at).copy_from_nonoverlapping(tail.as_ptr(), tail.len()) };
@@ -94,50 +97,45 @@ impl Arena {
     /// Fills `range` with `int3`.
     ///
     /// # Safety
-    /// The caller alone writes to the range, and nobody executes it any more.
-    pub(crate) unsafe fn text_invalidate(&self, range: Range<usize>) -> Result<(), PackError> {
-        let writer = self.writer();
-        let destination = self.writable(writer_in(&writer)?, range.start, range.len())?;
-        // SAFETY: `writable` checked the range; it is the caller's alone, so no access is concurrent.
+    /// Nobody executes the range any more.
+    pub(crate) unsafe fn text_invalidate(&mut self, range: Range<usize>) -> Result<(), PackError> {
+        let destination = self.writable(range.start, range.len())?;
+        // SAFETY: `writable` checked the range, and `&mut self` makes this the only write to it.
         unsafe { destination.write_bytes(INT3, range.len()) };
         Ok(())
     }
 
     /// Where to write `len` bytes at `offset`, if all of it is committed and the process is the pack's.
-    fn writable(&self, writer: &Writer, offset: usize, len: usize) -> Result<*mut u8, PackError> {
+    fn writable(&self, offset: usize, len: usize) -> Result<*mut u8, PackError> {
         self.owner.check()?;
-        let committed = self.committed_bytes();
+        let writer = self.writer.as_ref().ok_or(PackError::Sealed)?;
+        let committed = self.committed;
         if offset.checked_add(len).is_none_or(|end| end > committed) {
             return Err(PackError::OutsideCommitted { offset, len, committed });
         }
         Ok(self.text.written_through(writer).as_ptr().wrapping_add(offset))
     }
 
-    fn writer(&self) -> RwLockReadGuard<'_, Option<Writer>> {
-        self.writer.read().unwrap_or_else(PoisonError::into_inner)
-    }
-
     /// Gives up writing, for ever: a write view is unmapped; pages that were written in place become executable.
-    pub(crate) fn seal(&self) -> Result<(), PackError> {
+    pub(crate) fn seal(&mut self) -> Result<(), PackError> {
         self.owner.check()?;
-        let mut writer = self.writer.write().unwrap_or_else(PoisonError::into_inner);
-        if let Some(Writer::InPlace) = *writer {
+        if let Some(Writer::InPlace) = self.writer {
             self.text.publish_in_place()?;
         }
-        *writer = None;
+        self.writer = None;
         Ok(())
     }
 
     /// Whether nothing can be written any more.
     pub(crate) fn is_sealed(&self) -> bool {
-        self.writer().is_none()
+        self.writer.is_none()
     }
 
     /// Commits all of the arena and asks for huge pages under it.
-    pub(crate) fn collapse(&self) -> Result<(), PackError> {
+    pub(crate) fn collapse(&mut self) -> Result<(), PackError> {
         self.commit(self.len())?;
         self.text.executable.collapse().map_err(PackError::os("madvise(MADV_COLLAPSE)"))?;
-        self.huge.store(true, Ordering::Relaxed);
+        self.huge = true;
         Ok(())
     }
 
@@ -150,17 +148,12 @@ impl Arena {
 
     /// Whether it lies in huge pages.
     pub(crate) fn is_huge(&self) -> bool {
-        self.huge.load(Ordering::Relaxed)
+        self.huge
     }
 
     /// The addresses at which code of this arena runs.
     pub(crate) fn addresses(&self) -> Range<u64> {
         self.text.executable.addresses()
-    }
-
-    /// The address of the byte at `offset`, as a pointer into the executable view.
-    pub(crate) fn executable_ptr(&self, offset: usize) -> *const u8 {
-        self.text.executable.as_ptr().wrapping_add(offset)
     }
 
     /// Bytes reserved.
@@ -170,20 +163,15 @@ impl Arena {
 
     /// Bytes backed by memory and executable.
     pub(crate) fn committed_bytes(&self) -> usize {
-        *self.committed.lock().unwrap_or_else(PoisonError::into_inner)
+        self.committed
     }
-}
-
-fn writer_in(writer: &Option<Writer>) -> Result<&Writer, PackError> {
-    writer.as_ref().ok_or(PackError::Sealed)
 }
 
 impl Drop for Arena {
     fn drop(&mut self) {
         // A child has no write view, and may have something else at its addresses.
         if self.owner.check().is_err() {
-            let writer = self.writer.get_mut().unwrap_or_else(PoisonError::into_inner);
-            std::mem::forget(writer.take());
+            std::mem::forget(self.writer.take());
         }
     }
 }
@@ -203,15 +191,15 @@ mod tests {
 
     fn executable_bytes(arena: &Arena, range: Range<usize>) -> Vec<u8> {
         assert!(range.end <= arena.committed_bytes());
+        let start = arena.text.executable.as_ptr().wrapping_add(range.start);
         // SAFETY: the range is committed, hence readable, and the test writes to the arena from one thread.
-        unsafe { std::slice::from_raw_parts(arena.executable_ptr(range.start), range.len()) }
-            .to_vec()
+        unsafe { std::slice::from_raw_parts(start, range.len()) }.to_vec()
     }
 
     #[test]
     fn grows_in_steps_of_int3() {
         for backing in Backing::ALL {
-            let arena = arena_of(backing, 10 * PAGE_BYTES - 1);
+            let mut arena = arena_of(backing, 10 * PAGE_BYTES - 1);
             assert_eq!((arena.len(), arena.committed_bytes()), (10 * PAGE_BYTES, PAGE_BYTES));
             for (end, committed) in [(1, 1), (2, 2), (3, 4), (5, 8), (9, 10), (10, 10)] {
                 arena.commit(end * PAGE_BYTES).expect("room");
@@ -228,7 +216,7 @@ mod tests {
     #[test]
     fn what_is_written_shows_where_it_runs() {
         for backing in Backing::ALL {
-            let arena = arena_of(backing, PAGE_BYTES);
+            let mut arena = arena_of(backing, PAGE_BYTES);
             // SAFETY: the arena is this test's alone and nothing executes it.
             unsafe { arena.text_copy(64, &[1, 2, 3]) }.expect("committed");
             assert_eq!(executable_bytes(&arena, 63..68), [0xcc, 1, 2, 3, 0xcc]);
@@ -240,7 +228,7 @@ mod tests {
 
     #[test]
     fn every_length_at_every_alignment_is_written_whole() {
-        let arena = arena(PAGE_BYTES);
+        let mut arena = arena(PAGE_BYTES);
         let bytes: Vec<u8> = (1..=40).collect();
         for offset in 64..80 {
             for len in 0..=bytes.len() {
@@ -257,11 +245,11 @@ mod tests {
 
     #[test]
     fn writers_stop_at_what_is_committed() {
-        let arena = arena(PAGE_BYTES * 2);
+        let mut arena = arena(PAGE_BYTES * 2);
         let outside =
             |offset, len| Err(PackError::OutsideCommitted { offset, len, committed: PAGE_BYTES });
         // SAFETY: the arena is this test's alone and nothing executes it.
-        let copy = |offset, bytes: &[u8]| unsafe { arena.text_copy(offset, bytes) };
+        let mut copy = |offset, bytes: &[u8]| unsafe { arena.text_copy(offset, bytes) };
         assert_eq!(copy(PAGE_BYTES - 2, &[1, 2]), Ok(()));
         assert_eq!(copy(PAGE_BYTES - 1, &[1, 2]), outside(PAGE_BYTES - 1, 2));
         assert_eq!(copy(usize::MAX, &[1, 2]), outside(usize::MAX, 2));
@@ -273,7 +261,7 @@ mod tests {
     #[test]
     fn a_sealed_arena_is_written_no_more() {
         for backing in Backing::ALL {
-            let arena = arena_of(backing, PAGE_BYTES * 2);
+            let mut arena = arena_of(backing, PAGE_BYTES * 2);
             // SAFETY: the arena is this test's alone and nothing executes it.
             unsafe { arena.text_copy(0, &[1, 2, 3]) }.expect("committed");
             arena.seal().expect("ours");
@@ -304,7 +292,7 @@ mod tests {
 
     #[test]
     fn what_collapses_keeps_its_bytes() {
-        let arena = arena(HUGE_PAGE_BYTES);
+        let mut arena = arena(HUGE_PAGE_BYTES);
         // SAFETY: the arena is this test's alone and nothing executes it.
         unsafe { arena.text_copy(64, &[1, 2, 3]) }.expect("committed");
         // Whether the system has a huge page to give is not ours to say.

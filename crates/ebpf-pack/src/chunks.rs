@@ -17,6 +17,9 @@ const WORD_BITS: u32 = u64::BITS;
 /// neighbourhood of a freed run is looked at a word at a time.
 const HINTS: usize = WORD_BITS as usize;
 
+/// Longest arena, in bytes: chunks are counted in 32 bits, with room for adding two such numbers.
+const MAX_BYTES: usize = CHUNK_BYTES << 31;
+
 /// A run of chunks, by number from the start of the arena.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Run {
@@ -27,6 +30,11 @@ pub(crate) struct Run {
 }
 
 impl Run {
+    /// The run that holds `len` bytes from `start` on, where an allocated run starts.
+    pub(crate) fn of_bytes(start: usize, len: usize) -> Self {
+        Self { start: (start / CHUNK_BYTES) as u32, count: len.div_ceil(CHUNK_BYTES).max(1) as u32 }
+    }
+
     /// The run's bytes, from the start of the arena.
     pub(crate) fn bytes(self) -> Range<usize> {
         let start = self.start as usize * CHUNK_BYTES;
@@ -44,37 +52,39 @@ impl Run {
 pub(crate) struct Chunks {
     /// A bit for each chunk, set where it is taken. Bits behind the last chunk are set.
     taken: Box<[u64]>,
-    /// At `n - 1`: no free run of `n` chunks or more starts below. Never falls with growing `n`.
+    /// At `n - 1`: no free run of `n` chunks or more starts below. What holds for `n` holds for all longer runs.
     hints: Box<[u32; HINTS]>,
+    /// A bit for each hint, set where it says something: where it is not 0.
+    hinted: u64,
     total: u32,
     used: u32,
 }
 
 impl Chunks {
-    /// An arena of `bytes`, all free. At most 2³¹ chunks; a part of a chunk at the end is left out.
+    /// An arena of `bytes`, all free; a part of a chunk at the end is left out.
     pub(crate) fn new(bytes: usize) -> Self {
-        let total = bytes / CHUNK_BYTES;
-        assert!(total <= 1 << 31, "invariant: arenas are shorter than 32 GiB");
-        let total = total as u32;
+        assert!(bytes <= MAX_BYTES, "invariant: arenas are short");
+        let total = (bytes / CHUNK_BYTES) as u32;
         let mut taken = vec![0; total.div_ceil(WORD_BITS) as usize].into_boxed_slice();
         let last = total % WORD_BITS;
         if last > 0 {
             taken[(total / WORD_BITS) as usize] = !0 << last;
         }
-        Self { taken, hints: Box::new([0; HINTS]), total, used: 0 }
+        Self { taken, hints: Box::new([0; HINTS]), hinted: 0, total, used: 0 }
     }
 
     /// Takes the lowest run that holds `bytes`, at least one chunk, if it ends within the first `limit` bytes.
     pub(crate) fn alloc(&mut self, bytes: usize, limit: usize) -> Option<Run> {
-        let count = u32::try_from(bytes.div_ceil(CHUNK_BYTES).max(1)).ok()?;
+        if bytes > MAX_BYTES {
+            return None;
+        }
+        let count = Run::of_bytes(0, bytes).count;
         let limit = u32::try_from(limit / CHUNK_BYTES).map_or(self.total, |it| it.min(self.total));
-        let hint = count.min(WORD_BITS) as usize - 1;
-        let start = self.lowest_fit(self.hints[hint], count);
-        // No run of `count` starts below `start`; one that was only found too long has no hint.
+        let start = self.lowest_fit(self.hint(count), count);
         let fits = start.checked_add(count).is_some_and(|end| end <= limit);
         if count <= WORD_BITS {
-            let below = if fits { start + count } else { start };
-            self.hints[hint..].iter_mut().for_each(|hint| *hint = below.max(*hint));
+            self.hints[count as usize - 1] = if fits { start + count } else { start };
+            self.hinted |= 1 << (count - 1);
         }
         if !fits {
             return None;
@@ -83,6 +93,12 @@ impl Chunks {
         self.set(run, true);
         self.used += count;
         Some(run)
+    }
+
+    /// No free run of `count` chunks starts below.
+    fn hint(&self, count: u32) -> u32 {
+        let shorter = self.hinted & !0 >> (WORD_BITS - count.min(WORD_BITS));
+        bits(shorter).map(|index| self.hints[index]).max().unwrap_or(0)
     }
 
     /// Start of the first run of `count` free chunks from `from` on; the number of chunks if there is none.
@@ -112,8 +128,10 @@ impl Chunks {
         let below = self.word_ending_at(run.start).leading_zeros();
         let above = self.word_starting_at(run.end()).trailing_zeros();
         let start = run.start - below;
-        let len = (below + run.count + above).min(WORD_BITS) as usize;
-        self.hints[..len].iter_mut().for_each(|hint| *hint = start.min(*hint));
+        let len = (below + run.count + above).min(WORD_BITS);
+        for index in bits(self.hinted & !0 >> (WORD_BITS - len)) {
+            self.hints[index] = start.min(self.hints[index]);
+        }
     }
 
     /// The first chunk from `from` on that is `taken` or not, at most `limit`.
@@ -182,6 +200,15 @@ impl Chunks {
     pub(crate) fn metadata_bytes(&self) -> usize {
         size_of_val(&*self.taken) + size_of_val(&*self.hints)
     }
+}
+
+/// The positions of the bits that are set.
+fn bits(mut word: u64) -> impl Iterator<Item = usize> {
+    std::iter::from_fn(move || {
+        let lowest = (word != 0).then(|| word.trailing_zeros() as usize);
+        word &= word.wrapping_sub(1);
+        lowest
+    })
 }
 
 #[cfg(test)]

@@ -20,6 +20,7 @@
 use crate::{Entry, PackError, Target};
 use ebpf_image::{Image, Reloc, RelocKind, Symbol};
 use std::ops::Range;
+use std::sync::Mutex;
 
 /// x86-64 `int3`: what fills every byte that is not code.
 pub(crate) const INT3: u8 = 0xcc;
@@ -74,14 +75,13 @@ enum StubKey {
     Symbol(Symbol),
 }
 
-/// The bytes of a placement, and what has to be known about them later.
-#[derive(Debug, Default)]
-pub(crate) struct Linked {
-    pub(crate) bytes: Vec<u8>,
-    /// The slots of the replaceable symbols.
-    pub(crate) slots: Vec<LinkSlot>,
-    /// Placed code that the bytes refer to, without what the slots refer to.
+/// What placed code refers to.
+#[derive(Debug)]
+pub(crate) struct Links {
+    /// Placed code that it refers to directly.
     pub(crate) kept: Vec<Entry>,
+    /// What it refers to through slots.
+    pub(crate) slots: Mutex<Vec<LinkSlot>>,
 }
 
 /// An aligned word of a placement that holds the address of a replaceable symbol.
@@ -147,18 +147,28 @@ impl<'a> Plan<'a> {
         stubs
     }
 
-    /// The bytes to be written at `base`, a multiple of 16.
-    pub(crate) fn link(self, base: u64) -> Result<Linked, PackError> {
+    /// The image's code, if there is nothing to link.
+    pub(crate) fn as_is(&self) -> Option<&'a [u8]> {
+        self.fields.is_empty().then(|| self.image.code())
+    }
+
+    /// Puts the bytes to be written at `base`, a multiple of 16, into `bytes`, instead of what was in there. Returns what
+    /// they refer to, if that has to be known later.
+    pub(crate) fn link(
+        self,
+        base: u64,
+        bytes: &mut Vec<u8>,
+    ) -> Result<Option<Box<Links>>, PackError> {
         let stubs = self.stubs(|field, target| displacement(next(base, field), target).is_some());
         let code = self.image.code();
         let len = placement_len(code.len(), stubs.len())?;
         let first_stub = len - stubs.len() * STUB_BYTES;
-        let mut bytes = Vec::with_capacity(len);
+        bytes.clear();
         bytes.extend_from_slice(code);
         bytes.resize(first_stub, INT3);
         bytes.extend(stubs.iter().flat_map(|_| EMPTY_STUB));
-        let mut linked = Linked { bytes, slots: slots(&stubs, first_stub), kept: self.kept };
-        let addresses = stubs.len() - linked.slots.len();
+        let (mut slots, kept) = (slots(&stubs, first_stub), self.kept);
+        let addresses = stubs.len() - slots.len();
         for field in self.fields {
             let index = stubs.binary_search(&field.stub()).ok();
             let stub = index.map(|index| first_stub + index * STUB_BYTES);
@@ -170,22 +180,23 @@ impl<'a> Plan<'a> {
                         .filter(|_| !field.replaceable)
                         .or_else(|| Some(distance(field.at, stub?)))
                         .expect("invariant: each far target has a stub");
-                    linked.put(field.at, &near.to_le_bytes());
+                    put(bytes, field.at, &near.to_le_bytes());
                 }
                 RelocKind::Address(_) => {
                     let stub = stub.filter(|_| field.replaceable);
                     let address = stub.map_or(field.address, |stub| base + stub as u64);
-                    linked.put(field.at, &address.to_le_bytes());
+                    put(bytes, field.at, &address.to_le_bytes());
                 }
             }
             if let Some(stub) = stub {
-                linked.put(stub + SLOT_OFFSET, &field.address.to_le_bytes());
+                put(bytes, stub + SLOT_OFFSET, &field.address.to_le_bytes());
             }
             if let (true, Some(index)) = (field.replaceable, index) {
-                linked.slots[index - addresses].kept = field.kept;
+                slots[index - addresses].kept = field.kept;
             }
         }
-        Ok(linked)
+        let none = slots.is_empty() && kept.is_empty();
+        Ok((!none).then(|| Box::new(Links { kept, slots: Mutex::new(slots) })))
     }
 }
 
@@ -212,10 +223,8 @@ const EMPTY_STUB: [u8; STUB_BYTES] = {
     stub
 };
 
-impl Linked {
-    fn put(&mut self, at: usize, bytes: &[u8]) {
-        self.bytes[at..at + bytes.len()].copy_from_slice(bytes);
-    }
+fn put(bytes: &mut [u8], at: usize, field: &[u8]) {
+    bytes[at..at + field.len()].copy_from_slice(field);
 }
 
 /// Length of `code_len` bytes of code followed by `stubs` aligned stubs.
@@ -271,9 +280,10 @@ mod tests {
 
     fn link(image: &Image, base: u64, resolve: &dyn Fn(Symbol) -> Option<u64>) -> Vec<u8> {
         let plan = Plan::new(image, &|symbol| resolve(symbol).map(Target::from));
-        let linked = plan.expect("known symbols").link(base).expect("small");
-        assert!(linked.slots.is_empty() && linked.kept.is_empty());
-        linked.bytes
+        let mut bytes = vec![0xff; 100];
+        let linked = plan.expect("known symbols").link(base, &mut bytes).expect("small");
+        assert!(linked.is_none());
+        bytes
     }
 
     #[test]
@@ -363,15 +373,18 @@ mod tests {
         let address = Reloc { at: CodeOffset(12), kind: RelocKind::Address(Symbol::Helper(1)) };
         let image = image(code.concat(), vec![call(1, 1), call(6, 2), address, call(21, 1)]);
         let plan = Plan::new(&image, &|_| Some(Target::from(BASE + 0x100).replaceable()));
-        let linked = plan.expect("known").link(BASE).expect("small");
+        let mut bytes = Vec::new();
+        let linked = plan.expect("known").link(BASE, &mut bytes).expect("small");
         // Stubs at 32 (of #1) and 48 (of #2), each call relative to its own end.
         let calls = [0xe8, 27, 0, 0, 0, 0xe8, 38, 0, 0, 0, 0x48, 0xb8, 0x20, 0, 0, 0, 2, 0, 0, 0];
-        assert_eq!(linked.bytes[..20], calls);
-        assert_eq!(linked.bytes[20..25], [0xe8, 7, 0, 0, 0]);
+        assert_eq!(bytes[..20], calls);
+        assert_eq!(bytes[20..25], [0xe8, 7, 0, 0, 0]);
         let stub = [0xff, 0x25, 2, 0, 0, 0, 0xcc, 0xcc, 0, 1, 0, 0, 2, 0, 0, 0];
-        assert_eq!(linked.bytes[32..48], stub);
-        assert_eq!(linked.bytes[48..], stub);
-        let slots = linked.slots.iter().map(|slot| (slot.symbol, slot.offset));
+        assert_eq!(bytes[32..48], stub);
+        assert_eq!(bytes[48..], stub);
+        let links = linked.expect("a slot");
+        let slots = links.slots.lock().expect("no panic");
+        let slots = slots.iter().map(|slot| (slot.symbol, slot.offset));
         assert!(slots.eq([(Symbol::Helper(1), 40), (Symbol::Helper(2), 56)]));
     }
 
@@ -383,11 +396,14 @@ mod tests {
             Symbol::Helper(1) => Some(Target::from(BASE + 0x100).replaceable()),
             _ => Some(Target::from(0x7000_0000_0000)),
         });
-        let linked = plan.expect("known").link(BASE).expect("small");
-        assert_eq!(linked.bytes[..10], [0xe8, 27, 0, 0, 0, 0xe8, 6, 0, 0, 0]);
-        assert_eq!(linked.bytes[24..32], 0x7000_0000_0000u64.to_le_bytes());
-        assert_eq!(linked.bytes[40..], (BASE + 0x100).to_le_bytes());
-        let slots = linked.slots.iter().map(|slot| (slot.symbol, slot.offset));
+        let mut bytes = Vec::new();
+        let linked = plan.expect("known").link(BASE, &mut bytes).expect("small");
+        assert_eq!(bytes[..10], [0xe8, 27, 0, 0, 0, 0xe8, 6, 0, 0, 0]);
+        assert_eq!(bytes[24..32], 0x7000_0000_0000u64.to_le_bytes());
+        assert_eq!(bytes[40..], (BASE + 0x100).to_le_bytes());
+        let links = linked.expect("a slot");
+        let slots = links.slots.lock().expect("no panic");
+        let slots = slots.iter().map(|slot| (slot.symbol, slot.offset));
         assert!(slots.eq([(Symbol::Helper(1), 40)]));
     }
 
@@ -422,8 +438,9 @@ mod tests {
             let plan = Plan::new(&image, &|_| Some(Target::from(target))).expect("known");
             let within = plan.len_within(&arena).expect("small");
             let anywhere = plan.len_anywhere().expect("small");
-            let linked = plan.link(arena.start + (at & !15)).expect("small");
-            prop_assert!(linked.bytes.len() <= within && within <= anywhere);
+            let mut bytes = Vec::new();
+            plan.link(arena.start + (at & !15), &mut bytes).expect("small");
+            prop_assert!(bytes.len() <= within && within <= anywhere);
         }
     }
 }

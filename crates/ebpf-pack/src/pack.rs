@@ -99,10 +99,8 @@ impl Pack {
         // Before any lock: in a child, another thread of the parent may have held it for ever.
         self.shared.owner.check()?;
         let plan = Plan::new(image, resolve)?;
-        let allocation = Shared::allocate(&self.shared, &plan)?;
-        let linked = plan.link(allocation.address())?;
-        allocation.write(&linked.bytes)?;
-        Ok(Placed::new(allocation, image, linked))
+        let (allocation, links) = Shared::place(&self.shared, plan)?;
+        Ok(Placed::new(allocation, image, links))
     }
 
     /// Gives up the write view, for ever: what is placed stays and runs, and nothing in this process has a writable
@@ -159,7 +157,7 @@ fn try_backing(
     match backing {
         Backing::Memfd | Backing::Alias => arena(options.arena_bytes).map(Some),
         // Each placement gets pages of its own; this one only shows that they can become executable.
-        Backing::OneShot => arena(1)?.seal().map(|()| None),
+        Backing::OneShot => arena(1).and_then(|mut arena| arena.seal()).map(|()| None),
     }
 }
 

@@ -1,12 +1,12 @@
 //! Handles to placed code.
 
 use crate::PackError;
-use crate::link::{LinkSlot, Linked};
+use crate::link::Links;
 use crate::room::Allocation;
 use crate::target::Target;
 use ebpf_image::{Image, Symbol};
 use std::ops::Range;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, PoisonError};
 
 /// Code that lies where it can run, kept there by this handle, its clones, its entries, and placed code that calls it.
 ///
@@ -35,25 +35,16 @@ struct Program {
     links: Option<Box<Links>>,
 }
 
-/// What placed code refers to.
-#[derive(Debug)]
-struct Links {
-    kept: Vec<Entry>,
-    slots: Mutex<Vec<LinkSlot>>,
-}
-
 impl Placed {
     /// `allocation` holds the linked image.
-    pub(crate) fn new(allocation: Allocation, image: &Image, linked: Linked) -> Self {
+    pub(crate) fn new(allocation: Allocation, image: &Image, links: Option<Box<Links>>) -> Self {
         let mut entries = image.entries().iter().map(|entry| entry.offset.0);
-        let Linked { kept, slots, bytes: _ } = linked;
-        let has_links = !kept.is_empty() || !slots.is_empty();
         let program = Program {
             allocation,
             code_len: u32::try_from(image.code().len()).expect("invariant: placements are short"),
             first_entry: entries.next().expect("invariant: an image has an entry"),
             other_entries: entries.collect(),
-            links: has_links.then(|| Box::new(Links { kept, slots: Mutex::new(slots) })),
+            links,
         };
         Self { program: Arc::new(program) }
     }
@@ -146,7 +137,7 @@ impl Entry {
 
 impl Program {
     fn ptr(&self, offset: u32) -> *const u8 {
-        self.allocation.ptr().wrapping_add(offset as usize)
+        std::ptr::with_exposed_provenance(self.allocation.address() as usize + offset as usize)
     }
 
     /// What the program kept, which it keeps no more.

@@ -8,7 +8,7 @@ use crate::PackError;
 use crate::arena::Arena;
 use crate::backing::Backing;
 use crate::chunks::{Chunks, Run};
-use crate::link::Plan;
+use crate::link::{Links, Plan};
 use crate::os::{self, Owner};
 use crate::pack::PackOptions;
 use crate::stats::PackStats;
@@ -18,30 +18,43 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 const MIN_RESTING_BYTES: usize = 16 << 10;
 
 /// As long as less than this part of the committed bytes rests, likewise.
-const RESTING_PART: usize = 16;
+const RESTING_PART: usize = 32;
+
+/// Largest buffer for linking that is kept for the next placement, in bytes.
+const MAX_SCRATCH_BYTES: usize = 64 << 10;
 
 /// What all handles share.
 #[derive(Debug)]
 pub(crate) struct Shared {
     pub(crate) owner: Arc<Owner>,
-    pub(crate) options: PackOptions,
-    pub(crate) backing: Backing,
+    options: PackOptions,
+    backing: Backing,
     /// Whether there is a barrier. Without one, room that was used is not used again.
-    pub(crate) sync_core: bool,
+    sync_core: bool,
     state: Mutex<State>,
 }
 
 #[derive(Debug, Default)]
 struct State {
-    slots: Vec<Slot>,
+    /// An arena keeps its index; those of returned ones are vacant.
+    slots: Vec<Option<Slot>>,
+    vacant: Vec<u32>,
+    /// How many of them are empty.
+    empty: usize,
     sealed: bool,
+    /// How many arenas there have been.
+    count: u64,
     barriers: u64,
+    /// Where images are linked before they are written.
+    scratch: Vec<u8>,
 }
 
 /// An arena with the account of its room.
 #[derive(Debug)]
 struct Slot {
-    arena: Arc<Arena>,
+    /// Tells it from those that had its index before.
+    number: u64,
+    arena: Arena,
     chunks: Chunks,
     /// Freed runs that wait for a barrier.
     resting: Vec<Run>,
@@ -50,6 +63,17 @@ struct Slot {
     /// Bytes that programs asked for, without what is lost by rounding up to chunks.
     placed_bytes: usize,
     collapse_tried: bool,
+}
+
+/// Room for a placement.
+#[derive(Clone, Copy, Debug)]
+struct Found {
+    /// Index of the arena.
+    slot: u32,
+    address: u64,
+    run: Run,
+    /// Bytes that the placement may take.
+    len: usize,
 }
 
 /// Which part of an arena room is taken from.
@@ -62,10 +86,11 @@ enum Reach {
 }
 
 impl Slot {
-    fn new(arena: Arena) -> Self {
+    fn new(number: u64, arena: Arena) -> Self {
         let chunks = Chunks::new(arena.len());
         Self {
-            arena: Arc::new(arena),
+            number,
+            arena,
             chunks,
             resting: Vec::new(),
             resting_bytes: 0,
@@ -81,7 +106,11 @@ impl Slot {
         plan: &Plan<'_>,
         reach: Reach,
     ) -> Result<Option<(Run, usize)>, PackError> {
-        let len = plan.len_within(&self.arena.addresses())?;
+        if self.arena.is_sealed() {
+            return Ok(None);
+        }
+        let addresses = self.arena.addresses();
+        let len = plan.len_within(&addresses)?;
         let limit = match reach {
             Reach::Committed => self.arena.committed_bytes(),
             Reach::Reserved => self.arena.len(),
@@ -98,33 +127,80 @@ impl Slot {
         Ok(Some((run, len)))
     }
 
-    fn is_empty(&self) -> bool {
-        self.programs == 0
-    }
-
-    /// Whether huge pages should be asked for now; yes only once.
-    fn wants_collapse(&mut self) -> bool {
-        let wants = !self.collapse_tried
-            && self.chunks.used_bytes() > self.arena.len() / 2
-            && self.arena.can_be_huge();
-        self.collapse_tried |= wants;
-        wants
+    /// Asks for huge pages when programs fill more than half of the arena; only once.
+    fn collapse_if_due(&mut self) {
+        let half = self.arena.len() / 2;
+        if !self.collapse_tried && self.chunks.used_bytes() > half && self.arena.can_be_huge() {
+            self.collapse_tried = true;
+            // Small pages do as well; what could not be had is seen in the statistics.
+            let _ = self.arena.collapse();
+        }
     }
 }
 
 impl State {
     fn resting_bytes(&self) -> usize {
-        self.slots.iter().map(|slot| slot.resting_bytes).sum()
+        self.arenas().map(|slot| slot.resting_bytes).sum()
     }
 
     /// How much must rest for a barrier to be better than committing more memory.
     fn worth_a_barrier(&self) -> usize {
-        let committed: usize = self.slots.iter().map(|slot| slot.arena.committed_bytes()).sum();
+        let committed: usize = self.arenas().map(|slot| slot.arena.committed_bytes()).sum();
         MIN_RESTING_BYTES.max(committed / RESTING_PART)
     }
 
-    fn position(&self, arena: &Arc<Arena>) -> Option<usize> {
-        self.slots.iter().position(|slot| Arc::ptr_eq(&slot.arena, arena))
+    fn arenas(&self) -> impl Iterator<Item = &Slot> {
+        self.slots.iter().flatten()
+    }
+
+    fn slot(&mut self, index: u32) -> &mut Slot {
+        let slot = self.slots[index as usize].as_mut();
+        slot.expect("invariant: an arena is kept while a program is in it")
+    }
+
+    /// Room in the first arena that has some.
+    fn find(&mut self, plan: &Plan<'_>, reach: Reach) -> Result<Option<Found>, PackError> {
+        for index in 0..self.slots.len() as u32 {
+            if let Some(found) = self.find_in(index, plan, reach)? {
+                return Ok(Some(found));
+            }
+        }
+        Ok(None)
+    }
+
+    fn find_in(
+        &mut self,
+        index: u32,
+        plan: &Plan<'_>,
+        reach: Reach,
+    ) -> Result<Option<Found>, PackError> {
+        let Some(slot) = &mut self.slots[index as usize] else { return Ok(None) };
+        let Some((run, len)) = slot.allocate(plan, reach)? else { return Ok(None) };
+        self.empty -= usize::from(slot.programs == 1);
+        let address = slot.arena.addresses().start + run.bytes().start as u64;
+        Ok(Some(Found { slot: index, address, run, len }))
+    }
+
+    /// Takes an arena in, as an empty one.
+    fn insert(&mut self, arena: Arena) -> u32 {
+        let slot = Some(Slot::new(self.count, arena));
+        self.count += 1;
+        self.empty += 1;
+        match self.vacant.pop() {
+            Some(index) => {
+                self.slots[index as usize] = slot;
+                index
+            }
+            None => {
+                self.slots.push(slot);
+                u32::try_from(self.slots.len() - 1).expect("invariant: arenas have pages")
+            }
+        }
+    }
+
+    fn remove(&mut self, index: u32) -> Option<Slot> {
+        self.vacant.push(index);
+        self.slots[index as usize].take()
     }
 }
 
@@ -136,114 +212,123 @@ impl Shared {
         sync_core: bool,
         first: Option<Arena>,
     ) -> Self {
-        let slots = first.into_iter().map(Slot::new).collect();
-        let state = Mutex::new(State { slots, ..State::default() });
-        Self { owner, options, backing, sync_core, state }
+        let mut state = State::default();
+        if let Some(arena) = first {
+            state.insert(arena);
+        }
+        Self { owner, options, backing, sync_core, state: Mutex::new(state) }
     }
 
-    /// Finds room for the placement: in memory that is there, in what rests if that is much, in memory that can be
-    /// committed, in anything that rests, in a new arena.
-    pub(crate) fn allocate(this: &Arc<Self>, plan: &Plan<'_>) -> Result<Allocation, PackError> {
-        let mut state = this.lock();
+    /// Finds room, links the image for it, and writes it there.
+    ///
+    /// No barrier follows: instruction fetch is coherent with stores on x86, and no core can hold older instructions of a
+    /// place that was `int3` since the last barrier (see [`Shared::wake_resting`]) or since it was first mapped.
+    pub(crate) fn place(
+        this: &Arc<Self>,
+        plan: Plan<'_>,
+    ) -> Result<(Allocation, Option<Box<Links>>), PackError> {
+        let (mut state, found) = this.allocate(&plan)?;
+        let links = this.link(&mut state, found, plan).inspect_err(|_| {
+            this.give_back(&mut state, found.slot, found.run, found.len);
+        })?;
+        drop(state);
+        let Found { slot, address, len, .. } = found;
+        let len = u32::try_from(len).expect("invariant: placements are short");
+        Ok((Allocation { shared: Arc::clone(this), address, slot, len }, links))
+    }
+
+    fn link(
+        &self,
+        state: &mut State,
+        found: Found,
+        plan: Plan<'_>,
+    ) -> Result<Option<Box<Links>>, PackError> {
+        if let Some(code) = plan.as_is() {
+            self.write(state.slot(found.slot), found, code)?;
+            return Ok(None);
+        }
+        let mut scratch = std::mem::take(&mut state.scratch);
+        let links = plan.link(found.address, &mut scratch)?;
+        self.write(state.slot(found.slot), found, &scratch)?;
+        if scratch.capacity() <= MAX_SCRATCH_BYTES {
+            state.scratch = scratch;
+        }
+        Ok(links)
+    }
+
+    fn write(&self, slot: &mut Slot, found: Found, code: &[u8]) -> Result<(), PackError> {
+        assert!(code.len() <= found.len, "invariant: the plan announced the length");
+        // SAFETY: the chunks are taken for this placement, and their address has not been given out.
+        unsafe { slot.arena.text_copy(found.run.bytes().start, code) }?;
+        if self.backing == Backing::OneShot {
+            slot.arena.seal()?;
+        }
+        if self.options.huge_pages {
+            slot.collapse_if_due();
+        }
+        Ok(())
+    }
+
+    /// Finds room: in memory that is there, in what rests if that is much, in memory that can be committed, in anything
+    /// that rests, in a new arena.
+    fn allocate(&self, plan: &Plan<'_>) -> Result<(MutexGuard<'_, State>, Found), PackError> {
+        let mut state = self.lock();
         for reach in [Reach::Committed, Reach::Reserved] {
-            if let Some(found) = this.find(&mut state, plan, reach)? {
-                return this.finish(state, found);
+            if self.backing == Backing::OneShot {
+                break;
+            }
+            if let Some(found) = state.find(plan, reach)? {
+                return Ok((state, found));
             }
             let enough = match reach {
                 Reach::Committed => state.worth_a_barrier(),
                 Reach::Reserved => 1,
             };
-            if state.resting_bytes() >= enough && this.sync_core {
+            if self.sync_core && state.resting_bytes() >= enough {
                 drop(state);
-                this.wake_resting();
-                state = this.lock();
-                if let Some(found) = this.find(&mut state, plan, reach)? {
-                    return this.finish(state, found);
+                self.wake_resting();
+                state = self.lock();
+                if let Some(found) = state.find(plan, reach)? {
+                    return Ok((state, found));
                 }
             }
         }
-        this.grow(state, plan)
-    }
-
-    /// The first arena that has room.
-    fn find(
-        self: &Arc<Self>,
-        state: &mut State,
-        plan: &Plan<'_>,
-        reach: Reach,
-    ) -> Result<Option<(Allocation, bool)>, PackError> {
-        if state.sealed {
-            return Err(PackError::Sealed);
-        }
-        for slot in &mut state.slots {
-            if slot.arena.is_sealed() {
-                continue;
-            }
-            if let Some((run, len)) = slot.allocate(plan, reach)? {
-                let collapse = self.options.huge_pages && slot.wants_collapse();
-                return Ok(Some((self.allocation(slot, run, len), collapse)));
-            }
-        }
-        Ok(None)
+        let found = self.add_arena(&mut state, plan)?;
+        Ok((state, found))
     }
 
     /// Room in a new arena.
-    fn grow(
-        self: &Arc<Self>,
-        mut state: MutexGuard<'_, State>,
-        plan: &Plan<'_>,
-    ) -> Result<Allocation, PackError> {
+    fn add_arena(&self, state: &mut State, plan: &Plan<'_>) -> Result<Found, PackError> {
+        if state.sealed {
+            return Err(PackError::Sealed);
+        }
         let mut bytes = plan.len_anywhere()?;
         if self.backing != Backing::OneShot {
             bytes = bytes.max(self.options.arena_bytes);
         }
         let owner = Arc::clone(&self.owner);
         let arena = Arena::new(owner, self.backing, self.options.position, bytes)?;
-        let mut slot = Slot::new(arena);
-        let (run, len) = slot
-            .allocate(plan, Reach::Reserved)?
-            .expect("invariant: an empty arena of that size has room");
-        let collapse = self.options.huge_pages && slot.wants_collapse();
-        let allocation = self.allocation(&slot, run, len);
-        state.slots.push(slot);
-        self.finish(state, (allocation, collapse))
-    }
-
-    fn allocation(self: &Arc<Self>, slot: &Slot, run: Run, len: usize) -> Allocation {
-        let (shared, arena) = (Arc::clone(self), Arc::clone(&slot.arena));
-        Allocation { shared, arena, run, len: len as u32 }
-    }
-
-    /// Leaves the lock, and asks for huge pages if it is time to: that takes hundreds of microseconds.
-    fn finish(
-        &self,
-        state: MutexGuard<'_, State>,
-        (allocation, collapse): (Allocation, bool),
-    ) -> Result<Allocation, PackError> {
-        drop(state);
-        if collapse {
-            // Small pages do as well; what could not be had is seen in the statistics.
-            let _ = allocation.arena.collapse();
-        }
-        Ok(allocation)
+        let index = state.insert(arena);
+        let found = state.find_in(index, plan, Reach::Reserved)?;
+        Ok(found.expect("invariant: an empty arena of that size has room"))
     }
 
     /// Lets all cores serialize, and gives what rested until now back. Where the barrier fails, it rests on.
     fn wake_resting(&self) {
-        let take = |slot: &mut Slot| {
+        let take = |(index, slot): (usize, &mut Option<Slot>)| {
+            let slot = slot.as_mut().filter(|slot| slot.resting_bytes > 0)?;
             let runs = std::mem::take(&mut slot.resting);
-            (Arc::clone(&slot.arena), runs, std::mem::take(&mut slot.resting_bytes))
+            Some((index, slot.number, runs, std::mem::take(&mut slot.resting_bytes)))
         };
-        let resting: Vec<_> = {
-            let mut state = self.lock();
-            state.barriers += 1;
-            state.slots.iter_mut().filter(|slot| slot.resting_bytes > 0).map(take).collect()
-        };
+        let mut state = self.lock();
+        state.barriers += 1;
+        let resting: Vec<_> = state.slots.iter_mut().enumerate().filter_map(take).collect();
+        drop(state);
         let serialized = os::sync_core().is_ok();
         let mut state = self.lock();
-        for (arena, runs, bytes) in resting {
-            let Some(index) = state.position(&arena) else { continue };
-            let slot = &mut state.slots[index];
+        for (index, number, runs, bytes) in resting {
+            let slot = state.slots[index].as_mut().filter(|slot| slot.number == number);
+            let Some(slot) = slot else { continue };
             if serialized {
                 runs.into_iter().for_each(|run| slot.chunks.free(run));
             } else {
@@ -253,35 +338,27 @@ impl Shared {
         }
     }
 
-    /// Wipes the room of a program that nobody can call any more, and lets it rest. An arena that becomes empty is
-    /// returned to the system, unless it is the only empty one.
-    fn release(&self, allocation: &Allocation) {
-        // Before any lock: in a child, another thread of the parent may have held it for ever. A child gives nothing
-        // back: the pages are its parent's.
-        if self.owner.check().is_err() {
-            return;
-        }
-        let run = allocation.run;
-        // SAFETY: the chunks are the allocation's alone; it is being dropped, so nobody holds a handle or executes it.
-        let wiped = unsafe { allocation.arena.text_invalidate(run.bytes()) };
-        let mut state = self.lock();
-        let index = state.position(&allocation.arena);
-        let index = index.expect("invariant: an arena is kept while a program is in it");
-        let slot = &mut state.slots[index];
+    /// Wipes the room of a program that nobody can call any more, and lets it rest. Returns its arena if it is empty now
+    /// and not the only one that is.
+    fn give_back(&self, state: &mut State, index: u32, run: Run, len: usize) -> Option<Slot> {
+        let slot = state.slot(index);
+        // SAFETY: nobody holds a handle of the program that the chunks belong to, so nobody executes it.
+        let wiped = unsafe { slot.arena.text_invalidate(run.bytes()) };
         slot.programs -= 1;
-        slot.placed_bytes -= allocation.len as usize;
+        slot.placed_bytes -= len;
         // Room that could not be wiped is not used again.
         if wiped.is_ok() {
             slot.resting.push(run);
             slot.resting_bytes += run.bytes().len();
         }
-        let unusable = wiped.is_err();
-        let empty = slot.is_empty();
-        let others = state.slots.iter().filter(|slot| slot.is_empty()).count() > 1;
-        let returned = (empty && (unusable || others)).then(|| state.slots.remove(index));
-        drop(state);
-        // Unmapping takes longer than what the lock is for.
-        drop(returned);
+        if slot.programs > 0 {
+            return None;
+        }
+        if wiped.is_err() || state.empty > 0 || self.backing == Backing::OneShot {
+            return state.remove(index);
+        }
+        state.empty += 1;
+        None
     }
 
     /// Gives up writing to what is placed.
@@ -289,31 +366,36 @@ impl Shared {
         self.owner.check()?;
         let mut state = self.lock();
         state.sealed = true;
-        state.slots.iter().try_for_each(|slot| slot.arena.seal())?;
-        state.slots.retain(|slot| !slot.is_empty());
+        state.slots.iter_mut().flatten().try_for_each(|slot| slot.arena.seal())?;
+        for index in 0..state.slots.len() as u32 {
+            if state.slots[index as usize].as_ref().is_some_and(|slot| slot.programs == 0) {
+                state.remove(index);
+            }
+        }
+        state.empty = 0;
         Ok(())
     }
 
     pub(crate) fn stats(&self) -> PackStats {
         let state = self.lock();
         let mut stats = PackStats { barriers: state.barriers, ..PackStats::default() };
-        stats.metadata_bytes = state.slots.capacity() * size_of::<Slot>();
-        for Slot { arena, chunks, resting, resting_bytes, programs, placed_bytes, .. } in
-            &state.slots
-        {
+        stats.metadata_bytes = size_of::<Self>() + state.scratch.capacity();
+        stats.metadata_bytes += state.slots.capacity() * size_of::<Slot>();
+        for slot in state.arenas() {
+            let Slot { arena, chunks, .. } = slot;
             let committed = arena.committed_bytes();
             stats.arenas += 1;
             stats.huge_arenas += usize::from(arena.is_huge());
             stats.reserved_bytes += arena.len();
             stats.committed_bytes += committed;
-            stats.used_bytes += chunks.used_bytes() - resting_bytes;
-            stats.placed_bytes += placed_bytes;
-            stats.resting_bytes += resting_bytes;
-            stats.programs += programs;
-            stats.longest_free_bytes =
-                stats.longest_free_bytes.max(chunks.longest_free_bytes(committed));
-            stats.metadata_bytes += chunks.metadata_bytes() + size_of::<Arena>();
-            stats.metadata_bytes += resting.capacity() * size_of::<Run>();
+            stats.used_bytes += chunks.used_bytes() - slot.resting_bytes;
+            stats.placed_bytes += slot.placed_bytes;
+            stats.resting_bytes += slot.resting_bytes;
+            stats.programs += slot.programs;
+            let longest_free = chunks.longest_free_bytes(committed);
+            stats.longest_free_bytes = stats.longest_free_bytes.max(longest_free);
+            stats.metadata_bytes += chunks.metadata_bytes();
+            stats.metadata_bytes += slot.resting.capacity() * size_of::<Run>();
         }
         stats
     }
@@ -324,12 +406,14 @@ impl Shared {
     }
 }
 
-/// Chunks of an arena that belong to one program; given back when dropped.
+/// Chunks of an arena that belong to one program; given back when dropped. As long as it lives, so does the arena.
 #[derive(Debug)]
 pub(crate) struct Allocation {
     shared: Arc<Shared>,
-    arena: Arc<Arena>,
-    run: Run,
+    /// Of the first byte.
+    address: u64,
+    /// Index of its arena.
+    slot: u32,
     /// Bytes that the placement may take.
     len: u32,
 }
@@ -337,29 +421,7 @@ pub(crate) struct Allocation {
 impl Allocation {
     /// Address of the first byte.
     pub(crate) fn address(&self) -> u64 {
-        self.arena.addresses().start + self.run.bytes().start as u64
-    }
-
-    /// The first byte, where it runs.
-    pub(crate) fn ptr(&self) -> *const u8 {
-        self.arena.executable_ptr(self.run.bytes().start)
-    }
-
-    /// Writes the code, at most as long as the allocation. Called once, before anybody knows the address.
-    ///
-    /// No barrier follows: instruction fetch is coherent with stores on x86, and no core can hold older instructions of a
-    /// place that was `int3` since the last barrier (see [`Shared::wake_resting`]) or since it was first mapped.
-    pub(crate) fn write(&self, code: &[u8]) -> Result<(), PackError> {
-        assert!(
-            code.len() <= self.len as usize,
-            "invariant: the placement fits in what its plan announced"
-        );
-        // SAFETY: the chunks are allocated to `self` alone, and their address has not been given out.
-        unsafe { self.arena.text_copy(self.run.bytes().start, code) }?;
-        if self.shared.backing == Backing::OneShot {
-            self.arena.seal()?;
-        }
-        Ok(())
+        self.address
     }
 
     /// Changes the address in the link slot at `offset`.
@@ -368,8 +430,11 @@ impl Allocation {
             offset.is_multiple_of(8) && offset + 8 <= self.len as usize,
             "invariant: a slot is an aligned word of its placement"
         );
+        let mut state = self.shared.lock();
+        let slot = state.slot(self.slot);
+        let start = (self.address - slot.arena.addresses().start) as usize;
         // SAFETY: the chunks are the allocation's; the word is data, which its stub reads as a whole.
-        unsafe { self.arena.text_copy(self.run.bytes().start + offset, &address.to_le_bytes()) }
+        unsafe { slot.arena.text_copy(start + offset, &address.to_le_bytes()) }
     }
 
     /// Whether this process is the one that made the pack.
@@ -380,6 +445,17 @@ impl Allocation {
 
 impl Drop for Allocation {
     fn drop(&mut self) {
-        self.shared.release(self);
+        // Before the lock: in a child, another thread of the parent may have held it for ever. A child gives nothing
+        // back: the pages are its parent's.
+        if self.check_owner().is_err() {
+            return;
+        }
+        let mut state = self.shared.lock();
+        let start = state.slot(self.slot).arena.addresses().start;
+        let run = Run::of_bytes((self.address - start) as usize, self.len as usize);
+        let returned = self.shared.give_back(&mut state, self.slot, run, self.len as usize);
+        drop(state);
+        // Unmapping takes longer than what the lock is for.
+        drop(returned);
     }
 }

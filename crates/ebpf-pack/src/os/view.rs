@@ -237,7 +237,7 @@ impl View {
 
     /// The addresses it occupies.
     pub(crate) fn addresses(&self) -> Range<u64> {
-        let start = self.as_ptr().addr() as u64;
+        let start = self.as_ptr().expose_provenance() as u64;
         start..start + self.len() as u64
     }
 
