@@ -279,9 +279,9 @@ fn place_and_link(effort: Effort, report: &mut Report) -> Result<(), Box<dyn Err
     Ok(())
 }
 
-/// Places and frees programs of mixed lengths at random, around a constant number of them.
+/// Places and frees programs of mixed lengths at random, around a constant sum of their lengths.
 fn soak(effort: Effort, report: &mut Report) -> Result<(), Box<dyn Error>> {
-    const LIVE: usize = 5000;
+    const LIVE_BYTES: usize = 4 << 20;
     let steps = if effort == Effort::QUICK { 100_000 } else { 1_000_000 };
     // Lengths from 32 to 4096 bytes, each power of two as often as any other.
     let mut numbers = Numbers(7);
@@ -293,14 +293,16 @@ fn soak(effort: Effort, report: &mut Report) -> Result<(), Box<dyn Error>> {
         .collect();
     let longest = programs.iter().map(Constant::len).max().unwrap_or(0);
     let pack = Pack::new(PackOptions::default())?;
-    let mut live = Vec::new();
+    let (mut live, mut live_bytes) = (Vec::new(), 0);
     let (mut least, mut sum, mut samples, mut pieces) = (f64::INFINITY, 0.0, 0.0, 0.0_f64);
     let start = Instant::now();
     for step in 0..steps {
-        if live.len() < LIVE {
-            live.push(programs[numbers.below(programs.len())].place(&pack)?);
+        if live_bytes < LIVE_BYTES {
+            let program = &programs[numbers.below(programs.len())];
+            live.push((program.len(), program.place(&pack)?));
+            live_bytes += program.len();
         } else {
-            live.swap_remove(numbers.below(live.len()));
+            live_bytes -= live.swap_remove(numbers.below(live.len())).0;
         }
         if step >= steps / 10 && step % 1000 == 0 {
             let stats = pack.stats();

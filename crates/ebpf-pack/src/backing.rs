@@ -5,6 +5,7 @@ use crate::link::INT3;
 use crate::os::{self, View};
 use crate::position::Position;
 use rustix::fd::OwnedFd;
+use rustix::io::Errno;
 use rustix::mm::{MprotectFlags, ProtFlags};
 use std::fmt;
 use std::ops::Range;
@@ -113,7 +114,11 @@ impl Text {
         let view = self.written_through(writer);
         match &self.source {
             Source::Memfd(memory) => {
-                os::back_memory(memory, step)?;
+                match view.populate(step) {
+                    // Before Linux 5.14 it is the file that is asked.
+                    Err(Errno::INVAL) => os::back_memory(memory, step)?,
+                    other => other.map_err(PackError::os("madvise(MADV_POPULATE_WRITE)"))?,
+                }
                 fill(view, step);
                 let protection = ProtFlags::READ | ProtFlags::EXEC;
                 self.executable

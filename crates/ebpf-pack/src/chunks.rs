@@ -1,8 +1,11 @@
 //! Which chunks of an arena are free: a pure allocator over numbers.
 //!
 //! One bit a chunk says whether it is taken, so neighbouring free runs are merged by being neighbours. First fit at the
-//! lowest position keeps an arena dense at its start, so that it grows late. What makes first fit fast is a hint for each
-//! length: below it, no free run of that length starts.
+//! lowest position keeps an arena dense at its start, so that it grows late.
+//!
+//! Two kinds of bounds make first fit fast. A *hint* for each short length: below it, no free run of that length starts. A
+//! *ceiling* for each block of chunks: no free run that starts in the block is longer. Searches make them tighter,
+//! freeing makes them looser, and both are always true.
 
 use std::ops::Range;
 
@@ -19,6 +22,12 @@ const HINTS: usize = WORD_BITS as usize;
 
 /// Longest arena, in bytes: chunks are counted in 32 bits, with room for adding two such numbers.
 const MAX_BYTES: usize = CHUNK_BYTES << 31;
+
+/// Chunks in a block, which has a ceiling.
+const BLOCK: u32 = 16 * WORD_BITS;
+
+/// The ceiling of a block of which nothing is known.
+const UNKNOWN: u16 = u16::MAX;
 
 /// A run of chunks, by number from the start of the arena.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -56,6 +65,8 @@ pub(crate) struct Chunks {
     hints: Box<[u32; HINTS]>,
     /// A bit for each hint, set where it says something: where it is not 0.
     hinted: u64,
+    /// For each block, the length of the longest free run that starts there, at most.
+    ceilings: Box<[u16]>,
     total: u32,
     used: u32,
 }
@@ -70,7 +81,8 @@ impl Chunks {
         if last > 0 {
             taken[(total / WORD_BITS) as usize] = !0 << last;
         }
-        Self { taken, hints: Box::new([0; HINTS]), hinted: 0, total, used: 0 }
+        let ceilings = vec![UNKNOWN; total.div_ceil(BLOCK) as usize].into_boxed_slice();
+        Self { taken, hints: Box::new([0; HINTS]), hinted: 0, ceilings, total, used: 0 }
     }
 
     /// Takes the lowest run that holds `bytes`, at least one chunk, if it ends within the first `limit` bytes.
@@ -92,6 +104,11 @@ impl Chunks {
         let run = Run { start, count };
         self.set(run, true);
         self.used += count;
+        // What is left of the free run may start in another block now.
+        let (before, after) = ((start / BLOCK) as usize, (run.end() / BLOCK) as usize);
+        if after > before && after < self.ceilings.len() {
+            self.ceilings[after] = UNKNOWN;
+        }
         Some(run)
     }
 
@@ -101,15 +118,29 @@ impl Chunks {
         bits(shorter).map(|index| self.hints[index]).max().unwrap_or(0)
     }
 
-    /// Start of the first run of `count` free chunks from `from` on; the number of chunks if there is none.
-    fn lowest_fit(&self, from: u32, count: u32) -> u32 {
-        let mut start = self.next(false, from, self.total);
-        while self.total - start >= count {
-            let end = self.next(true, start, start + count);
-            if end - start == count {
-                return start;
+    /// Start of the first run of `count` free chunks from `from` on, below which none starts; the number of chunks if
+    /// there is none.
+    fn lowest_fit(&mut self, from: u32, count: u32) -> u32 {
+        let mut at = from;
+        while at < self.total {
+            let block = (at / BLOCK) as usize;
+            let end = self.total.min((at / BLOCK + 1) * BLOCK);
+            let ceiling = self.ceilings[block];
+            if ceiling == UNKNOWN || u32::from(ceiling) >= count {
+                // Of the block's part below `from` it is known that its runs are shorter.
+                let mut longest = if at.is_multiple_of(BLOCK) { 0 } else { count - 1 };
+                let mut start = self.next(false, at, end);
+                while start < end {
+                    let stop = self.next(true, start, self.total.min(start.saturating_add(count)));
+                    if stop - start == count {
+                        return start;
+                    }
+                    longest = longest.max(stop - start);
+                    start = self.next(false, stop, end);
+                }
+                self.ceilings[block] = u16::try_from(longest).unwrap_or(UNKNOWN).min(ceiling);
             }
-            start = self.next(false, end, self.total);
+            at = end;
         }
         self.total
     }
@@ -124,13 +155,34 @@ impl Chunks {
         );
         self.set(run, false);
         self.used -= run.count;
-        // Of a longer run of free chunks below, the hints know already.
-        let below = self.word_ending_at(run.start).leading_zeros();
         let above = self.word_starting_at(run.end()).trailing_zeros();
+        let below = self.free_below(run.start);
         let start = run.start - below;
-        let len = (below + run.count + above).min(WORD_BITS);
-        for index in bits(self.hinted & !0 >> (WORD_BITS - len)) {
+        let len = below + run.count + above;
+        for index in bits(self.hinted & !0 >> (WORD_BITS - len.min(WORD_BITS))) {
             self.hints[index] = start.min(self.hints[index]);
+        }
+        let block = (start / BLOCK) as usize;
+        if below > BLOCK {
+            // The run may start in any of the blocks below.
+            self.ceilings[..=block].fill(UNKNOWN);
+        } else {
+            let known = above < WORD_BITS;
+            let len = u16::try_from(len).ok().filter(|_| known).unwrap_or(UNKNOWN);
+            self.ceilings[block] = self.ceilings[block].max(len);
+        }
+    }
+
+    /// How many chunks below `end` are free in one piece; where that is more than a block, some number above that. (Hints know
+    /// of such a long run already.)
+    fn free_below(&self, end: u32) -> u32 {
+        let mut free = 0;
+        loop {
+            let more = self.word_ending_at(end - free).leading_zeros();
+            free += more;
+            if more < WORD_BITS || free > BLOCK {
+                return free;
+            }
         }
     }
 
@@ -198,7 +250,7 @@ impl Chunks {
 
     /// Bytes that the account itself takes.
     pub(crate) fn metadata_bytes(&self) -> usize {
-        size_of_val(&*self.taken) + size_of_val(&*self.hints)
+        size_of_val(&*self.taken) + size_of_val(&*self.hints) + size_of_val(&*self.ceilings)
     }
 }
 
@@ -316,12 +368,13 @@ mod tests {
 
     /// Allocate (or free), how many chunks, up to which chunk, which of the live runs.
     fn steps() -> impl Strategy<Value = Vec<(bool, usize, usize, prop::sample::Index)>> {
-        let count = prop_oneof![4 => 1usize..9, 1 => 60usize..130];
+        let count = prop_oneof![4 => 1usize..9, 2 => 60usize..130, 1 => 900usize..1800];
         let limit = prop_oneof![Just(TOTAL), 0..=TOTAL];
         prop::collection::vec((any::<bool>(), count, limit, any::<prop::sample::Index>()), 1..300)
     }
 
-    const TOTAL: usize = 300;
+    /// Several blocks and a part of one.
+    const TOTAL: usize = 4000;
 
     proptest! {
         #[test]

@@ -18,7 +18,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 const MIN_RESTING_BYTES: usize = 16 << 10;
 
 /// As long as less than this part of the committed bytes rests, likewise.
-const RESTING_PART: usize = 32;
+const RESTING_PART: usize = 64;
 
 /// Largest buffer for linking that is kept for the next placement, in bytes.
 const MAX_SCRATCH_BYTES: usize = 64 << 10;

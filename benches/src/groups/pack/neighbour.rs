@@ -1,11 +1,12 @@
 //! What a running program loses while others are placed and freed beside it.
 
 use std::error::Error;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use ebpf_runtime::pack::{CHUNK_BYTES, Pack, PackOptions, Placed};
 use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
+use rustix::time::{ClockId, clock_gettime};
 
 use super::cell;
 use super::native::{Callable, Constant, packed};
@@ -14,6 +15,9 @@ use crate::output::Report;
 
 /// Length of a cache line, in bytes.
 const LINE: usize = 64;
+
+/// Least time of a turn: on a machine that others use too, a core is not there at once.
+const TURN: Duration = Duration::from_millis(50);
 
 /// What the other thread does while the neighbour runs.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -36,7 +40,7 @@ pub(super) fn measure(effort: Effort, report: &mut Report) -> Result<(), Box<dyn
     let mut best = [0.0_f64; 3];
     for _ in 0..effort.rounds {
         for ((_, others), best) in ways.into_iter().zip(&mut best) {
-            *best = best.max(speed(others, other_core, effort.turn)?);
+            *best = best.max(speed(others, other_core, effort.turn.max(TURN))?);
         }
     }
     for ((name, _), speed) in ways.into_iter().zip(best) {
@@ -55,7 +59,8 @@ fn other_core() -> Result<Option<usize>, Box<dyn Error>> {
     Ok((0..count).find(|&core| !mine.is_set(core)))
 }
 
-/// How often the neighbour ran in a millisecond on the other core, while this thread does what `others` says.
+/// How often the neighbour ran in a millisecond of its own processor time, on the other core, while this thread does what
+/// `others` says. (Processor time, since other processes may use the core as well; interrupts count as the neighbour's.)
 fn speed(others: Others, core: usize, turn: Duration) -> Result<f64, Box<dyn Error>> {
     let pack = Pack::new(PackOptions::default())?;
     let spin = Constant::spin(300);
@@ -73,28 +78,45 @@ fn speed(others: Others, core: usize, turn: Duration) -> Result<f64, Box<dyn Err
         }
         Others::None | Others::OwnLines => before.into_iter().chain(after).collect(),
     };
-    let (runs, done) = (AtomicU64::new(0), AtomicBool::new(false));
-    let start = Instant::now();
-    let elapsed = std::thread::scope(|scope| -> Result<Duration, Box<dyn Error>> {
-        scope.spawn(|| run_on(core, &neighbour, &runs, &done));
-        let result = disturb(others, &pack, &chunk, start + turn);
-        let elapsed = start.elapsed();
+    let (started, done) = (AtomicBool::new(false), AtomicBool::new(false));
+    let speed = std::thread::scope(|scope| -> Result<f64, Box<dyn Error>> {
+        let runner = scope.spawn(|| run_on(core, &neighbour, &started, &done));
+        while !started.load(Ordering::Relaxed) {
+            std::thread::yield_now();
+        }
+        let result = disturb(others, &pack, &chunk, Instant::now() + turn);
         done.store(true, Ordering::Relaxed);
-        result.map(|()| elapsed)
+        let speed = runner.join().expect("the neighbour returns");
+        result.map(|()| speed)
     })?;
     drop(kept);
-    Ok(runs.load(Ordering::Relaxed) as f64 / elapsed.as_secs_f64() / 1000.0)
+    Ok(speed)
 }
 
-fn run_on(core: usize, neighbour: &Callable<Placed>, runs: &AtomicU64, done: &AtomicBool) {
+/// Runs the neighbour on a core until it is told to stop. Gives runs in a millisecond.
+fn run_on(
+    core: usize,
+    neighbour: &Callable<Placed>,
+    started: &AtomicBool,
+    done: &AtomicBool,
+) -> f64 {
     let mut cores = CpuSet::new();
     cores.set(core);
     // On the same core as the other thread the figures would say nothing; they show it.
     let _ = sched_setaffinity(None, &cores);
+    started.store(true, Ordering::Relaxed);
+    let (start, mut runs) = (processor_time_ns(), 0.0);
     while !done.load(Ordering::Relaxed) {
         neighbour.call(0);
-        runs.fetch_add(1, Ordering::Relaxed);
+        runs += 1.0;
     }
+    runs / (processor_time_ns() - start) * 1e6
+}
+
+/// Time that this thread has run, in nanoseconds.
+fn processor_time_ns() -> f64 {
+    let time = clock_gettime(ClockId::ThreadCPUTime);
+    time.tv_sec as f64 * 1e9 + time.tv_nsec as f64
 }
 
 fn disturb(
