@@ -9,8 +9,12 @@ use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-/// An arena is backed by memory, and becomes executable, in steps: a page, then doubling up to this many bytes.
-pub const MAX_STEP_BYTES: usize = 4 * PAGE_BYTES;
+/// An arena is backed by memory, and becomes executable, in steps: an eighth of what it is already, at least a page, at
+/// most this many bytes.
+pub const MAX_STEP_BYTES: usize = 16 * PAGE_BYTES;
+
+/// A step is this part of what is committed already.
+const STEP_PART: usize = 8;
 
 /// Length of the words that are written in one piece, in bytes.
 const WORD_BYTES: usize = 8;
@@ -55,7 +59,7 @@ impl Arena {
             let len = end - committed;
             return Err(PackError::OutsideCommitted { offset: committed, len, committed });
         }
-        let least = committed.clamp(PAGE_BYTES, MAX_STEP_BYTES);
+        let least = (committed / STEP_PART).clamp(PAGE_BYTES, MAX_STEP_BYTES);
         let end = end.max(committed + least).next_multiple_of(PAGE_BYTES).min(self.len());
         let writer = self.writer.as_ref().ok_or(PackError::Sealed)?;
         self.text.commit(&(committed..end), writer)?;
@@ -201,7 +205,7 @@ mod tests {
         for backing in Backing::ALL {
             let mut arena = arena_of(backing, 10 * PAGE_BYTES - 1);
             assert_eq!((arena.len(), arena.committed_bytes()), (10 * PAGE_BYTES, PAGE_BYTES));
-            for (end, committed) in [(1, 1), (2, 2), (3, 4), (5, 8), (9, 10), (10, 10)] {
+            for (end, committed) in [(1, 1), (2, 2), (4, 4), (5, 5), (10, 10)] {
                 arena.commit(end * PAGE_BYTES).expect("room");
                 assert_eq!(arena.committed_bytes(), committed * PAGE_BYTES, "{end} pages");
             }
@@ -210,6 +214,17 @@ mod tests {
             let beyond = arena.commit(10 * PAGE_BYTES + 1);
             assert!(matches!(beyond, Err(PackError::OutsideCommitted { .. })), "{beyond:?}");
             assert_eq!(arena.committed_bytes(), 10 * PAGE_BYTES);
+        }
+    }
+
+    #[test]
+    fn steps_grow_with_the_arena_up_to_a_longest() {
+        let mut arena = arena(400 * PAGE_BYTES);
+        for (end, committed) in
+            [(15, 15), (16, 16), (17, 18), (80, 80), (81, 90), (300, 300), (301, 316)]
+        {
+            arena.commit(end * PAGE_BYTES).expect("room");
+            assert_eq!(arena.committed_bytes(), committed * PAGE_BYTES, "{end} pages");
         }
     }
 

@@ -29,8 +29,15 @@ pub struct Entry {
 struct Program {
     allocation: Allocation,
     code_len: u32,
-    /// Offset of the first entry point, and of the others; so the usual image needs no list.
+    /// Offset of the first entry point.
     first_entry: u32,
+    /// What the usual image does not have, so that its handle stays small.
+    more: Option<Box<More>>,
+}
+
+#[derive(Debug)]
+struct More {
+    /// Offsets of the entry points after the first.
     other_entries: Box<[u32]>,
     links: Option<Box<Links>>,
 }
@@ -39,12 +46,13 @@ impl Placed {
     /// `allocation` holds the linked image.
     pub(crate) fn new(allocation: Allocation, image: &Image, links: Option<Box<Links>>) -> Self {
         let mut entries = image.entries().iter().map(|entry| entry.offset.0);
+        let first_entry = entries.next().expect("invariant: an image has an entry");
+        let more = entries.len() > 0 || links.is_some();
         let program = Program {
             allocation,
             code_len: u32::try_from(image.code().len()).expect("invariant: placements are short"),
-            first_entry: entries.next().expect("invariant: an image has an entry"),
-            other_entries: entries.collect(),
-            links,
+            first_entry,
+            more: more.then(|| Box::new(More { other_entries: entries.collect(), links })),
         };
         Self { program: Arc::new(program) }
     }
@@ -61,7 +69,7 @@ impl Placed {
     pub fn entry(&self, index: usize) -> Option<Entry> {
         let offset = match index {
             0 => self.program.first_entry,
-            _ => *self.program.other_entries.get(index - 1)?,
+            _ => *self.program.more.as_ref()?.other_entries.get(index - 1)?,
         };
         Some(Entry { program: Arc::clone(&self.program), offset })
     }
@@ -102,7 +110,8 @@ impl Placed {
         let allocation = &self.program.allocation;
         // Before the lock: in a child, another thread of the parent may have held it for ever.
         allocation.check_owner()?;
-        let links = self.program.links.as_deref().ok_or(PackError::NotReplaceable { symbol })?;
+        let links = self.program.more.as_ref().and_then(|more| more.links.as_deref());
+        let links = links.ok_or(PackError::NotReplaceable { symbol })?;
         let mut slots = links.slots.lock().unwrap_or_else(PoisonError::into_inner);
         let slot = slots
             .iter_mut()
@@ -142,7 +151,8 @@ impl Program {
 
     /// What the program kept, which it keeps no more.
     fn take_kept(&mut self) -> Vec<Entry> {
-        let Some(links) = self.links.take() else { return Vec::new() };
+        let links = self.more.as_mut().and_then(|more| more.links.take());
+        let Some(links) = links else { return Vec::new() };
         let slots = links.slots.into_inner().unwrap_or_else(PoisonError::into_inner);
         let mut kept = links.kept;
         kept.extend(slots.into_iter().filter_map(|slot| slot.kept));

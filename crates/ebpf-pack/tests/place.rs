@@ -4,8 +4,8 @@ mod hand_made;
 
 use ebpf_image::{CodeOffset, EntryPoint, Image, ImageParts, SourcePc, Symbol};
 use ebpf_pack::{
-    CHUNK_BYTES, MAX_ARENA_BYTES, MAX_PLACEMENT_BYTES, MAX_STEP_BYTES, PAGE_BYTES, Pack, PackError,
-    PackOptions, Placed, Position,
+    CHUNK_BYTES, MAX_ARENA_BYTES, MAX_PLACEMENT_BYTES, PAGE_BYTES, Pack, PackError, PackOptions,
+    Placed, Position,
 };
 use hand_made::{bytes_at, call, calls_helper, image, nothing, returns};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -162,11 +162,12 @@ fn an_arena_grows_in_steps() {
     let pack = pack();
     let page = image(vec![0x90; PAGE_BYTES], vec![]);
     let mut programs = Vec::new();
-    for pages in [1, 2, 4, 4, 8, 8, 8, 8, 12] {
+    for pages in 1..=16 {
         programs.push(pack.place(&page, &nothing).expect("room"));
         assert_eq!(pack.stats().committed_bytes, pages * PAGE_BYTES);
     }
-    assert_eq!(MAX_STEP_BYTES, 4 * PAGE_BYTES);
+    programs.push(pack.place(&page, &nothing).expect("room"));
+    assert_eq!(pack.stats().committed_bytes, 18 * PAGE_BYTES);
 }
 
 #[test]
