@@ -9,12 +9,8 @@ use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-/// An arena is backed by memory, and becomes executable, in steps: an eighth of what it is already, at least a page, at
-/// most this many bytes.
-pub const MAX_STEP_BYTES: usize = 16 * PAGE_BYTES;
-
-/// A step is this part of what is committed already.
-const STEP_PART: usize = 8;
+/// An arena is backed by memory, and becomes executable, in steps: a page, then doubling, at most this many bytes more.
+pub const MAX_STEP_BYTES: usize = 8 * PAGE_BYTES;
 
 /// Length of the words that are written in one piece, in bytes.
 const WORD_BYTES: usize = 8;
@@ -59,7 +55,7 @@ impl Arena {
             let len = end - committed;
             return Err(PackError::OutsideCommitted { offset: committed, len, committed });
         }
-        let least = (committed / STEP_PART).clamp(PAGE_BYTES, MAX_STEP_BYTES);
+        let least = committed.clamp(PAGE_BYTES, MAX_STEP_BYTES);
         let end = end.max(committed + least).next_multiple_of(PAGE_BYTES).min(self.len());
         let writer = self.writer.as_ref().ok_or(PackError::Sealed)?;
         self.text.commit(&(committed..end), writer)?;
@@ -82,11 +78,14 @@ impl Arena {
         let (head, rest) = bytes.split_at(head);
         let (words, tail) = rest.as_chunks::<WORD_BYTES>();
         let tail_at = head.len() + words.len() * WORD_BYTES;
-        // SAFETY: `writable` checked the whole range, and `&mut self` makes this the only write to it; `bytes` is a reference,
-        // so it does not overlap with memory that is written through raw pointers only.
-        unsafe { destination.copy_from_nonoverlapping(head.as_ptr(), head.len()) };
-        // SAFETY: as above.
-        unsafe { destination.add(tail_at).copy_from_nonoverlapping(tail.as_ptr(), tail.len()) };
+        for (index, &byte) in head.iter().enumerate() {
+            // SAFETY: `writable` checked the whole range, and `&mut self` makes this the only write to it.
+            unsafe { destination.add(index).write(byte) };
+        }
+        for (index, &byte) in tail.iter().enumerate() {
+            // SAFETY: as above.
+            unsafe { destination.add(tail_at + index).write(byte) };
+        }
         // SAFETY: inside the range, as above.
         let first = unsafe { destination.add(head.len()) };
         for (index, word) in words.iter().enumerate() {
@@ -205,7 +204,7 @@ mod tests {
         for backing in Backing::ALL {
             let mut arena = arena_of(backing, 10 * PAGE_BYTES - 1);
             assert_eq!((arena.len(), arena.committed_bytes()), (10 * PAGE_BYTES, PAGE_BYTES));
-            for (end, committed) in [(1, 1), (2, 2), (4, 4), (5, 5), (10, 10)] {
+            for (end, committed) in [(1, 1), (2, 2), (3, 4), (5, 8), (9, 10), (10, 10)] {
                 arena.commit(end * PAGE_BYTES).expect("room");
                 assert_eq!(arena.committed_bytes(), committed * PAGE_BYTES, "{end} pages");
             }
@@ -220,9 +219,7 @@ mod tests {
     #[test]
     fn steps_grow_with_the_arena_up_to_a_longest() {
         let mut arena = arena(400 * PAGE_BYTES);
-        for (end, committed) in
-            [(15, 15), (16, 16), (17, 18), (80, 80), (81, 90), (300, 300), (301, 316)]
-        {
+        for (end, committed) in [(2, 2), (3, 4), (5, 8), (9, 16), (17, 24), (24, 24), (60, 60)] {
             arena.commit(end * PAGE_BYTES).expect("room");
             assert_eq!(arena.committed_bytes(), committed * PAGE_BYTES, "{end} pages");
         }

@@ -121,6 +121,10 @@ impl Chunks {
     /// Start of the first run of `count` free chunks from `from` on, below which none starts; the number of chunks if
     /// there is none.
     fn lowest_fit(&mut self, from: u32, count: u32) -> u32 {
+        // Where nothing was freed, a hint points at room.
+        if self.word_starting_at(from).trailing_zeros() >= count {
+            return from;
+        }
         let mut at = from;
         while at < self.total {
             let block = (at / BLOCK) as usize;

@@ -130,6 +130,9 @@ impl<'a> Plan<'a> {
     }
 
     fn len_with_stubs(&self, in_reach: impl Fn(u64) -> bool) -> Result<usize, PackError> {
+        if let Some(code) = self.as_is() {
+            return Ok(code.len());
+        }
         placement_len(self.image.code().len(), self.stubs(|_, target| in_reach(target)).len())
     }
 

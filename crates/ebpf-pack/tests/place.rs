@@ -162,12 +162,10 @@ fn an_arena_grows_in_steps() {
     let pack = pack();
     let page = image(vec![0x90; PAGE_BYTES], vec![]);
     let mut programs = Vec::new();
-    for pages in 1..=16 {
+    for pages in [1, 2, 4, 4, 8, 8, 8, 8, 16] {
         programs.push(pack.place(&page, &nothing).expect("room"));
         assert_eq!(pack.stats().committed_bytes, pages * PAGE_BYTES);
     }
-    programs.push(pack.place(&page, &nothing).expect("room"));
-    assert_eq!(pack.stats().committed_bytes, 18 * PAGE_BYTES);
 }
 
 #[test]

@@ -98,8 +98,10 @@ impl<K> Callable<K> {
 
 /// Programs in a pack.
 pub(super) fn packed(pack: &Pack, programs: &[Constant]) -> Result<Callable<Placed>, PackError> {
-    let placed: Vec<Placed> =
-        programs.iter().map(|program| program.place(pack)).collect::<Result<_, _>>()?;
+    let mut placed = Vec::with_capacity(programs.len());
+    for program in programs {
+        placed.push(program.place(pack)?);
+    }
     // SAFETY: the code is that of a `Constant`, which is such a function; `_kept` keeps it as long as the pointer is there.
     let function = |placed: &Placed| unsafe { std::mem::transmute(placed.entry_ptr()) };
     Ok(Callable { functions: placed.iter().map(function).collect(), _kept: placed })
@@ -110,10 +112,10 @@ pub(super) fn own_pages(
     programs: &[Constant],
     guarded: bool,
 ) -> Result<Callable<OwnPage>, Box<dyn Error>> {
-    let pages: Vec<OwnPage> = programs
-        .iter()
-        .map(|program| OwnPage::new(program.image.code(), guarded))
-        .collect::<Result<_, _>>()?;
+    let mut pages = Vec::with_capacity(programs.len());
+    for program in programs {
+        pages.push(OwnPage::new(program.image.code(), guarded)?);
+    }
     // SAFETY: as in `packed`.
     let function = |page: &OwnPage| unsafe { std::mem::transmute(page.start) };
     Ok(Callable { functions: pages.iter().map(function).collect(), _kept: pages })
