@@ -16,6 +16,9 @@ use native::{Callable, Constant, ItlbMisses, own_pages, packed};
 /// Length of a tiny program, in bytes.
 const TINY: usize = 96;
 
+/// Different images of a set.
+const IMAGES: u32 = 16;
+
 pub(super) fn run(effort: Effort) -> Result<Report, GroupError> {
     measure(effort).map_err(GroupError::new("pack"))
 }
@@ -79,8 +82,10 @@ type Way<'a> = (&'static str, Box<dyn FnMut() -> Result<Figures, Box<dyn Error>>
 
 impl Set {
     fn measure(&self, report: &mut Report) -> Result<(), Box<dyn Error>> {
-        let programs: Vec<Constant> =
-            (0..self.count as u32).map(|index| Constant::straight(index << 8, self.len)).collect();
+        // As many images as stay in the cache: what is placed was compiled just before.
+        let images: Vec<Constant> =
+            (0..IMAGES).map(|index| Constant::straight(index << 8, self.len)).collect();
+        let programs: Vec<&Constant> = images.iter().cycle().take(self.count).collect();
         let orders = Orders::new(&programs);
         let huge = PackOptions { huge_pages: true, ..PackOptions::default() };
         let ways: [Way<'_>; 4] = [
@@ -161,7 +166,7 @@ struct Orders {
 }
 
 impl Orders {
-    fn new(programs: &[Constant]) -> Self {
+    fn new(programs: &[&Constant]) -> Self {
         let in_turn: Vec<u32> = (0..programs.len() as u32).collect();
         let mut at_random = in_turn.clone();
         let mut numbers = Numbers(1);
@@ -191,7 +196,7 @@ impl Orders {
 }
 
 fn once_naive(
-    programs: &[Constant],
+    programs: &[&Constant],
     orders: &Orders,
     guarded: bool,
 ) -> Result<Figures, Box<dyn Error>> {
@@ -206,7 +211,7 @@ fn once_naive(
 }
 
 fn once_packed(
-    programs: &[Constant],
+    programs: &[&Constant],
     orders: &Orders,
     options: PackOptions,
 ) -> Result<Figures, Box<dyn Error>> {
@@ -245,7 +250,7 @@ fn mappings() -> std::io::Result<f64> {
 fn runqslower(report: &mut Report) -> Result<(), Box<dyn Error>> {
     let programs = [512, 480, 320, 96, 64, 64, 48].map(|len| Constant::straight(0, len));
     let pack = Pack::new(PackOptions::default())?;
-    let _placed = packed(&pack, &programs)?;
+    let _placed = packed(&pack, &programs.each_ref())?;
     let unit = "pages of 4 KiB";
     report.cells.push(cell("seven programs", "naive", programs.len() as f64, unit));
     let committed = pack.stats().committed_bytes / PAGE_BYTES;
@@ -256,7 +261,8 @@ fn runqslower(report: &mut Report) -> Result<(), Box<dyn Error>> {
 /// An image with two calls into this binary.
 fn place_and_link(effort: Effort, report: &mut Report) -> Result<(), Box<dyn Error>> {
     const COUNT: usize = 10_000;
-    let programs = vec![Constant::calling(); COUNT];
+    let image = Constant::calling();
+    let programs = vec![&image; COUNT];
     let (mut place, mut free, mut again) = (f64::INFINITY, f64::INFINITY, f64::INFINITY);
     for _ in 0..effort.rounds {
         let pack = Pack::new(PackOptions::default())?;

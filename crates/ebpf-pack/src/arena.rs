@@ -45,12 +45,15 @@ impl Arena {
     }
 
     /// Makes at least the first `end` bytes executable; what is new is filled with `int3` before.
+    #[inline]
     pub(crate) fn commit(&mut self, end: usize) -> Result<(), PackError> {
-        let committed = self.committed;
-        if end <= committed {
-            return Ok(());
-        }
+        if end <= self.committed { Ok(()) } else { self.grow(end) }
+    }
+
+    #[cold]
+    fn grow(&mut self, end: usize) -> Result<(), PackError> {
         self.owner.check()?;
+        let committed = self.committed;
         if end > self.len() {
             let len = end - committed;
             return Err(PackError::OutsideCommitted { offset: committed, len, committed });
@@ -68,6 +71,7 @@ impl Arena {
     /// # Safety
     /// Nobody executes the range of `bytes.len()` bytes at `offset` until this returns; or it is a word that code only
     /// reads.
+    #[inline]
     pub(crate) unsafe fn text_copy(
         &mut self,
         offset: usize,

@@ -86,6 +86,7 @@ impl Chunks {
     }
 
     /// Takes the lowest run that holds `bytes`, at least one chunk, if it ends within the first `limit` bytes.
+    #[inline]
     pub(crate) fn alloc(&mut self, bytes: usize, limit: usize) -> Option<Run> {
         if bytes > MAX_BYTES {
             return None;

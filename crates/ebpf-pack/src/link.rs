@@ -45,8 +45,6 @@ pub const MAX_PLACEMENT_BYTES: usize = 256 << 20;
 pub(crate) struct Plan<'a> {
     image: &'a Image,
     fields: Vec<Field>,
-    /// Placed code that the image refers to.
-    kept: Vec<Entry>,
 }
 
 /// A relocated field and what belongs into it.
@@ -56,6 +54,7 @@ struct Field {
     kind: RelocKind,
     address: u64,
     replaceable: bool,
+    /// What the address belongs to, if that is placed code.
     kept: Option<Entry>,
 }
 
@@ -96,25 +95,20 @@ pub(crate) struct LinkSlot {
 
 impl<'a> Plan<'a> {
     /// Asks `resolve` for what every symbol stands for.
+    #[inline]
     pub(crate) fn new(
         image: &'a Image,
         resolve: &dyn Fn(Symbol) -> Option<Target>,
     ) -> Result<Self, PackError> {
         placement_len(image.code().len(), 0)?;
         let mut fields = Vec::with_capacity(image.relocs().len());
-        let mut kept = Vec::new();
         for &Reloc { at, kind } in image.relocs() {
             let symbol = kind.symbol();
             let target = resolve(symbol).ok_or(PackError::UnknownSymbol { symbol, at })?;
-            let Target { address, kept: entry, replaceable } = target;
-            let mut field = Field { at: at.index(), kind, address, replaceable, kept: None };
-            match replaceable {
-                true => field.kept = entry,
-                false => kept.extend(entry),
-            }
-            fields.push(field);
+            let Target { address, kept, replaceable } = target;
+            fields.push(Field { at: at.index(), kind, address, replaceable, kept });
         }
-        Ok(Self { image, fields, kept })
+        Ok(Self { image, fields })
     }
 
     /// Length of the placement wherever it lies, at most.
@@ -157,6 +151,7 @@ impl<'a> Plan<'a> {
 
     /// Puts the bytes to be written at `base`, a multiple of 16, into `bytes`, instead of what was in there. Returns what
     /// they refer to, if that has to be known later.
+    #[inline]
     pub(crate) fn link(
         self,
         base: u64,
@@ -170,7 +165,7 @@ impl<'a> Plan<'a> {
         bytes.extend_from_slice(code);
         bytes.resize(first_stub, INT3);
         bytes.extend(stubs.iter().flat_map(|_| EMPTY_STUB));
-        let (mut slots, kept) = (slots(&stubs, first_stub), self.kept);
+        let (mut slots, mut kept) = (slots(&stubs, first_stub), Vec::new());
         let addresses = stubs.len() - slots.len();
         for field in self.fields {
             let index = stubs.binary_search(&field.stub()).ok();
@@ -194,8 +189,9 @@ impl<'a> Plan<'a> {
             if let Some(stub) = stub {
                 put(bytes, stub + SLOT_OFFSET, &field.address.to_le_bytes());
             }
-            if let (true, Some(index)) = (field.replaceable, index) {
-                slots[index - addresses].kept = field.kept;
+            match index.filter(|_| field.replaceable) {
+                Some(index) => slots[index - addresses].kept = field.kept,
+                None => kept.extend(field.kept),
             }
         }
         let none = slots.is_empty() && kept.is_empty();

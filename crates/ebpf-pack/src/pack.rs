@@ -91,6 +91,7 @@ impl Pack {
         self.place_resolved(image, &|symbol| resolve(symbol).map(Into::into))
     }
 
+    #[inline]
     fn place_resolved(
         &self,
         image: &Image,

@@ -44,6 +44,7 @@ struct More {
 
 impl Placed {
     /// `allocation` holds the linked image.
+    #[inline]
     pub(crate) fn new(allocation: Allocation, image: &Image, links: Option<Box<Links>>) -> Self {
         let mut entries = image.entries().iter().map(|entry| entry.offset.0);
         let first_entry = entries.next().expect("invariant: an image has an entry");

@@ -101,6 +101,7 @@ impl Slot {
     }
 
     /// Room for the placement, backed by memory; `None` if there is none in that part of the arena.
+    #[inline]
     fn allocate(
         &mut self,
         plan: &Plan<'_>,
@@ -168,6 +169,7 @@ impl State {
         Ok(None)
     }
 
+    #[inline]
     fn find_in(
         &mut self,
         index: u32,
@@ -223,6 +225,7 @@ impl Shared {
     ///
     /// No barrier follows: instruction fetch is coherent with stores on x86, and no core can hold older instructions of a
     /// place that was `int3` since the last barrier (see [`Shared::wake_resting`]) or since it was first mapped.
+    #[inline]
     pub(crate) fn place(
         this: &Arc<Self>,
         plan: Plan<'_>,
@@ -237,6 +240,7 @@ impl Shared {
         Ok((Allocation { shared: Arc::clone(this), address, slot, len }, links))
     }
 
+    #[inline]
     fn link(
         &self,
         state: &mut State,
@@ -256,6 +260,7 @@ impl Shared {
         Ok(links)
     }
 
+    #[inline]
     fn write(&self, slot: &mut Slot, found: Found, code: &[u8]) -> Result<(), PackError> {
         assert!(code.len() <= found.len, "invariant: the plan announced the length");
         // SAFETY: the chunks are taken for this placement, and their address has not been given out.
@@ -271,6 +276,7 @@ impl Shared {
 
     /// Finds room: in memory that is there, in what rests if that is much, in memory that can be committed, in anything
     /// that rests, in a new arena.
+    #[inline]
     fn allocate(&self, plan: &Plan<'_>) -> Result<(MutexGuard<'_, State>, Found), PackError> {
         let mut state = self.lock();
         for reach in [Reach::Committed, Reach::Reserved] {

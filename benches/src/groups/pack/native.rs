@@ -97,7 +97,7 @@ impl<K> Callable<K> {
 }
 
 /// Programs in a pack.
-pub(super) fn packed(pack: &Pack, programs: &[Constant]) -> Result<Callable<Placed>, PackError> {
+pub(super) fn packed(pack: &Pack, programs: &[&Constant]) -> Result<Callable<Placed>, PackError> {
     let mut placed = Vec::with_capacity(programs.len());
     for program in programs {
         placed.push(program.place(pack)?);
@@ -109,7 +109,7 @@ pub(super) fn packed(pack: &Pack, programs: &[Constant]) -> Result<Callable<Plac
 
 /// Programs in a page each, with a guard page behind it or without.
 pub(super) fn own_pages(
-    programs: &[Constant],
+    programs: &[&Constant],
     guarded: bool,
 ) -> Result<Callable<OwnPage>, Box<dyn Error>> {
     let mut pages = Vec::with_capacity(programs.len());

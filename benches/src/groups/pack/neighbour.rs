@@ -68,7 +68,7 @@ fn speed(others: Others, core: usize, turn: Duration) -> Result<f64, Box<dyn Err
     let chunk = Constant::straight(0, CHUNK_BYTES);
     let before: Vec<Placed> =
         (0..LINE / CHUNK_BYTES).map(|_| chunk.place(&pack)).collect::<Result<_, _>>()?;
-    let neighbour = packed(&pack, std::slice::from_ref(&spin))?;
+    let neighbour = packed(&pack, &[&spin])?;
     let after: Vec<Placed> =
         (1..LINE / CHUNK_BYTES).map(|_| chunk.place(&pack)).collect::<Result<_, _>>()?;
     let kept = match others {
