@@ -10,7 +10,7 @@
 use std::ops::Range;
 
 /// Granularity of placement, in bytes: the alignment that entries and stubs need. Programs may share a cache line; see
-/// `docs/decisions/0010-chunks-of-sixteen-bytes.md` for what that was measured to cost.
+/// `docs/decisions/0012-chunks-of-sixteen-bytes.md` for what that was measured to cost.
 pub const CHUNK_BYTES: usize = 16;
 
 /// Chunks in a word of the bitmap.
