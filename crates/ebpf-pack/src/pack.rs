@@ -73,26 +73,29 @@ impl Pack {
         Ok(Self { shared, capabilities })
     }
 
-    /// Places an image where it can run, with every symbol at what `resolve` gives for it: an address, or an
-    /// [`Entry`](crate::Entry) of placed code, which is kept as long as this one. `resolve` gives the same for a symbol
-    /// each time. Addresses of the host's functions must stay valid for as long as the code may be called.
-    ///
-    /// Images that keep each other in a circle are never freed; break it with a [`CallSlot`](crate::CallSlot).
+    /// Places an image where it can run, with every symbol at the address that `resolve` gives for it: the same for a
+    /// symbol each time. Addresses of functions must stay valid for as long as the code may be called.
     ///
     /// # Errors
     /// [`PackError::UnknownSymbol`] where `resolve` gives nothing, [`PackError::Forked`] in a child of the process that made
     /// the pack, [`PackError::Sealed`], [`PackError::TooLarge`], [`PackError::Position`], and [`PackError::Os`] where memory
     /// or address space run out. Nothing is placed then.
-    pub fn place<T: Into<Target>>(
+    pub fn place(
         &self,
         image: &Image,
-        resolve: &dyn Fn(Symbol) -> Option<T>,
+        resolve: &dyn Fn(Symbol) -> Option<u64>,
     ) -> Result<Placed, PackError> {
-        self.place_resolved(image, &|symbol| resolve(symbol).map(Into::into))
+        self.place_linked(image, &|symbol| resolve(symbol).map(Target::from))
     }
 
-    #[inline]
-    fn place_resolved(
+    /// As [`place`](Self::place), with symbols that may stand for an [`Entry`](crate::Entry) of placed code, which is kept
+    /// as long as this one, and that may be [replaceable](Target::replaceable).
+    ///
+    /// Images that keep each other in a circle are never freed; break it with a [`CallSlot`](crate::CallSlot).
+    ///
+    /// # Errors
+    /// As for [`place`](Self::place).
+    pub fn place_linked(
         &self,
         image: &Image,
         resolve: &dyn Fn(Symbol) -> Option<Target>,
@@ -176,7 +179,7 @@ mod tests {
     }
 
     fn place(pack: &Pack, len: usize) -> Result<Placed, PackError> {
-        pack.place(&image(len), &|_| None::<u64>)
+        pack.place(&image(len), &|_| None)
     }
 
     fn options(backing: Backing) -> PackOptions {

@@ -35,7 +35,8 @@ fn each_one_places_calls_and_frees() {
         for (value, placed) in programs.iter().enumerate() {
             assert_eq!(call(placed), value as u64, "{backing}");
         }
-        let caller = pack.place(&one_more_than_helper(), &|_| Some(entry(&programs[41])));
+        let caller =
+            pack.place_linked(&one_more_than_helper(), &|_| Some(entry(&programs[41]).into()));
         let caller = caller.expect("room");
         drop(programs);
         assert_eq!((call(&caller), pack.stats().programs), (42, 2), "{backing}");
@@ -110,7 +111,7 @@ fn a_callee_is_replaced_where_pages_are_shared() {
         let pack = pack(backing);
         let [one, two] = [1, 2].map(|value| pack.place(&returns(value), &nothing).expect("room"));
         let resolve = |_| Some(Target::from(entry(&one)).replaceable());
-        let caller = pack.place(&calls_helper(), &resolve).expect("room");
+        let caller = pack.place_linked(&calls_helper(), &resolve).expect("room");
         assert_eq!(call(&caller), 1);
         // SAFETY: both are functions without arguments.
         let replaced = unsafe { caller.replace(Symbol::Helper(1), entry(&two)) };

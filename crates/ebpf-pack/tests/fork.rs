@@ -126,7 +126,7 @@ fn a_child_cannot_replace_or_seal() {
     let [one, two] = [1, 2].map(|value| pack.place(&returns(value), &nothing).expect("room"));
     let symbol = ebpf_image::Symbol::Helper(1);
     let resolve = |_| Some(Target::from(entry(&one)).replaceable());
-    let caller = pack.place(&calls_helper(), &resolve).expect("room");
+    let caller = pack.place_linked(&calls_helper(), &resolve).expect("room");
     let status = in_child(|| {
         // SAFETY: both are functions without arguments.
         let replaced = unsafe { caller.replace(symbol, entry(&two)) };
@@ -150,6 +150,8 @@ fn a_call_slot_is_the_childs_own() {
     });
     assert_eq!(status, RIGHT);
     assert_eq!(slot.entry().map(|it| it.address()), Some(entry(&one).address()));
-    let caller = pack.place(&one_more_than_helper(), &|_| slot.entry()).expect("room");
+    let caller = pack
+        .place_linked(&one_more_than_helper(), &|_| slot.entry().map(Into::into))
+        .expect("room");
     assert_eq!(call(&caller), 2);
 }

@@ -36,7 +36,8 @@ fn called_by(placed: &Placed) -> u64 {
 fn placed_code_is_called_directly_where_it_is_near() {
     let pack = pack();
     let callee = place(&pack, 41);
-    let caller = pack.place(&one_more_than_helper(), &|_| Some(entry(&callee))).expect("room");
+    let caller =
+        pack.place_linked(&one_more_than_helper(), &|_| Some(entry(&callee).into())).expect("room");
     assert_eq!(call(&caller), 42);
     assert_eq!(called_by(&caller), callee.code_range().start);
 }
@@ -47,7 +48,8 @@ fn placed_code_is_called_through_a_stub_where_it_is_far() {
     let callee = place(&near, 41);
     let address = callee.code_range().start;
     let far = far_from(address);
-    let caller = far.place(&one_more_than_helper(), &|_| Some(entry(&callee))).expect("room");
+    let caller =
+        far.place_linked(&one_more_than_helper(), &|_| Some(entry(&callee).into())).expect("room");
     let start = caller.code_range().start;
     assert!(start.abs_diff(address) > 1 << 31, "{start:#x} and {address:#x}");
     assert_eq!(call(&caller), 42);
@@ -73,7 +75,8 @@ fn the_host_is_called_from_near_and_far() {
 fn a_caller_keeps_its_callee() {
     let pack = pack();
     let callee = place(&pack, 41);
-    let caller = pack.place(&one_more_than_helper(), &|_| Some(entry(&callee))).expect("room");
+    let caller =
+        pack.place_linked(&one_more_than_helper(), &|_| Some(entry(&callee).into())).expect("room");
     let callee = callee.try_free().expect_err("the caller calls it");
     drop(callee);
     assert_eq!((call(&caller), pack.stats().programs), (42, 2));
@@ -86,7 +89,7 @@ fn a_long_chain_of_callers_is_freed() {
     let pack = pack();
     let mut last = place(&pack, 1);
     for _ in 0..100_000 {
-        last = pack.place(&calls_helper(), &|_| Some(entry(&last))).expect("room");
+        last = pack.place_linked(&calls_helper(), &|_| Some(entry(&last).into())).expect("room");
     }
     assert_eq!(pack.stats().programs, 100_001);
     drop(last);
@@ -103,8 +106,8 @@ fn a_program_that_cannot_be_placed_lets_go_of_what_it_would_call() {
             .map(|(at, id)| Reloc { at: CodeOffset(at), kind: RelocKind::Call(Symbol::Helper(id)) })
             .into(),
     );
-    let known = |symbol| (symbol == HELPER).then(|| entry(&callee));
-    let error = pack.place(&two_calls, &known).expect_err("helper#2 is unknown");
+    let known = |symbol| (symbol == HELPER).then(|| entry(&callee).into());
+    let error = pack.place_linked(&two_calls, &known).expect_err("helper#2 is unknown");
     assert_eq!(error, PackError::UnknownSymbol { symbol: Symbol::Helper(2), at: CodeOffset(6) });
     assert!(callee.try_free().is_ok(), "nothing else keeps it");
 }
@@ -114,7 +117,7 @@ fn a_callee_is_replaced_in_place() {
     let pack = pack();
     let [first, second] = [1, 2].map(|value| place(&pack, value));
     let resolve = |_| Some(Target::from(entry(&first)).replaceable());
-    let caller = pack.place(&one_more_than_helper(), &resolve).expect("room");
+    let caller = pack.place_linked(&one_more_than_helper(), &resolve).expect("room");
     assert_eq!(call(&caller), 2);
     // SAFETY: both are functions without arguments.
     let old = unsafe { caller.replace(HELPER, entry(&second)) }.expect("replaceable");
@@ -140,7 +143,7 @@ extern "sysv64" fn host_three() -> u64 {
 fn what_was_not_placed_as_replaceable_stays() {
     let pack = pack();
     let [first, second] = [1, 2].map(|value| place(&pack, value));
-    let caller = pack.place(&calls_helper(), &|_| Some(entry(&first))).expect("room");
+    let caller = pack.place_linked(&calls_helper(), &|_| Some(entry(&first).into())).expect("room");
     for (caller, symbol) in [(&caller, HELPER), (&caller, Symbol::Map(0)), (&first, HELPER)] {
         // SAFETY: both are functions without arguments.
         let refused = unsafe { caller.replace(symbol, entry(&second)) };
@@ -154,7 +157,7 @@ fn a_sealed_caller_keeps_calling_what_it_called() {
     let (pack, other) = (pack(), pack());
     let [first, second] = [1, 2].map(|value| place(&other, value));
     let resolve = |_| Some(Target::from(entry(&first)).replaceable());
-    let caller = pack.place(&calls_helper(), &resolve).expect("room");
+    let caller = pack.place_linked(&calls_helper(), &resolve).expect("room");
     pack.seal().expect("ours");
     // SAFETY: both are functions without arguments.
     let refused = unsafe { caller.replace(HELPER, entry(&second)) };
@@ -193,7 +196,8 @@ fn programs_in_a_circle_are_freed_when_a_slot_is_emptied() {
     let pack = pack();
     let slot = CallSlot::new(None);
     let first = pack.place(&jumps_through(Symbol::Native(0)), &|_| Some(slot.address()));
-    let second = pack.place(&calls_helper(), &|_| Some(entry(first.as_ref().expect("room"))));
+    let second =
+        pack.place_linked(&calls_helper(), &|_| Some(entry(first.as_ref().expect("room")).into()));
     // SAFETY: both are functions without arguments; neither is called, as they would call each other for ever.
     assert!(unsafe { slot.replace(Some(entry(second.as_ref().expect("room")))) }.is_none());
     drop((first, second));
@@ -210,7 +214,7 @@ fn replacing_never_shows_half_an_address() {
     // Addresses that differ in all their bytes but the highest two.
     let callees = [place(&near, 1), place(&far, 2)];
     let resolve = |_| Some(Target::from(entry(&callees[0])).replaceable());
-    let caller = near.place(&calls_helper(), &resolve).expect("room");
+    let caller = near.place_linked(&calls_helper(), &resolve).expect("room");
     let done = AtomicBool::new(false);
     std::thread::scope(|scope| {
         for _ in 0..2 {

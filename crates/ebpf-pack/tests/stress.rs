@@ -81,7 +81,7 @@ fn relink(pack: &Pack, numbers: &mut Numbers, programs: &[Held]) {
     let (first_value, first) = &programs[numbers.below(programs.len())];
     let (second_value, second) = &programs[numbers.below(programs.len())];
     let resolve = |_| Some(Target::from(entry(first)).replaceable());
-    let caller = pack.place(&calls_helper(), &resolve).expect("room");
+    let caller = pack.place_linked(&calls_helper(), &resolve).expect("room");
     assert_eq!(call(&caller), u64::from(*first_value));
     // SAFETY: both are functions without arguments, and nobody else calls this one.
     let old = unsafe { caller.replace(Symbol::Helper(1), entry(second)) };

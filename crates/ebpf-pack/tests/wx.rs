@@ -68,7 +68,7 @@ fn walk(backing: Backing) {
     drop(pages);
     check("freeing all but one", 2);
     let target = |_| Some(Target::from(entry(&first)).replaceable());
-    let caller = pack.place(&calls_helper(), &target).expect("room");
+    let caller = pack.place_linked(&calls_helper(), &target).expect("room");
     let second = pack.place(&returns(2), &nothing).expect("room");
     // SAFETY: both are functions without arguments.
     let replaced = unsafe { caller.replace(ebpf_image::Symbol::Helper(1), entry(&second)) };

@@ -158,7 +158,7 @@ fn compiled() {
         let entry = with_entry(&program).map_err(|error| error.to_string())?;
         let image = jit::compile(&entry.program, None, &jit::Options::default())
             .map_err(|error| error.to_string())?;
-        let no_symbols = |_: Symbol| None::<u64>;
+        let no_symbols = |_: Symbol| None;
         let placed = pack.place(&image, &no_symbols).map_err(|error| error.to_string())?;
         let mut env = env_with_packet(&mut memory);
         let mut context = context(&mut memory);

@@ -93,7 +93,7 @@ fn has_huge_pages() -> Result<bool, PackError> {
     let code = vec![0xcc; ARENA_BYTES / 2 + 1];
     let image = Image::new(ImageParts { code, entries: vec![entry], ..ImageParts::default() })
         .expect("an entry in some code is all that an image needs");
-    let _placed = pack.place(&image, &|_| None::<u64>)?;
+    let _placed = pack.place(&image, &|_| None)?;
     Ok(pack.stats().huge_arenas > 0)
 }
 

@@ -48,7 +48,7 @@ impl Engines {
         let unchecked = unsafe { vm.run_unchecked(context, &mut ExecEnv::new()) }.unwrap();
         assert_passed("the unchecked interpreter", unchecked, row, trials);
         let image = jit::compile(program, None, &jit::Options::default()).unwrap();
-        let placed = self.pack.place(&image, &|_: Symbol| None::<u64>).unwrap();
+        let placed = self.pack.place(&image, &|_: Symbol| None).unwrap();
         // SAFETY: this is the entry of compiled code, which `placed` keeps.
         let run: EntryFn = unsafe { std::mem::transmute(placed.entry_ptr()) };
         // SAFETY: the checked interpreter ran the same program without a trap.
