@@ -149,25 +149,16 @@ impl<'a> Plan<'a> {
         self.fields.is_empty().then(|| self.image.code())
     }
 
-    /// Puts the bytes to be written at `base`, a multiple of 16, into `bytes`, instead of what was in there. Returns what
-    /// they refer to, if that has to be known later.
+    /// Puts the bytes to be written at `base`, a multiple of 16, into `bytes`, instead of what was in there.
     #[inline]
-    pub(crate) fn link(
-        self,
-        base: u64,
-        bytes: &mut Vec<u8>,
-    ) -> Result<Option<Box<Links>>, PackError> {
-        let stubs = self.stubs(|field, target| displacement(next(base, field), target).is_some());
+    pub(crate) fn link(&self, base: u64, bytes: &mut Vec<u8>) -> Result<(), PackError> {
+        let (stubs, first_stub) = self.stubs_at(base)?;
         let code = self.image.code();
-        let len = placement_len(code.len(), stubs.len())?;
-        let first_stub = len - stubs.len() * STUB_BYTES;
         bytes.clear();
         bytes.extend_from_slice(code);
         bytes.resize(first_stub, INT3);
         bytes.extend(stubs.iter().flat_map(|_| EMPTY_STUB));
-        let (mut slots, mut kept) = (slots(&stubs, first_stub), Vec::new());
-        let addresses = stubs.len() - slots.len();
-        for field in self.fields {
+        for field in &self.fields {
             let index = stubs.binary_search(&field.stub()).ok();
             let stub = index.map(|index| first_stub + index * STUB_BYTES);
             match field.kind {
@@ -189,13 +180,33 @@ impl<'a> Plan<'a> {
             if let Some(stub) = stub {
                 put(bytes, stub + SLOT_OFFSET, &field.address.to_le_bytes());
             }
-            match index.filter(|_| field.replaceable) {
-                Some(index) => slots[index - addresses].kept = field.kept,
-                None => kept.extend(field.kept),
+        }
+        Ok(())
+    }
+
+    /// What the placement at `base` refers to, if that has to be known later.
+    pub(crate) fn into_links(self, base: u64) -> Option<Box<Links>> {
+        if self.fields.iter().all(|field| !field.replaceable && field.kept.is_none()) {
+            return None;
+        }
+        let (stubs, first_stub) = self.stubs_at(base).expect("invariant: it was linked there");
+        let (mut slots, mut kept) = (slots(&stubs, first_stub), Vec::new());
+        let addresses = stubs.len() - slots.len();
+        for field in self.fields {
+            match stubs.binary_search(&field.stub()) {
+                Ok(index) if field.replaceable => slots[index - addresses].kept = field.kept,
+                _ => kept.extend(field.kept),
             }
         }
-        let none = slots.is_empty() && kept.is_empty();
-        Ok((!none).then(|| Box::new(Links { kept, slots: Mutex::new(slots) })))
+        Some(Box::new(Links { kept, slots: Mutex::new(slots) }))
+    }
+
+    /// The stubs of the placement at `base`, and the offset of the first.
+    fn stubs_at(&self, base: u64) -> Result<(Vec<StubKey>, usize), PackError> {
+        let stubs = self.stubs(|field, target| displacement(next(base, field), target).is_some());
+        let len = placement_len(self.image.code().len(), stubs.len())?;
+        let first_stub = len - stubs.len() * STUB_BYTES;
+        Ok((stubs, first_stub))
     }
 }
 
@@ -280,8 +291,9 @@ mod tests {
     fn link(image: &Image, base: u64, resolve: &dyn Fn(Symbol) -> Option<u64>) -> Vec<u8> {
         let plan = Plan::new(image, &|symbol| resolve(symbol).map(Target::from));
         let mut bytes = vec![0xff; 100];
-        let linked = plan.expect("known symbols").link(base, &mut bytes).expect("small");
-        assert!(linked.is_none());
+        let plan = plan.expect("known symbols");
+        plan.link(base, &mut bytes).expect("small");
+        assert!(plan.into_links(base).is_none());
         bytes
     }
 
@@ -373,7 +385,8 @@ mod tests {
         let image = image(code.concat(), vec![call(1, 1), call(6, 2), address, call(21, 1)]);
         let plan = Plan::new(&image, &|_| Some(Target::from(BASE + 0x100).replaceable()));
         let mut bytes = Vec::new();
-        let linked = plan.expect("known").link(BASE, &mut bytes).expect("small");
+        let plan = plan.expect("known");
+        plan.link(BASE, &mut bytes).expect("small");
         // Stubs at 32 (of #1) and 48 (of #2), each call relative to its own end.
         let calls = [0xe8, 27, 0, 0, 0, 0xe8, 38, 0, 0, 0, 0x48, 0xb8, 0x20, 0, 0, 0, 2, 0, 0, 0];
         assert_eq!(bytes[..20], calls);
@@ -381,7 +394,7 @@ mod tests {
         let stub = [0xff, 0x25, 2, 0, 0, 0, 0xcc, 0xcc, 0, 1, 0, 0, 2, 0, 0, 0];
         assert_eq!(bytes[32..48], stub);
         assert_eq!(bytes[48..], stub);
-        let links = linked.expect("a slot");
+        let links = plan.into_links(BASE).expect("a slot");
         let slots = links.slots.lock().expect("no panic");
         let slots = slots.iter().map(|slot| (slot.symbol, slot.offset));
         assert!(slots.eq([(Symbol::Helper(1), 40), (Symbol::Helper(2), 56)]));
@@ -396,11 +409,12 @@ mod tests {
             _ => Some(Target::from(0x7000_0000_0000)),
         });
         let mut bytes = Vec::new();
-        let linked = plan.expect("known").link(BASE, &mut bytes).expect("small");
+        let plan = plan.expect("known");
+        plan.link(BASE, &mut bytes).expect("small");
         assert_eq!(bytes[..10], [0xe8, 27, 0, 0, 0, 0xe8, 6, 0, 0, 0]);
         assert_eq!(bytes[24..32], 0x7000_0000_0000u64.to_le_bytes());
         assert_eq!(bytes[40..], (BASE + 0x100).to_le_bytes());
-        let links = linked.expect("a slot");
+        let links = plan.into_links(BASE).expect("a slot");
         let slots = links.slots.lock().expect("no panic");
         let slots = slots.iter().map(|slot| (slot.symbol, slot.offset));
         assert!(slots.eq([(Symbol::Helper(1), 40)]));

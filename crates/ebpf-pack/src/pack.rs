@@ -169,7 +169,8 @@ fn try_backing(
 mod tests {
     use super::*;
     use crate::os::{PAGE_BYTES, refuse_nth};
-    use ebpf_image::{CodeOffset, EntryPoint, ImageParts, SourcePc};
+    use ebpf_image::{CodeOffset, EntryPoint, ImageParts, Reloc, RelocKind, SourcePc};
+    use std::cell::RefCell;
 
     fn image(len: usize) -> Image {
         let entries =
@@ -238,6 +239,28 @@ mod tests {
             }
             assert_eq!(pack.stats().programs, 1);
             drop(kept);
+        }
+    }
+
+    #[test]
+    fn whatever_is_refused_a_callee_that_nobody_else_keeps_is_freed() {
+        // call helper#0; ret
+        let caller = Image::new(ImageParts {
+            code: vec![0xe8, 0, 0, 0, 0, 0xc3],
+            relocs: vec![Reloc { at: CodeOffset(1), kind: RelocKind::Call(Symbol::Helper(0)) }],
+            entries: image(1).entries().to_vec(),
+            pc_map: vec![],
+        });
+        let caller = caller.expect("sound");
+        for backing in Backing::ALL {
+            let pack = Pack::new(options(backing)).expect("executable memory");
+            let step = || {
+                let callee = place(&pack, 4 * PAGE_BYTES)?;
+                let entry = RefCell::new(callee.entry(0));
+                drop(callee);
+                pack.place_linked(&caller, &|_| entry.take().map(Target::from))
+            };
+            refuse_each(step, || assert_eq!(pack.stats().programs, 0, "{backing}"));
         }
     }
 

@@ -34,3 +34,37 @@ pub fn write_perf_map(out: &mut impl Write, placed: &Placed, image: &Image) -> i
 fn printable(character: char) -> char {
     if character.is_whitespace() || character.is_control() { '_' } else { character }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{Pack, PackOptions};
+    use ebpf_image::{CodeOffset, EntryPoint, ImageParts, SourcePc};
+
+    #[test]
+    fn each_entry_has_a_line_up_to_the_next_one() {
+        let entry = |offset, pc, name: &str| EntryPoint {
+            offset: CodeOffset(offset),
+            pc: SourcePc(pc),
+            name: name.into(),
+        };
+        let image = Image::new(ImageParts {
+            code: vec![0xc3; 0x30],
+            relocs: vec![],
+            entries: vec![entry(0x10, 0, "main"), entry(0, 5, ""), entry(0x2f, 9, "a b\nc")],
+            pc_map: vec![],
+        });
+        let image = image.expect("sound");
+        let pack = Pack::new(PackOptions::default()).expect("executable memory");
+        let placed = pack.place(&image, &|_| None).expect("room");
+        let mut text = Vec::new();
+        write_perf_map(&mut text, &placed, &image).expect("a vector takes everything");
+        let start = placed.code_range().start;
+        let expected = format!(
+            "{start:x} 10 bpf_pc_5\n{:x} 1f main\n{:x} 1 a_b_c\n",
+            start + 0x10,
+            start + 0x2f
+        );
+        assert_eq!(String::from_utf8(text), Ok(expected));
+    }
+}

@@ -230,34 +230,35 @@ impl Shared {
         this: &Arc<Self>,
         plan: Plan<'_>,
     ) -> Result<(Allocation, Option<Box<Links>>), PackError> {
-        let (mut state, found) = this.allocate(&plan)?;
-        let links = this.link(&mut state, found, plan).inspect_err(|_| {
-            this.give_back(&mut state, found.slot, found.run, found.len);
-        })?;
-        drop(state);
-        let Found { slot, address, len, .. } = found;
+        // What the plan keeps may be freed with it, which takes the lock: it is let go of after that was left.
+        let Found { slot, address, len, .. } = this.place_locked(&plan)?;
         let len = u32::try_from(len).expect("invariant: placements are short");
+        let links = plan.into_links(address);
         Ok((Allocation { shared: Arc::clone(this), address, slot, len }, links))
     }
 
     #[inline]
-    fn link(
-        &self,
-        state: &mut State,
-        found: Found,
-        plan: Plan<'_>,
-    ) -> Result<Option<Box<Links>>, PackError> {
+    fn place_locked(&self, plan: &Plan<'_>) -> Result<Found, PackError> {
+        let (mut state, found) = self.allocate(plan)?;
+        let placed = self.link(&mut state, found, plan);
+        if placed.is_err() {
+            self.give_back(&mut state, found.slot, found.run, found.len);
+        }
+        placed.map(|()| found)
+    }
+
+    #[inline]
+    fn link(&self, state: &mut State, found: Found, plan: &Plan<'_>) -> Result<(), PackError> {
         if let Some(code) = plan.as_is() {
-            self.write(state.slot(found.slot), found, code)?;
-            return Ok(None);
+            return self.write(state.slot(found.slot), found, code);
         }
         let mut scratch = std::mem::take(&mut state.scratch);
-        let links = plan.link(found.address, &mut scratch)?;
+        plan.link(found.address, &mut scratch)?;
         self.write(state.slot(found.slot), found, &scratch)?;
         if scratch.capacity() <= MAX_SCRATCH_BYTES {
             state.scratch = scratch;
         }
-        Ok(links)
+        Ok(())
     }
 
     #[inline]

@@ -5,6 +5,10 @@ mod hand_made;
 
 use ebpf_pack::{Backing, PAGE_BYTES, Pack, PackOptions, Placed, Target};
 use hand_made::{call, calls_helper, entry, image, maps, nothing, returns};
+use std::sync::Mutex;
+
+/// The tests here read the maps of the whole process, so they take turns.
+static ALONE: Mutex<()> = Mutex::new(());
 
 /// Looks at all mappings; returns how many executable and how many writable ones belong to the packs of this test.
 fn check(backing: Backing, step: &str) -> (usize, usize) {
@@ -36,6 +40,7 @@ fn arenas(backing: Backing, count: usize) -> (usize, usize) {
 
 #[test]
 fn after_every_step() {
+    let _alone = ALONE.lock();
     for backing in Backing::ALL {
         walk(backing);
     }
@@ -83,4 +88,31 @@ fn walk(backing: Backing) {
     assert_eq!(call(&first), 1);
     drop(first);
     check("dropping everything", 0);
+}
+
+/// The permissions of the mapping that the address lies in.
+fn permissions_at(address: u64) -> Option<String> {
+    let holds = |line: &str| {
+        let (start, end) = line.split_whitespace().next()?.split_once('-')?;
+        let number = |hex| u64::from_str_radix(hex, 16).ok();
+        Some((number(start)?..number(end)?).contains(&address))
+    };
+    maps().into_iter().find(|(_, line)| holds(line) == Some(true)).map(|(found, _)| found)
+}
+
+#[test]
+fn an_arena_lies_between_guard_pages() {
+    let _alone = ALONE.lock();
+    for backing in Backing::ALL {
+        let options =
+            PackOptions { arena_bytes: 1, backing: Some(backing), ..PackOptions::default() };
+        let pack = Pack::new(options).expect("executable memory");
+        let placed = pack.place(&returns(1), &nothing).expect("room");
+        let start = placed.code_range().start;
+        let around = [start - 1, start, start + 4095, start + 4096].map(permissions_at);
+        let none = Some("---p".to_owned());
+        let shared = if backing == Backing::OneShot { "r-xp" } else { "r-xs" };
+        let text = Some(shared.to_owned());
+        assert_eq!(around, [none.clone(), text.clone(), text, none], "{backing}");
+    }
 }
