@@ -5,6 +5,7 @@ mod interp;
 mod isa;
 mod jit;
 mod load;
+mod pack;
 mod patch;
 mod run_time;
 
@@ -48,6 +49,7 @@ pub const GROUPS: &[Group] = &[
     Group::new("jit", "compilers on ten programs, compiling", jit::run),
     Group::new("isa", "decoding and encoding, beside a plain copy", isa::run),
     Group::new("load", "each stage from object file to placed code", load::run),
+    Group::new("pack", "small programs in shared pages", pack::run),
     Group::new("patch", "rewriting programs of up to a million instructions", patch::run)
         .with_fresh_memory(),
 ];

@@ -26,7 +26,7 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
-use commands::{asm, disasm, jited, run, verify, xlated};
+use commands::{asm, disasm, jited, pack_info, run, verify, xlated};
 use console::Console;
 use input::ProgramArgs;
 
@@ -53,6 +53,8 @@ enum Command {
     Xlated(ProgramArgs),
     /// Print a verified program's machine code beside the instructions it came from
     Jited(ProgramArgs),
+    /// Say what executable memory compiled programs get here, and what those of a file take of it
+    PackInfo(pack_info::PackInfoArgs),
 }
 
 fn main() -> ExitCode {
@@ -65,6 +67,7 @@ fn main() -> ExitCode {
         Command::Asm(args) => asm::run(args, &mut console),
         Command::Xlated(args) => xlated::run(args, &mut console),
         Command::Jited(args) => jited::run(args, &mut console),
+        Command::PackInfo(args) => pack_info::run(args, &mut console),
     };
     ExitCode::from(console.finish(result))
 }

@@ -28,12 +28,27 @@ pub enum PackError {
         /// First byte of the field that needs its address.
         at: CodeOffset,
     },
-    /// The code with its stubs is so long that displacements inside it would not fit in 32 bits.
-    #[error("code of {code_len} bytes with {stubs} stubs for far calls does not fit in 2 GiB")]
+    /// The pack was [sealed](crate::Pack::seal), or its memory is of the kind that is written once.
+    #[error("the code can be written no more: its pack is sealed, or its pages are private")]
+    Sealed,
+    /// [`Placed::replace`](crate::Placed::replace) of a symbol that was not placed as replaceable, or that the image does not have.
+    #[error("{symbol} cannot be replaced: place the image with a replaceable target for it")]
+    NotReplaceable {
+        /// The symbol.
+        symbol: Symbol,
+    },
+    /// Private pages cannot be had where [`PackOptions::position`](crate::PackOptions::position) asks for.
+    #[error("private pages cannot be placed far away: choose another position or backing")]
+    Position,
+    /// The code with its stubs is longer than [`MAX_PLACEMENT_BYTES`](crate::MAX_PLACEMENT_BYTES).
+    #[error(
+        "code of {code_len} bytes with {stubs} stubs for calls is too long: at most {max} bytes are placed",
+        max = crate::MAX_PLACEMENT_BYTES
+    )]
     TooLarge {
         /// Length of the code, in bytes.
         code_len: usize,
-        /// Stubs needed for call targets out of reach.
+        /// Stubs needed for call targets that are out of reach, or replaceable.
         stubs: usize,
     },
     /// [`PackOptions::arena_bytes`](crate::PackOptions::arena_bytes) is out of range.
@@ -60,6 +75,17 @@ impl PackError {
     /// The error of `call`, for use in `map_err`.
     pub(crate) fn os(call: &'static str) -> impl Fn(Errno) -> Self {
         move |errno| Self::Os { call, errno: errno.raw_os_error() }
+    }
+
+    /// Whether the system lacks or forbids what was asked for, so that something else may work; not whether it has run
+    /// out of something.
+    pub(crate) fn is_missing_facility(&self) -> bool {
+        const MISSING: [Errno; 5] =
+            [Errno::NOSYS, Errno::PERM, Errno::ACCESS, Errno::INVAL, Errno::OPNOTSUPP];
+        match self {
+            Self::Os { errno, .. } => MISSING.map(Errno::raw_os_error).contains(errno),
+            _ => false,
+        }
     }
 }
 

@@ -1,22 +1,26 @@
 //! Linking: an image, a base address and a resolver become bytes. Pure; nothing here touches executable memory.
 //!
-//! A placement is the image's code, and behind it one stub for each distinct call target out of reach:
+//! A placement is the image's code, and behind it one stub for each distinct call target out of reach, and for each
+//! symbol that can be replaced:
 //!
 //! ```text
 //!   base ─ code ─ int3 … ─ stub ─ stub …          stub, 16 bytes, aligned to 16:
-//!             call rel32 ───┘                       ff 25 00 00 00 00    jmp [rip+0]
-//!                                                   xx xx xx xx xx xx xx xx    the target's address
+//!             call rel32 ───┘                       ff 25 02 00 00 00          jmp [rip+2]
 //!                                                   cc cc
+//!                                                   xx xx xx xx xx xx xx xx    slot: the target's address
 //! ```
+//!
+//! A slot is an aligned word of data. Changing what a call reaches is one store to it, which no processor sees in
+//! halves; no instruction ever changes while it may be executed, so the rules for cross-modifying code do not come up.
 //!
 //! Whether a target is in reach depends on where the code lies, and how long the placement is depends on that. So linking has
 //! two steps: a [`Plan`] holds the resolved targets and says how long the placement can get inside an arena; then
 //! [`Plan::link`] makes the bytes for the address that was found.
 
-use crate::PackError;
-use ebpf_image::{Image, RelocKind, Symbol};
-use std::collections::BTreeSet;
+use crate::{Entry, PackError, Target};
+use ebpf_image::{Image, Reloc, RelocKind, Symbol};
 use std::ops::Range;
+use std::sync::Mutex;
 
 /// x86-64 `int3`: what fills every byte that is not code.
 pub(crate) const INT3: u8 = 0xcc;
@@ -24,40 +28,87 @@ pub(crate) const INT3: u8 = 0xcc;
 /// Length and alignment of a stub, in bytes.
 const STUB_BYTES: usize = 16;
 
-/// x86-64 `jmp [rip+0]`: jumps to the address stored right behind the instruction.
-const JMP_NEXT_WORD: [u8; 6] = [0xff, 0x25, 0, 0, 0, 0];
+/// x86-64 `jmp [rip+2]`: jumps to the address stored in the stub's slot.
+const JMP_SLOT: [u8; 6] = [0xff, 0x25, 2, 0, 0, 0];
+
+/// Offset of the slot in a stub: a multiple of 8, so that its address is read and replaced in one piece.
+const SLOT_OFFSET: usize = 8;
 
 /// Length of the displacement of `call rel32`, at whose end it is measured.
 const REL32_BYTES: usize = 4;
+
+/// Longest placement, in bytes of code and stubs: thirty times what a million BPF instructions compile to.
+pub const MAX_PLACEMENT_BYTES: usize = 256 << 20;
 
 /// An image with its symbols resolved, not bound to a place yet.
 #[derive(Debug)]
 pub(crate) struct Plan<'a> {
     image: &'a Image,
-    /// Field and target of each call.
-    calls: Vec<(usize, u64)>,
-    /// Field and value of each absolute address.
-    addresses: Vec<(usize, u64)>,
+    fields: Vec<Field>,
+}
+
+/// A relocated field and what belongs into it.
+#[derive(Debug)]
+struct Field {
+    at: usize,
+    kind: RelocKind,
+    address: u64,
+    replaceable: bool,
+    /// What the address belongs to, if that is placed code.
+    kept: Option<Entry>,
+}
+
+impl Field {
+    /// The stub of this field. Fields with equal keys share one: those of one address, or of one replaceable symbol.
+    fn stub(&self) -> StubKey {
+        match self.replaceable {
+            true => StubKey::Symbol(self.kind.symbol()),
+            false => StubKey::Address(self.address),
+        }
+    }
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum StubKey {
+    Address(u64),
+    Symbol(Symbol),
+}
+
+/// What placed code refers to.
+#[derive(Debug)]
+pub(crate) struct Links {
+    /// Placed code that it refers to directly.
+    pub(crate) kept: Vec<Entry>,
+    /// What it refers to through slots.
+    pub(crate) slots: Mutex<Vec<LinkSlot>>,
+}
+
+/// An aligned word of a placement that holds the address of a replaceable symbol.
+#[derive(Debug)]
+pub(crate) struct LinkSlot {
+    pub(crate) symbol: Symbol,
+    /// Bytes from the start of the placement; a multiple of 8.
+    pub(crate) offset: usize,
+    /// What the address belongs to, if that is placed code.
+    pub(crate) kept: Option<Entry>,
 }
 
 impl<'a> Plan<'a> {
-    /// Asks `resolve` for the address of every symbol.
+    /// Asks `resolve` for what every symbol stands for.
+    #[inline]
     pub(crate) fn new(
         image: &'a Image,
-        resolve: &dyn Fn(Symbol) -> Option<u64>,
+        resolve: &dyn Fn(Symbol) -> Option<Target>,
     ) -> Result<Self, PackError> {
-        let mut plan = Self { image, calls: Vec::new(), addresses: Vec::new() };
-        for reloc in image.relocs() {
-            let symbol = reloc.kind.symbol();
-            let address =
-                resolve(symbol).ok_or(PackError::UnknownSymbol { symbol, at: reloc.at })?;
-            let list = match reloc.kind {
-                RelocKind::Call(_) => &mut plan.calls,
-                RelocKind::Address(_) => &mut plan.addresses,
-            };
-            list.push((reloc.at.index(), address));
+        placement_len(image.code().len(), 0)?;
+        let mut fields = Vec::with_capacity(image.relocs().len());
+        for &Reloc { at, kind } in image.relocs() {
+            let symbol = kind.symbol();
+            let target = resolve(symbol).ok_or(PackError::UnknownSymbol { symbol, at })?;
+            let Target { address, kept, replaceable } = target;
+            fields.push(Field { at: at.index(), kind, address, replaceable, kept });
         }
-        Ok(plan)
+        Ok(Self { image, fields })
     }
 
     /// Length of the placement wherever it lies, at most.
@@ -73,55 +124,117 @@ impl<'a> Plan<'a> {
     }
 
     fn len_with_stubs(&self, in_reach: impl Fn(u64) -> bool) -> Result<usize, PackError> {
-        let far: BTreeSet<u64> = self
-            .calls
-            .iter()
-            .map(|&(_, target)| target)
-            .filter(|&target| !in_reach(target))
-            .collect();
-        placement_len(self.image.code().len(), far.len())
+        if let Some(code) = self.as_is() {
+            return Ok(code.len());
+        }
+        placement_len(self.image.code().len(), self.stubs(|_, target| in_reach(target)).len())
     }
 
-    /// The bytes to be written at `base`, a multiple of 16.
-    pub(crate) fn link(&self, base: u64) -> Result<Vec<u8>, PackError> {
-        let mut bytes = self.image.code().to_vec();
-        for &(field, address) in &self.addresses {
-            bytes[field..field + 8].copy_from_slice(&address.to_le_bytes());
-        }
-        let mut far = Vec::new();
-        for &(field, target) in &self.calls {
-            match displacement(base.wrapping_add((field + REL32_BYTES) as u64), target) {
-                Some(near) => put_rel32(&mut bytes, field, near),
-                None => far.push((field, target)),
+    /// The stubs that are needed, in their order. `in_reach` is told the field and the target of each call.
+    fn stubs(&self, in_reach: impl Fn(usize, u64) -> bool) -> Vec<StubKey> {
+        let needs_stub = |field: &&Field| {
+            let far =
+                matches!(field.kind, RelocKind::Call(_)) && !in_reach(field.at, field.address);
+            field.replaceable || far
+        };
+        let mut stubs: Vec<StubKey> =
+            self.fields.iter().filter(needs_stub).map(Field::stub).collect();
+        stubs.sort_unstable();
+        stubs.dedup();
+        stubs
+    }
+
+    /// The image's code, if there is nothing to link.
+    pub(crate) fn as_is(&self) -> Option<&'a [u8]> {
+        self.fields.is_empty().then(|| self.image.code())
+    }
+
+    /// Puts the bytes to be written at `base`, a multiple of 16, into `bytes`, instead of what was in there.
+    #[inline]
+    pub(crate) fn link(&self, base: u64, bytes: &mut Vec<u8>) -> Result<(), PackError> {
+        let (stubs, first_stub) = self.stubs_at(base)?;
+        let code = self.image.code();
+        bytes.clear();
+        bytes.extend_from_slice(code);
+        bytes.resize(first_stub, INT3);
+        bytes.extend(stubs.iter().flat_map(|_| EMPTY_STUB));
+        for field in &self.fields {
+            let index = stubs.binary_search(&field.stub()).ok();
+            let stub = index.map(|index| first_stub + index * STUB_BYTES);
+            match field.kind {
+                RelocKind::Call(_) => {
+                    // A stub that other calls need is not used where a direct call reaches.
+                    let direct = displacement(next(base, field.at), field.address);
+                    let near = direct
+                        .filter(|_| !field.replaceable)
+                        .or_else(|| Some(distance(field.at, stub?)))
+                        .expect("invariant: each far target has a stub");
+                    put(bytes, field.at, &near.to_le_bytes());
+                }
+                RelocKind::Address(_) => {
+                    let stub = stub.filter(|_| field.replaceable);
+                    let address = stub.map_or(field.address, |stub| base + stub as u64);
+                    put(bytes, field.at, &address.to_le_bytes());
+                }
             }
-        }
-        self.append_stubs(&mut bytes, &far)?;
-        Ok(bytes)
-    }
-
-    /// Appends one stub for each distinct target in `far`, and lets the calls there go to it.
-    fn append_stubs(&self, bytes: &mut Vec<u8>, far: &[(usize, u64)]) -> Result<(), PackError> {
-        let mut targets: Vec<u64> = far.iter().map(|&(_, target)| target).collect();
-        targets.sort_unstable();
-        targets.dedup();
-        let code_len = bytes.len();
-        let len = placement_len(code_len, targets.len())?;
-        let stubs = len - targets.len() * STUB_BYTES;
-        bytes.resize(len, INT3);
-        for (stub, target) in bytes[stubs..].chunks_exact_mut(STUB_BYTES).zip(&targets) {
-            stub[..6].copy_from_slice(&JMP_NEXT_WORD);
-            stub[6..14].copy_from_slice(&target.to_le_bytes());
-        }
-        for &(field, target) in far {
-            let index =
-                targets.binary_search(&target).expect("invariant: each far target has a stub");
-            let distance = stubs + index * STUB_BYTES - (field + REL32_BYTES);
-            let near =
-                i32::try_from(distance).expect("invariant: placements are shorter than 2 GiB");
-            put_rel32(bytes, field, near);
+            if let Some(stub) = stub {
+                put(bytes, stub + SLOT_OFFSET, &field.address.to_le_bytes());
+            }
         }
         Ok(())
     }
+
+    /// What the placement at `base` refers to, if that has to be known later.
+    pub(crate) fn into_links(self, base: u64) -> Option<Box<Links>> {
+        if self.fields.iter().all(|field| !field.replaceable && field.kept.is_none()) {
+            return None;
+        }
+        let (stubs, first_stub) = self.stubs_at(base).expect("invariant: it was linked there");
+        let (mut slots, mut kept) = (slots(&stubs, first_stub), Vec::new());
+        let addresses = stubs.len() - slots.len();
+        for field in self.fields {
+            match stubs.binary_search(&field.stub()) {
+                Ok(index) if field.replaceable => slots[index - addresses].kept = field.kept,
+                _ => kept.extend(field.kept),
+            }
+        }
+        Some(Box::new(Links { kept, slots: Mutex::new(slots) }))
+    }
+
+    /// The stubs of the placement at `base`, and the offset of the first.
+    fn stubs_at(&self, base: u64) -> Result<(Vec<StubKey>, usize), PackError> {
+        let stubs = self.stubs(|field, target| displacement(next(base, field), target).is_some());
+        let len = placement_len(self.image.code().len(), stubs.len())?;
+        let first_stub = len - stubs.len() * STUB_BYTES;
+        Ok((stubs, first_stub))
+    }
+}
+
+/// The slots of the stubs that belong to symbols: the last ones, as keys are ordered.
+fn slots(stubs: &[StubKey], first_stub: usize) -> Vec<LinkSlot> {
+    let slot = |(index, &key): (usize, &StubKey)| match key {
+        StubKey::Address(_) => None,
+        StubKey::Symbol(symbol) => {
+            let offset = first_stub + index * STUB_BYTES + SLOT_OFFSET;
+            Some(LinkSlot { symbol, offset, kept: None })
+        }
+    };
+    stubs.iter().enumerate().filter_map(slot).collect()
+}
+
+/// A stub before its address is put into it.
+const EMPTY_STUB: [u8; STUB_BYTES] = {
+    let mut stub = [INT3; STUB_BYTES];
+    let mut at = 0;
+    while at < JMP_SLOT.len() {
+        stub[at] = JMP_SLOT[at];
+        at += 1;
+    }
+    stub
+};
+
+fn put(bytes: &mut [u8], at: usize, field: &[u8]) {
+    bytes[at..at + field.len()].copy_from_slice(field);
 }
 
 /// Length of `code_len` bytes of code followed by `stubs` aligned stubs.
@@ -133,17 +246,23 @@ fn placement_len(code_len: usize, stubs: usize) -> Result<usize, PackError> {
             .checked_mul(STUB_BYTES)
             .and_then(|stubs| code_len.checked_next_multiple_of(STUB_BYTES)?.checked_add(stubs)),
     };
-    len.filter(|&len| len <= Image::MAX_CODE_LEN).ok_or(too_large)
+    len.filter(|&len| len <= MAX_PLACEMENT_BYTES).ok_or(too_large)
+}
+
+/// Address of the byte behind the `rel32` field at `field` of code at `base`.
+fn next(base: u64, field: usize) -> u64 {
+    base.wrapping_add((field + REL32_BYTES) as u64)
+}
+
+/// What the `rel32` field at `field` must hold to reach the stub at `stub`, behind it in the same placement.
+fn distance(field: usize, stub: usize) -> i32 {
+    i32::try_from(stub - (field + REL32_BYTES)).expect("invariant: placements are short")
 }
 
 /// What a `rel32` field that ends at `next` must hold to reach `target`. `None` if 32 bits do not hold it. The processor adds modulo
 /// 2⁶⁴, so the distance wraps.
 fn displacement(next: u64, target: u64) -> Option<i32> {
     i32::try_from(target.wrapping_sub(next).cast_signed()).ok()
-}
-
-fn put_rel32(bytes: &mut [u8], field: usize, displacement: i32) {
-    bytes[field..field + REL32_BYTES].copy_from_slice(&displacement.to_le_bytes());
 }
 
 #[cfg(test)]
@@ -170,8 +289,12 @@ mod tests {
     }
 
     fn link(image: &Image, base: u64, resolve: &dyn Fn(Symbol) -> Option<u64>) -> Vec<u8> {
-        let plan = Plan::new(image, resolve).expect("known symbols");
-        plan.link(base).expect("small")
+        let plan = Plan::new(image, &|symbol| resolve(symbol).map(Target::from));
+        let mut bytes = vec![0xff; 100];
+        let plan = plan.expect("known symbols");
+        plan.link(base, &mut bytes).expect("small");
+        assert!(plan.into_links(base).is_none());
+        bytes
     }
 
     #[test]
@@ -182,11 +305,11 @@ mod tests {
         assert_eq!(backward, [0xe8, 0xeb, 0xff, 0xff, 0xff, 0xc3]);
     }
 
-    /// `call +11` to the stub at 16; padding; `jmp [rip+0]` with the address behind it; padding.
+    /// `call +11` to the stub at 16; padding; `jmp [rip+2]`; padding; the address.
     const FAR: [u8; 32] = [
         0xe8, 0x0b, 0, 0, 0, 0xc3, 0xcc, 0xcc, 0xcc, 0xcc, 0xcc, 0xcc, 0xcc, 0xcc, 0xcc,
         0xcc, //
-        0xff, 0x25, 0, 0, 0, 0, 0x88, 0x77, 0x66, 0x55, 0x44, 0x33, 0x22, 0x11, 0xcc, 0xcc,
+        0xff, 0x25, 2, 0, 0, 0, 0xcc, 0xcc, 0x88, 0x77, 0x66, 0x55, 0x44, 0x33, 0x22, 0x11,
     ];
 
     #[test]
@@ -210,8 +333,8 @@ mod tests {
         assert_eq!(link(&one_call(), BASE, &|_| Some(NEXT - 0x8000_0000)), direct([0, 0, 0, 0x80]));
         for beyond in [NEXT + 0x8000_0000, NEXT - 0x8000_0001] {
             let bytes = link(&one_call(), BASE, &|_| Some(beyond));
-            assert_eq!(bytes[..22], FAR[..22], "{beyond:#x}");
-            assert_eq!(bytes[22..30], beyond.to_le_bytes());
+            assert_eq!(bytes[..24], FAR[..24], "{beyond:#x}");
+            assert_eq!(bytes[24..], beyond.to_le_bytes());
         }
     }
 
@@ -228,7 +351,7 @@ mod tests {
         let calls = [0xe8, 43, 0, 0, 0, 0xe8, 22, 0, 0, 0, 0xe8, 33, 0, 0, 0, 0xe8, 12, 0, 0, 0];
         assert_eq!(bytes[..20], calls);
         assert_eq!(bytes[20..32], [0xcc; 12]);
-        let stub = |high| [0xff, 0x25, 0, 0, 0, 0, 0, 0, 0, 0, 0, high, 0, 0, 0xcc, 0xcc];
+        let stub = |high| [0xff, 0x25, 2, 0, 0, 0, 0xcc, 0xcc, 0, 0, 0, 0, 0, high, 0, 0];
         assert_eq!(bytes[32..48], stub(0x60));
         assert_eq!(bytes[48..], stub(0x70));
     }
@@ -254,14 +377,62 @@ mod tests {
     }
 
     #[test]
-    fn a_placement_is_shorter_than_two_gibibytes() {
+    fn a_replaceable_symbol_has_a_slot_of_its_own() {
+        // call #1; call #2, both replaceable and near, with one address; mov rax, #1; call #1 once more
+        let code =
+            [&[0xe8, 0, 0, 0, 0, 0xe8, 0, 0, 0, 0, 0x48, 0xb8][..], &[0; 8], &[0xe8, 0, 0, 0, 0]];
+        let address = Reloc { at: CodeOffset(12), kind: RelocKind::Address(Symbol::Helper(1)) };
+        let image = image(code.concat(), vec![call(1, 1), call(6, 2), address, call(21, 1)]);
+        let plan = Plan::new(&image, &|_| Some(Target::from(BASE + 0x100).replaceable()));
+        let mut bytes = Vec::new();
+        let plan = plan.expect("known");
+        plan.link(BASE, &mut bytes).expect("small");
+        // Stubs at 32 (of #1) and 48 (of #2), each call relative to its own end.
+        let calls = [0xe8, 27, 0, 0, 0, 0xe8, 38, 0, 0, 0, 0x48, 0xb8, 0x20, 0, 0, 0, 2, 0, 0, 0];
+        assert_eq!(bytes[..20], calls);
+        assert_eq!(bytes[20..25], [0xe8, 7, 0, 0, 0]);
+        let stub = [0xff, 0x25, 2, 0, 0, 0, 0xcc, 0xcc, 0, 1, 0, 0, 2, 0, 0, 0];
+        assert_eq!(bytes[32..48], stub);
+        assert_eq!(bytes[48..], stub);
+        let links = plan.into_links(BASE).expect("a slot");
+        let slots = links.slots.lock().expect("no panic");
+        let slots = slots.iter().map(|slot| (slot.symbol, slot.offset));
+        assert!(slots.eq([(Symbol::Helper(1), 40), (Symbol::Helper(2), 56)]));
+    }
+
+    #[test]
+    fn far_stubs_come_before_those_of_symbols() {
+        let code = [[0xe8, 0, 0, 0, 0]; 2].concat();
+        let image = image(code, vec![call(1, 1), call(6, 2)]);
+        let plan = Plan::new(&image, &|symbol| match symbol {
+            Symbol::Helper(1) => Some(Target::from(BASE + 0x100).replaceable()),
+            _ => Some(Target::from(0x7000_0000_0000)),
+        });
+        let mut bytes = Vec::new();
+        let plan = plan.expect("known");
+        plan.link(BASE, &mut bytes).expect("small");
+        assert_eq!(bytes[..10], [0xe8, 27, 0, 0, 0, 0xe8, 6, 0, 0, 0]);
+        assert_eq!(bytes[24..32], 0x7000_0000_0000u64.to_le_bytes());
+        assert_eq!(bytes[40..], (BASE + 0x100).to_le_bytes());
+        let links = plan.into_links(BASE).expect("a slot");
+        let slots = links.slots.lock().expect("no panic");
+        let slots = slots.iter().map(|slot| (slot.symbol, slot.offset));
+        assert!(slots.eq([(Symbol::Helper(1), 40)]));
+    }
+
+    #[test]
+    fn placements_have_a_longest() {
         assert_eq!(placement_len(6, 0), Ok(6));
         assert_eq!(placement_len(6, 2), Ok(48));
-        assert_eq!(placement_len(0x7fff_ffff, 0), Ok(0x7fff_ffff));
-        assert_eq!(placement_len(0x7fff_ffe0, 1), Ok(0x7fff_fff0));
+        assert_eq!(placement_len(0x1000_0000, 0), Ok(0x1000_0000));
         assert_eq!(
-            placement_len(0x7fff_ffe1, 1),
-            Err(PackError::TooLarge { code_len: 0x7fff_ffe1, stubs: 1 })
+            placement_len(0x1000_0001, 0),
+            Err(PackError::TooLarge { code_len: 0x1000_0001, stubs: 0 })
+        );
+        assert_eq!(placement_len(0x0fff_fff0, 1), Ok(0x1000_0000));
+        assert_eq!(
+            placement_len(0x0fff_fff1, 1),
+            Err(PackError::TooLarge { code_len: 0x0fff_fff1, stubs: 1 })
         );
         assert!(placement_len(6, usize::MAX).is_err());
     }
@@ -277,10 +448,12 @@ mod tests {
             let arena = BASE..BASE + 0x20_0000;
             let target = arena.start.wrapping_add(edge).wrapping_add_signed(off);
             let image = one_call();
-            let plan = Plan::new(&image, &|_| Some(target)).expect("known");
-            let bytes = plan.link(arena.start + (at & !15)).expect("small");
-            prop_assert!(bytes.len() <= plan.len_within(&arena).expect("small"));
-            prop_assert!(bytes.len() <= plan.len_anywhere().expect("small"));
+            let plan = Plan::new(&image, &|_| Some(Target::from(target))).expect("known");
+            let within = plan.len_within(&arena).expect("small");
+            let anywhere = plan.len_anywhere().expect("small");
+            let mut bytes = Vec::new();
+            plan.link(arena.start + (at & !15), &mut bytes).expect("small");
+            prop_assert!(bytes.len() <= within && within <= anywhere);
         }
     }
 }

@@ -2,32 +2,10 @@
 
 mod hand_made;
 
-use ebpf_pack::{COMMIT_STEP_BYTES, Pack, PackError, PackOptions};
-use hand_made::{call, maps, nothing, returns};
-
-/// Runs `body` in a child process. Returns the child's wait status; `body` says whether what it saw was right.
-fn in_child(body: impl FnOnce() -> bool) -> i32 {
-    // SAFETY: the child runs `body` and leaves without unwinding or running exit handlers. Memory allocation in it is sound with
-    // the C libraries Rust uses on Linux, and `body` takes no lock that another thread could hold.
-    match unsafe { libc::fork() } {
-        -1 => panic!("fork failed"),
-        0 => {
-            let right =
-                std::panic::catch_unwind(std::panic::AssertUnwindSafe(body)).unwrap_or(false);
-            // SAFETY: ends the process at once.
-            unsafe { libc::_exit(if right { 0 } else { 1 }) }
-        }
-        child => {
-            let mut status = 0;
-            // SAFETY: `status` is valid for the call, and the child is ours.
-            let waited = unsafe { libc::waitpid(child, &raw mut status, 0) };
-            assert_eq!(waited, child);
-            status
-        }
-    }
-}
-
-const RIGHT: i32 = 0;
+use ebpf_pack::{CallSlot, PAGE_BYTES, Pack, PackError, PackOptions, Target};
+use hand_made::{
+    RIGHT, call, calls_helper, entry, in_child, maps, nothing, one_more_than_helper, returns,
+};
 
 fn pack() -> Pack {
     Pack::new(PackOptions::default()).expect("executable memory")
@@ -117,7 +95,7 @@ fn calling_freed_code_traps() {
 #[test]
 fn a_child_leaves_what_it_mapped_at_the_write_views_place() {
     // A size that no other test uses, to find the view by.
-    const LEN: usize = 5 * COMMIT_STEP_BYTES;
+    const LEN: usize = 5 * PAGE_BYTES;
     let options = PackOptions { arena_bytes: LEN, ..PackOptions::default() };
     let pack = Pack::new(options).expect("executable memory");
     let views: Vec<usize> = maps()
@@ -140,4 +118,40 @@ fn a_child_leaves_what_it_mapped_at_the_write_views_place() {
         mine.addr() == view && unsafe { mine.cast::<u8>().read_volatile() } == 0
     });
     assert_eq!(status, RIGHT);
+}
+
+#[test]
+fn a_child_cannot_replace_or_seal() {
+    let pack = pack();
+    let [one, two] = [1, 2].map(|value| pack.place(&returns(value), &nothing).expect("room"));
+    let symbol = ebpf_image::Symbol::Helper(1);
+    let resolve = |_| Some(Target::from(entry(&one)).replaceable());
+    let caller = pack.place_linked(&calls_helper(), &resolve).expect("room");
+    let status = in_child(|| {
+        // SAFETY: both are functions without arguments.
+        let replaced = unsafe { caller.replace(symbol, entry(&two)) };
+        replaced.is_err_and(|error| error == PackError::Forked)
+            && pack.seal() == Err(PackError::Forked)
+            && call(&caller) == 1
+    });
+    assert_eq!(status, RIGHT);
+    assert_eq!(call(&caller), 1);
+}
+
+#[test]
+fn a_call_slot_is_the_childs_own() {
+    let pack = pack();
+    let [one, two] = [1, 2].map(|value| pack.place(&returns(value), &nothing).expect("room"));
+    let slot = CallSlot::new(Some(entry(&one)));
+    let status = in_child(|| {
+        // SAFETY: both are functions without arguments.
+        drop(unsafe { slot.replace(Some(entry(&two))) });
+        slot.entry().is_some_and(|it| it.address() == entry(&two).address())
+    });
+    assert_eq!(status, RIGHT);
+    assert_eq!(slot.entry().map(|it| it.address()), Some(entry(&one).address()));
+    let caller = pack
+        .place_linked(&one_more_than_helper(), &|_| slot.entry().map(Into::into))
+        .expect("room");
+    assert_eq!(call(&caller), 2);
 }

@@ -2,8 +2,8 @@
 
 mod hand_made;
 
-use ebpf_pack::{COMMIT_STEP_BYTES, Pack, PackError, PackOptions, Placed};
-use hand_made::{call, maps, nothing, returns};
+use ebpf_pack::{Backing, PAGE_BYTES, Pack, PackError, PackOptions, Placed};
+use hand_made::{call, held, nothing, returns};
 
 type Resource = libc::__rlimit_resource_t;
 
@@ -21,21 +21,19 @@ fn limited<T>(resource: Resource, limit: u64, body: impl FnOnce() -> T) -> T {
     result
 }
 
-/// Mappings and descriptors that belong to packs.
-fn held() -> (usize, usize) {
-    let descriptors = std::fs::read_dir("/proc/self/fd").expect("procfs").count();
-    (maps().iter().filter(|(_, line)| line.contains("memfd:ebpf-pack")).count(), descriptors)
-}
-
-fn one_step() -> PackOptions {
-    PackOptions { arena_bytes: COMMIT_STEP_BYTES, ..PackOptions::default() }
+fn one_page() -> PackOptions {
+    PackOptions { arena_bytes: PAGE_BYTES, ..PackOptions::default() }
 }
 
 #[test]
 fn refusals_are_typed_and_leave_nothing_behind() {
-    let before = held();
+    refused_when_made();
+    refused_when_full();
+}
 
-    let no_descriptor = limited(libc::RLIMIT_NOFILE, 0, || Pack::new(one_step()).map(|_| ()));
+fn refused_when_made() {
+    let before = held();
+    let no_descriptor = limited(libc::RLIMIT_NOFILE, 0, || Pack::new(one_page()).map(|_| ()));
     assert_eq!(no_descriptor, Err(PackError::Os { call: "memfd_create", errno: libc::EMFILE }));
     assert_eq!(held(), before);
 
@@ -44,7 +42,17 @@ fn refusals_are_typed_and_leave_nothing_behind() {
     assert!(matches!(no_space, Err(PackError::Os { errno: libc::ENOMEM, .. })), "{no_space:?}");
     assert_eq!(held(), before);
 
-    let pack = Pack::new(one_step()).expect("executable memory");
+    let without_descriptors = limited(libc::RLIMIT_NOFILE, 0, || {
+        let pack = Pack::new(PackOptions { backing: Some(Backing::Alias), ..one_page() })?;
+        pack.place(&returns(7), &nothing).map(|placed| call(&placed))
+    });
+    assert_eq!(without_descriptors, Ok(7), "an alias needs none");
+    assert_eq!(held(), before);
+}
+
+fn refused_when_full() {
+    let before = held();
+    let pack = Pack::new(one_page()).expect("executable memory");
     let full: Vec<Placed> = (0..256)
         .map(|value| pack.place(&returns(value), &nothing).expect("an arena holds 256"))
         .collect();

@@ -60,7 +60,7 @@ fn compiled(texts: &[&str], options: &Options) -> (u64, u64) {
         pack.place(&image, &resolve as &dyn Fn(Symbol) -> Option<u64>).unwrap()
     };
     let placed: Vec<_> = programs(texts).iter().map(place).collect();
-    let mut targets: Targets = placed.iter().map(|code| code.entry(0).unwrap()).collect();
+    let mut targets: Targets = placed.iter().map(|code| code.entry(0).unwrap().address()).collect();
     let mut memory = 0_u64;
     // SAFETY: this is the entry of compiled code, which `placed` keeps.
     let entry: EntryFn = unsafe { std::mem::transmute(placed[0].entry_ptr()) };

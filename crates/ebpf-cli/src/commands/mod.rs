@@ -3,6 +3,7 @@
 pub(crate) mod asm;
 pub(crate) mod disasm;
 pub(crate) mod jited;
+pub(crate) mod pack_info;
 pub(crate) mod run;
 pub(crate) mod verify;
 pub(crate) mod xlated;
