@@ -2,9 +2,8 @@
 //!
 //! Without the copy, `lhs` is `t`. Legality: `t` is read by the load only, so it must be the load's
 //! destination, or dead behind it. Additions are of 64 bits and wrap like addresses do, so the sum
-//! is the same address. The trap of a load that fails is found by running the window's instructions,
-//! of which the additions change nothing that its first instruction reads... because a window is run
-//! from its start only where nothing of it was run yet.
+//! is the same address. Where the load fails, nothing was written: the additions are part of the
+//! operation, and are done again when its window is run.
 
 use ebpf_isa::{AluOp, Extend, Insn, Operand, Reg, Width};
 
