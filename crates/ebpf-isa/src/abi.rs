@@ -17,21 +17,10 @@ pub const MAX_TAIL_CALLS: u32 = 33;
 /// How often the `may_goto` instructions of one program run fall through before they jump.
 pub const MAX_MAY_GOTO: u64 = 8 << 20;
 
-/// The access writes: set in the third argument of a [`CheckFn`].
-pub const ACCESS_WRITE: u64 = 1;
-/// The access is atomic, so its address must be a multiple of its size: set in the third argument
-/// of a [`CheckFn`].
-pub const ACCESS_ATOMIC: u64 = 2;
-
 /// A native function that programs call: five arguments and the environment of the run.
 ///
 /// Calling one is unsafe: its prototype, which a verifier checked calls against, is a promise.
 pub type HelperFn = unsafe extern "sysv64" fn(u64, u64, u64, u64, u64, *mut ExecEnv) -> u64;
-
-/// Decides about an access of a checked program: address, number of bytes, what kind of access
-/// ([`ACCESS_WRITE`], [`ACCESS_ATOMIC`]), position of the instruction. Gives 0, or notes the trap in
-/// the environment and gives 1.
-pub type CheckFn = unsafe extern "sysv64" fn(u64, u64, u64, u64, *mut ExecEnv) -> u64;
 
 /// Compiled code of a program: context and environment in, `r0` out.
 pub type EntryFn = unsafe extern "sysv64" fn(*mut u8, *mut ExecEnv) -> u64;
@@ -154,6 +143,17 @@ pub struct Region {
     pub writable: u64,
 }
 
+/// A region that compiled code with checked memory hit lately, so that the next access to it costs
+/// two comparisons. The engine's own: it is empty at the entry and at the end of such code.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[repr(C)]
+pub struct Window {
+    /// Address of the region's first byte.
+    pub base: u64,
+    /// How many addresses from `base` on accesses of 1, 2, 4 and 8 bytes may start at.
+    pub starts: [u64; 4],
+}
+
 /// The environment of one run: engines read and write it, helpers get it as their sixth argument.
 #[derive(Debug)]
 #[repr(C)]
@@ -178,8 +178,10 @@ pub struct ExecEnv {
     pub packet_len: u64,
     /// How often `may_goto` may still fall through.
     pub may_goto: u64,
-    /// The checker of compiled programs with checked memory.
-    pub check: Option<CheckFn>,
+    /// Frames there are now; the engine's own.
+    pub depth: u32,
+    /// 1 while a tail call enters its target on the stack that is there; the engine's own.
+    pub in_place: u32,
     /// Stack pointer that a trap in compiled code returns to; the engine's own.
     pub unwind: u64,
     /// Set to 1 by a helper that ends the program with the value it returns.
@@ -190,10 +192,13 @@ pub struct ExecEnv {
     pub stack_high: u64,
     /// Instructions run since fuel was charged last; the engine's own.
     pub uncharged: u64,
-    /// Frames there are now; the engine's own.
-    pub depth: u32,
-    /// 1 while a tail call enters its target on the stack that is there; the engine's own.
-    pub in_place: u32,
+    /// How many addresses from `stack_low` on accesses of 8 bytes may start at: checked memory's
+    /// quick look at the stack. The engine's own.
+    pub stack_room: u64,
+    /// The region that a compiled program with checked memory read lately.
+    pub readable: Window,
+    /// The region that it wrote lately.
+    pub writable: Window,
     /// By which other threads stop runs.
     pub stopper: Option<Stopper>,
 }
@@ -246,7 +251,7 @@ impl ExecEnv {
             packet: core::ptr::null(),
             packet_len: 0,
             may_goto: MAX_MAY_GOTO,
-            check: None,
+            stack_room: 0,
             unwind: 0,
             ended: 0,
             stack_low: 0,
@@ -254,6 +259,8 @@ impl ExecEnv {
             uncharged: 0,
             depth: 0,
             in_place: 0,
+            readable: Window { base: 0, starts: [0; 4] },
+            writable: Window { base: 0, starts: [0; 4] },
             stopper: None,
         }
     }
@@ -319,16 +326,21 @@ mod tests {
         assert_eq!(offset_of!(ExecEnv, packet), 56);
         assert_eq!(offset_of!(ExecEnv, packet_len), 64);
         assert_eq!(offset_of!(ExecEnv, may_goto), 72);
-        assert_eq!(offset_of!(ExecEnv, check), 80);
+        assert_eq!(offset_of!(ExecEnv, depth), 80);
+        assert_eq!(offset_of!(ExecEnv, in_place), 84);
         assert_eq!(offset_of!(ExecEnv, unwind), 88);
         assert_eq!(offset_of!(ExecEnv, ended), 96);
         assert_eq!(offset_of!(ExecEnv, stack_low), 104);
         assert_eq!(offset_of!(ExecEnv, stack_high), 112);
         assert_eq!(offset_of!(ExecEnv, uncharged), 120);
-        assert_eq!(offset_of!(ExecEnv, depth), 128);
-        assert_eq!(offset_of!(ExecEnv, in_place), 132);
-        assert_eq!(offset_of!(ExecEnv, stopper), 136);
-        assert_eq!(size_of::<ExecEnv>(), 144);
+        assert_eq!(offset_of!(ExecEnv, stack_room), 128);
+        assert_eq!(offset_of!(ExecEnv, readable), 136);
+        assert_eq!(offset_of!(ExecEnv, writable), 176);
+        assert_eq!(size_of::<ExecEnv>(), 224);
+        assert_eq!(offset_of!(ExecEnv, stopper), 216);
+        assert_eq!(offset_of!(Window, base), 0);
+        assert_eq!(offset_of!(Window, starts), 8);
+        assert_eq!(size_of::<Window>(), 40);
         assert_eq!(offset_of!(TrapRecord, kind), 0);
         assert_eq!(offset_of!(TrapRecord, pc), 4);
         assert_eq!(offset_of!(TrapRecord, addr), 8);

@@ -5,19 +5,19 @@
 //! [`encode`](crate::encode). Flags never live from one BPF instruction to the next, so any method
 //! but `mov` and `lea` may change them.
 
-use dynasmrt::x64::X64Relocation;
-use dynasmrt::{AssemblyOffset, DynasmApi, VecAssembler, dynasm};
+use dynasmrt::{DynasmApi, dynasm};
 use ebpf_image::{CodeOffset, Reloc, RelocKind, Symbol};
 use ebpf_isa::{Extend, Pc, Size, SubprogIdx, Width};
 
-use crate::encode::{Bytes, Mem, Opcode};
-use crate::positions::{Fixup, Positions, Reach, Target};
+use crate::code::Code;
+use crate::encode::{Bytes, Mem, Opcode, fits8};
+use crate::positions::Positions;
 use crate::regs::Gpr;
 
 /// Assembly text; a register in `Rq(..)` is a [`Gpr`].
 macro_rules! x86 {
     ($emitter:ident $($text:tt)*) => {
-        dynasm!($emitter.asm ; .arch x64 $($text)*)
+        dynasm!($emitter.code ; .arch x64 $($text)*)
     };
 }
 
@@ -55,6 +55,9 @@ pub(crate) enum Unary {
     Idiv = 7,
 }
 
+/// What [`Emitter::store_zeros`] zeroes.
+pub(crate) const ZEROS: usize = 64;
+
 /// Conditions, by their code (`0F 80+code`, `70+code`).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(u8)]
@@ -91,40 +94,47 @@ impl Cond {
 
 /// A short forward jump whose target is not emitted yet: hand it to [`Emitter::land`].
 #[must_use = "a jump needs a place to land"]
-pub(crate) struct Skip(AssemblyOffset);
+pub(crate) struct Skip(CodeOffset);
+
+/// A forward jump with a displacement of 32 bits, or an address that is taken by one, for
+/// [`Emitter::land_far`] and [`Emitter::land_at`].
+#[must_use = "a jump needs a place to land"]
+#[derive(Debug)]
+pub(crate) struct FarSkip(CodeOffset);
 
 /// The machine code so far, and what is open in it.
 pub(crate) struct Emitter {
-    asm: VecAssembler<X64Relocation>,
+    code: Code,
     relocs: Vec<Reloc>,
     /// Where BPF instructions went, and jumps that wait for theirs.
     pub(crate) positions: Positions,
 }
 
 impl Emitter {
-    /// An emitter for a program with one estimate a slot: see [`Positions::new`].
-    pub(crate) fn new(estimates: Vec<CodeOffset>) -> Self {
-        // Room for code of usual density; more is allocated as needed.
+    /// An emitter into which these positions fit.
+    pub(crate) fn new(positions: Positions) -> Self {
+        // Room for code of usual density, and for a prologue; more is allocated as needed.
         const BYTES_PER_SLOT: usize = 6;
-        let asm =
-            VecAssembler::new_with_capacity(0, estimates.len() * BYTES_PER_SLOT, 0, 0, 0, 0, 0);
-        Self { asm, relocs: Vec::new(), positions: Positions::new(estimates) }
+        const BYTES_AT_LEAST: usize = 128;
+        let capacity = positions.len() * BYTES_PER_SLOT + BYTES_AT_LEAST;
+        Self { code: Code::with_capacity(capacity), relocs: Vec::new(), positions }
     }
 
     /// The end of the code so far.
+    #[inline]
     pub(crate) fn here(&self) -> CodeOffset {
-        // `Program::MAX_SLOTS` instructions of some 60 bytes are less than 4 GiB.
-        CodeOffset(self.asm.offset().0 as u32)
+        // `Program::MAX_SLOTS` instructions of at most 127 bytes are less than 4 GiB.
+        CodeOffset(self.code.len() as u32)
     }
 
     /// Everything that was emitted.
     pub(crate) fn finish(self) -> (Vec<u8>, Vec<Reloc>, Positions) {
-        let code = self.asm.finalize().expect("invariant: no dynasm labels are used");
-        (code, self.relocs, self.positions)
+        (self.code.finish(), self.relocs, self.positions)
     }
 
+    #[inline]
     fn put(&mut self, bytes: Bytes) {
-        self.asm.extend(bytes.as_slice());
+        self.code.put(bytes);
     }
 }
 
@@ -146,30 +156,33 @@ impl Emitter {
         } else if let Ok(low) = i32::try_from(value as i64) {
             self.put(Opcode::new(0xc7).width(Width::W64).digit(0, dst).imm32(low));
         } else {
-            x86!(self ; mov Rq(dst), QWORD value as i64);
+            self.put(Opcode::new(0xb8).width(Width::W64).plus(dst).imm64(value));
         }
     }
 
     /// `dst = address of symbol`
     pub(crate) fn mov_address(&mut self, dst: Gpr, symbol: Symbol) {
-        x86!(self ; mov Rq(dst), QWORD 0);
+        self.put(Opcode::new(0xb8).width(Width::W64).plus(dst).imm64(0));
         self.reloc(8, RelocKind::Address(symbol));
     }
 
-    /// `dst = address of the subprogram`
-    pub(crate) fn lea_subprog(&mut self, dst: Gpr, subprog: SubprogIdx) {
+    /// `dst = address of what is emitted later`
+    pub(crate) fn lea_ahead(&mut self, dst: Gpr) -> FarSkip {
         x86!(self ; lea Rq(dst), [rip + 0]);
-        self.fix_up(Reach::Near, Target::Subprog(subprog));
+        FarSkip(self.here())
     }
 
-    /// `dst = src + 1`; flags stay.
-    pub(crate) fn lea_plus_one(&mut self, width: Width, dst: Gpr, src: Gpr) {
-        self.put(Opcode::new(0x8d).width(width).mem(dst, Mem { base: src, disp: 1 }));
+    /// `dst = address of mem`, or its lower half; flags stay.
+    pub(crate) fn lea(&mut self, width: Width, dst: Gpr, mem: Mem) {
+        self.put(Opcode::new(0x8d).width(width).mem(dst, mem));
     }
 
-    /// `dst = address of mem`; flags stay.
-    pub(crate) fn lea(&mut self, dst: Gpr, mem: Mem) {
-        self.put(Opcode::new(0x8d).width(Width::W64).mem(dst, mem));
+    /// `dst = lhs + rhs`; flags stay. `rhs` is not `rsp`.
+    pub(crate) fn lea_sum(&mut self, width: Width, dst: Gpr, lhs: Gpr, rhs: Gpr) {
+        // As a base, rbp and r13 take a byte more.
+        let swap = lhs.low() == Gpr::Rbp.low() && lhs != Gpr::Rsp;
+        let (base, index) = if swap { (rhs, lhs) } else { (lhs, rhs) };
+        self.put(Opcode::new(0x8d).width(width).indexed(dst, base, index));
     }
 
     /// `dst = low size bytes of src`, extended to `width` and then with zeros.
@@ -201,13 +214,12 @@ impl Emitter {
 
     /// `dst = dst op imm`, the immediate sign-extended to `width`.
     pub(crate) fn arith_imm(&mut self, op: Arith, width: Width, dst: Gpr, imm: i32) {
-        let digit = op as u8;
-        if let Ok(imm) = i8::try_from(imm) {
-            self.put(Opcode::new(0x83).width(width).digit(digit, dst).imm8(imm as u8));
-        } else if dst == Gpr::Rax {
+        let (digit, short) = (op as u8, fits8(imm));
+        if dst == Gpr::Rax && !short {
             self.put(Opcode::new(digit << 3 | 5).width(width).alone().imm32(imm));
         } else {
-            self.put(Opcode::new(0x81).width(width).digit(digit, dst).imm32(imm));
+            let opcode = Opcode::new(if short { 0x83 } else { 0x81 });
+            self.put(opcode.width(width).digit(digit, dst).imm8_or_32(imm));
         }
     }
 
@@ -234,10 +246,8 @@ impl Emitter {
 
     /// `dst = src * imm`, the immediate sign-extended to `width`.
     pub(crate) fn imul_imm(&mut self, width: Width, dst: Gpr, src: Gpr, imm: i32) {
-        match i8::try_from(imm) {
-            Ok(imm) => self.put(Opcode::new(0x6b).width(width).regs(dst, src).imm8(imm as u8)),
-            Err(_) => self.put(Opcode::new(0x69).width(width).regs(dst, src).imm32(imm)),
-        }
+        let opcode = Opcode::new(if fits8(imm) { 0x6b } else { 0x69 });
+        self.put(opcode.width(width).regs(dst, src).imm8_or_32(imm));
     }
 
     /// Negation or division; the operand is `dst` or the divisor.
@@ -281,24 +291,34 @@ impl Emitter {
 impl Emitter {
     /// `dst = *mem`, extended to 64 bits.
     pub(crate) fn load(&mut self, extend: Extend, size: Size, dst: Gpr, mem: Mem) {
-        let opcode = match (extend, size) {
-            (_, Size::Dw) => Opcode::new(0x8b).width(Width::W64),
-            (Extend::Zero, Size::W) => Opcode::new(0x8b),
-            (Extend::Zero, _) => extending(extend, size, Width::W32),
-            (Extend::Sign, _) => extending(extend, size, Width::W64),
-        };
-        self.put(opcode.mem(dst, mem));
+        const WIDE: Opcode = Opcode::new(0x8b).width(Width::W64);
+        const ZERO: [Opcode; 4] = by_size([
+            extending(Extend::Zero, Size::B, Width::W32),
+            extending(Extend::Zero, Size::H, Width::W32),
+            Opcode::new(0x8b),
+            WIDE,
+        ]);
+        const SIGN: [Opcode; 4] = by_size([
+            extending(Extend::Sign, Size::B, Width::W64),
+            extending(Extend::Sign, Size::H, Width::W64),
+            extending(Extend::Sign, Size::W, Width::W64),
+            WIDE,
+        ]);
+        let opcodes = if extend == Extend::Sign { SIGN } else { ZERO };
+        self.put(opcodes[size as usize].mem(dst, mem));
     }
 
     /// `*mem = low bytes of src`
     pub(crate) fn store(&mut self, size: Size, mem: Mem, src: Gpr) {
-        let opcode = match size {
-            Size::B => Opcode::new(0x88).byte_operand(src),
-            Size::H => Opcode::new(0x89).bits16(),
-            Size::W => Opcode::new(0x89),
-            Size::Dw => Opcode::new(0x89).width(Width::W64),
-        };
-        self.put(opcode.mem(src, mem));
+        const BY_SIZE: [Opcode; 4] = by_size([
+            Opcode::new(0x88),
+            Opcode::new(0x89).bits16(),
+            Opcode::new(0x89),
+            Opcode::new(0x89).width(Width::W64),
+        ]);
+        let opcode = BY_SIZE[size as usize];
+        let of_byte = opcode.byte_operand(src);
+        self.put(if size == Size::B { of_byte } else { opcode }.mem(src, mem));
     }
 
     /// `*mem = imm`, sign-extended to 64 bits.
@@ -320,11 +340,8 @@ impl Emitter {
 
     /// `*mem = *mem op imm`, the immediate sign-extended to `width`.
     pub(crate) fn arith_mem_imm(&mut self, op: Arith, width: Width, mem: Mem, imm: i32) {
-        let digit = op as u8;
-        self.put(match i8::try_from(imm) {
-            Ok(imm) => Opcode::new(0x83).width(width).mem_digit(digit, mem).imm8(imm as u8),
-            Err(_) => Opcode::new(0x81).width(width).mem_digit(digit, mem).imm32(imm),
-        });
+        let opcode = Opcode::new(if fits8(imm) { 0x83 } else { 0x81 });
+        self.put(opcode.width(width).mem_digit(op as u8, mem).imm8_or_32(imm));
     }
 
     /// `*mem = *mem op src`, atomically.
@@ -349,51 +366,88 @@ impl Emitter {
     }
 }
 
+/// Zeros, sixteen bytes at a time: every x86-64 has the registers for that, and no BPF register
+/// lives there.
+impl Emitter {
+    /// Zeroes `xmm0`, which the next methods store.
+    pub(crate) fn zero_vector(&mut self) {
+        x86!(self ; xorps xmm0, xmm0);
+    }
+
+    /// Zeroes the [`ZEROS`] bytes below the address in `end`.
+    pub(crate) fn store_zeros(&mut self, end: Gpr) {
+        for disp in (-(ZEROS as i32)..0).step_by(16) {
+            self.store_zeros_at(Mem { base: end, disp });
+        }
+    }
+
+    /// Zeroes 16 bytes.
+    pub(crate) fn store_zeros_at(&mut self, mem: Mem) {
+        // movups mem, xmm0: the number of xmm0 is that of rax.
+        self.put(Opcode::escaped(0x11).mem(Gpr::Rax, mem));
+    }
+}
+
 /// Control flow and the stack.
 impl Emitter {
     /// Jumps from the BPF instruction at `pc` to another.
     pub(crate) fn jump(&mut self, pc: Pc, target: Pc) {
-        let reach = self.positions.reach(pc, self.here(), target);
-        match reach {
-            Reach::Short => self.asm.extend(&[0xeb, 0]),
-            Reach::Near => self.asm.extend(&[0xe9, 0, 0, 0, 0]),
-        }
-        self.fix_up(reach, Target::Insn(target));
+        let short = self.positions.is_near(pc, self.here(), target);
+        let (short_form, form) = (Bytes::of(&[0xeb, 0]), Bytes::of(&[0xe9, 0, 0, 0, 0]));
+        self.put(Bytes::select(short, short_form, form));
+        self.positions.fix_up(self.here(), target, short);
     }
 
     /// Jumps from the BPF instruction at `pc` to another if the condition holds.
+    #[inline]
     pub(crate) fn jump_if(&mut self, cond: Cond, pc: Pc, target: Pc) {
-        let reach = self.positions.reach(pc, self.here(), target);
-        match reach {
-            Reach::Short => self.asm.extend(&[0x70 | cond as u8, 0]),
-            Reach::Near => self.asm.extend(&[0x0f, 0x80 | cond as u8, 0, 0, 0, 0]),
-        }
-        self.fix_up(reach, Target::Insn(target));
+        let short = self.positions.is_near(pc, self.here(), target);
+        let cond = cond as u8;
+        self.put(Bytes::select(short, Bytes::of(&[0x70 | cond, 0]), far_jump_if(cond)));
+        self.positions.fix_up(self.here(), target, short);
     }
 
     /// Jumps forward within the code of one BPF instruction, if the condition (where there is
     /// one) holds.
     pub(crate) fn skip(&mut self, cond: Option<Cond>) -> Skip {
         let opcode = cond.map_or(0xeb, |cond| 0x70 | cond as u8);
-        self.asm.extend(&[opcode, 0]);
-        Skip(self.asm.offset())
+        self.put(Bytes::of(&[opcode, 0]));
+        Skip(self.here())
     }
 
     /// Lets a jump land here.
-    pub(crate) fn land(&mut self, Skip(from): Skip) {
-        let distance = self.asm.offset().0 - from.0;
-        let distance = i8::try_from(distance).expect("invariant: one instruction's code is short");
-        let mut field = self.asm.alter();
-        field.goto(AssemblyOffset(from.0 - 1));
-        field.push_i8(distance);
+    pub(crate) fn land(&mut self, Skip(end): Skip) {
+        let distance = i8::try_from(self.here().0 - end.0);
+        let distance = distance.expect("invariant: one instruction's code is short");
+        *self.code.field(end.index() - 1) = distance.to_le_bytes();
     }
 
-    /// Jumps back within the code of one BPF instruction, if the condition holds.
-    pub(crate) fn repeat_if(&mut self, cond: Cond, start: CodeOffset) {
+    /// Jumps forward, to what is emitted after the subprogram, if the condition (where there is
+    /// one) holds.
+    pub(crate) fn far_skip(&mut self, cond: Option<Cond>) -> FarSkip {
+        self.put(cond.map_or(Bytes::of(&[0xe9, 0, 0, 0, 0]), |cond| far_jump_if(cond as u8)));
+        FarSkip(self.here())
+    }
+
+    /// Lets a jump land here.
+    pub(crate) fn land_far(&mut self, from: FarSkip) {
+        self.land_at(from, self.here());
+    }
+
+    /// Lets a jump land at `target`.
+    pub(crate) fn land_at(&mut self, FarSkip(end): FarSkip, target: CodeOffset) {
+        let distance = target.0.wrapping_sub(end.0);
+        *self.code.field(end.index() - 4) = distance.to_le_bytes();
+    }
+
+    /// Jumps back within the code of one BPF instruction, if the condition (where there is one)
+    /// holds.
+    pub(crate) fn repeat(&mut self, cond: Option<Cond>, start: CodeOffset) {
         let end = self.here().0 + 2;
         let distance = i64::from(start.0) - i64::from(end);
         let distance = i8::try_from(distance).expect("invariant: one instruction's code is short");
-        self.asm.extend(&[0x70 | cond as u8, distance as u8]);
+        let opcode = cond.map_or(0xeb, |cond| 0x70 | cond as u8);
+        self.put(Bytes::of(&[opcode, distance as u8]));
     }
 
     /// Calls something outside of the image.
@@ -405,39 +459,35 @@ impl Emitter {
     /// Calls a subprogram of the image.
     pub(crate) fn call_subprog(&mut self, subprog: SubprogIdx) {
         x86!(self ; call DWORD 0);
-        self.fix_up(Reach::Near, Target::Subprog(subprog));
+        self.positions.fix_up_subprog(self.here(), subprog);
     }
 
     /// Calls what was emitted at `start` before.
     pub(crate) fn call_back(&mut self, start: CodeOffset) {
-        self.asm.push(0xe8);
-        self.distance_back(start);
+        let distance = self.distance_back(start, 5);
+        self.put(Opcode::new(0xe8).alone().imm32(distance));
     }
 
     /// Jumps to what was emitted at `start` before, if the condition (where there is one) holds.
     pub(crate) fn jump_back(&mut self, cond: Option<Cond>, start: CodeOffset) {
-        match cond {
-            None => self.asm.push(0xe9),
-            Some(cond) => self.asm.extend(&[0x0f, 0x80 | cond as u8]),
-        }
-        self.distance_back(start);
+        let insn = match cond {
+            None => Opcode::new(0xe9).alone().imm32(self.distance_back(start, 5)),
+            Some(cond) => {
+                Opcode::escaped(0x80 | cond as u8).alone().imm32(self.distance_back(start, 6))
+            }
+        };
+        self.put(insn);
     }
 
-    /// A displacement of 32 bits to what was emitted before.
-    fn distance_back(&mut self, start: CodeOffset) {
+    /// The displacement to what was emitted before, in an instruction of so many bytes.
+    fn distance_back(&self, start: CodeOffset, len: u32) -> i32 {
         // Wrong only in code that is too long for an image, which is refused.
-        let end = self.here().0.wrapping_add(4);
-        self.asm.push_u32(start.0.wrapping_sub(end));
+        start.0.wrapping_sub(self.here().0.wrapping_add(len)).cast_signed()
     }
 
     /// Calls the function at the address in `reg`.
     pub(crate) fn call_reg(&mut self, reg: Gpr) {
         self.put(Opcode::new(0xff).digit(2, reg));
-    }
-
-    /// Calls the function whose address is in memory.
-    pub(crate) fn call_mem(&mut self, mem: Mem) {
-        self.put(Opcode::new(0xff).mem_digit(2, mem));
     }
 
     /// Jumps to the address in `reg`.
@@ -455,6 +505,12 @@ impl Emitter {
 
     pub(crate) fn push(&mut self, reg: Gpr) {
         self.put(Opcode::new(0x50).plus(reg));
+    }
+
+    /// Pushes 8 bytes: the immediate, sign-extended.
+    pub(crate) fn push_imm(&mut self, imm: i32) {
+        let opcode = Opcode::new(if fits8(imm) { 0x6a } else { 0x68 });
+        self.put(opcode.alone().imm8_or_32(imm));
     }
 
     pub(crate) fn pop(&mut self, reg: Gpr) {
@@ -479,22 +535,35 @@ impl Emitter {
         x86!(self ; ret);
     }
 
+    /// Returns, and drops so many bytes of arguments that were pushed before the call.
+    pub(crate) fn ret_and_drop(&mut self, bytes: u16) {
+        self.put(Opcode::new(0xc2).alone().imm16(bytes));
+    }
+
     /// Records that the last `len` bytes are to be filled in at placement.
     fn reloc(&mut self, len: u32, kind: RelocKind) {
         let at = CodeOffset(self.here().0 - len);
         self.relocs.push(Reloc { at, kind });
     }
+}
 
-    /// Records that the last bytes are a displacement to be filled in when all is emitted.
-    fn fix_up(&mut self, reach: Reach, target: Target) {
-        let end = self.here();
-        self.positions.fix_up(Fixup { end, reach, target });
-    }
+/// What is given for bytes, half words, words and double words, as an array by [`Size`].
+const fn by_size([b, h, w, dw]: [Opcode; 4]) -> [Opcode; 4] {
+    let mut opcodes = [dw; 4];
+    opcodes[Size::B as usize] = b;
+    opcodes[Size::H as usize] = h;
+    opcodes[Size::W as usize] = w;
+    opcodes
+}
+
+/// `jcc rel32`, to be filled in.
+const fn far_jump_if(cond: u8) -> Bytes {
+    Bytes::of(&[0x0f, 0x80 | cond, 0, 0, 0, 0])
 }
 
 /// `movzx`, `movsx` or `movsxd`, for loads and registers alike: bytes and words to any width,
 /// double words to 64 bits with their sign.
-fn extending(extend: Extend, size: Size, width: Width) -> Opcode {
+const fn extending(extend: Extend, size: Size, width: Width) -> Opcode {
     let opcode = match (extend, size) {
         (Extend::Zero, Size::B) => Opcode::escaped(0xb6),
         (Extend::Zero, _) => Opcode::escaped(0xb7),

@@ -40,6 +40,7 @@
 
 #![forbid(unsafe_code)]
 
+mod code;
 mod emitter;
 mod encode;
 mod error;

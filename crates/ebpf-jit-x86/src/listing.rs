@@ -31,6 +31,8 @@ impl<'a> Listing<'a> {
     fn source(&self, f: &mut Formatter<'_>, SourcePc(pc): SourcePc) -> fmt::Result {
         match self.program.get(Pc(pc)) {
             Some(insn) => writeln!(f, "{pc:>4}: {}", insn.text(Pc(pc))),
+            // The second slot of a wide load.
+            None if pc < self.program.len() => Ok(()),
             None => writeln!(f, "{pc:>4}: not an instruction of the program"),
         }
     }
@@ -52,10 +54,13 @@ impl<'a> Listing<'a> {
         while let [(start, pc), rest @ ..] = headings.insns
             && *start <= offset
         {
-            // A subprogram begins with a frame, which belongs to its first instruction.
-            let frame = rest.first().is_some_and(|(_, next)| next == pc);
-            if frame {
-                writeln!(f, "      frame")?;
+            // A subprogram begins with a frame, which may be empty.
+            let subprog = self.program.subprogs().get(headings.frames);
+            if subprog.is_some_and(|subprog| subprog.start.0 == pc.0) {
+                headings.frames += 1;
+                if rest.first().is_some_and(|(next, _)| start != next) {
+                    writeln!(f, "      frame")?;
+                }
             } else {
                 self.source(f, *pc)?;
             }
@@ -68,6 +73,8 @@ impl<'a> Listing<'a> {
 /// What is still to be printed.
 struct Headings<'a> {
     entries: usize,
+    /// How many frames are.
+    frames: usize,
     insns: &'a [(CodeOffset, SourcePc)],
 }
 
@@ -83,7 +90,7 @@ impl Display for Listing<'_> {
         options.set_space_after_operand_separator(true);
         options.set_show_branch_size(false);
         options.set_rip_relative_addresses(false);
-        let mut headings = Headings { entries: 0, insns: self.image.pc_map() };
+        let mut headings = Headings { entries: 0, frames: 0, insns: self.image.pc_map() };
         let mut text = String::new();
         let mut decoder = Decoder::with_ip(64, code, 0, DecoderOptions::NONE);
         while decoder.can_decode() {

@@ -10,12 +10,10 @@ pub enum MemoryMode {
     /// Nothing: for verified programs.
     #[default]
     Unchecked,
-    /// A call of [`ExecEnv::check`](ebpf_isa::abi::ExecEnv::check) before each access, for any
-    /// program. Stack frames lie apart from return addresses, at most
-    /// [`MAX_CALL_DEPTH`](ebpf_isa::abi::MAX_CALL_DEPTH) deep; registers and frames start as
-    /// zeros; instructions are counted and charged to
-    /// [`ExecEnv::fuel`](ebpf_isa::abi::ExecEnv::fuel) as in the interpreter. What goes wrong is a
-    /// [`Trap`](ebpf_isa::abi::Trap).
+    /// A check before each access: it must lie in the stack or in one of
+    /// [`ExecEnv::regions`](ebpf_isa::abi::ExecEnv::regions). Stack frames lie apart from return
+    /// addresses, at most [`MAX_CALL_DEPTH`](ebpf_isa::abi::MAX_CALL_DEPTH) deep; registers and
+    /// frames start as zeros. What goes wrong is a [`Trap`](ebpf_isa::abi::Trap).
     Checked,
 }
 
@@ -26,6 +24,16 @@ pub enum MemoryMode {
 pub struct Options {
     /// Whether accesses are checked.
     pub memory: MemoryMode,
+    /// Whether instructions are counted and charged to
+    /// [`ExecEnv::fuel`](ebpf_isa::abi::ExecEnv::fuel), as in the interpreter: a run ends with
+    /// [`OutOfFuel`](ebpf_isa::abi::TrapKind::OutOfFuel) where there is less of it than was used.
+    pub fuel: bool,
+    /// Whether every subprogram links its frame through `rbp`, for profilers and debuggers that
+    /// walk the stack by frame pointers. Otherwise only those do that have a BPF stack: the others
+    /// leave `rbp` to their caller, so a walk skips them but is never lost, and a leaf without stack
+    /// costs no frame at all. With checked memory `rbp` points into the BPF stack, which lies
+    /// apart, and there is nothing to walk in either case.
+    pub frame_pointers: bool,
     /// Helpers that may end the program, by setting
     /// [`ExecEnv::ended`](ebpf_isa::abi::ExecEnv::ended): only calls of these cost a test. Programs
     /// that tail-call each other are to be compiled with the same set.
@@ -33,10 +41,24 @@ pub struct Options {
 }
 
 impl Options {
-    /// For programs that nobody verified.
+    /// For programs that nobody verified: checked memory, and fuel.
     #[must_use]
     pub fn checked() -> Self {
-        Self { memory: MemoryMode::Checked, ..Self::default() }
+        Self { memory: MemoryMode::Checked, fuel: true, ..Self::default() }
+    }
+
+    /// With instructions counted, or not.
+    #[must_use]
+    pub fn with_fuel(mut self, fuel: bool) -> Self {
+        self.fuel = fuel;
+        self
+    }
+
+    /// With linked frames, or not.
+    #[must_use]
+    pub fn with_frame_pointers(mut self, frame_pointers: bool) -> Self {
+        self.frame_pointers = frame_pointers;
+        self
     }
 
     /// With these helpers taken as ones that may end the program.
@@ -44,5 +66,10 @@ impl Options {
     pub fn with_ending_helpers(mut self, helpers: impl IntoIterator<Item = HelperId>) -> Self {
         self.ending_helpers.extend(helpers);
         self
+    }
+
+    /// Whether memory is checked.
+    pub(crate) fn checks_memory(&self) -> bool {
+        self.memory == MemoryMode::Checked
     }
 }

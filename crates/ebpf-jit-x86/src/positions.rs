@@ -3,85 +3,118 @@
 use ebpf_image::{CodeOffset, Image, ImageError, SourcePc};
 use ebpf_isa::{Pc, SubprogIdx};
 
-/// Length of a jump's displacement.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Reach {
-    /// 8 bits.
-    Short,
-    /// 32 bits, which reach everything in an image.
-    Near,
-}
-
-/// What a displacement leads to.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Target {
-    /// An instruction.
-    Insn(Pc),
-    /// A subprogram: the frame it makes comes before its first instruction.
-    Subprog(SubprogIdx),
-}
-
-/// A displacement that is not known yet; it counts from its own end.
+/// A displacement that is not known yet.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Fixup {
-    pub(crate) end: CodeOffset,
-    pub(crate) reach: Reach,
-    pub(crate) target: Target,
+struct Fixup {
+    /// Where it ends, and counts from.
+    end: CodeOffset,
+    /// Which entry of the table it leads to, times two, plus one if it has 8 bits and not 32.
+    entry_and_short: u32,
 }
 
 /// Positions of instructions and subprograms in the code, as far as it is emitted.
+///
+/// There is one table, which becomes the map of the image: memory that is touched for the first
+/// time is a good part of what a long program costs. For each subprogram it has an entry for the
+/// frame and one for each slot. Until an instruction is emitted its entry is an estimate: the
+/// distance between two estimates in one subprogram is at least that of the instructions.
 pub(crate) struct Positions {
-    /// By slot. Until an instruction is emitted, an estimate: the distance between two estimates
-    /// in one subprogram is at least that of the instructions.
-    insns: Vec<CodeOffset>,
-    /// By [`SubprogIdx`].
-    subprogs: Vec<CodeOffset>,
+    entries: Vec<(CodeOffset, SourcePc)>,
     fixups: Vec<Fixup>,
-    pc_map: Vec<(CodeOffset, SourcePc)>,
+    /// First slots of the subprograms.
+    starts: Vec<Pc>,
+    /// The subprogram that is being emitted.
+    current: SubprogIdx,
 }
 
 impl Positions {
-    /// Nothing is emitted yet; `estimates` are by slot, and never too close to each other.
-    pub(crate) fn new(estimates: Vec<CodeOffset>) -> Self {
-        let pc_map = Vec::with_capacity(estimates.len());
-        Self { insns: estimates, subprogs: Vec::new(), fixups: Vec::new(), pc_map }
-    }
-
-    /// The next subprogram, whose first instruction is at `pc`, begins at `offset`.
-    pub(crate) fn begin_subprog(&mut self, pc: Pc, offset: CodeOffset) {
-        self.subprogs.push(offset);
-        self.pc_map.push((offset, SourcePc(pc.0)));
-    }
-
-    /// The instruction at `pc` begins at `offset`.
-    pub(crate) fn begin_insn(&mut self, pc: Pc, offset: CodeOffset) {
-        self.insns[pc.index()] = offset;
-        if self.pc_map.last() != Some(&(offset, SourcePc(pc.0))) {
-            self.pc_map.push((offset, SourcePc(pc.0)));
+    /// For a program of so many slots.
+    pub(crate) fn with_capacity(slots: usize, subprogs: usize) -> Self {
+        Self {
+            entries: Vec::with_capacity(slots + subprogs),
+            fixups: Vec::new(),
+            starts: Vec::with_capacity(subprogs),
+            current: SubprogIdx::MAIN,
         }
     }
 
-    pub(crate) fn fix_up(&mut self, fixup: Fixup) {
-        self.fixups.push(fixup);
+    /// Adds a subprogram with the estimates of its slots.
+    pub(crate) fn estimate(&mut self, start: Pc, estimates: impl Iterator<Item = CodeOffset>) {
+        self.starts.push(start);
+        self.entries.push((CodeOffset(0), SourcePc(start.0)));
+        let pcs = (start.0..).map(SourcePc);
+        self.entries.extend(estimates.zip(pcs));
     }
 
-    /// The form of a jump at `pc` whose opcode is to be emitted `here`.
-    pub(crate) fn reach(&self, pc: Pc, here: CodeOffset, target: Pc) -> Reach {
-        let to = self.insns[target.index()].0;
-        let near = if target <= pc {
+    /// Reserves room for so many displacements.
+    pub(crate) fn reserve(&mut self, displacements: usize) {
+        self.fixups.reserve_exact(displacements);
+    }
+
+    /// How many entries there are.
+    pub(crate) fn len(&self) -> usize {
+        self.entries.len()
+    }
+
+    fn entry(&self, pc: Pc) -> usize {
+        pc.index() + self.current.index() + 1
+    }
+
+    fn frame(&self, subprog: SubprogIdx) -> usize {
+        self.starts[subprog.index()].index() + subprog.index()
+    }
+
+    /// The next code is that of `subprog`, from `offset` on.
+    pub(crate) fn begin_subprog(&mut self, subprog: SubprogIdx, offset: CodeOffset) {
+        self.current = subprog;
+        let frame = self.frame(subprog);
+        self.entries[frame].0 = offset;
+    }
+
+    /// What is at `pc` in the current subprogram begins at `offset`.
+    #[inline]
+    pub(crate) fn begin_insn(&mut self, pc: Pc, offset: CodeOffset) {
+        let entry = self.entry(pc);
+        self.entries[entry].0 = offset;
+    }
+
+    /// The code from `offset` on, behind all subprograms, belongs to the instruction at `pc`.
+    pub(crate) fn append(&mut self, pc: Pc, offset: CodeOffset) {
+        self.entries.push((offset, SourcePc(pc.0)));
+    }
+
+    /// The displacement that ends at `end` leads to an instruction of the current subprogram, and
+    /// has 8 bits or 32, which reach everything in an image.
+    #[inline]
+    pub(crate) fn fix_up(&mut self, end: CodeOffset, target: Pc, short: bool) {
+        let entry_and_short = (self.entry(target) as u32) << 1 | u32::from(short);
+        self.fixups.push(Fixup { end, entry_and_short });
+    }
+
+    /// The displacement of 32 bits that ends at `end` leads to a subprogram: the frame that it
+    /// makes comes before its first instruction.
+    pub(crate) fn fix_up_subprog(&mut self, end: CodeOffset, target: SubprogIdx) {
+        let entry_and_short = (self.frame(target) as u32) << 1;
+        self.fixups.push(Fixup { end, entry_and_short });
+    }
+
+    /// Whether 8 bits are enough for a jump at `pc` whose opcode is to be emitted `here`.
+    #[inline]
+    pub(crate) fn is_near(&self, pc: Pc, here: CodeOffset, target: Pc) -> bool {
+        let to = self.entries[self.entry(target)].0.0;
+        if target <= pc {
             const SHORT_JUMP: u32 = 2;
             here.0 + SHORT_JUMP - to <= i8::MIN.unsigned_abs().into()
         } else {
-            // Where there is a target behind it, there is a next instruction, not emitted either.
-            let next = self.insns[pc.index() + 1].0;
+            // Where there is a target behind it, there is a next slot, not emitted either.
+            let next = self.entries[self.entry(pc) + 1].0.0;
             to - next <= i8::MAX.unsigned_abs().into()
-        };
-        if near { Reach::Short } else { Reach::Near }
+        }
     }
 
     /// Where a subprogram went that was emitted before.
     pub(crate) fn subprog(&self, subprog: SubprogIdx) -> CodeOffset {
-        self.subprogs[subprog.index()]
+        self.entries[self.frame(subprog)].0
     }
 
     /// Fills in every displacement, when all is emitted.
@@ -92,27 +125,31 @@ impl Positions {
         if code.len() > Image::MAX_CODE_LEN {
             return Err(ImageError::CodeTooLong { len: code.len() });
         }
-        for &Fixup { end, reach, target } in &self.fixups {
-            let target = match target {
-                Target::Insn(pc) => self.insns[pc.index()],
-                Target::Subprog(subprog) => self.subprog(subprog),
+        for &Fixup { end, entry_and_short } in &self.fixups {
+            let short = entry_and_short & 1;
+            let (to, _) = self.entries[(entry_and_short >> 1) as usize];
+            let distance = to.0.cast_signed() - end.0.cast_signed();
+            let fits8 = distance == i32::from(distance as i8);
+            assert!(
+                fits8 || short == 0,
+                "invariant: a jump is short only where its target is near"
+            );
+            // Short displacements are the last of four bytes, and the others stay: half of all
+            // jumps are short, and no processor could predict which.
+            let Some(field) = code[..end.index()].last_chunk_mut() else {
+                // The very first instruction is such a jump.
+                code[end.index() - 1] = distance as u8;
+                continue;
             };
-            let distance = target.0.cast_signed() - end.0.cast_signed();
-            let end = end.index();
-            match reach {
-                Reach::Short => {
-                    let short = i8::try_from(distance)
-                        .expect("invariant: a jump is short only where its target is near");
-                    code[end - 1] = short as u8;
-                }
-                Reach::Near => code[end - 4..end].copy_from_slice(&distance.to_le_bytes()),
-            }
+            let shift = 24 * short;
+            let others = u32::from_le_bytes(*field) & !(u32::MAX << shift);
+            *field = (distance.cast_unsigned() << shift | others).to_le_bytes();
         }
         Ok(())
     }
 
     /// The map from code to instructions.
     pub(crate) fn into_pc_map(self) -> Vec<(CodeOffset, SourcePc)> {
-        self.pc_map
+        self.entries
     }
 }

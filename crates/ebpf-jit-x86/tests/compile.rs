@@ -94,7 +94,7 @@ fn the_pc_map_knows_each_instruction_and_the_frame() {
     let image = compile(&program(&[wide, FIVE_BYTES, NOTHING, SEVEN_BYTES, Insn::Exit]), None);
     let image = image.unwrap();
     // push rbx; movabs rbx, ..; mov edi, 1; mov rdi, -1; pop rbx; ret
-    let expected = [(0, 0), (1, 0), (11, 2), (16, 3), (16, 4), (23, 5)];
+    let expected = [(0, 0), (1, 0), (11, 1), (11, 2), (16, 3), (16, 4), (23, 5)];
     assert_eq!(image.pc_map(), expected.map(|(at, pc)| (CodeOffset(at), SourcePc(pc))));
     assert_eq!(image.relocs()[0].at, CodeOffset(3));
     let value = Symbol::MapValue { map: 1, offset: 8 };
@@ -126,7 +126,7 @@ fn facts_make_frames_smaller() {
 fn what_cannot_be_compiled_is_named() {
     let (dst, src, base, off) = (Reg::R1, Reg::R2, Reg::R3, 0);
     let cases = [
-        (Insn::Call(CallTarget::Kfunc { btf_id: 1, module: 0 }), "a call of a kernel function"),
+        (Insn::Call(CallTarget::Kfunc { btf_id: 1, module: -1 }), "a kernel function of no module"),
         (
             Insn::Atomic { op: AtomicOp::Add, size: Size::H, fetch: false, base, off, src },
             "an atomic operation of less than 4 bytes",
@@ -215,6 +215,7 @@ fn every_form() -> Vec<Insn> {
     forms.push(Insn::Call(CallTarget::Helper(HelperId(1))));
     forms.push(Insn::Call(CallTarget::Helper(HelperId(2))));
     forms.push(Insn::Call(CallTarget::Helper(HelperId::TAIL_CALL)));
+    forms.push(Insn::Call(CallTarget::Kfunc { btf_id: 7, module: 1 }));
     forms
 }
 
@@ -239,10 +240,9 @@ fn frames_that_save_everything() {
 #[test]
 fn every_form_compiles_to_whole_instructions() {
     use iced_x86::{Decoder, DecoderOptions};
-    let ending = |options: Options| options.with_ending_helpers([HelperId(2)]);
     let forms = every_form();
     assert!(forms.len() > 20_000, "{}", forms.len());
-    for options in [ending(Options::default()), ending(Options::checked())] {
+    for options in every_option() {
         for &insn in &forms {
             for program in surroundings(insn) {
                 let image = ebpf_jit_x86::compile(&program, None, &options).unwrap();
@@ -258,6 +258,20 @@ fn every_form_compiles_to_whole_instructions() {
             }
         }
     }
+}
+
+/// Every combination of what can be asked for.
+fn every_option() -> Vec<Options> {
+    let mut all = vec![Options::default(), Options::checked().with_fuel(false)];
+    for switch in [
+        |options: Options| options.with_fuel(true),
+        |options: Options| options.with_frame_pointers(true),
+        |options: Options| options.with_ending_helpers([HelperId(2)]),
+    ] {
+        let switched: Vec<_> = all.iter().cloned().map(switch).collect();
+        all.extend(switched);
+    }
+    all
 }
 
 /// An instruction in a main program, and at its longest: in a subprogram that saves everything,

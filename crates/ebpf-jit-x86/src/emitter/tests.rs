@@ -60,7 +60,7 @@ fn hex(imm: i32, bytes: u8) -> String {
 }
 
 fn emitted(emit: impl FnOnce(&mut Emitter)) -> Vec<u8> {
-    let mut emitter = Emitter::new(vec![CodeOffset(0)]);
+    let mut emitter = Emitter::new(Positions::with_capacity(0, 0));
     emit(&mut emitter);
     emitter.finish().0
 }
@@ -230,7 +230,7 @@ fn one_register() {
             }
             check(|e| e.bswap(width, reg), &format!("bswap {name}"));
             let expected = format!("lea {name},[r11+0x1]");
-            check(|e| e.lea_plus_one(width, reg, R11), &expected);
+            check(|e| e.lea(width, reg, Mem { base: R11, disp: 1 }), &expected);
         }
         check(|e| e.rol16_by_8(reg), &format!("rol {},0x8", name(reg, 2)));
         check(|e| e.push(reg), &format!("push {}", name(reg, 8)));
@@ -289,11 +289,10 @@ fn operations_with_memory() {
             }
         }
         for reg in GPRS {
-            check(|e| e.lea(reg, mem), &format!("lea {},{address}", name(reg, 8)));
+            check(|e| e.lea(W64, reg, mem), &format!("lea {},{address}", name(reg, 8)));
         }
         check(|e| e.push_mem(mem), &format!("push qword ptr {address}"));
         check(|e| e.pop_mem(mem), &format!("pop qword ptr {address}"));
-        check(|e| e.call_mem(mem), &format!("call qword ptr {address}"));
     }
 }
 
@@ -368,14 +367,14 @@ fn jumps_within_an_instruction() {
         e.land(skip);
         e.ret();
         e.land(done);
-        e.repeat_if(Cond::NotEqual, start);
+        e.repeat(Some(Cond::NotEqual), start);
     });
     assert_eq!(text(&code), ["jbe 0x4", "jmp 0x5", "ret", "jne 0x0"]);
 }
 
 #[test]
 fn calls_and_addresses_leave_fields_open() {
-    let mut e = Emitter::new(vec![CodeOffset(0)]);
+    let mut e = Emitter::new(Positions::with_capacity(0, 0));
     e.mov_address(R9, Symbol::Map(3));
     e.call_symbol(Symbol::Helper(5));
     let (code, relocs, _) = e.finish();

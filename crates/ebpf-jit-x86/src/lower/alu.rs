@@ -1,6 +1,6 @@
 //! Moves, negation, and arithmetic that the machine does as BPF does.
 
-use ebpf_isa::{Operand, Width, semantics};
+use ebpf_isa::{AluOp, Operand, Width, semantics};
 
 use crate::emitter::{Arith, Emitter, Unary};
 use crate::regs::Gpr;
@@ -16,6 +16,19 @@ pub(super) fn mov(e: &mut Emitter, width: Width, dst: Gpr, src: Operand) {
 
 pub(super) fn neg(e: &mut Emitter, width: Width, dst: Gpr) {
     e.unary(Unary::Neg, width, dst);
+}
+
+/// The operation of the machine that does the same, for any operands.
+#[inline]
+pub(super) const fn arith_op(op: AluOp) -> Option<Arith> {
+    match op {
+        AluOp::Add => Some(Arith::Add),
+        AluOp::Sub => Some(Arith::Sub),
+        AluOp::And => Some(Arith::And),
+        AluOp::Or => Some(Arith::Or),
+        AluOp::Xor => Some(Arith::Xor),
+        _ => None,
+    }
 }
 
 pub(super) fn arith(e: &mut Emitter, op: Arith, width: Width, dst: Gpr, src: Operand) {

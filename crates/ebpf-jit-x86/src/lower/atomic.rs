@@ -66,7 +66,7 @@ fn fetch_with_loop(e: &mut Emitter, op: Arith, Operands { width, mem, src }: Ope
     e.mov(width, new, Gpr::Rax);
     e.arith(op, width, new, operand);
     e.lock_cmpxchg(width, mem, new);
-    e.repeat_if(Cond::NotEqual, again);
+    e.repeat(Some(Cond::NotEqual), again);
     if src != Gpr::Rax {
         e.mov(Width::W64, src, Gpr::Rax);
         e.mov(Width::W64, Gpr::Rax, old_rax);

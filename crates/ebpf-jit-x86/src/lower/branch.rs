@@ -45,7 +45,7 @@ impl Lowering<'_> {
     }
 
     fn jump_if(&mut self, cond: Cond, pc: Pc, target: Pc) {
-        if target > pc || self.routines.is_none() {
+        if target > pc || self.meter.is_none() {
             return self.emitter.jump_if(cond, pc, target);
         }
         let not_taken = self.emitter.skip(Some(cond.negated()));

@@ -16,24 +16,37 @@ pub(super) fn call(
     target: CallTarget,
 ) -> Result<(), JitError> {
     match target {
-        CallTarget::Kfunc { .. } => return Err(unsupported(pc, "a call of a kernel function")),
-        CallTarget::Helper(HelperId::TAIL_CALL) => tail::call(lowering),
-        CallTarget::Helper(id) => helper(lowering, id),
+        CallTarget::Helper(HelperId::TAIL_CALL) => {
+            let tail_calls = lowering.tail_calls.expect("invariant: the plan knows of tail calls");
+            tail::call(lowering, tail_calls);
+        }
+        CallTarget::Helper(id) => {
+            let ending = lowering.options.ending_helpers.contains(&id);
+            native(lowering, Symbol::Helper(id.0), ending);
+        }
+        CallTarget::Kfunc { btf_id, module } => {
+            let module = u16::try_from(module);
+            let module = module.map_err(|_| unsupported(pc, "a kernel function of no module"))?;
+            native(lowering, Symbol::Kfunc { btf_id, module }, false);
+        }
         CallTarget::Subprog(start) => {
-            lowering.before_call(pc);
+            lowering.charge(pc);
+            lowering.check_depth(pc);
             lowering.emitter.call_subprog(lowering.program.subprog_of(start));
         }
     }
     Ok(())
 }
 
-fn helper(lowering: &mut Lowering<'_>, id: HelperId) {
-    let ending = lowering.options.ending_helpers.contains(&id);
-    if ending {
+/// Calls a function of the host, which may end the run if it is `ending` or can call back.
+fn native(lowering: &mut Lowering<'_>, function: Symbol, ending: bool) {
+    let ending = ending || lowering.has_callbacks;
+    if ending && lowering.exits.is_some() {
         lowering.flush();
     }
-    // What the helper leaves in registers is not for an unverified program to see.
-    let kept: &[Reg] = if lowering.routines.is_some() { &Reg::ARGS } else { &[] };
+    lowering.save_count();
+    // What the function leaves in registers is not for an unverified program to see.
+    let kept: &[Reg] = if lowering.checks.is_some() { &Reg::ARGS } else { &[] };
     // An odd number, and one more to keep the stack aligned.
     let padding = (!kept.is_empty()).then_some(SCRATCH[0]);
     let kept = || kept.iter().map(|&reg| Gpr::from(reg)).chain(padding);
@@ -42,12 +55,13 @@ fn helper(lowering: &mut Lowering<'_>, id: HelperId) {
         e.push(reg);
     }
     e.mov(Width::W64, ENV_FOR_HELPERS, ENV);
-    e.call_symbol(Symbol::Helper(id.0));
+    e.call_symbol(function);
     for reg in kept().rev() {
         e.pop(reg);
     }
+    lowering.load_count();
     if let (true, Some(exits)) = (ending, lowering.exits) {
-        e.arith_mem_imm(Arith::Cmp, Width::W64, ENDED, 0);
-        e.jump_back(Some(Cond::NotEqual), exits.finish);
+        lowering.emitter.arith_mem_imm(Arith::Cmp, Width::W64, ENDED, 0);
+        lowering.emitter.jump_back(Some(Cond::NotEqual), exits.finish);
     }
 }

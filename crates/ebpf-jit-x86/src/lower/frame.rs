@@ -10,7 +10,7 @@
 //! ```
 //!
 //! A subprogram that needs nothing of this has no frame at all. Where there is one with `rbp`, it
-//! is linked as debuggers and profilers expect.
+//! is linked as debuggers and profilers expect; by option every subprogram has such a one.
 //!
 //! With checked memory the BPF stack lies apart (see [`entry`](super::entry)), and every
 //! subprogram has a frame:
@@ -18,18 +18,18 @@
 //! ```text
 //!            return address
 //!            caller's r10
-//!            caller's env.stack_low
+//!            caller's env.stack_low and .stack_room
 //!            r6 .. r9              those that are written
 //!   rsp ->   padding               where calls would be misaligned otherwise
 //! ```
 
 use ebpf_isa::abi::STACK_SIZE;
-use ebpf_isa::{Reg, RegSet, Width};
+use ebpf_isa::{Reg, RegSet, Size, Width};
 
-use super::checked::Routines;
-use super::env::{DEPTH, STACK_LOW};
+use super::checked::Checks;
+use super::env::{DEPTH, STACK_LOW, STACK_ROOM};
 use super::plan::Scan;
-use crate::MemoryMode;
+use crate::Options;
 use crate::emitter::{Arith, Emitter};
 use crate::regs::{ENV, ENV_AT_ENTRY, Gpr, PRESERVED, SCRATCH};
 
@@ -55,6 +55,8 @@ pub(super) struct Frame {
     stack: Stack,
     /// The registers of [`PRESERVED`] that are written.
     saved: RegSet,
+    /// Whether the frame pointer stays what the prologue made it.
+    fixed_fp: bool,
     /// Whether the frame is entered from the host and has to set up [`ENV`].
     takes_env: bool,
     /// Whether 8 more bytes are needed to align calls; never together with [`Stack::Machine`].
@@ -63,31 +65,45 @@ pub(super) struct Frame {
 
 impl Frame {
     /// The frame of a subprogram with a BPF stack of `stack_depth` bytes.
-    pub(super) fn new(scan: &Scan, stack_depth: u32, takes_env: bool, memory: MemoryMode) -> Self {
+    pub(super) fn new(scan: &Scan, stack_depth: u32, takes_env: bool, options: &Options) -> Self {
         let written = |&reg: &Reg| scan.writes.contains(reg);
         let saved: RegSet = PRESERVED.into_iter().filter(written).collect();
-        if memory == MemoryMode::Checked {
-            return Self::checked(saved.without(Reg::FP), stack_depth);
+        if options.checks_memory() {
+            return Self::checked(saved, stack_depth);
         }
+        let fixed_fp = !saved.contains(Reg::FP);
         let pushed = SLOT * (saved.iter().count() as u32 + u32::from(takes_env));
         // The return address is there already, and rbp where it is saved.
         let misaligned = |size: u32| scan.calls && !(SLOT + size).is_multiple_of(STACK_ALIGN);
-        if scan.reads_fp {
-            let stack = stack_depth.next_multiple_of(SLOT);
-            let pad = if misaligned(SLOT + stack + pushed) { SLOT } else { 0 };
-            Self { stack: Stack::Machine(stack + pad), saved, takes_env, padded: false }
+        if scan.reads_fp || options.frame_pointers {
+            let depth = if scan.reads_fp { stack_depth.next_multiple_of(SLOT) } else { 0 };
+            let pad = if misaligned(SLOT + depth + pushed) { SLOT } else { 0 };
+            Self { stack: Stack::Machine(depth + pad), saved, fixed_fp, takes_env, padded: false }
         } else {
-            Self { stack: Stack::None, saved, takes_env, padded: misaligned(pushed) }
+            let padded = misaligned(pushed);
+            Self { stack: Stack::None, saved, fixed_fp, takes_env, padded }
         }
     }
 
     /// A frame with a BPF stack apart. Whoever has one calls: at least the routine that makes it.
     fn checked(saved: RegSet, stack_depth: u32) -> Self {
         let stack = Stack::Apart(stack_depth.min(STACK_SIZE as u32).next_multiple_of(SLOT));
-        // The return address, rbp and the caller's bound.
-        let slots = 3 + saved.iter().count() as u32;
+        let fixed_fp = !saved.contains(Reg::FP);
+        let saved = saved.without(Reg::FP);
+        // The return address, rbp and the caller's bounds.
+        let slots = 4 + saved.iter().count() as u32;
         let padded = !(SLOT * slots).is_multiple_of(STACK_ALIGN);
-        Self { stack, saved, takes_env: false, padded }
+        Self { stack, saved, fixed_fp, takes_env: false, padded }
+    }
+
+    /// Whether an access by the frame pointer is good wherever the frame lies: it is inside of the
+    /// program's own part of the stack, and aligned if it has to be.
+    pub(super) fn has(&self, off: i16, size: Size, atomic: bool) -> bool {
+        let Stack::Apart(depth) = self.stack else { return false };
+        let (off, bytes) = (i32::from(off), i32::from(size.bytes()));
+        // Frames begin and end at multiples of 8.
+        let aligned = !atomic || off % bytes == 0;
+        self.fixed_fp && aligned && off >= -(depth as i32) && off + bytes <= 0
     }
 
     /// What is pushed, in this order.
@@ -103,13 +119,14 @@ impl Frame {
 }
 
 /// Emits what comes before the first instruction of a subprogram.
-pub(super) fn prologue(e: &mut Emitter, frame: &Frame, routines: Option<Routines>) {
+pub(super) fn prologue(e: &mut Emitter, frame: &Frame, checks: Option<Checks>) {
     match frame.stack {
         Stack::None => {}
         Stack::Machine(size) => e.enter(size),
         Stack::Apart(_) => {
             e.push(Gpr::Rbp);
             e.push_mem(STACK_LOW);
+            e.push_mem(STACK_ROOM);
         }
     }
     for reg in frame.pushes() {
@@ -118,8 +135,8 @@ pub(super) fn prologue(e: &mut Emitter, frame: &Frame, routines: Option<Routines
     if frame.takes_env {
         e.mov(Width::W64, ENV, ENV_AT_ENTRY);
     }
-    if let (Stack::Apart(size), Some(routines)) = (frame.stack, routines) {
-        routines.enter_frame(e, size);
+    if let (Stack::Apart(size), Some(checks)) = (frame.stack, checks) {
+        checks.enter_frame(e, size);
     }
 }
 
@@ -138,6 +155,7 @@ pub(super) fn leave(e: &mut Emitter, frame: &Frame) {
         Stack::None => {}
         Stack::Machine(_) => e.leave(),
         Stack::Apart(_) => {
+            e.pop_mem(STACK_ROOM);
             e.pop_mem(STACK_LOW);
             e.arith_mem_imm(Arith::Sub, Width::W32, DEPTH, 1);
             e.pop(Gpr::Rbp);

@@ -6,123 +6,148 @@
 use ebpf_isa::uapi::HelperId;
 use ebpf_isa::{AluOp, AtomicOp, CallTarget, CmpOp, Insn, Operand};
 
-use crate::{MemoryMode, Options};
+use crate::Options;
+use crate::encode::fits8;
 
 /// The most bytes that the code of an instruction takes, short of 128: then the code of
 /// [`Program::MAX_SLOTS`](ebpf_isa::Program::MAX_SLOTS) instructions is shorter than 4 GiB. Too
 /// large a figure costs a few short jumps, too small a figure is caught when jumps are resolved.
 #[inline]
 pub(super) fn max_len(insn: Insn, options: &Options) -> u32 {
-    let added = match options.memory {
-        MemoryMode::Unchecked if options.ending_helpers.is_empty() => 0,
-        _ => added_by_options(insn, options),
-    };
-    let len = unchecked(insn) + added;
+    let len = unchecked(insn) + if is_plain(options) { 0 } else { added(insn, options) };
     debug_assert!(len < 128, "the bound for {insn:?} is {len}");
     len
 }
 
-#[cold]
-fn added_by_options(insn: Insn, options: &Options) -> u32 {
-    /// `cmp qword [r12 + disp8], 0` and `jne rel32`.
-    const ENDING: u32 = 6 + 6;
-    let checks = match options.memory {
-        MemoryMode::Unchecked => 0,
-        MemoryMode::Checked => added_by_checks(insn),
-    };
-    match insn {
-        Insn::Call(CallTarget::Helper(id)) if options.ending_helpers.contains(&id) => {
-            checks + ENDING
-        }
-        _ => checks,
-    }
+/// Whether no option adds to the code of instructions.
+pub(super) fn is_plain(options: &Options) -> bool {
+    !options.fuel && !options.checks_memory() && options.ending_helpers.is_empty()
 }
 
-/// What checked memory adds to the code of an instruction.
-fn added_by_checks(insn: Insn) -> u32 {
-    /// `add qword [r12 + disp8], imm32`: the count of instructions.
-    const COUNT: u32 = 9;
-    /// `mov r10d, imm32` and `call rel32`.
-    const ROUTINE: u32 = 6 + 5;
-    /// `lea r11, [base + disp32]` and `mov r9d, imm32`.
-    const ACCESS: u32 = 7 + 6;
-    /// The auxiliary register, pushed and popped twice.
-    const AUX: u32 = 8;
+/// What options add to the code of an instruction.
+#[cold]
+fn added(insn: Insn, options: &Options) -> u32 {
+    /// `cmp qword [r12 + disp8], 0` and `jne rel32`.
+    const ENDING: u32 = 6 + 6;
+    /// The count left in the environment, and taken back.
+    const SAVED_COUNT: u32 = 5 + 5;
+    /// `lea r9, [base + disp32]`, `sub` and `cmp` with a field of the environment, `jae rel32`; a
+    /// call of the routine after three pushes is no longer.
+    const ACCESS: u32 = 8 + 8 + 8 + 6;
     /// Six registers, pushed and popped.
     const KEPT: u32 = 16;
-    /// `mov dword [r12 + disp32], imm32`
-    const IN_PLACE: u32 = 12;
-    COUNT
+    /// Frames counted, or the depth compared, with fields of the environment.
+    const DEPTH: u32 = 6 + 6;
+    /// `mov dword [r12 + disp8], imm32`, the count left and taken back, a call with another push and
+    /// pop, and a jump.
+    const IN_PLACE: u32 = 9 + SAVED_COUNT + 2 + 2 + 5;
+    let checks = if options.checks_memory() { 1 } else { 0 };
+    FLUSH
         + match insn {
             Insn::Load { .. }
             | Insn::Store { .. }
             | Insn::LoadAcquire { .. }
             | Insn::StoreRelease { .. }
-            | Insn::Atomic { .. } => ACCESS + ROUTINE + AUX,
+            | Insn::Atomic { .. } => checks * ACCESS,
+            // No displacement.
+            Insn::LoadPacket { .. } => checks * (ACCESS - 4) + RETURN,
             // A jump over the jump back.
-            Insn::Branch { .. } | Insn::MayGoto { .. } => 2 + ROUTINE,
-            Insn::Call(CallTarget::Helper(HelperId::TAIL_CALL)) => KEPT + IN_PLACE + EXIT_CHECKED,
-            Insn::Call(CallTarget::Helper(_)) => KEPT,
-            Insn::Jump { .. } | Insn::Call(_) => ROUTINE,
-            Insn::Exit => EXIT_CHECKED,
-            Insn::LoadPacket { .. } => EXIT_CHECKED + 6 + ROUTINE,
+            Insn::Branch { .. } | Insn::MayGoto { .. } => 2 + CHARGE,
+            Insn::Jump { .. } => CHARGE,
+            Insn::Call(CallTarget::Helper(HelperId::TAIL_CALL)) => RETURN + DEPTH + IN_PLACE,
+            Insn::Call(CallTarget::Subprog(_)) => CHARGE + DEPTH,
+            Insn::Call(_) => ENDING + SAVED_COUNT + checks * KEPT,
+            Insn::Exit => RETURN,
             _ => 0,
         }
 }
 
+/// `add r11, imm32`: the count of instructions.
+const FLUSH: u32 = 7;
+/// `cmp r11, [r12]` and `jg rel32`.
+const CHARGE: u32 = 4 + 6;
+/// The depth compared, a charge, two fields of the environment restored, and one counted down.
+const RETURN: u32 = 8 + CHARGE + 8 + 5 + 6;
 /// Six registers, `leave` or padding, and `ret`.
 const EXIT: u32 = 12;
-/// A routine, and two fields of the environment.
-const EXIT_CHECKED: u32 = 11 + 5 + 9;
+/// Divisions, compare-and-exchange loops.
+const SEQUENCE: u32 = 64;
+/// `REX opcode ModRM`
+const REGS: u32 = 3;
+
 #[inline]
 fn unchecked(insn: Insn) -> u32 {
-    /// `REX opcode ModRM`
-    const REGS: u32 = 3;
-    /// `[prefix] REX 0F opcode ModRM disp32`
-    const ACCESS: u32 = 9;
-    /// Divisions, compare-and-exchange loops.
-    const SEQUENCE: u32 = 64;
-    /// `REX opcode ModRM`, with an immediate of the shortest length.
-    fn with(src: Operand) -> u32 {
-        match src {
-            Operand::Reg(_) => REGS,
-            Operand::Imm(imm) if i8::try_from(imm).is_ok() => REGS + 1,
-            Operand::Imm(_) => REGS + 4,
-        }
-    }
     match insn {
-        Insn::Alu { op, src, .. } => match (op, src) {
-            (AluOp::Add | AluOp::Sub | AluOp::And | AluOp::Or | AluOp::Xor, _) => with(src),
-            (AluOp::Mul, _) => with(src) + 1,
-            (AluOp::Lsh | AluOp::Rsh | AluOp::Arsh, Operand::Imm(_)) => REGS + 1,
-            (AluOp::Lsh | AluOp::Rsh | AluOp::Arsh, Operand::Reg(_)) => 4 * REGS,
-            (AluOp::Div | AluOp::SDiv | AluOp::Mod | AluOp::SMod, _) => SEQUENCE,
-        },
-        Insn::Mov { src: Operand::Imm(0), .. } => REGS,
-        Insn::Mov { src: Operand::Imm(_), .. } => REGS + 4,
-        Insn::Mov { src: Operand::Reg(_), .. } | Insn::AddrSpaceCast { .. } | Insn::Neg { .. } => {
-            REGS
-        }
+        Insn::Alu { op, src, .. } => alu(op, src),
+        Insn::Mov { src, .. } => mov(src),
+        Insn::AddrSpaceCast { .. } | Insn::Neg { .. } => REGS,
         Insn::MovSx { .. } => REGS + 1,
         Insn::Swap { .. } => 2 * REGS + 3,
         Insn::LoadWide { .. } => 10,
-        Insn::Store { src: Operand::Imm(_), .. } => ACCESS + 3,
-        Insn::Load { .. }
-        | Insn::LoadAcquire { .. }
-        | Insn::Store { .. }
-        | Insn::StoreRelease { .. } => ACCESS,
+        Insn::Store { off, src, .. } => store(off, src),
+        Insn::Load { off, .. } | Insn::LoadAcquire { off, .. } | Insn::StoreRelease { off, .. } => {
+            load(off)
+        }
         Insn::Atomic { op: AtomicOp::Or | AtomicOp::And | AtomicOp::Xor, fetch: true, .. } => {
             SEQUENCE
         }
-        Insn::Atomic { .. } => ACCESS + REGS,
+        // A prefix more, and a move.
+        Insn::Atomic { off, .. } => load(off) + 1 + REGS,
         Insn::Jump { .. } => 5,
-        Insn::Branch { op: CmpOp::Set, rhs: Operand::Imm(_), .. } => REGS + 4 + 6,
-        Insn::Branch { rhs, .. } => with(rhs) + 6,
+        Insn::Branch { op, rhs, .. } => branch(op, rhs),
         Insn::Call(CallTarget::Subprog(_)) => 5,
-        Insn::Call(CallTarget::Helper(HelperId::TAIL_CALL)) => 52 + EXIT,
+        Insn::Call(CallTarget::Helper(HelperId::TAIL_CALL)) => 5 + 3 + 2 + REGS + EXIT + 3,
         Insn::Call(_) => 5 + REGS,
         Insn::Exit => EXIT,
-        Insn::LoadPacket { .. } => 44 + EXIT,
+        Insn::LoadPacket { .. } => 38 + EXIT,
         Insn::MayGoto { .. } => 5 + 4 + 4 + 5 + 6,
     }
+}
+
+/// Arithmetic.
+#[inline]
+pub(super) fn alu(op: AluOp, src: Operand) -> u32 {
+    match op {
+        AluOp::Add | AluOp::Sub | AluOp::And | AluOp::Or | AluOp::Xor => with_operand(src),
+        AluOp::Mul => with_operand(src) + 1,
+        AluOp::Lsh | AluOp::Rsh | AluOp::Arsh => 4 * REGS,
+        AluOp::Div | AluOp::SDiv | AluOp::Mod | AluOp::SMod => SEQUENCE,
+    }
+}
+
+/// Moves.
+#[inline]
+pub(super) fn mov(src: Operand) -> u32 {
+    match src {
+        Operand::Imm(imm) => REGS + if imm == 0 { 0 } else { 4 },
+        Operand::Reg(_) => REGS,
+    }
+}
+
+/// `REX opcode ModRM`, with an immediate of the shortest length.
+#[inline]
+fn with_operand(src: Operand) -> u32 {
+    match src {
+        Operand::Reg(_) => REGS,
+        Operand::Imm(imm) => REGS + if fits8(imm) { 1 } else { 4 },
+    }
+}
+
+/// Stores.
+#[inline]
+pub(super) fn store(off: i16, src: Operand) -> u32 {
+    load(off) + if src.reg().is_some() { 0 } else { 4 }
+}
+
+/// Comparisons, with a jump.
+#[inline]
+pub(super) fn branch(op: CmpOp, rhs: Operand) -> u32 {
+    // A test of bits has no form with a short immediate that is sign-extended.
+    with_operand(rhs) + 6 + if op == CmpOp::Set { 3 } else { 0 }
+}
+
+/// `[prefix] REX [0F] opcode ModRM disp`: what has a prefix is not escaped.
+#[inline]
+pub(super) fn load(off: i16) -> u32 {
+    REGS + 1 + if fits8(off.into()) { 1 } else { 4 }
 }

@@ -54,10 +54,10 @@ pub(super) fn load_wide(
         WideSource::MapValue(map, offset, _) => {
             e.mov_address(dst, Symbol::MapValue { map: map.0, offset });
         }
-        WideSource::Func(_) if lowering.routines.is_some() => {
+        WideSource::Func(_) if lowering.checks.is_some() => {
             return Err("the address of a subprogram, with checked memory,");
         }
-        WideSource::Func(pc) => e.lea_subprog(dst, lowering.program.subprog_of(pc)),
+        WideSource::Func(pc) => lowering.take_address(dst, lowering.program.subprog_of(pc)),
         WideSource::Btf { .. } => return Err("the address of a kernel variable"),
     }
     Ok(())

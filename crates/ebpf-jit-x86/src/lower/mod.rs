@@ -4,10 +4,13 @@ mod alu;
 mod atomic;
 mod branch;
 mod call;
+mod callback;
 mod checked;
+mod cold;
 mod entry;
 mod env;
 mod frame;
+mod fuel;
 mod length;
 mod memory;
 mod muldiv;
@@ -20,12 +23,17 @@ mod tail;
 use ebpf_image::{CodeOffset, EntryPoint, Image, ImageParts, SourcePc};
 use ebpf_isa::{AluOp, Facts, Insn, Operand, Pc, Program, Subprog, SubprogIdx, Width};
 
-use crate::emitter::Emitter;
-use crate::{JitError, MemoryMode, Options};
-use checked::{Meter, Routines};
-use entry::{Entry, Exits};
+use crate::emitter::{Emitter, Shift};
+use crate::regs::Gpr;
+use crate::{JitError, Options};
+use callback::Taken;
+use checked::{Checks, Traps};
+use cold::Cold;
+use entry::{Entry, Exits, Unwindable};
 use frame::Frame;
+use fuel::Meter;
 use plan::Plan;
+use tail::TailCalls;
 
 /// Compiles a whole program: see [`compile`](crate::compile).
 pub(crate) fn compile(
@@ -33,36 +41,46 @@ pub(crate) fn compile(
     facts: Option<&Facts>,
     options: &Options,
 ) -> Result<Image, JitError> {
-    let Plan { frames, entry, tail_calls, estimates } = Plan::new(program, facts, options);
-    let mut emitter = Emitter::new(estimates);
+    let plan = Plan::new(program, facts, options);
+    let (frames, entry) = (plan.frames, plan.entry);
+    let mut emitter = Emitter::new(plan.positions);
+    let e = &mut emitter;
     let exits = match entry {
         Entry::Direct => None,
         Entry::Thunk => {
-            entry::thunk(&mut emitter);
+            entry::thunk(e);
             None
         }
-        Entry::Unwindable => Some(entry::unwindable(&mut emitter, options.memory)),
+        Entry::Unwindable => Some(Unwindable::new(options, plan.callbacks).emit(e)),
     };
-    let after_tail_call =
-        exits.filter(|_| tail_calls).map(|exits| tail::emit_after(&mut emitter, exits));
-    let checked = exits.filter(|_| options.memory == MemoryMode::Checked);
-    let routines = checked.map(|exits| Routines::emit(&mut emitter, exits));
+    let tail_calls = plan.tail_calls.then(|| TailCalls::emit(e, exits, options));
+    let fuel = exits.filter(|_| options.fuel);
+    let checked = exits.filter(|_| options.checks_memory());
+    let traps = fuel.or(checked).map(|exits| Traps::emit(e, exits));
+    let checks = checked.map(|exits| Checks::emit(e, exits, options.fuel));
     let mut lowering = Lowering {
-        emitter: &mut emitter,
+        emitter: e,
         program,
         options,
         frame: frames[SubprogIdx::MAIN.index()],
         is_main: true,
+        has_callbacks: plan.callbacks,
         exits,
-        after_tail_call,
-        routines,
-        meter: routines.map(|_| Meter::new(plan::jump_targets(program))),
+        tail_calls,
+        traps,
+        checks,
+        meter: fuel.map(|_| Meter::default()),
+        leaders: fuel.map(|_| plan::jump_targets(program)).unwrap_or_default(),
+        cold: Vec::new(),
+        taken: Vec::new(),
     };
-    for ((index, subprog), frame) in program.subprogs().iter().enumerate().zip(frames) {
-        lowering.is_main = index == SubprogIdx::MAIN.index();
+    for ((index, subprog), frame) in (0..).map(SubprogIdx).zip(program.subprogs()).zip(frames) {
+        lowering.is_main = index == SubprogIdx::MAIN;
         lowering.frame = frame;
-        lowering.subprog(subprog)?;
+        lowering.subprog(index, subprog)?;
     }
+    lowering.emit_callbacks();
+    lowering.emit_cold()?;
     finish(program, entry, emitter)
 }
 
@@ -90,21 +108,36 @@ struct Lowering<'a> {
     frame: Frame,
     /// Whether that is the main program.
     is_main: bool,
+    /// Whether native code may call subprograms.
+    has_callbacks: bool,
     /// Where the program may end early.
     exits: Option<Exits>,
-    /// Where the program may end early and has tail calls.
-    after_tail_call: Option<CodeOffset>,
+    /// Where there are any.
+    tail_calls: Option<TailCalls>,
+    /// With fuel or checked memory.
+    traps: Option<Traps>,
     /// With checked memory.
-    routines: Option<Routines>,
-    /// With checked memory.
+    checks: Option<Checks>,
+    /// With fuel.
     meter: Option<Meter>,
+    /// With fuel, by slot: whether a jump leads there.
+    leaders: Vec<bool>,
+    cold: Vec<Cold>,
+    /// Addresses of subprograms that were taken.
+    taken: Vec<Taken>,
 }
 
 impl Lowering<'_> {
-    fn subprog(&mut self, subprog: &Subprog) -> Result<(), JitError> {
-        self.emitter.positions.begin_subprog(subprog.start, self.emitter.here());
-        frame::prologue(self.emitter, &self.frame, self.routines);
+    fn subprog(&mut self, index: SubprogIdx, subprog: &Subprog) -> Result<(), JitError> {
+        self.emitter.positions.begin_subprog(index, self.emitter.here());
+        frame::prologue(self.emitter, &self.frame, self.checks);
         for pc in (subprog.start.0..subprog.end.0).map(Pc) {
+            if self.leaders.get(pc.index()) == Some(&true) {
+                // Whoever jumps here has its own count up to date.
+                self.flush();
+            }
+            let here = self.emitter.here();
+            self.emitter.positions.begin_insn(pc, here);
             if let Some(insn) = self.program.get(pc) {
                 self.insn(pc, insn)?;
             }
@@ -114,13 +147,14 @@ impl Lowering<'_> {
 
     /// Emits the code of the instruction at `pc`.
     fn insn(&mut self, pc: Pc, insn: Insn) -> Result<(), JitError> {
-        self.count(pc);
         let start = self.emitter.here();
-        self.emitter.positions.begin_insn(pc, start);
-        self.check_access(pc);
+        self.count();
+        self.check_access(pc, insn);
         let e = &mut *self.emitter;
         match insn {
-            Insn::Alu { op, width, dst, src } => alu_op(e, op, width, dst.into(), src),
+            Insn::Alu { op, width, dst, src } => {
+                alu_op(e, op, width, dst.into(), src, self.meter.is_some());
+            }
             Insn::Mov { width, dst, src } => alu::mov(e, width, dst.into(), src),
             Insn::MovSx { width, dst, src, from } => {
                 e.mov_extend(ebpf_isa::Extend::Sign, from, width, dst.into(), src.into());
@@ -162,22 +196,22 @@ impl Lowering<'_> {
     }
 }
 
-fn alu_op(e: &mut Emitter, op: AluOp, width: Width, dst: crate::regs::Gpr, src: Operand) {
-    use crate::emitter::{Arith, Shift};
+fn alu_op(e: &mut Emitter, op: AluOp, width: Width, dst: Gpr, src: Operand, counts: bool) {
+    use muldiv::{Division, divide};
+    if let Some(op) = alu::arith_op(op) {
+        return alu::arith(e, op, width, dst, src);
+    }
     match op {
-        AluOp::Add => alu::arith(e, Arith::Add, width, dst, src),
-        AluOp::Sub => alu::arith(e, Arith::Sub, width, dst, src),
-        AluOp::And => alu::arith(e, Arith::And, width, dst, src),
-        AluOp::Or => alu::arith(e, Arith::Or, width, dst, src),
-        AluOp::Xor => alu::arith(e, Arith::Xor, width, dst, src),
+        // Done above.
+        AluOp::Add | AluOp::Sub | AluOp::And | AluOp::Or | AluOp::Xor => {}
         AluOp::Lsh => shift::shift(e, Shift::Shl, width, dst, src),
         AluOp::Rsh => shift::shift(e, Shift::Shr, width, dst, src),
         AluOp::Arsh => shift::shift(e, Shift::Sar, width, dst, src),
         AluOp::Mul => muldiv::multiply(e, width, dst, src),
-        AluOp::Div => muldiv::divide(e, muldiv::Division::DIV, width, dst, src),
-        AluOp::SDiv => muldiv::divide(e, muldiv::Division::SDIV, width, dst, src),
-        AluOp::Mod => muldiv::divide(e, muldiv::Division::MOD, width, dst, src),
-        AluOp::SMod => muldiv::divide(e, muldiv::Division::SMOD, width, dst, src),
+        AluOp::Div => divide(e, Division::DIV, width, dst, src, counts),
+        AluOp::SDiv => divide(e, Division::SDIV, width, dst, src, counts),
+        AluOp::Mod => divide(e, Division::MOD, width, dst, src, counts),
+        AluOp::SMod => divide(e, Division::SMOD, width, dst, src, counts),
     }
 }
 

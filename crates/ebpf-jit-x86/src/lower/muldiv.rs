@@ -10,7 +10,8 @@
 
 use ebpf_isa::{Operand, Width, semantics};
 
-use crate::emitter::{Arith, Cond, Emitter, Unary};
+use crate::emitter::{Arith, Cond, Emitter, Shift, Unary};
+use crate::encode::Mem;
 use crate::regs::{Gpr, SCRATCH};
 
 pub(super) fn multiply(e: &mut Emitter, width: Width, dst: Gpr, src: Operand) {
@@ -39,8 +40,19 @@ const DIVISOR: Gpr = SCRATCH[0];
 const OLD_RAX: Gpr = SCRATCH[1];
 const OLD_RDX: Gpr = SCRATCH[2];
 
-pub(super) fn divide(e: &mut Emitter, op: Division, width: Width, dst: Gpr, src: Operand) {
+/// Emits `dst = dst op src`. With `counts`, the last scratch register is not to be had.
+pub(super) fn divide(
+    e: &mut Emitter,
+    op: Division,
+    width: Width,
+    dst: Gpr,
+    src: Operand,
+    counts: bool,
+) {
     match src {
+        Operand::Imm(imm) if !op.signed && imm.count_ones() == 1 && imm > 0 => {
+            return divide_by_power(e, op, width, dst, imm);
+        }
         Operand::Imm(0) if op.remainder => return e.mov(width, dst, dst),
         Operand::Imm(0) => return e.mov_imm(dst, 0),
         Operand::Imm(-1) if op.signed && op.remainder => return e.mov_imm(dst, 0),
@@ -50,9 +62,13 @@ pub(super) fn divide(e: &mut Emitter, op: Division, width: Width, dst: Gpr, src:
         }
         Operand::Reg(src) => e.mov(width, DIVISOR, src.into()),
     }
-    let borrowed = [(Gpr::Rax, OLD_RAX), (Gpr::Rdx, OLD_RDX)];
-    for (reg, old) in borrowed.into_iter().filter(|&(reg, _)| reg != dst) {
-        e.mov(Width::W64, old, reg);
+    if dst != Gpr::Rax {
+        e.mov(Width::W64, OLD_RAX, Gpr::Rax);
+    }
+    match dst {
+        Gpr::Rdx => {}
+        _ if counts => e.push(Gpr::Rdx),
+        _ => e.mov(Width::W64, OLD_RDX, Gpr::Rdx),
     }
     if dst != Gpr::Rax {
         e.mov(width, Gpr::Rax, dst);
@@ -62,8 +78,22 @@ pub(super) fn divide(e: &mut Emitter, op: Division, width: Width, dst: Gpr, src:
         Operand::Reg(_) => divide_rax_checked(e, op, width),
     }
     e.mov(Width::W64, dst, if op.remainder { Gpr::Rdx } else { Gpr::Rax });
-    for (reg, old) in borrowed.into_iter().filter(|&(reg, _)| reg != dst) {
-        e.mov(Width::W64, reg, old);
+    match dst {
+        Gpr::Rdx => {}
+        _ if counts => e.pop(Gpr::Rdx),
+        _ => e.mov(Width::W64, Gpr::Rdx, OLD_RDX),
+    }
+    if dst != Gpr::Rax {
+        e.mov(Width::W64, Gpr::Rax, OLD_RAX);
+    }
+}
+
+/// A quotient is a shift, a remainder the low bits.
+fn divide_by_power(e: &mut Emitter, op: Division, width: Width, dst: Gpr, power: i32) {
+    match power.trailing_zeros() as u8 {
+        _ if op.remainder => e.arith_imm(Arith::And, Width::W32, dst, power - 1),
+        0 => e.mov(width, dst, dst),
+        count => e.shift_imm(Shift::Shr, width, dst, count),
     }
 }
 
@@ -82,7 +112,7 @@ fn divide_rax(e: &mut Emitter, op: Division, width: Width) {
 fn divide_rax_checked(e: &mut Emitter, op: Division, width: Width) {
     let special = if op.signed {
         // 0 for -1, and 1 for 0: the two special divisors.
-        e.lea_plus_one(width, Gpr::Rdx, DIVISOR);
+        e.lea(width, Gpr::Rdx, Mem { base: DIVISOR, disp: 1 });
         e.arith_imm(Arith::Cmp, width, Gpr::Rdx, 1);
         e.skip(Some(Cond::BelowEqual))
     } else {

@@ -3,7 +3,6 @@
 use ebpf_isa::{Extend, Pc, Reg, Size, Width};
 
 use super::Lowering;
-use super::checked::SUBJECT;
 use super::env::{PACKET, PACKET_LEN};
 use crate::emitter::{Arith, Cond};
 use crate::encode::Mem;
@@ -12,8 +11,7 @@ use crate::regs::{Gpr, SCRATCH};
 /// Emits `r0 = *(size *)skb[index + imm]`; a packet that is too short returns 0 from the current
 /// function.
 pub(super) fn load(lowering: &mut Lowering<'_>, pc: Pc, size: Size, index: Option<Reg>, imm: i32) {
-    // With the packet's address added, the offset is the address to be checked.
-    let (offset, end) = (SUBJECT, SCRATCH[1]);
+    let [end, offset, ..] = SCRATCH;
     let r0 = Gpr::from(Reg::R0);
     lowering.flush();
     let e = &mut *lowering.emitter;
@@ -25,7 +23,7 @@ pub(super) fn load(lowering: &mut Lowering<'_>, pc: Pc, size: Size, index: Optio
         None => e.mov_imm(offset, u64::from(imm.cast_unsigned())),
     }
     // The offset has 32 bits, so that its end cannot wrap.
-    e.lea(end, Mem { base: offset, disp: size.bytes().into() });
+    e.lea(Width::W64, end, Mem { base: offset, disp: size.bytes().into() });
     e.arith_load(Arith::Cmp, Width::W64, end, PACKET_LEN);
     let inside = e.skip(Some(Cond::BelowEqual));
     e.mov_imm(r0, 0);
@@ -33,7 +31,7 @@ pub(super) fn load(lowering: &mut Lowering<'_>, pc: Pc, size: Size, index: Optio
     let e = &mut *lowering.emitter;
     e.land(inside);
     e.arith_load(Arith::Add, Width::W64, offset, PACKET);
-    lowering.check_read(pc, size);
+    lowering.check_read(pc, size, offset);
     let e = &mut *lowering.emitter;
     e.load(Extend::Zero, size, r0, Mem { base: offset, disp: 0 });
     // What was loaded is zero-extended already.

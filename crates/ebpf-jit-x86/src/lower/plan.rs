@@ -2,36 +2,42 @@
 
 use ebpf_image::CodeOffset;
 use ebpf_isa::uapi::HelperId;
-use ebpf_isa::{CallTarget, Facts, Insn, Pc, Program, Reg, RegSet, Subprog, SubprogIdx, abi};
+use ebpf_isa::{
+    CallTarget, Facts, Insn, Pc, Program, Reg, RegSet, Subprog, SubprogIdx, WideSource, abi,
+};
 
 use super::entry::Entry;
 use super::frame::Frame;
-use super::length::max_len;
-use crate::{MemoryMode, Options};
+use super::length::{self, max_len};
+use crate::Options;
+use crate::positions::Positions;
 
 /// What is known about a program when its first instruction is emitted.
-#[derive(Debug)]
 pub(super) struct Plan {
     /// By subprogram.
     pub(super) frames: Vec<Frame>,
     pub(super) entry: Entry,
     /// Whether there are tail calls.
     pub(super) tail_calls: bool,
-    /// By slot, where instructions would be if all took the most bytes they can.
-    pub(super) estimates: Vec<CodeOffset>,
+    /// Whether addresses of subprograms are taken.
+    pub(super) callbacks: bool,
+    /// Where instructions would be if all took the most bytes they can.
+    pub(super) positions: Positions,
 }
 
 impl Plan {
     pub(super) fn new(program: &Program, facts: Option<&Facts>, options: &Options) -> Self {
-        let mut estimates = Vec::with_capacity(program.slots().len());
-        let scan = |subprog| Scan::new(program, subprog, options, &mut estimates);
-        let scans: Vec<_> = program.subprogs().iter().map(scan).collect();
+        let subprogs = program.subprogs();
+        let mut positions = Positions::with_capacity(program.slots().len(), subprogs.len());
+        let scan = |subprog| Scan::new(program, subprog, options, &mut positions);
+        let scans: Vec<_> = subprogs.iter().map(scan).collect();
         let any = |holds: fn(&Scan) -> bool| scans.iter().any(holds);
         let (needs_env, tail_calls) = (any(|scan| scan.needs_env), any(|scan| scan.tail_calls));
         let main_is_called = any(|scan| scan.refers_to_main);
         let may_end = any(|scan| scan.calls_ending_helper)
             || tail_calls && !options.ending_helpers.is_empty();
-        let entry = if may_end || options.memory == MemoryMode::Checked {
+        let callbacks = any(|scan| scan.takes_address);
+        let entry = if may_end || options.fuel || options.checks_memory() {
             Entry::Unwindable
         } else if needs_env && main_is_called {
             Entry::Thunk
@@ -42,10 +48,11 @@ impl Plan {
             let known = facts.and_then(|facts| facts.subprog(SubprogIdx(index)));
             let depth = known.map_or(abi::STACK_SIZE as u32, |facts| facts.stack_depth.into());
             let takes_env = index == 0 && needs_env && entry == Entry::Direct;
-            Frame::new(scan, depth, takes_env, options.memory)
+            Frame::new(scan, depth, takes_env, options)
         };
         let frames = (0..).zip(&scans).map(frame).collect();
-        Self { frames, entry, tail_calls, estimates }
+        positions.reserve(scans.iter().map(|scan| scan.jumps).sum());
+        Self { frames, entry, tail_calls, callbacks, positions }
     }
 }
 
@@ -61,6 +68,8 @@ pub(super) fn jump_targets(program: &Program) -> Vec<bool> {
 /// What the instructions of a subprogram do that matters to its frame.
 #[derive(Debug, Default)]
 pub(super) struct Scan {
+    /// The registers that are read, or more.
+    reads: RegSet,
     /// Whether the frame pointer is read.
     pub(super) reads_fp: bool,
     /// The registers that are written.
@@ -72,36 +81,84 @@ pub(super) struct Scan {
     calls_ending_helper: bool,
     tail_calls: bool,
     refers_to_main: bool,
+    takes_address: bool,
+    /// How many displacements there are.
+    jumps: usize,
 }
 
 impl Scan {
-    /// Scans a subprogram and appends the estimates of its slots.
+    /// Scans a subprogram, and estimates how long its code gets.
     fn new(
         program: &Program,
         subprog: &Subprog,
         options: &Options,
-        estimates: &mut Vec<CodeOffset>,
+        positions: &mut Positions,
     ) -> Self {
         let mut scan = Self::default();
         let mut estimate = 0;
-        for pc in (subprog.start.0..subprog.end.0).map(Pc) {
-            estimates.push(CodeOffset(estimate));
-            let Some(insn) = program.get(pc) else { continue };
-            estimate += max_len(insn, options);
-            scan.reads_fp = scan.reads_fp || insn.reads().contains(Reg::FP);
-            scan.writes = scan.writes.union(insn.writes());
-            if let Insn::Call(target) = insn {
-                scan.call(target, options);
+        let slots = &program.slots()[subprog.start.index()..subprog.end.index()];
+        let plain = length::is_plain(options);
+        let estimates = slots.iter().map(|slot| {
+            let here = CodeOffset(estimate);
+            if let Some(insn) = slot {
+                let len = if plain { scan.insn(insn, options) } else { scan.other(*insn, options) };
+                estimate += len;
             }
-            scan.needs_env |= matches!(insn, Insn::LoadPacket { .. } | Insn::MayGoto { .. });
-            scan.refers_to_main |= insn.subprog_ref() == Some(Pc::ENTRY);
-        }
+            here
+        });
+        positions.estimate(subprog.start, estimates);
+        scan.reads_fp = scan.reads.contains(Reg::FP);
         scan
     }
+
+    /// Gives the most bytes that the code of the instruction takes, without options. What is common
+    /// comes first, and the kind of instruction is looked at once: this is a good part of the time
+    /// of a compilation.
+    #[inline]
+    fn insn(&mut self, insn: &Insn, options: &Options) -> u32 {
+        let (writes, reads, len) = match *insn {
+            Insn::Mov { dst, src, .. } => (dst, src.reg().unwrap_or(Reg::R0), length::mov(src)),
+            Insn::Alu { op, dst, src, .. } => {
+                self.reads = self.reads.with(dst);
+                (dst, src.reg().unwrap_or(dst), length::alu(op, src))
+            }
+            Insn::Load { dst, base, off, .. } => (dst, base, length::load(off)),
+            Insn::Store { base, off, src, .. } => {
+                self.reads = self.reads.with(base).with(src.reg().unwrap_or(base));
+                return length::store(off, src);
+            }
+            Insn::Branch { op, lhs, rhs, .. } => {
+                self.reads = self.reads.with(lhs).with(rhs.reg().unwrap_or(lhs));
+                self.jumps += 1;
+                return length::branch(op, rhs);
+            }
+            _ => return self.other(*insn, options),
+        };
+        self.writes = self.writes.with(writes);
+        self.reads = self.reads.with(reads);
+        len
+    }
+
+    /// Gives the most bytes that the code of the instruction takes.
+    #[inline(never)]
+    fn other(&mut self, insn: Insn, options: &Options) -> u32 {
+        self.reads = self.reads.union(insn.reads());
+        self.writes = self.writes.union(insn.writes());
+        match insn {
+            Insn::Call(target) => self.call(target, options),
+            Insn::LoadWide { source: WideSource::Func(_), .. } => self.takes_address = true,
+            _ => {}
+        }
+        self.needs_env |= matches!(insn, Insn::LoadPacket { .. } | Insn::MayGoto { .. });
+        self.jumps += usize::from(insn.jump_target().is_some() || insn.subprog_ref().is_some());
+        self.refers_to_main |= insn.subprog_ref() == Some(Pc::ENTRY);
+        max_len(insn, options)
+    }
+
     fn call(&mut self, target: CallTarget, options: &Options) {
         self.calls = true;
+        self.needs_env |= !matches!(target, CallTarget::Subprog(_));
         if let CallTarget::Helper(id) = target {
-            self.needs_env = true;
             self.tail_calls |= id == HelperId::TAIL_CALL;
             self.calls_ending_helper |= options.ending_helpers.contains(&id);
         }
