@@ -2,6 +2,7 @@
 
 use ebpf_image::ImageError;
 use ebpf_isa::Pc;
+use ebpf_patch::PatchError;
 
 /// Why [`compile`](crate::compile) refused a program.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -16,6 +17,9 @@ pub enum JitError {
         /// What kind of instruction, in words.
         what: &'static str,
     },
+    /// The program gets too long when its constants are blinded.
+    #[error("blinding constants: {0}")]
+    Blinding(#[from] PatchError),
     /// The code does not make an image: it is too long.
     #[error(transparent)]
     Image(#[from] ImageError),

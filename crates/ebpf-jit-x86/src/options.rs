@@ -34,6 +34,11 @@ pub struct Options {
     /// costs no frame at all. With checked memory `rbp` points into the BPF stack, which lies
     /// apart, and there is nothing to walk in either case.
     pub frame_pointers: bool,
+    /// The seed of [constant blinding](ebpf_patch::blind_constants), if constants are blinded: no
+    /// number of the program appears in its code, so that nobody can write code by choosing numbers.
+    /// The seed is a secret, to be drawn anew for each program. Positions in the image and in traps
+    /// are those of the program as given, and what blinding adds is not counted.
+    pub blinding: Option<[u64; 2]>,
     /// Helpers that may end the program, by setting
     /// [`ExecEnv::ended`](ebpf_isa::abi::ExecEnv::ended): only calls of these cost a test. Programs
     /// that tail-call each other are to be compiled with the same set.
@@ -58,6 +63,13 @@ impl Options {
     #[must_use]
     pub fn with_frame_pointers(mut self, frame_pointers: bool) -> Self {
         self.frame_pointers = frame_pointers;
+        self
+    }
+
+    /// With constants blinded under this seed.
+    #[must_use]
+    pub fn with_blinding(mut self, seed: [u64; 2]) -> Self {
+        self.blinding = Some(seed);
         self
     }
 

@@ -38,12 +38,17 @@ impl Positions {
         }
     }
 
-    /// Adds a subprogram with the estimates of its slots.
-    pub(crate) fn estimate(&mut self, start: Pc, estimates: impl Iterator<Item = CodeOffset>) {
+    /// Adds the subprogram at `start`, which comes from `origin`, with the estimates of its slots
+    /// and what they come from.
+    pub(crate) fn estimate(
+        &mut self,
+        start: Pc,
+        origin: Pc,
+        slots: impl Iterator<Item = (CodeOffset, SourcePc)>,
+    ) {
         self.starts.push(start);
-        self.entries.push((CodeOffset(0), SourcePc(start.0)));
-        let pcs = (start.0..).map(SourcePc);
-        self.entries.extend(estimates.zip(pcs));
+        self.entries.push((CodeOffset(0), SourcePc(origin.0)));
+        self.entries.extend(slots);
     }
 
     /// Reserves room for so many displacements.

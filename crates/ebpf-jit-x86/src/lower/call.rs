@@ -26,7 +26,9 @@ pub(super) fn call(
         }
         CallTarget::Kfunc { btf_id, module } => {
             let module = u16::try_from(module);
-            let module = module.map_err(|_| unsupported(pc, "a kernel function of no module"))?;
+            let module = module.map_err(|_| {
+                unsupported(lowering.source.origin(pc), "a kernel function of no module")
+            })?;
             native(lowering, Symbol::Kfunc { btf_id, module }, false);
         }
         CallTarget::Subprog(start) => {

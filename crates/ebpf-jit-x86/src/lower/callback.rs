@@ -49,7 +49,7 @@ impl Lowering<'_> {
     fn emit_callback(&mut self, subprog: SubprogIdx) -> ebpf_image::CodeOffset {
         let start = self.emitter.here();
         let pc = self.program.subprogs()[subprog.index()].start;
-        self.emitter.positions.append(pc, start);
+        self.emitter.positions.append(self.source.origin(pc), start);
         if self.exits.is_some() {
             unwindable(self.emitter, subprog, self.meter.is_some());
         } else {

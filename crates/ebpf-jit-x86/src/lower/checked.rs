@@ -142,11 +142,12 @@ impl Lowering<'_> {
     pub(super) fn ask(&mut self, access: Access) {
         let Some(checks) = self.checks else { return };
         let what = i32::from(access.size.bytes()) | if access.atomic { ATOMIC } else { 0 };
+        let pc = self.source.origin(access.pc);
         let e = &mut *self.emitter;
         e.lea(Width::W64, SUBJECT, access.mem);
         e.push_imm(access.pending);
         e.push_imm(what);
-        e.push_imm(access.pc.0.cast_signed());
+        e.push_imm(pc.0.cast_signed());
         e.call_back(if access.writes { checks.write } else { checks.read });
     }
 

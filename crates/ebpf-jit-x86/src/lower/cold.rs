@@ -42,7 +42,7 @@ impl Lowering<'_> {
             if here.index() > Image::MAX_CODE_LEN {
                 return Err(ImageError::CodeTooLong { len: here.index() });
             }
-            self.emitter.positions.append(cold.pc(), here);
+            self.emitter.positions.append(self.source.origin(cold.pc()), here);
             match cold {
                 Cold::OutOfFuel { from, pc } => {
                     self.trap_at(from, pc, traps.out_of_fuel);
@@ -58,7 +58,7 @@ impl Lowering<'_> {
 
     fn trap_at(&mut self, from: FarSkip, pc: Pc, trap: CodeOffset) {
         self.emitter.land_far(from);
-        self.emitter.mov_imm(SCRATCH[0], pc.0.into());
+        self.emitter.mov_imm(SCRATCH[0], self.source.origin(pc).0.into());
         self.emitter.jump_back(None, trap);
     }
 

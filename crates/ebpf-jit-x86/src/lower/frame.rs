@@ -13,7 +13,7 @@
 //! is linked as debuggers and profilers expect; by option every subprogram has such a one.
 //!
 //! With checked memory the BPF stack lies apart (see [`entry`](super::entry)), and every
-//! subprogram has a frame:
+//! subprogram has a frame, unless neither it nor what it calls touches memory:
 //!
 //! ```text
 //!            return address
@@ -47,6 +47,8 @@ enum Stack {
     Machine(u32),
     /// In a block of its own, of which the program may touch so many bytes.
     Apart(u32),
+    /// Nowhere, but the frame counts.
+    Counted,
 }
 
 /// The frame of a subprogram.
@@ -69,7 +71,7 @@ impl Frame {
         let written = |&reg: &Reg| scan.writes.contains(reg);
         let saved: RegSet = PRESERVED.into_iter().filter(written).collect();
         if options.checks_memory() {
-            return Self::checked(saved, stack_depth);
+            return Self::checked(scan, saved, stack_depth);
         }
         let fixed_fp = !saved.contains(Reg::FP);
         let pushed = SLOT * (saved.iter().count() as u32 + u32::from(takes_env));
@@ -85,8 +87,16 @@ impl Frame {
         }
     }
 
-    /// A frame with a BPF stack apart. Whoever has one calls: at least the routine that makes it.
-    fn checked(saved: RegSet, stack_depth: u32) -> Self {
+    /// A frame with a BPF stack apart, unless nobody can tell whether there is one: neither the
+    /// subprogram nor what it calls touches memory. Whether frames are counted is for those to see
+    /// who call.
+    fn checked(scan: &Scan, saved: RegSet, stack_depth: u32) -> Self {
+        if !scan.touches_memory {
+            let stack = if scan.calls { Stack::Counted } else { Stack::None };
+            let size = SLOT * (1 + saved.iter().count() as u32);
+            let padded = scan.calls && !size.is_multiple_of(STACK_ALIGN);
+            return Self { stack, saved, fixed_fp: true, takes_env: false, padded };
+        }
         let stack = Stack::Apart(stack_depth.min(STACK_SIZE as u32).next_multiple_of(SLOT));
         let fixed_fp = !saved.contains(Reg::FP);
         let saved = saved.without(Reg::FP);
@@ -106,13 +116,18 @@ impl Frame {
         self.fixed_fp && aligned && off >= -(depth as i32) && off + bytes <= 0
     }
 
+    /// Whether the frame counts among the frames there are.
+    pub(super) fn counts(&self) -> bool {
+        matches!(self.stack, Stack::Apart(_) | Stack::Counted)
+    }
+
     /// What is pushed, in this order.
     fn pushes(&self) -> impl DoubleEndedIterator<Item = Gpr> {
         let env = self.takes_env.then_some(ENV);
         let saved = PRESERVED.into_iter().filter(|&reg| self.saved.contains(reg));
         // Any register will do for padding that may change in a call, but for the result; what an
         // unverified program has in its registers, it finds there again.
-        let padding = if let Stack::Apart(_) = self.stack { SCRATCH[1] } else { Gpr::Rcx };
+        let padding = if self.counts() { SCRATCH[1] } else { Gpr::Rcx };
         let padding = self.padded.then_some(padding);
         env.into_iter().chain(saved.map(Gpr::from)).chain(padding)
     }
@@ -128,6 +143,7 @@ pub(super) fn prologue(e: &mut Emitter, frame: &Frame, checks: Option<Checks>) {
             e.push_mem(STACK_LOW);
             e.push_mem(STACK_ROOM);
         }
+        Stack::Counted => e.arith_mem_imm(Arith::Add, Width::W32, DEPTH, 1),
     }
     for reg in frame.pushes() {
         e.push(reg);
@@ -160,5 +176,6 @@ pub(super) fn leave(e: &mut Emitter, frame: &Frame) {
             e.arith_mem_imm(Arith::Sub, Width::W32, DEPTH, 1);
             e.pop(Gpr::Rbp);
         }
+        Stack::Counted => e.arith_mem_imm(Arith::Sub, Width::W32, DEPTH, 1),
     }
 }

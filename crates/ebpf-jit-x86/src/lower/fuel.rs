@@ -25,10 +25,13 @@ pub(super) struct Meter {
 
 /// Emits nothing but for programs with fuel.
 impl Lowering<'_> {
-    /// Counts the instruction whose code comes next.
+    /// Counts the instruction at `pc`, whose code comes next, if it begins one of the program as
+    /// given.
     #[inline]
-    pub(super) fn count(&mut self) {
-        if let Some(meter) = &mut self.meter {
+    pub(super) fn count(&mut self, pc: Pc) {
+        if let Some(meter) = &mut self.meter
+            && self.source.begins(pc)
+        {
             meter.pending += 1;
         }
     }
@@ -66,7 +69,7 @@ impl Lowering<'_> {
             return self.charge(pc);
         }
         // Without checks, only tail calls of subprograms count frames.
-        let depth_of_run = if self.checks.is_some() { 1 } else { 0 };
+        let depth_of_run = i32::from(self.frame.counts());
         self.emitter.arith_mem_imm(Arith::Cmp, Width::W32, DEPTH, depth_of_run);
         let ends = self.emitter.skip(Some(Cond::Equal));
         self.charge(pc);

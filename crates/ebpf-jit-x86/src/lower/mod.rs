@@ -17,6 +17,7 @@ mod muldiv;
 mod packet;
 mod plan;
 mod shift;
+mod source;
 mod swap;
 mod tail;
 
@@ -33,6 +34,7 @@ use entry::{Entry, Exits, Unwindable};
 use frame::Frame;
 use fuel::Meter;
 use plan::Plan;
+use source::Source;
 use tail::TailCalls;
 
 /// Compiles a whole program: see [`compile`](crate::compile).
@@ -41,7 +43,9 @@ pub(crate) fn compile(
     facts: Option<&Facts>,
     options: &Options,
 ) -> Result<Image, JitError> {
-    let plan = Plan::new(program, facts, options);
+    let source = Source::new(program, facts, options.blinding)?;
+    let program = &*source.program;
+    let plan = Plan::new(&source, options);
     let (frames, entry) = (plan.frames, plan.entry);
     let mut emitter = Emitter::new(plan.positions);
     let e = &mut emitter;
@@ -61,6 +65,7 @@ pub(crate) fn compile(
     let mut lowering = Lowering {
         emitter: e,
         program,
+        source: &source,
         options,
         frame: frames[SubprogIdx::MAIN.index()],
         is_main: true,
@@ -81,10 +86,10 @@ pub(crate) fn compile(
     }
     lowering.emit_callbacks();
     lowering.emit_cold()?;
-    finish(program, entry, emitter)
+    finish(&source, entry, emitter)
 }
 
-fn finish(program: &Program, entry: Entry, emitter: Emitter) -> Result<Image, JitError> {
+fn finish(source: &Source<'_>, entry: Entry, emitter: Emitter) -> Result<Image, JitError> {
     let (mut code, relocs, positions) = emitter.finish();
     positions.resolve(&mut code)?;
     let entry_point = |(index, subprog): (u32, &ebpf_isa::Subprog)| EntryPoint {
@@ -92,10 +97,10 @@ fn finish(program: &Program, entry: Entry, emitter: Emitter) -> Result<Image, Ji
             0 if entry != Entry::Direct => CodeOffset(0),
             _ => positions.subprog(SubprogIdx(index)),
         },
-        pc: SourcePc(subprog.start.0),
+        pc: SourcePc(source.origin(subprog.start).0),
         name: subprog.info.name.clone().unwrap_or_default(),
     };
-    let entries = (0..).zip(program.subprogs()).map(entry_point).collect();
+    let entries = (0..).zip(source.program.subprogs()).map(entry_point).collect();
     Ok(Image::new(ImageParts { code, relocs, entries, pc_map: positions.into_pc_map() })?)
 }
 
@@ -103,6 +108,7 @@ fn finish(program: &Program, entry: Entry, emitter: Emitter) -> Result<Image, Ji
 struct Lowering<'a> {
     emitter: &'a mut Emitter,
     program: &'a Program,
+    source: &'a Source<'a>,
     options: &'a Options,
     /// The frame of the current subprogram.
     frame: Frame,
@@ -148,7 +154,7 @@ impl Lowering<'_> {
     /// Emits the code of the instruction at `pc`.
     fn insn(&mut self, pc: Pc, insn: Insn) -> Result<(), JitError> {
         let start = self.emitter.here();
-        self.count();
+        self.count(pc);
         self.check_access(pc, insn);
         let e = &mut *self.emitter;
         match insn {
@@ -163,7 +169,7 @@ impl Lowering<'_> {
             Insn::Swap { order, size, dst } => swap::swap(e, order, size, dst.into()),
             Insn::LoadWide { dst, source } => {
                 memory::load_wide(self, dst.into(), source)
-                    .map_err(|what| unsupported(pc, what))?;
+                    .map_err(|what| unsupported(self.source.origin(pc), what))?;
             }
             Insn::Load { .. }
             | Insn::Store { .. }
@@ -171,7 +177,7 @@ impl Lowering<'_> {
             | Insn::StoreRelease { .. } => memory::access(e, insn),
             Insn::Atomic { op, size, fetch, base, off, src } => {
                 let operands = atomic::Operands::new(size, base, off, src)
-                    .ok_or(unsupported(pc, "an atomic operation of less than 4 bytes"))?;
+                    .ok_or(unsupported(self.source.origin(pc), "an atomic operation of less than 4 bytes"))?;
                 atomic::atomic(e, op, fetch, operands);
             }
             Insn::AddrSpaceCast { dst, src, .. } => e.mov(Width::W64, dst.into(), src.into()),

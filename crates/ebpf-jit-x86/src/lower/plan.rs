@@ -1,14 +1,15 @@
 //! A first look at the whole program, before anything is emitted.
 
-use ebpf_image::CodeOffset;
+use ebpf_image::{CodeOffset, SourcePc};
 use ebpf_isa::uapi::HelperId;
 use ebpf_isa::{
-    CallTarget, Facts, Insn, Pc, Program, Reg, RegSet, Subprog, SubprogIdx, WideSource, abi,
+    CallTarget, Insn, Pc, Program, Reg, RegSet, Subprog, SubprogIdx, WideSource, abi,
 };
 
 use super::entry::Entry;
 use super::frame::Frame;
 use super::length::{self, max_len};
+use super::source::Source;
 use crate::Options;
 use crate::positions::Positions;
 
@@ -26,11 +27,15 @@ pub(super) struct Plan {
 }
 
 impl Plan {
-    pub(super) fn new(program: &Program, facts: Option<&Facts>, options: &Options) -> Self {
+    pub(super) fn new(source: &Source<'_>, options: &Options) -> Self {
+        let (program, facts) = (&*source.program, source.facts.as_deref());
         let subprogs = program.subprogs();
         let mut positions = Positions::with_capacity(program.slots().len(), subprogs.len());
-        let scan = |subprog| Scan::new(program, subprog, options, &mut positions);
-        let scans: Vec<_> = subprogs.iter().map(scan).collect();
+        let scan = |subprog| Scan::new(source, subprog, options, &mut positions);
+        let mut scans: Vec<_> = subprogs.iter().map(scan).collect();
+        if options.checks_memory() {
+            spread_touches(program, &mut scans);
+        }
         let any = |holds: fn(&Scan) -> bool| scans.iter().any(holds);
         let (needs_env, tail_calls) = (any(|scan| scan.needs_env), any(|scan| scan.tail_calls));
         let main_is_called = any(|scan| scan.refers_to_main);
@@ -65,6 +70,43 @@ pub(super) fn jump_targets(program: &Program) -> Vec<bool> {
     targets
 }
 
+/// Whether the instruction accesses memory, or may have somebody else do so.
+fn touches_memory(insn: Insn) -> bool {
+    match insn {
+        Insn::Load { .. }
+        | Insn::Store { .. }
+        | Insn::Atomic { .. }
+        | Insn::LoadAcquire { .. }
+        | Insn::StoreRelease { .. }
+        | Insn::LoadPacket { .. } => true,
+        Insn::Call(target) => !matches!(target, CallTarget::Subprog(_)),
+        _ => insn.reads().contains(Reg::FP),
+    }
+}
+
+/// Who calls a subprogram that touches memory touches memory.
+fn spread_touches(program: &Program, scans: &mut [Scan]) {
+    let mut callers: Vec<Vec<SubprogIdx>> = vec![Vec::new(); scans.len()];
+    for (caller, subprog) in (0..).map(SubprogIdx).zip(program.subprogs()) {
+        for insn in program.slots()[subprog.start.index()..subprog.end.index()].iter().flatten() {
+            if let Some(callee) = insn.subprog_ref() {
+                callers[program.subprog_of(callee).index()].push(caller);
+            }
+        }
+    }
+    let touching = |&index: &usize| scans[index].touches_memory;
+    let mut open: Vec<usize> = (0..scans.len()).filter(touching).collect();
+    while let Some(callee) = open.pop() {
+        for caller in core::mem::take(&mut callers[callee]) {
+            let caller = caller.index();
+            if !scans[caller].touches_memory {
+                scans[caller].touches_memory = true;
+                open.push(caller);
+            }
+        }
+    }
+}
+
 /// What the instructions of a subprogram do that matters to its frame.
 #[derive(Debug, Default)]
 pub(super) struct Scan {
@@ -82,6 +124,9 @@ pub(super) struct Scan {
     tail_calls: bool,
     refers_to_main: bool,
     takes_address: bool,
+    /// With checked memory: whether the instructions, or any that are called, can tell that there
+    /// is a stack.
+    pub(super) touches_memory: bool,
     /// How many displacements there are.
     jumps: usize,
 }
@@ -89,14 +134,14 @@ pub(super) struct Scan {
 impl Scan {
     /// Scans a subprogram, and estimates how long its code gets.
     fn new(
-        program: &Program,
+        source: &Source<'_>,
         subprog: &Subprog,
         options: &Options,
         positions: &mut Positions,
     ) -> Self {
         let mut scan = Self::default();
         let mut estimate = 0;
-        let slots = &program.slots()[subprog.start.index()..subprog.end.index()];
+        let slots = &source.program.slots()[subprog.start.index()..subprog.end.index()];
         let plain = length::is_plain(options);
         let estimates = slots.iter().map(|slot| {
             let here = CodeOffset(estimate);
@@ -106,7 +151,8 @@ impl Scan {
             }
             here
         });
-        positions.estimate(subprog.start, estimates);
+        let pcs = (subprog.start.0..).map(|pc| SourcePc(source.origin(Pc(pc)).0));
+        positions.estimate(subprog.start, source.origin(subprog.start), estimates.zip(pcs));
         scan.reads_fp = scan.reads.contains(Reg::FP);
         scan
     }
@@ -149,6 +195,7 @@ impl Scan {
             Insn::LoadWide { source: WideSource::Func(_), .. } => self.takes_address = true,
             _ => {}
         }
+        self.touches_memory |= touches_memory(insn);
         self.needs_env |= matches!(insn, Insn::LoadPacket { .. } | Insn::MayGoto { .. });
         self.jumps += usize::from(insn.jump_target().is_some() || insn.subprog_ref().is_some());
         self.refers_to_main |= insn.subprog_ref() == Some(Pc::ENTRY);
