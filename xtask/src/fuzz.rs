@@ -9,6 +9,7 @@ mod asm;
 mod decode;
 mod engines;
 mod object;
+mod unverified;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::{Duration, Instant};
@@ -28,11 +29,12 @@ struct Target {
     prepare: fn() -> Result<Case, TaskError>,
 }
 
-const TARGETS: [Target; 4] = [
+const TARGETS: [Target; 5] = [
     Target { name: "decode", prepare: decode::prepare },
     Target { name: "asm", prepare: asm::prepare },
     Target { name: "object", prepare: object::prepare },
     Target { name: "engines", prepare: engines::prepare },
+    Target { name: "unverified", prepare: unverified::prepare },
 ];
 
 /// No case may take longer: input that makes a reader slow is as bad as input that makes it panic.
@@ -159,6 +161,11 @@ mod tests {
     #[test]
     fn engines_for_a_moment() {
         for_a_moment("engines");
+    }
+
+    #[test]
+    fn unverified_for_a_moment() {
+        for_a_moment("unverified");
     }
 
     #[test]

@@ -52,6 +52,13 @@ impl Options {
         Self { memory: MemoryMode::Checked, fuel: true, ..Self::default() }
     }
 
+    /// With memory checked, or not.
+    #[must_use]
+    pub fn with_memory(mut self, memory: MemoryMode) -> Self {
+        self.memory = memory;
+        self
+    }
+
     /// With instructions counted, or not.
     #[must_use]
     pub fn with_fuel(mut self, fuel: bool) -> Self {

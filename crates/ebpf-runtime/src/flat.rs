@@ -10,7 +10,7 @@ use ebpf_interp::{Helpers, LinkError, Links, Memory, Vm};
 use ebpf_isa::abi::{ExecEnv, HelperFn, Trap};
 use ebpf_isa::uapi::HelperId;
 use ebpf_isa::{CallTarget, Extend, Insn, Pc, Program, Reg, Size};
-use ebpf_jit_x86::JitError;
+use ebpf_jit_x86::{self as jit, JitError, MemoryMode};
 use ebpf_pack::{Pack, PackError, Placed};
 use ebpf_patch::{Landing, Patch, PatchError, Patched, PcMap};
 
@@ -133,6 +133,8 @@ pub struct FlatProgram {
     code: Code,
     /// From the program as given to the one with its entry loads.
     map: PcMap,
+    /// Whether runs charge fuel.
+    fuel: bool,
 }
 
 #[derive(Debug)]
@@ -155,9 +157,28 @@ impl FlatProgram {
         let Patched { program, map } = with_entry(program)?;
         let code = match engine {
             FlatEngine::Interp => Code::Interp(Box::new(link(&program, helpers)?)),
-            FlatEngine::Jit(pack) => Code::Jit(compile(&program, helpers, pack)?),
+            FlatEngine::Jit(pack) => {
+                Code::Jit(compile(&program, helpers, pack, &jit::Options::checked())?)
+            }
         };
-        Ok(Self { code, map })
+        Ok(Self { code, map, fuel: true })
+    }
+
+    /// As [`FlatProgram::new`], compiled with these options into `pack`. Memory is checked whatever
+    /// they say; without fuel a program may run for ever.
+    ///
+    /// # Errors
+    /// The program needs what the compiler does not have: [`FlatError`].
+    pub fn compiled(
+        program: &Program,
+        pack: &Pack,
+        helpers: &[FlatHelper],
+        options: &jit::Options,
+    ) -> Result<Self, FlatError> {
+        check_helpers(program, helpers)?;
+        let Patched { program, map } = with_entry(program)?;
+        let code = Code::Jit(compile(&program, helpers, pack, options)?);
+        Ok(Self { code, map, fuel: options.fuel })
     }
 
     /// Runs the program on `block`, which is also the packet that packet loads read. Gives `r0`.
@@ -182,9 +203,11 @@ impl FlatProgram {
         };
         env.packet = std::ptr::null();
         env.packet_len = 0;
-        // The two loads in front are not the program's.
-        let fuel = env.fuel.get_mut();
-        *fuel = fuel.saturating_add(ENTRY_LOADS);
+        if self.fuel {
+            // The two loads in front are not the program's.
+            let fuel = env.fuel.get_mut();
+            *fuel = fuel.saturating_add(ENTRY_LOADS);
+        }
         result.map_err(|trap| Trap { pc: self.map.old(trap.pc).unwrap_or(trap.pc), ..trap })
     }
 }
@@ -215,10 +238,15 @@ fn link(program: &Program, helpers: &[FlatHelper]) -> Result<Vm, LinkError> {
     Vm::new(program, None, &Links { helpers: natives, ..Links::default() })
 }
 
-fn compile(program: &Program, helpers: &[FlatHelper], pack: &Pack) -> Result<Placed, FlatError> {
+fn compile(
+    program: &Program,
+    helpers: &[FlatHelper],
+    pack: &Pack,
+    options: &jit::Options,
+) -> Result<Placed, FlatError> {
     let ending = helpers.iter().filter(|helper| helper.may_end).map(|helper| helper.id);
-    let options = ebpf_jit_x86::Options::checked().with_ending_helpers(ending);
-    let image = ebpf_jit_x86::compile(program, None, &options)?;
+    let options = options.clone().with_memory(MemoryMode::Checked).with_ending_helpers(ending);
+    let image = jit::compile(program, None, &options)?;
     let resolve = |symbol| {
         let Symbol::Helper(number) = symbol else { return None };
         let helper = helpers.iter().find(|helper| helper.id == HelperId(number))?;

@@ -33,6 +33,7 @@ pub use ebpf_patch as patch;
 pub use ebpf_verifier as verifier;
 
 mod checked;
+mod compiler;
 pub mod flat;
 mod helpers;
 mod kind;
@@ -40,8 +41,10 @@ mod load;
 mod loaded;
 pub mod maps;
 pub mod open;
+mod perf_map;
 pub mod xdp;
 
+pub use compiler::{Blinding, Compiler};
 pub use kind::ProgramKind;
 pub use load::{Bindings, LoadError, Runtime};
 pub use loaded::{Engine, Loaded, MachineCode};

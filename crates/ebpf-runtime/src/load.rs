@@ -14,10 +14,12 @@ use ebpf_verifier::{
     Environment, KernelProfile, MapInfo, Options, Rejection, RewriteError, Rewritten, verify,
 };
 
+use crate::compiler::Compiler;
 use crate::helpers;
 use crate::kind::ProgramKind;
 use crate::loaded::{Code, Engine, Loaded};
 use crate::maps::Map;
+use crate::perf_map;
 
 /// What a program is verified against and bound to.
 #[derive(Debug, Clone)]
@@ -84,6 +86,12 @@ pub enum LoadError {
     /// The compiler cannot compile the program.
     #[error("compiler: {0}")]
     Jit(#[from] JitError),
+    /// The file of names for `perf` cannot be written.
+    #[error("perf map: {reason}; load without one, or see to /tmp")]
+    PerfMap {
+        /// What the system said.
+        reason: String,
+    },
     /// No executable memory, or a symbol without address.
     #[error("executable memory: {0}")]
     Pack(#[from] PackError),
@@ -93,6 +101,7 @@ pub enum LoadError {
 #[derive(Debug, Clone)]
 pub struct Runtime {
     pack: Pack,
+    compiler: Compiler,
 }
 
 impl Runtime {
@@ -101,7 +110,14 @@ impl Runtime {
     /// # Errors
     /// The system refuses executable memory.
     pub fn new() -> Result<Self, PackError> {
-        Ok(Self { pack: Pack::new(PackOptions::default())? })
+        Ok(Self { pack: Pack::new(PackOptions::default())?, compiler: Compiler::default() })
+    }
+
+    /// With programs compiled like this from now on.
+    #[must_use]
+    pub fn with_compiler(mut self, compiler: Compiler) -> Self {
+        self.compiler = compiler;
+        self
     }
 
     /// The pack that compiled programs are placed in.
@@ -144,10 +160,15 @@ impl Runtime {
         Ok(match engine {
             Engine::Interp => Code::Interp(Box::new(link(rewritten, bindings)?)),
             Engine::Jit => {
-                let options = ebpf_jit_x86::Options::default();
+                let options = self.compiler.options();
                 let image =
                     ebpf_jit_x86::compile(&rewritten.program, Some(&rewritten.facts), &options)?;
                 let placed = self.pack.place(&image, &|symbol| resolve(symbol, bindings))?;
+                if self.compiler.perf_map {
+                    let program = bindings.kind.rules.program_type().name();
+                    perf_map::append(&perf_map::symbols(&image, &placed.code_range(), program))
+                        .map_err(|error| LoadError::PerfMap { reason: error.to_string() })?;
+                }
                 Code::Jit { image: Box::new(image), placed }
             }
         })

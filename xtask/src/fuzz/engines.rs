@@ -1,5 +1,5 @@
 //! Generated programs on every engine: the checked interpreter, the unchecked one, and machine code
-//! with and without checks come to the same result.
+//! with and without checks, compiled in any way, come to the same result and use the same fuel.
 //!
 //! The unchecked engines run what the verifier accepts, which is nearly all of what is generated.
 
@@ -9,9 +9,10 @@ use ebpf_runtime::isa::{
     AluOp, AtomicOp, ByteOrder, CmpOp, Extend, Imm64, Insn, Operand, Pc, Program, Reg, Size,
     WideSource, Width,
 };
+use ebpf_runtime::jit::MemoryMode;
 use ebpf_runtime::verifier::{KernelProfile, Options};
 use ebpf_runtime::xdp::{self, Ingress, XdpProgram};
-use ebpf_runtime::{Bindings, Engine, LoadError, Runtime};
+use ebpf_runtime::{Bindings, Blinding, Compiler, Engine, LoadError, Runtime};
 use ebpf_testkit::Rng;
 
 use super::Case;
@@ -38,10 +39,17 @@ fn case(rng: &mut Rng, runtime: &Runtime) -> Result<(), String> {
         outcome.map_err(|trap| format!("{trap}, in\n{}", listing()))
     };
     let expected = checked(FlatEngine::Interp)?;
-    let compiled = checked(FlatEngine::Jit(runtime.pack()))?;
+    let compiler = compiler(rng);
+    let options = compiler.options().with_memory(MemoryMode::Checked);
+    let compiled = FlatProgram::compiled(&program, runtime.pack(), &[], &options)
+        .map_err(|error| error.to_string())?
+        .run(&mut Block::new(&[]), &mut ExecEnv::new())
+        .map_err(|trap| format!("{options:?}: {trap}, in\n{}", listing()))?;
     if compiled != expected {
-        return Err(format!("jit, checked: {compiled:#x}, not {expected:#x}, in\n{}", listing()));
+        return Err(format!("{options:?}: {compiled:#x}, not {expected:#x}, in\n{}", listing()));
     }
+    let runtime = runtime.clone().with_compiler(compiler);
+    let mut fuel_left = None;
     for engine in [Engine::Interp, Engine::Jit] {
         let bindings = Bindings {
             kind: xdp::kind(),
@@ -56,15 +64,34 @@ fn case(rng: &mut Rng, runtime: &Runtime) -> Result<(), String> {
         };
         let program = XdpProgram::new(loaded).map_err(|_| "not a program for XDP".to_string())?;
         let ingress = Ingress { ifindex: 1, rx_queue: 0 };
+        let mut env = ExecEnv::new();
         let action = program
-            .run(&mut [0; 64], ingress, &mut ExecEnv::new())
+            .run(&mut [0; 64], ingress, &mut env)
             .map_err(|trap| format!("{}: {trap}, in\n{}", engine.name(), listing()))?;
+        let left = env.fuel.into_inner();
+        if compiler.fuel && *fuel_left.get_or_insert(left) != left {
+            return Err(format!(
+                "{fuel_left:?} left by one, {left} by the other, in\n{}",
+                listing()
+            ));
+        }
         if u64::from(action.0) != expected {
             let name = engine.name();
             return Err(format!("{name} gives {action:?}, not {expected:#x}, in\n{}", listing()));
         }
     }
     Ok(())
+}
+
+/// Any way to compile.
+pub(super) fn compiler(rng: &mut Rng) -> Compiler {
+    let seed = Blinding::Seed([rng.next_u64(), rng.next_u64()]);
+    Compiler {
+        fuel: rng.chance(1, 2),
+        frame_pointers: rng.chance(1, 2),
+        blinding: if rng.chance(1, 2) { seed } else { Blinding::Off },
+        perf_map: false,
+    }
 }
 
 /// A program that ends with all it computed folded into 32 bits of `r0`.

@@ -176,8 +176,10 @@ impl Lowering<'_> {
             | Insn::LoadAcquire { .. }
             | Insn::StoreRelease { .. } => memory::access(e, insn),
             Insn::Atomic { op, size, fetch, base, off, src } => {
-                let operands = atomic::Operands::new(size, base, off, src)
-                    .ok_or(unsupported(self.source.origin(pc), "an atomic operation of less than 4 bytes"))?;
+                let operands = atomic::Operands::new(size, base, off, src).ok_or(unsupported(
+                    self.source.origin(pc),
+                    "an atomic operation of less than 4 bytes",
+                ))?;
                 atomic::atomic(e, op, fetch, operands);
             }
             Insn::AddrSpaceCast { dst, src, .. } => e.mov(Width::W64, dst.into(), src.into()),

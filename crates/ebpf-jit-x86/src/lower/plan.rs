@@ -2,9 +2,7 @@
 
 use ebpf_image::{CodeOffset, SourcePc};
 use ebpf_isa::uapi::HelperId;
-use ebpf_isa::{
-    CallTarget, Insn, Pc, Program, Reg, RegSet, Subprog, SubprogIdx, WideSource, abi,
-};
+use ebpf_isa::{CallTarget, Insn, Pc, Program, Reg, RegSet, Subprog, SubprogIdx, WideSource, abi};
 
 use super::entry::Entry;
 use super::frame::Frame;
