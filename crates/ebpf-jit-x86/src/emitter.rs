@@ -35,10 +35,12 @@ pub(crate) enum Arith {
     Cmp = 7,
 }
 
-/// Shifts, by their digit (`C1 /digit`).
+/// Shifts and rotations, by their digit (`C1 /digit`).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(u8)]
 pub(crate) enum Shift {
+    Rol = 0,
+    Ror = 1,
     Shl = 4,
     Shr = 5,
     Sar = 7,
@@ -179,10 +181,7 @@ impl Emitter {
 
     /// `dst = lhs + rhs`; flags stay. `rhs` is not `rsp`.
     pub(crate) fn lea_sum(&mut self, width: Width, dst: Gpr, lhs: Gpr, rhs: Gpr) {
-        // As a base, rbp and r13 take a byte more.
-        let swap = lhs.low() == Gpr::Rbp.low() && lhs != Gpr::Rsp;
-        let (base, index) = if swap { (rhs, lhs) } else { (lhs, rhs) };
-        self.put(Opcode::new(0x8d).width(width).indexed(dst, base, index));
+        self.put(Opcode::new(0x8d).width(width).indexed(dst, (lhs, rhs, 0)));
     }
 
     /// `dst = low size bytes of src`, extended to `width` and then with zeros.
@@ -291,6 +290,23 @@ impl Emitter {
 impl Emitter {
     /// `dst = *mem`, extended to 64 bits.
     pub(crate) fn load(&mut self, extend: Extend, size: Size, dst: Gpr, mem: Mem) {
+        self.put(Self::loading(extend, size).mem(dst, mem));
+    }
+
+    /// `dst = *(base + index + disp)`, extended to 64 bits; `index` is not `rsp`.
+    pub(crate) fn load_indexed(
+        &mut self,
+        extend: Extend,
+        size: Size,
+        dst: Gpr,
+        place: (Gpr, Gpr, i32),
+    ) {
+        self.put(Self::loading(extend, size).indexed(dst, place));
+    }
+
+    /// How a load is extended to 64 bits.
+    #[inline]
+    fn loading(extend: Extend, size: Size) -> Opcode {
         const WIDE: Opcode = Opcode::new(0x8b).width(Width::W64);
         const ZERO: [Opcode; 4] = by_size([
             extending(Extend::Zero, Size::B, Width::W32),
@@ -305,7 +321,7 @@ impl Emitter {
             WIDE,
         ]);
         let opcodes = if extend == Extend::Sign { SIGN } else { ZERO };
-        self.put(opcodes[size as usize].mem(dst, mem));
+        opcodes[size as usize]
     }
 
     /// `*mem = low bytes of src`

@@ -139,18 +139,33 @@ impl Opcode {
         bytes
     }
 
-    /// With a register and the memory operand `[base + index]`; `index` is not `rsp`, whose number
-    /// means that there is none.
+    /// With a register and the memory operand `[base + index + disp]`; `index` is not `rsp`, whose
+    /// number means that there is none.
     #[inline]
-    pub(crate) fn indexed(self, reg: Gpr, base: Gpr, index: Gpr) -> Bytes {
+    pub(crate) fn indexed(self, reg: Gpr, (base, index, disp): (Gpr, Gpr, i32)) -> Bytes {
         debug_assert!(index != Gpr::Rsp, "rsp is no index");
+        // As a base, rbp and r13 take a displacement.
+        let swap = base.low() == Gpr::Rbp.low() && index.low() != Gpr::Rbp.low();
+        let (base, index) = if swap { (index, base) } else { (base, index) };
         let mut bytes = self.start([reg.high(), index.high(), base.high()]);
         bytes.push(self.byte);
-        let needs_disp = base.low() == Gpr::Rbp.low();
-        bytes.push((needs_disp as u8) << 6 | reg.low() << 3 | SIB);
+        let (mode, len, mask) = displacement(base, disp);
+        bytes.push(mode << 6 | reg.low() << 3 | SIB);
         bytes.push(index.low() << 3 | base.low());
-        bytes.push_if(needs_disp, 0);
+        bytes.append(disp.cast_unsigned() & mask, len);
         bytes
+    }
+}
+
+/// ModRM.mod, and length and mask of a displacement.
+#[inline]
+fn displacement(base: Gpr, disp: i32) -> (u8, u32, u32) {
+    // ModRM.mod 0 with the number of rbp (and r13) means something else: a displacement it is.
+    let none = disp == 0 && base.low() != Gpr::Rbp.low();
+    match (none, fits8(disp)) {
+        (true, _) => (0b00, 0, 0),
+        (_, true) => (0b01, 1, 0xff),
+        _ => (0b10, 4, u32::MAX),
     }
 }
 
@@ -223,19 +238,11 @@ impl Bytes {
     /// ModRM, SIB and displacement of a memory operand, each as short as it can be.
     #[inline]
     fn address(&mut self, reg: u8, Mem { base, disp }: Mem) {
-        // ModRM.mod 0 with the number of rbp (and r13) means something else: a displacement it is.
-        let none = disp == 0 && base.low() != Gpr::Rbp.low();
-        let short = disp == i32::from(disp as i8);
-        let (mode, len) = match (none, short) {
-            (true, _) => (0b00, 0),
-            (_, true) => (0b01, 1),
-            _ => (0b10, 4),
-        };
+        let (mode, len, mask) = displacement(base, disp);
         self.push(mode << 6 | reg << 3 | base.low());
         // In ModRM.rm, the number of rsp and r12 means that a SIB byte follows.
         const NO_INDEX: u8 = 0b100 << 3;
         self.push_if(base.low() == SIB, NO_INDEX | SIB);
-        let mask = if short { 0xff } else { u32::MAX };
         self.append(disp.cast_unsigned() & mask, len);
     }
 

@@ -113,6 +113,14 @@ const ARITH: [(Arith, &str); 7] = [
     (Arith::Cmp, "cmp"),
 ];
 
+const SHIFTS: [(Shift, &str); 5] = [
+    (Shift::Rol, "rol"),
+    (Shift::Ror, "ror"),
+    (Shift::Shl, "shl"),
+    (Shift::Shr, "shr"),
+    (Shift::Sar, "sar"),
+];
+
 #[test]
 fn two_registers() {
     for (a, b) in pairs() {
@@ -223,7 +231,7 @@ fn one_register() {
             {
                 check(|e| e.unary(op, width, reg), &format!("{mnemonic} {name}"));
             }
-            for (op, mnemonic) in [(Shift::Shl, "shl"), (Shift::Shr, "shr"), (Shift::Sar, "sar")] {
+            for (op, mnemonic) in SHIFTS {
                 check(|e| e.shift_imm(op, width, reg, 1), &format!("{mnemonic} {name},0x1"));
                 check(|e| e.shift_imm(op, width, reg, 31), &format!("{mnemonic} {name},0x1f"));
                 check(|e| e.shift_cl(op, width, reg), &format!("{mnemonic} {name},cl"));

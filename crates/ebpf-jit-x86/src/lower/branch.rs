@@ -10,10 +10,9 @@ use crate::regs::{Gpr, SCRATCH};
 impl Lowering<'_> {
     pub(super) fn jump(&mut self, pc: Pc, target: Pc) {
         self.flush();
-        if target <= pc {
-            self.charge(pc);
-        }
-        if pc.checked_add(1) != Some(target) {
+        if target <= pc && self.meter.is_some() {
+            self.charge_and_jump(pc, target);
+        } else if pc.checked_add(1) != Some(target) {
             self.emitter.jump(pc, target);
         }
     }
@@ -49,8 +48,7 @@ impl Lowering<'_> {
             return self.emitter.jump_if(cond, pc, target);
         }
         let not_taken = self.emitter.skip(Some(cond.negated()));
-        self.charge(pc);
-        self.emitter.jump(pc, target);
+        self.charge_and_jump(pc, target);
         self.emitter.land(not_taken);
     }
 }

@@ -57,6 +57,14 @@ impl Lowering<'_> {
         }
     }
 
+    /// Charges at a jump back from `pc`, and jumps.
+    pub(super) fn charge_and_jump(&mut self, pc: Pc, target: Pc) {
+        self.emitter.arith_load(Arith::Cmp, Width::W64, COUNT, FUEL);
+        self.emitter.jump_if(Cond::LessEqual, pc, target);
+        let from = self.emitter.far_skip(None);
+        self.cold.push(Cold::OutOfFuel { from, pc });
+    }
+
     /// Charges at a return. What ends the run is no return, and the last charge never turns a
     /// finished run into a trap: whether that is so, a main program may have to find out, as it may
     /// have been called, or be in the place of a subprogram.

@@ -11,6 +11,8 @@ mod entry;
 mod env;
 mod frame;
 mod fuel;
+mod fuse;
+mod leaders;
 mod length;
 mod memory;
 mod muldiv;
@@ -33,6 +35,7 @@ use cold::Cold;
 use entry::{Entry, Exits, Unwindable};
 use frame::Frame;
 use fuel::Meter;
+use leaders::Leaders;
 use plan::Plan;
 use source::Source;
 use tail::TailCalls;
@@ -75,7 +78,7 @@ pub(crate) fn compile(
         traps,
         checks,
         meter: fuel.map(|_| Meter::default()),
-        leaders: fuel.map(|_| plan::jump_targets(program)).unwrap_or_default(),
+        leaders: plan.leaders,
         cold: Vec::new(),
         taken: Vec::new(),
     };
@@ -126,8 +129,7 @@ struct Lowering<'a> {
     checks: Option<Checks>,
     /// With fuel.
     meter: Option<Meter>,
-    /// With fuel, by slot: whether a jump leads there.
-    leaders: Vec<bool>,
+    leaders: Leaders,
     cold: Vec<Cold>,
     /// Addresses of subprograms that were taken.
     taken: Vec<Taken>,
@@ -137,24 +139,42 @@ impl Lowering<'_> {
     fn subprog(&mut self, index: SubprogIdx, subprog: &Subprog) -> Result<(), JitError> {
         self.emitter.positions.begin_subprog(index, self.emitter.here());
         frame::prologue(self.emitter, &self.frame, self.checks);
-        for pc in (subprog.start.0..subprog.end.0).map(Pc) {
-            if self.leaders.get(pc.index()) == Some(&true) {
+        let mut pc = subprog.start;
+        while pc < subprog.end {
+            if self.meter.is_some() && self.leaders.contains(pc) {
                 // Whoever jumps here has its own count up to date.
                 self.flush();
             }
             let here = self.emitter.here();
             self.emitter.positions.begin_insn(pc, here);
-            if let Some(insn) = self.program.get(pc) {
-                self.insn(pc, insn)?;
+            let done = match self.program.get(pc) {
+                Some(insn) => self.insn(pc, insn)?,
+                None => 1,
+            };
+            for fused in 1..done {
+                self.count(Pc(pc.0 + fused));
+                self.emitter.positions.begin_insn(Pc(pc.0 + fused), here);
             }
+            pc = Pc(pc.0 + done);
         }
         Ok(())
     }
 
-    /// Emits the code of the instruction at `pc`.
-    fn insn(&mut self, pc: Pc, insn: Insn) -> Result<(), JitError> {
+    /// Emits the code of the instruction at `pc`, perhaps together with those that come next: gives
+    /// how many slots that is.
+    fn insn(&mut self, pc: Pc, insn: Insn) -> Result<u32, JitError> {
         let start = self.emitter.here();
         self.count(pc);
+        let fused = match insn {
+            Insn::Mov { width, dst, src: Operand::Reg(src) } => self.fuse_mov(pc, width, dst, src),
+            Insn::Alu { op: AluOp::Lsh, width, dst, src: Operand::Imm(count) } => {
+                self.fuse_shift(pc, width, dst, count)
+            }
+            _ => 0,
+        };
+        if fused > 0 {
+            return Ok(fused);
+        }
         self.check_access(pc, insn);
         let e = &mut *self.emitter;
         match insn {
@@ -194,7 +214,7 @@ impl Lowering<'_> {
         }
         let len = self.emitter.here().0 - start.0;
         debug_assert!(len <= length::max_len(insn, self.options), "{insn:?} took {len} bytes");
-        Ok(())
+        Ok(1)
     }
 
     /// Emits a return from the current function with `r0`.

@@ -6,6 +6,7 @@ use ebpf_isa::{CallTarget, Insn, Pc, Program, Reg, RegSet, Subprog, SubprogIdx, 
 
 use super::entry::Entry;
 use super::frame::Frame;
+use super::leaders::Leaders;
 use super::length::{self, max_len};
 use super::source::Source;
 use crate::Options;
@@ -20,6 +21,7 @@ pub(super) struct Plan {
     pub(super) tail_calls: bool,
     /// Whether addresses of subprograms are taken.
     pub(super) callbacks: bool,
+    pub(super) leaders: Leaders,
     /// Where instructions would be if all took the most bytes they can.
     pub(super) positions: Positions,
 }
@@ -29,7 +31,8 @@ impl Plan {
         let (program, facts) = (&*source.program, source.facts.as_deref());
         let subprogs = program.subprogs();
         let mut positions = Positions::with_capacity(program.slots().len(), subprogs.len());
-        let scan = |subprog| Scan::new(source, subprog, options, &mut positions);
+        let mut leaders = Leaders::new(program.slots().len());
+        let scan = |subprog| Scan::new(source, subprog, options, &mut positions, &mut leaders);
         let mut scans: Vec<_> = subprogs.iter().map(scan).collect();
         if options.checks_memory() {
             spread_touches(program, &mut scans);
@@ -55,17 +58,8 @@ impl Plan {
         };
         let frames = (0..).zip(&scans).map(frame).collect();
         positions.reserve(scans.iter().map(|scan| scan.jumps).sum());
-        Self { frames, entry, tail_calls, callbacks, positions }
+        Self { frames, entry, tail_calls, callbacks, leaders, positions }
     }
-}
-
-/// By slot, whether a jump leads there.
-pub(super) fn jump_targets(program: &Program) -> Vec<bool> {
-    let mut targets = vec![false; program.slots().len()];
-    for target in program.insns().filter_map(|(_, insn)| insn.jump_target()) {
-        targets[target.index()] = true;
-    }
-    targets
 }
 
 /// Whether the instruction accesses memory, or may have somebody else do so.
@@ -136,6 +130,7 @@ impl Scan {
         subprog: &Subprog,
         options: &Options,
         positions: &mut Positions,
+        leaders: &mut Leaders,
     ) -> Self {
         let mut scan = Self::default();
         let mut estimate = 0;
@@ -144,8 +139,11 @@ impl Scan {
         let estimates = slots.iter().map(|slot| {
             let here = CodeOffset(estimate);
             if let Some(insn) = slot {
-                let len = if plain { scan.insn(insn, options) } else { scan.other(*insn, options) };
-                estimate += len;
+                estimate += if plain {
+                    scan.insn(insn, options, leaders)
+                } else {
+                    scan.other(*insn, options, leaders)
+                };
             }
             here
         });
@@ -159,7 +157,7 @@ impl Scan {
     /// comes first, and the kind of instruction is looked at once: this is a good part of the time
     /// of a compilation.
     #[inline]
-    fn insn(&mut self, insn: &Insn, options: &Options) -> u32 {
+    fn insn(&mut self, insn: &Insn, options: &Options, leaders: &mut Leaders) -> u32 {
         let (writes, reads, len) = match *insn {
             Insn::Mov { dst, src, .. } => (dst, src.reg().unwrap_or(Reg::R0), length::mov(src)),
             Insn::Alu { op, dst, src, .. } => {
@@ -171,12 +169,13 @@ impl Scan {
                 self.reads = self.reads.with(base).with(src.reg().unwrap_or(base));
                 return length::store(off, src);
             }
-            Insn::Branch { op, lhs, rhs, .. } => {
+            Insn::Branch { op, lhs, rhs, target, .. } => {
+                leaders.mark(target);
                 self.reads = self.reads.with(lhs).with(rhs.reg().unwrap_or(lhs));
                 self.jumps += 1;
                 return length::branch(op, rhs);
             }
-            _ => return self.other(*insn, options),
+            _ => return self.other(*insn, options, leaders),
         };
         self.writes = self.writes.with(writes);
         self.reads = self.reads.with(reads);
@@ -185,7 +184,7 @@ impl Scan {
 
     /// Gives the most bytes that the code of the instruction takes.
     #[inline(never)]
-    fn other(&mut self, insn: Insn, options: &Options) -> u32 {
+    fn other(&mut self, insn: Insn, options: &Options, leaders: &mut Leaders) -> u32 {
         self.reads = self.reads.union(insn.reads());
         self.writes = self.writes.union(insn.writes());
         match insn {
@@ -195,6 +194,9 @@ impl Scan {
         }
         self.touches_memory |= touches_memory(insn);
         self.needs_env |= matches!(insn, Insn::LoadPacket { .. } | Insn::MayGoto { .. });
+        if let Some(target) = insn.jump_target() {
+            leaders.mark(target);
+        }
         self.jumps += usize::from(insn.jump_target().is_some() || insn.subprog_ref().is_some());
         self.refers_to_main |= insn.subprog_ref() == Some(Pc::ENTRY);
         max_len(insn, options)
