@@ -1,0 +1,231 @@
+//! Calls out of an image, placed near what they call and more than 2 GiB away from it: native
+//! functions, other programs, and subprograms that native functions call back.
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+use ebpf_runtime::image::{RelocKind, Symbol};
+use ebpf_runtime::isa::abi::{EntryFn, ExecEnv, HelperFn};
+use ebpf_runtime::isa::text::assemble;
+use ebpf_runtime::jit::{self, Options};
+use ebpf_runtime::pack::{Pack, PackOptions, Placed};
+
+/// Any address that a displacement of 32 bits does not lead to from the other.
+fn is_far(one: u64, other: u64) -> bool {
+    one.abs_diff(other) > u64::from(u32::MAX)
+}
+
+/// A helper that sees all of its arguments and the environment.
+///
+/// # Safety
+/// `env` is the environment of the run.
+unsafe extern "sysv64" fn sum(a: u64, b: u64, c: u64, d: u64, e: u64, env: *mut ExecEnv) -> u64 {
+    // SAFETY: the caller's promise.
+    let slot = unsafe { (*env).cpu_slot };
+    a + 10 * b + 100 * c + 1_000 * d + 10_000 * e + 100_000 * u64::from(slot)
+}
+
+/// Calls the function in its first argument five times: `f(index, second)`.
+///
+/// # Safety
+/// The first argument is what a program took as the address of a subprogram.
+unsafe extern "sysv64" fn repeat(f: u64, x: u64, _: u64, _: u64, _: u64, env: *mut ExecEnv) -> u64 {
+    // SAFETY: the caller's promise; the environment is that of the run.
+    let callback: HelperFn = unsafe { std::mem::transmute(f as usize) };
+    let mut sum = 0;
+    for index in 0..5 {
+        // SAFETY: as above.
+        sum += unsafe { callback(index, x, 0, 0, 0, env) };
+        // SAFETY: as above.
+        if unsafe { (*env).ended } != 0 {
+            return 77;
+        }
+    }
+    sum
+}
+
+/// Ends the program.
+///
+/// # Safety
+/// `env` is the environment of the run.
+unsafe extern "sysv64" fn end(a: u64, _: u64, _: u64, _: u64, _: u64, env: *mut ExecEnv) -> u64 {
+    // SAFETY: the caller's promise.
+    unsafe { (*env).ended = 1 };
+    a
+}
+
+/// Gives the address that `env.user` holds.
+///
+/// # Safety
+/// `env.user` is the address of a program's entry.
+unsafe extern "sysv64" fn target(_map: u64, _index: u64, env: *mut ExecEnv) -> u64 {
+    // SAFETY: the caller's promise.
+    unsafe { (*env).user.expose_provenance() as u64 }
+}
+
+const SUM: u32 = 1;
+const REPEAT: u32 = 2;
+const END: u32 = 3;
+
+fn resolve(symbol: Symbol) -> Option<u64> {
+    let function = match symbol {
+        Symbol::Helper(SUM) | Symbol::Kfunc { btf_id: 7, module: 1 } => sum as HelperFn as usize,
+        Symbol::Helper(REPEAT) => repeat as HelperFn as usize,
+        Symbol::Helper(END) => end as HelperFn as usize,
+        jit::TAIL_CALL_TARGET => target as *const () as usize,
+        _ => return None,
+    };
+    Some(function as u64)
+}
+
+/// One pack within reach of this binary, and one that is not.
+fn packs() -> [Pack; 2] {
+    let far = Pack::new(PackOptions { near: None, ..PackOptions::default() }).unwrap();
+    [Pack::new(PackOptions::default()).unwrap(), far]
+}
+
+fn place(text: &str, pack: &Pack, options: &Options) -> Placed {
+    let program = assemble(text).unwrap();
+    let image = jit::compile(&program, None, options).unwrap();
+    pack.place(&image, &resolve as &dyn Fn(Symbol) -> Option<u64>).unwrap()
+}
+
+fn run(placed: &Placed, env: &mut ExecEnv) -> u64 {
+    // SAFETY: this is the entry of compiled code, which `placed` keeps.
+    let entry: EntryFn = unsafe { std::mem::transmute(placed.entry_ptr()) };
+    // SAFETY: the programs here touch their stack only, and call the functions above as they ask.
+    unsafe { entry(std::ptr::null_mut(), env) }
+}
+
+/// Plain, with frames linked, with fuel, and able to be ended.
+fn options() -> [Options; 4] {
+    let plain = Options::default();
+    [
+        plain.clone(),
+        plain.clone().with_frame_pointers(true),
+        plain.clone().with_fuel(true),
+        plain.with_ending_helpers([ebpf_runtime::isa::uapi::HelperId(END)]),
+    ]
+}
+
+#[test]
+fn one_pack_is_near_and_one_is_far() {
+    let [near, far] = packs().map(|pack| place("r0 = 0\nexit", &pack, &Options::default()));
+    let here = sum as HelperFn as usize as u64;
+    assert!(!is_far(near.code_range().start, here));
+    assert!(is_far(far.code_range().start, here));
+}
+
+const ARGUMENTS: &str = "r1 = 1\nr2 = 2\nr3 = 3\nr4 = 4\nr5 = 5\n";
+
+#[test]
+fn helpers_and_kernel_functions() {
+    for pack in packs() {
+        for options in options() {
+            for call in ["call 1", "call kfunc#7 module#1"] {
+                let text = format!("r6 = 7\n{ARGUMENTS}{call}\nr0 += r6\nexit");
+                let mut env = ExecEnv { cpu_slot: 9, ..ExecEnv::new() };
+                assert_eq!(run(&place(&text, &pack, &options), &mut env), 954_328, "{options:?}");
+            }
+        }
+    }
+}
+
+#[test]
+fn both_forms_of_a_call() {
+    // call helper; exit
+    let text = "call 1\nexit";
+    let image = jit::compile(&assemble(text).unwrap(), None, &Options::default()).unwrap();
+    let call = image.relocs()[0];
+    assert_eq!(call.kind, RelocKind::Call(Symbol::Helper(SUM)));
+    let [near, far] = packs().map(|pack| place(text, &pack, &Options::default()));
+    for (placed, direct) in [(near, true), (far, false)] {
+        let code = placed.code_range();
+        let field = code.start + u64::from(call.at.0);
+        // SAFETY: the field is inside of code that `placed` keeps.
+        let distance =
+            unsafe { std::ptr::with_exposed_provenance::<i32>(field as usize).read_unaligned() };
+        let goal = (field + 4).wrapping_add_signed(distance.into());
+        let function = resolve(Symbol::Helper(SUM)).unwrap();
+        assert_eq!(goal == function, direct, "{goal:#x}");
+        if !direct {
+            // jmp [rip + 0] before the address.
+            let stub = std::ptr::with_exposed_provenance::<[u8; 14]>(goal as usize);
+            // SAFETY: the call leads to code of the pack.
+            let stub = unsafe { stub.read() };
+            assert_eq!(stub[..6], [0xff, 0x25, 0, 0, 0, 0]);
+            assert_eq!(stub[6..], function.to_le_bytes());
+        }
+    }
+}
+
+#[test]
+fn programs_at_any_distance_from_each_other() {
+    let [near, far] = packs();
+    let caller = "r6 = 1\ncall sub\nr0 += r6\nexit\n\
+                  sub:\nr2 = 0\nr3 = 0\ncall bpf_tail_call#12\nr0 = 111\nexit";
+    let callee = "r6 = 5\n*(u64 *)(r10 -8) = 40\nr0 = *(u64 *)(r10 -8)\nr0 += r6\nexit";
+    for options in options() {
+        for (from, to) in [(&near, &far), (&far, &near), (&far, &far)] {
+            let (caller, callee) = (place(caller, from, &options), place(callee, to, &options));
+            let user = callee.entry_ptr().cast_mut().cast();
+            let mut env = ExecEnv { user, ..ExecEnv::new() };
+            assert_eq!(run(&caller, &mut env), 46, "{options:?}");
+            assert_eq!((env.tail_calls, env.depth, env.in_place), (1, 0, 0));
+        }
+    }
+}
+
+/// The callback uses the registers that native code expects to keep, and a stack of its own.
+const CALLS_BACK: &str = "r6 = 3\nr7 = 4\nr1 = func sub ll\nr2 = 100\ncall 2\nr0 += r6\nr0 *= r7\nexit\n\
+                          sub:\nr6 = r1\nr7 = r2\nr8 = 8\nr9 = 9\n*(u64 *)(r10 -8) = r6\n";
+
+#[test]
+fn native_functions_call_back() {
+    let text = format!("{CALLS_BACK}{ARGUMENTS}call 1\nr0 = *(u64 *)(r10 -8)\nr0 += r7\nexit\n");
+    for pack in packs() {
+        for options in options() {
+            let placed = place(&text, &pack, &options);
+            let mut env = ExecEnv::new();
+            assert_eq!(run(&placed, &mut env), (510 + 3) * 4, "{options:?}");
+            let charged = i64::MAX - env.fuel.into_inner();
+            // 8 of the program, and in each of five rounds 14 of the callback.
+            assert_eq!(charged, if options.fuel { 8 + 5 * 14 } else { 0 });
+        }
+    }
+}
+
+#[test]
+fn a_run_that_ends_in_a_callback_skips_no_native_frame() {
+    let text = format!("{CALLS_BACK}if r6 != 2 goto go\nr1 = 5\ncall 3\ngo:\nr0 = 1\nexit\n");
+    let [.., ending] = options();
+    for pack in packs() {
+        let mut env = ExecEnv::new();
+        // What `repeat` gives when it sees that the run is over.
+        assert_eq!(run(&place(&text, &pack, &ending), &mut env), 77);
+        assert_eq!((env.ended, env.unwind), (1, 0));
+    }
+}
+
+#[test]
+fn fuel_that_runs_out_in_a_callback_ends_the_program() {
+    let text = format!("{CALLS_BACK}again:\nr0 = 1\ngoto again\n");
+    let options = Options::default().with_fuel(true);
+    for pack in packs() {
+        let mut env = ExecEnv::new();
+        *env.fuel.get_mut() = 1_000;
+        run(&place(&text, &pack, &options), &mut env);
+        let trap = env.trap.trap().map(|trap| trap.to_string());
+        assert_eq!(trap.as_deref(), Some("insn 15: out of fuel"));
+        assert_eq!((env.uncharged, env.unwind), (0, 0));
+        assert!(env.fuel.into_inner() < 0);
+    }
+}
+
+#[test]
+fn nothing_is_placed_of_a_program_with_an_unknown_function() {
+    let pack = Pack::new(PackOptions::default()).unwrap();
+    let before = pack.stats();
+    let program = assemble("call sub\nexit\nsub:\ncall 4\nexit").unwrap();
+    let image = jit::compile(&program, None, &Options::default()).unwrap();
+    assert!(pack.place(&image, &resolve as &dyn Fn(Symbol) -> Option<u64>).is_err());
+    assert_eq!(pack.stats(), before);
+}
