@@ -2,15 +2,17 @@
 
 use core::fmt::{self, Display, Formatter};
 
-use ebpf_image::{CodeOffset, Image, RelocKind, SourcePc};
+use ebpf_image::{CodeOffset, Image, RelocKind, SourcePc, Symbol};
+use ebpf_isa::uapi::HelperId;
 use ebpf_isa::{Pc, Program};
 use iced_x86::{
     Decoder, DecoderOptions, Formatter as _, Instruction, IntelFormatter, Mnemonic, OpKind,
     SymbolResolver, SymbolResult,
 };
 
-/// Displays an image that was compiled from a program: each BPF instruction, and below it the code
-/// offset, bytes and Intel text of its machine instructions.
+/// Displays an image that was compiled from a program: each BPF instruction, below the source line
+/// that begins with it, and under it the code offset, bytes and Intel text of its machine
+/// instructions. What hardly ever runs lies behind all subprograms, and names its instruction again.
 ///
 /// The text is free of addresses: jumps print the BPF instruction they lead to, relocated fields
 /// their symbol.
@@ -28,7 +30,11 @@ impl<'a> Listing<'a> {
         Self { program, image }
     }
 
+    /// The instruction at `pc`, below the source line that begins there.
     fn source(&self, f: &mut Formatter<'_>, SourcePc(pc): SourcePc) -> fmt::Result {
+        if let Some(line) = self.program.lines().starting_at(Pc(pc)) {
+            writeln!(f, "; {} @ {}:{}", line.text.trim(), line.file, line.line)?;
+        }
         match self.program.get(Pc(pc)) {
             Some(insn) => writeln!(f, "{pc:>4}: {}", insn.text(Pc(pc))),
             // The second slot of a wide load.
@@ -122,6 +128,7 @@ impl Symbols {
         let first = relocs.partition_point(|reloc| reloc.at.0 < code.start);
         let reloc = relocs.get(first).filter(|reloc| reloc.at.0 < code.end)?;
         Some(match reloc.kind {
+            RelocKind::Call(Symbol::Helper(id)) => HelperId(id).to_string(),
             RelocKind::Call(symbol) => symbol.to_string(),
             RelocKind::Address(symbol) => format!("address of {symbol}"),
         })

@@ -396,3 +396,92 @@ fn checked_calls() {
         mov(W64, R9, Imm(1)),
     ]));
 }
+
+#[test]
+fn neighbours_as_one() {
+    insta::assert_snapshot!(of(&[
+        // sums and products of three operands
+        mov(W64, R1, R(R2)),
+        alu(AluOp::Add, W64, R1, Imm(-8)),
+        mov(W64, R1, R(R10)),
+        alu(AluOp::Sub, W64, R1, Imm(512)),
+        mov(W64, R7, R(R8)),
+        alu(AluOp::Add, W32, R7, R(R9)),
+        mov(W64, R1, R(R10)),
+        alu(AluOp::Add, W64, R1, R(R7)),
+        mov(W64, R1, R(R2)),
+        alu(AluOp::Add, W64, R1, R(R1)),
+        mov(W32, R1, R(R2)),
+        alu(AluOp::Mul, W32, R1, Imm(1000)),
+        mov(W64, R1, R(R8)),
+        alu(AluOp::And, W64, R1, Imm(0xff)),
+        // a load from a sum
+        mov(W64, R3, R(R10)),
+        alu(AluOp::Add, W64, R3, R(R7)),
+        load(Size::H, Extend::Zero, R3, R3, -64),
+        // extensions
+        alu(AluOp::Lsh, W64, R1, Imm(32)),
+        alu(AluOp::Rsh, W64, R1, Imm(32)),
+        mov(W64, R1, R(R8)),
+        alu(AluOp::Lsh, W64, R1, Imm(56)),
+        alu(AluOp::Arsh, W64, R1, Imm(56)),
+        // rotations
+        mov(W32, R1, R(R2)),
+        alu(AluOp::Rsh, W32, R1, Imm(25)),
+        mov(W32, R3, R(R2)),
+        alu(AluOp::Lsh, W32, R3, Imm(7)),
+        alu(AluOp::Or, W32, R3, R(R1)),
+        mov(W64, R1, R(R2)),
+        alu(AluOp::Rsh, W64, R1, Imm(32)),
+        alu(AluOp::Lsh, W64, R2, Imm(32)),
+        alu(AluOp::Or, W64, R2, R(R1)),
+    ]));
+}
+
+#[test]
+fn what_looks_alike_but_is_not() {
+    insta::assert_snapshot!(of(&[
+        // 32 bits moved, 64 added
+        mov(W32, R1, R(R2)),
+        alu(AluOp::Add, W64, R1, Imm(1)),
+        // another register
+        mov(W64, R1, R(R2)),
+        alu(AluOp::Add, W64, R2, Imm(1)),
+        // counts that leave a gap
+        mov(W32, R1, R(R2)),
+        alu(AluOp::Rsh, W32, R1, Imm(24)),
+        mov(W32, R3, R(R2)),
+        alu(AluOp::Lsh, W32, R3, Imm(7)),
+        alu(AluOp::Or, W32, R3, R(R1)),
+        // a jump leads between
+        mov(W64, R1, R(R2)),
+        alu(AluOp::Add, W64, R1, Imm(1)),
+        Insn::Jump { target: Pc(10), long: false },
+    ]));
+}
+
+#[test]
+fn kernel_functions() {
+    let kfunc = Insn::Call(CallTarget::Kfunc { btf_id: 7, module: 1 });
+    insta::assert_snapshot!(of(&[kfunc]));
+    insta::assert_snapshot!(checked(&[kfunc]));
+}
+
+/// A function whose address is taken.
+fn calls_back(options: &Options) -> String {
+    let source = WideSource::Func(Pc(4));
+    let insns = [
+        Insn::LoadWide { dst: R1, source },
+        helper(HelperId(1)),
+        Insn::Exit,
+        mov(W64, R0, R(R1)),
+        Insn::Exit,
+    ];
+    listing_with(&program(&insns, &[(0, "main"), (4, "callback")]), None, options)
+}
+
+#[test]
+fn callbacks() {
+    insta::assert_snapshot!(calls_back(&Options::default()));
+    insta::assert_snapshot!(calls_back(&Options::default().with_fuel(true)));
+}
