@@ -190,7 +190,8 @@ pub struct ExecEnv {
     pub stack_low: u64,
     /// One past the highest: the frame pointer of the main program.
     pub stack_high: u64,
-    /// Instructions run since fuel was charged last; the engine's own.
+    /// Instructions run and not charged, while a compiled program is in a native function; the
+    /// engine's own.
     pub uncharged: u64,
     /// How many addresses from `stack_low` on accesses of 8 bytes may start at: checked memory's
     /// quick look at the stack. The engine's own.

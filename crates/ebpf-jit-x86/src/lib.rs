@@ -11,8 +11,9 @@
 //!  Image ──── positions: displacements, pc map ──────── emitter, encode: bytes, in their shortest form
 //! ```
 //!
-//! - One pass over the instructions, each compiled on its own (the optimiser's place is before this
-//!   crate); nothing is allocated for an instruction but its place in the tables.
+//! - One pass over the instructions, each compiled on its own or with its next neighbours (the
+//!   optimiser's place is before this crate); nothing is allocated for an instruction but its place
+//!   in the tables.
 //! - BPF registers live in machine registers throughout: the table is in `regs`. Arguments are
 //!   where the System V ABI wants them.
 //! - The entry is `extern "sysv64" fn(ctx: *mut u8, env: *mut ExecEnv) -> u64` ([`abi::EntryFn`]).
@@ -21,7 +22,8 @@
 //! - What instructions compute is what [`ebpf_isa::semantics`] says, on all operands.
 //! - By default **memory is not checked**, and neither are stack depth and recursion: calling the
 //!   code is sound only for programs that were verified. With [`MemoryMode::Checked`] it is for any
-//!   program, where [`ExecEnv::check`] refuses what the program must not touch.
+//!   program: what it must not touch ends the run. [`Options`] has the rest: fuel, blinded constants,
+//!   linked frames.
 //!
 //! ```
 //! use ebpf_isa::{Insn, LineTable, Operand, Program, Reg, Width};
@@ -36,7 +38,6 @@
 //!
 //! [`abi::EntryFn`]: ebpf_isa::abi::EntryFn
 //! [`abi::HelperFn`]: ebpf_isa::abi::HelperFn
-//! [`ExecEnv::check`]: ebpf_isa::abi::ExecEnv::check
 
 #![forbid(unsafe_code)]
 
@@ -66,15 +67,18 @@ pub const TAIL_CALL_TARGET: Symbol = Symbol::Native(0);
 
 /// Compiles a program and all its subprograms into one image.
 ///
-/// The first entry point of the image is the program's; one for each subprogram follows. `facts`
+/// The first entry point of the image is the program's; one for each subprogram follows. Only the
+/// first is for the host to call: what native code may call is what a program hands it. `facts`
 /// make frames smaller; without them a subprogram that uses its frame pointer gets
 /// [`abi::STACK_SIZE`](ebpf_isa::abi::STACK_SIZE) bytes.
 ///
 /// Takes time and memory linear in the length of the program.
 ///
 /// # Errors
-/// - [`JitError::Unsupported`] for kernel functions and variables, for atomic operations of 1 or 2
-///   bytes, and with checked memory for addresses of subprograms.
+/// - [`JitError::Unsupported`] for kernel variables, for kernel functions of a module with a negative
+///   index, for atomic operations of 1 or 2 bytes, and with checked memory for addresses of
+///   subprograms.
+/// - [`JitError::Blinding`] where constants are to be blinded and the program would grow too long.
 /// - [`JitError::Image`] where the code would exceed [`Image::MAX_CODE_LEN`].
 pub fn compile(
     program: &Program,
