@@ -1,6 +1,6 @@
 //! The image, and the checks that make it sound.
 
-use crate::{CodeOffset, ImageError, Reloc, RelocKind, SourcePc};
+use crate::{CodeOffset, ImageError, PcMap, Reloc, RelocKind, SourcePc};
 use alloc::string::String;
 use alloc::vec::Vec;
 
@@ -27,9 +27,8 @@ pub struct ImageParts {
     pub relocs: Vec<Reloc>,
     /// One for each subprogram; the first is the program's entry.
     pub entries: Vec<EntryPoint>,
-    /// Code from this offset on, up to the next entry, comes from this instruction. Of several entries with one offset
-    /// the last owns the code; the others emitted none.
-    pub pc_map: Vec<(CodeOffset, SourcePc)>,
+    /// Which instruction each piece of code comes from.
+    pub pc_map: PcMap,
 }
 
 /// Compiled code as plain data. See the [crate documentation](crate) for what holds of it.
@@ -75,7 +74,7 @@ impl Image {
 
     /// The pc map, by ascending code offset.
     #[must_use]
-    pub fn pc_map(&self) -> &[(CodeOffset, SourcePc)] {
+    pub fn pc_map(&self) -> &PcMap {
         &self.parts.pc_map
     }
 
@@ -86,9 +85,7 @@ impl Image {
         if offset.index() >= self.parts.code.len() {
             return None;
         }
-        let following = self.parts.pc_map.partition_point(|&(start, _)| start <= offset);
-        let (_, pc) = self.parts.pc_map.get(following.checked_sub(1)?)?;
-        Some(*pc)
+        self.parts.pc_map.owner(offset).map(|(_, pc)| pc)
     }
 }
 
@@ -142,7 +139,7 @@ fn check_relocs(parts: &ImageParts) -> Result<(), ImageError> {
 fn check_pc_map(parts: &ImageParts) -> Result<(), ImageError> {
     let len = parts.code.len();
     let mut previous = CodeOffset(0);
-    for (index, &(offset, _)) in parts.pc_map.iter().enumerate() {
+    for (index, &offset) in parts.pc_map.starts().iter().enumerate() {
         if offset < previous {
             return Err(ImageError::PcMapUnsorted { index, offset });
         }
@@ -176,6 +173,10 @@ mod tests {
         EntryPoint { offset: CodeOffset(offset), pc: SourcePc(0), name: "main".to_string() }
     }
 
+    fn pc_map<const N: usize>(entries: [(u32, u32); N]) -> PcMap {
+        entries.into_iter().map(|(start, pc)| (CodeOffset(start), SourcePc(pc))).collect()
+    }
+
     /// `call helper#5` at 0, `mov rax, map#1` at 5, `ret` at 15.
     fn parts() -> ImageParts {
         let code = vec![0xe8, 0, 0, 0, 0, 0x48, 0xb8, 0, 0, 0, 0, 0, 0, 0, 0, 0xc3];
@@ -183,11 +184,7 @@ mod tests {
             code,
             relocs: vec![address(7), call(1)],
             entries: vec![entry(0)],
-            pc_map: vec![
-                (CodeOffset(0), SourcePc(0)),
-                (CodeOffset(5), SourcePc(1)),
-                (CodeOffset(15), SourcePc(3)),
-            ],
+            pc_map: pc_map([(0, 0), (5, 1), (15, 3)]),
         }
     }
 
@@ -267,11 +264,11 @@ mod tests {
     #[test]
     fn the_pc_map_is_sorted_and_inside() {
         assert_eq!(
-            refused(|p| p.pc_map.swap(1, 2)),
+            refused(|p| p.pc_map = pc_map([(0, 0), (15, 3), (5, 1)])),
             ImageError::PcMapUnsorted { index: 2, offset: CodeOffset(5) }
         );
         assert_eq!(
-            refused(|p| p.pc_map.push((CodeOffset(17), SourcePc(9)))),
+            refused(|p| p.pc_map.push(CodeOffset(17), SourcePc(9))),
             ImageError::PcMapOutside { index: 3, offset: CodeOffset(17), len: 16 }
         );
     }
@@ -290,11 +287,7 @@ mod tests {
     #[test]
     fn a_prologue_has_no_instruction_and_an_empty_one_owns_no_byte() {
         let mut with_prologue = parts();
-        with_prologue.pc_map = vec![
-            (CodeOffset(5), SourcePc(0)),
-            (CodeOffset(5), SourcePc(1)),
-            (CodeOffset(16), SourcePc(2)),
-        ];
+        with_prologue.pc_map = pc_map([(5, 0), (5, 1), (16, 2)]);
         let image = Image::new(with_prologue).expect("sound");
         assert_eq!(image.pc_at(CodeOffset(4)), None);
         assert_eq!(image.pc_at(CodeOffset(5)), Some(SourcePc(1)));

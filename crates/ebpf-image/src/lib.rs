@@ -21,7 +21,7 @@
 //!     code: vec![0xe8, 0, 0, 0, 0, 0xc3], // call helper#5; ret
 //!     relocs: vec![Reloc { at: CodeOffset(1), kind: RelocKind::Call(Symbol::Helper(5)) }],
 //!     entries: vec![EntryPoint { offset: CodeOffset(0), pc: SourcePc(0), name: "main".into() }],
-//!     pc_map: vec![(CodeOffset(0), SourcePc(0)), (CodeOffset(5), SourcePc(1))],
+//!     pc_map: [(CodeOffset(0), SourcePc(0)), (CodeOffset(5), SourcePc(1))].into_iter().collect(),
 //! })?;
 //! assert_eq!(image.pc_at(CodeOffset(3)), Some(SourcePc(0)));
 //! # Ok::<(), ebpf_image::ImageError>(())
@@ -35,10 +35,12 @@ extern crate std;
 
 mod error;
 mod image;
+mod pc_map;
 mod position;
 mod reloc;
 
 pub use error::ImageError;
 pub use image::{EntryPoint, Image, ImageParts};
+pub use pc_map::PcMap;
 pub use position::{CodeOffset, SourcePc};
 pub use reloc::{Reloc, RelocKind, Symbol};

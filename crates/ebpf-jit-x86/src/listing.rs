@@ -48,7 +48,7 @@ impl<'a> Listing<'a> {
         &self,
         f: &mut Formatter<'_>,
         offset: CodeOffset,
-        headings: &mut Headings<'_>,
+        headings: &mut Headings,
     ) -> fmt::Result {
         while let Some(index) =
             self.image.entries()[headings.entries..].iter().position(|entry| entry.offset <= offset)
@@ -57,31 +57,34 @@ impl<'a> Listing<'a> {
             writeln!(f, "{}:", entry_name(self.image, index))?;
             headings.entries = index + 1;
         }
-        while let [(start, pc), rest @ ..] = headings.insns
-            && *start <= offset
+        let map = self.image.pc_map();
+        while let Some((start, pc)) = map.get(headings.insns)
+            && start <= offset
         {
             // A subprogram begins with a frame, which may be empty.
             let subprog = self.program.subprogs().get(headings.frames);
             if subprog.is_some_and(|subprog| subprog.start.0 == pc.0) {
                 headings.frames += 1;
-                if rest.first().is_some_and(|(next, _)| start != next) {
+                if map.get(headings.insns + 1).is_some_and(|(next, _)| start != next) {
                     writeln!(f, "      frame")?;
                 }
             } else {
-                self.source(f, *pc)?;
+                self.source(f, pc)?;
             }
-            headings.insns = rest;
+            headings.insns += 1;
         }
         Ok(())
     }
 }
 
 /// What is still to be printed.
-struct Headings<'a> {
+#[derive(Default)]
+struct Headings {
     entries: usize,
     /// How many frames are.
     frames: usize,
-    insns: &'a [(CodeOffset, SourcePc)],
+    /// Entries of the map that are.
+    insns: usize,
 }
 
 impl Display for Listing<'_> {
@@ -96,7 +99,7 @@ impl Display for Listing<'_> {
         options.set_space_after_operand_separator(true);
         options.set_show_branch_size(false);
         options.set_rip_relative_addresses(false);
-        let mut headings = Headings { entries: 0, frames: 0, insns: self.image.pc_map() };
+        let mut headings = Headings::default();
         let mut text = String::new();
         let mut decoder = Decoder::with_ip(64, code, 0, DecoderOptions::NONE);
         while decoder.can_decode() {
@@ -146,10 +149,8 @@ impl Symbols {
     /// The instruction whose code starts at `target`, or the offset.
     fn place(&self, target: u64) -> String {
         let offset = CodeOffset(target as u32);
-        let map = self.0.pc_map();
-        let following = map.partition_point(|&(start, _)| start <= offset);
-        match map[..following].last() {
-            Some(&(start, pc)) if start == offset => format!("insn {pc}"),
+        match self.0.pc_map().owner(offset) {
+            Some((start, pc)) if start == offset => format!("insn {pc}"),
             _ => offset.to_string(),
         }
     }

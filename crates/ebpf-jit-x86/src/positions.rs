@@ -1,6 +1,6 @@
 //! Where BPF instructions went, and the displacements that depend on it.
 
-use ebpf_image::{CodeOffset, Image, ImageError, SourcePc};
+use ebpf_image::{CodeOffset, Image, ImageError, PcMap, SourcePc};
 use ebpf_isa::{Pc, SubprogIdx};
 
 /// A displacement that is not known yet.
@@ -19,7 +19,7 @@ struct Fixup {
 /// frame and one for each slot. Until an instruction is emitted its entry is an estimate: the
 /// distance between two estimates in one subprogram is at least that of the instructions.
 pub(crate) struct Positions {
-    entries: Vec<(CodeOffset, SourcePc)>,
+    entries: PcMap,
     fixups: Vec<Fixup>,
     /// First slots of the subprograms.
     starts: Vec<Pc>,
@@ -31,24 +31,22 @@ impl Positions {
     /// For a program of so many slots.
     pub(crate) fn with_capacity(slots: usize, subprogs: usize) -> Self {
         Self {
-            entries: Vec::with_capacity(slots + subprogs),
+            entries: PcMap::with_capacity(slots + subprogs),
             fixups: Vec::new(),
             starts: Vec::with_capacity(subprogs),
             current: SubprogIdx::MAIN,
         }
     }
 
-    /// Adds the subprogram at `start`, which comes from `origin`, with the estimates of its slots
-    /// and what they come from.
-    pub(crate) fn estimate(
-        &mut self,
-        start: Pc,
-        origin: Pc,
-        slots: impl Iterator<Item = (CodeOffset, SourcePc)>,
-    ) {
+    /// Begins a subprogram at `start`, which comes from `origin`.
+    pub(crate) fn add_subprog(&mut self, start: Pc, origin: Pc) {
         self.starts.push(start);
-        self.entries.push((CodeOffset(0), SourcePc(origin.0)));
-        self.entries.extend(slots);
+        self.entries.push(CodeOffset(0), SourcePc(origin.0));
+    }
+
+    /// Adds the estimates of slots that come from `origin` and those behind it.
+    pub(crate) fn add_slots(&mut self, origin: Pc, estimates: impl Iterator<Item = CodeOffset>) {
+        self.entries.extend(SourcePc(origin.0), estimates);
     }
 
     /// Reserves room for so many displacements.
@@ -73,19 +71,19 @@ impl Positions {
     pub(crate) fn begin_subprog(&mut self, subprog: SubprogIdx, offset: CodeOffset) {
         self.current = subprog;
         let frame = self.frame(subprog);
-        self.entries[frame].0 = offset;
+        self.entries.set_start(frame, offset);
     }
 
     /// What is at `pc` in the current subprogram begins at `offset`.
     #[inline]
     pub(crate) fn begin_insn(&mut self, pc: Pc, offset: CodeOffset) {
         let entry = self.entry(pc);
-        self.entries[entry].0 = offset;
+        self.entries.set_start(entry, offset);
     }
 
     /// The code from `offset` on, behind all subprograms, belongs to the instruction at `pc`.
     pub(crate) fn append(&mut self, pc: Pc, offset: CodeOffset) {
-        self.entries.push((offset, SourcePc(pc.0)));
+        self.entries.push(offset, SourcePc(pc.0));
     }
 
     /// The displacement that ends at `end` leads to an instruction of the current subprogram, and
@@ -106,20 +104,20 @@ impl Positions {
     /// Whether 8 bits are enough for a jump at `pc` whose opcode is to be emitted `here`.
     #[inline]
     pub(crate) fn is_near(&self, pc: Pc, here: CodeOffset, target: Pc) -> bool {
-        let to = self.entries[self.entry(target)].0.0;
+        let to = self.entries.start(self.entry(target)).0;
         if target <= pc {
             const SHORT_JUMP: u32 = 2;
             here.0 + SHORT_JUMP - to <= i8::MIN.unsigned_abs().into()
         } else {
             // Where there is a target behind it, there is a next slot, not emitted either.
-            let next = self.entries[self.entry(pc) + 1].0.0;
+            let next = self.entries.start(self.entry(pc) + 1).0;
             to - next <= i8::MAX.unsigned_abs().into()
         }
     }
 
     /// Where a subprogram went that was emitted before.
     pub(crate) fn subprog(&self, subprog: SubprogIdx) -> CodeOffset {
-        self.entries[self.frame(subprog)].0
+        self.entries.start(self.frame(subprog))
     }
 
     /// Fills in every displacement, when all is emitted.
@@ -132,7 +130,7 @@ impl Positions {
         }
         for &Fixup { end, entry_and_short } in &self.fixups {
             let short = entry_and_short & 1;
-            let (to, _) = self.entries[(entry_and_short >> 1) as usize];
+            let to = self.entries.start((entry_and_short >> 1) as usize);
             let distance = to.0.cast_signed() - end.0.cast_signed();
             let fits8 = distance == i32::from(distance as i8);
             assert!(
@@ -154,7 +152,7 @@ impl Positions {
     }
 
     /// The map from code to instructions.
-    pub(crate) fn into_pc_map(self) -> Vec<(CodeOffset, SourcePc)> {
+    pub(crate) fn into_pc_map(self) -> PcMap {
         self.entries
     }
 }

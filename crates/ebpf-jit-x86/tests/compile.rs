@@ -95,7 +95,8 @@ fn the_pc_map_knows_each_instruction_and_the_frame() {
     let image = image.unwrap();
     // push rbx; movabs rbx, ..; mov edi, 1; mov rdi, -1; pop rbx; ret
     let expected = [(0, 0), (1, 0), (11, 1), (11, 2), (16, 3), (16, 4), (23, 5)];
-    assert_eq!(image.pc_map(), expected.map(|(at, pc)| (CodeOffset(at), SourcePc(pc))));
+    let map: Vec<_> = image.pc_map().iter().collect();
+    assert_eq!(map, expected.map(|(at, pc)| (CodeOffset(at), SourcePc(pc))));
     assert_eq!(image.relocs()[0].at, CodeOffset(3));
     let value = Symbol::MapValue { map: 1, offset: 8 };
     assert_eq!(image.relocs()[0].kind, RelocKind::Address(value));
@@ -246,7 +247,8 @@ fn every_form_compiles_to_whole_instructions() {
         for &insn in &forms {
             for program in surroundings(insn) {
                 let image = ebpf_jit_x86::compile(&program, None, &options).unwrap();
-                let mut starts: Vec<_> = image.pc_map().iter().map(|&(at, _)| at.index()).collect();
+                let mut starts: Vec<_> =
+                    image.pc_map().starts().iter().map(|at| at.index()).collect();
                 let mut decoder = Decoder::with_ip(64, image.code(), 0, DecoderOptions::NONE);
                 while decoder.can_decode() {
                     let at = decoder.position();

@@ -28,7 +28,7 @@ fn main() -> Result<(), Box<dyn Error>> {
             pc: SourcePc(0),
             name: "double_plus_one".into(),
         }],
-        pc_map: Vec::new(),
+        pc_map: Default::default(),
     })?;
 
     let pack = Pack::new(PackOptions::default())?;

@@ -276,7 +276,7 @@ mod tests {
     fn image(code: Vec<u8>, relocs: Vec<Reloc>) -> Image {
         let entries =
             vec![EntryPoint { offset: CodeOffset(0), pc: SourcePc(0), name: String::new() }];
-        Image::new(ImageParts { code, relocs, entries, pc_map: Vec::new() }).expect("sound")
+        Image::new(ImageParts { code, relocs, entries, pc_map: Default::default() }).expect("sound")
     }
 
     fn call(at: u32, helper: u32) -> Reloc {

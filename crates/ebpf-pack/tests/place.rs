@@ -52,7 +52,7 @@ fn each_subprogram_has_its_entry() {
         code,
         relocs: vec![],
         entries: vec![entry(7, 0), entry(1, 4)],
-        pc_map: vec![],
+        pc_map: Default::default(),
     };
     let placed = pack().place(&Image::new(parts).expect("sound"), &nothing).expect("room");
     assert_eq!(call(&placed), 2, "the first entry is the program's, wherever it lies");

@@ -199,6 +199,6 @@ fn constants_are_not_in_blinded_code() {
         let has = |code: &[u8]| code.windows(4).any(|bytes| bytes == constant.to_le_bytes());
         assert!(has(plain.code()) && !has(blinded.code()), "{constant:x}");
     }
-    let origins: Vec<u32> = blinded.pc_map().iter().map(|&(_, pc)| pc.0).collect();
+    let origins: Vec<u32> = blinded.pc_map().iter().map(|(_, pc)| pc.0).collect();
     assert_eq!(origins, [0, 0, 0, 1, 1, 1, 2], "a frame, two, three and one instruction");
 }

@@ -1,6 +1,6 @@
 //! A first look at the whole program, before anything is emitted.
 
-use ebpf_image::{CodeOffset, SourcePc};
+use ebpf_image::CodeOffset;
 use ebpf_isa::uapi::HelperId;
 use ebpf_isa::{CallTarget, Insn, Pc, Program, Reg, RegSet, Subprog, SubprogIdx, WideSource, abi};
 
@@ -136,7 +136,7 @@ impl Scan {
         let mut estimate = 0;
         let slots = &source.program.slots()[subprog.start.index()..subprog.end.index()];
         let plain = length::is_plain(options);
-        let estimates = slots.iter().map(|slot| {
+        let mut estimates = slots.iter().map(|slot| {
             let here = CodeOffset(estimate);
             if let Some(insn) = slot {
                 estimate += if plain {
@@ -147,8 +147,14 @@ impl Scan {
             }
             here
         });
-        let pcs = (subprog.start.0..).map(|pc| SourcePc(source.origin(Pc(pc)).0));
-        positions.estimate(subprog.start, source.origin(subprog.start), estimates.zip(pcs));
+        positions.add_subprog(subprog.start, source.origin(subprog.start));
+        if source.is_given() {
+            positions.add_slots(subprog.start, estimates);
+        } else {
+            for pc in (subprog.start.0..subprog.end.0).map(Pc) {
+                positions.add_slots(source.origin(pc), estimates.by_ref().take(1));
+            }
+        }
         scan.reads_fp = scan.reads.contains(Reg::FP);
         scan
     }

@@ -32,6 +32,11 @@ impl<'a> Source<'a> {
         Ok(Self { program: Cow::Owned(program), facts, origins })
     }
 
+    /// Whether it is the program as given.
+    pub(super) fn is_given(&self) -> bool {
+        self.origins.is_none()
+    }
+
     /// The position in the program as given.
     #[inline]
     pub(super) fn origin(&self, pc: Pc) -> Pc {

@@ -7,7 +7,7 @@ use ebpf_pack::{Entry, Placed};
 /// An image with its entry at the start.
 pub(crate) fn image(code: Vec<u8>, relocs: Vec<Reloc>) -> Image {
     let entries = vec![EntryPoint { offset: CodeOffset(0), pc: SourcePc(0), name: "main".into() }];
-    Image::new(ImageParts { code, relocs, entries, pc_map: Vec::new() }).expect("sound")
+    Image::new(ImageParts { code, relocs, entries, pc_map: Default::default() }).expect("sound")
 }
 
 /// `mov eax, value; ret`
