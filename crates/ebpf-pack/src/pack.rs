@@ -176,7 +176,8 @@ mod tests {
         let entries =
             vec![EntryPoint { offset: CodeOffset(0), pc: SourcePc(0), name: String::new() }];
         let code = vec![0xc3; len];
-        Image::new(ImageParts { code, relocs: vec![], entries, pc_map: vec![] }).expect("sound")
+        Image::new(ImageParts { code, relocs: vec![], entries, pc_map: Default::default() })
+            .expect("sound")
     }
 
     fn place(pack: &Pack, len: usize) -> Result<Placed, PackError> {
@@ -249,7 +250,7 @@ mod tests {
             code: vec![0xe8, 0, 0, 0, 0, 0xc3],
             relocs: vec![Reloc { at: CodeOffset(1), kind: RelocKind::Call(Symbol::Helper(0)) }],
             entries: image(1).entries().to_vec(),
-            pc_map: vec![],
+            pc_map: Default::default(),
         });
         let caller = caller.expect("sound");
         for backing in Backing::ALL {

@@ -52,7 +52,7 @@ mod tests {
             code: vec![0xc3; 0x30],
             relocs: vec![],
             entries: vec![entry(0x10, 0, "main"), entry(0, 5, ""), entry(0x2f, 9, "a b\nc")],
-            pc_map: vec![],
+            pc_map: Default::default(),
         });
         let image = image.expect("sound");
         let pack = Pack::new(PackOptions::default()).expect("executable memory");

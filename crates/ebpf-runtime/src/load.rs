@@ -165,8 +165,7 @@ impl Runtime {
                     ebpf_jit_x86::compile(&rewritten.program, Some(&rewritten.facts), &options)?;
                 let placed = self.pack.place(&image, &|symbol| resolve(symbol, bindings))?;
                 if self.compiler.perf_map {
-                    let program = bindings.kind.rules.program_type().name();
-                    perf_map::append(&perf_map::symbols(&image, &placed.code_range(), program))
+                    perf_map::append(&placed, &image)
                         .map_err(|error| LoadError::PerfMap { reason: error.to_string() })?;
                 }
                 Code::Jit { image: Box::new(image), placed }

@@ -6,7 +6,7 @@ use ebpf_runtime::image::{RelocKind, Symbol};
 use ebpf_runtime::isa::abi::{EntryFn, ExecEnv, HelperFn};
 use ebpf_runtime::isa::text::assemble;
 use ebpf_runtime::jit::{self, Options};
-use ebpf_runtime::pack::{Pack, PackOptions, Placed};
+use ebpf_runtime::pack::{Pack, PackOptions, Placed, Position};
 
 /// Any address that a displacement of 32 bits does not lead to from the other.
 fn is_far(one: u64, other: u64) -> bool {
@@ -78,7 +78,8 @@ fn resolve(symbol: Symbol) -> Option<u64> {
 
 /// One pack within reach of this binary, and one that is not.
 fn packs() -> [Pack; 2] {
-    let far = Pack::new(PackOptions { near: None, ..PackOptions::default() }).unwrap();
+    let position = Position::FarFrom(sum as HelperFn as usize as u64);
+    let far = Pack::new(PackOptions { position, ..PackOptions::default() }).unwrap();
     [Pack::new(PackOptions::default()).unwrap(), far]
 }
 
@@ -147,12 +148,16 @@ fn both_forms_of_a_call() {
         let function = resolve(Symbol::Helper(SUM)).unwrap();
         assert_eq!(goal == function, direct, "{goal:#x}");
         if !direct {
-            // jmp [rip + 0] before the address.
-            let stub = std::ptr::with_exposed_provenance::<[u8; 14]>(goal as usize);
+            // jmp [rip + distance], to where all of the address is.
+            let stub = std::ptr::with_exposed_provenance::<[u8; 6]>(goal as usize);
             // SAFETY: the call leads to code of the pack.
-            let stub = unsafe { stub.read() };
-            assert_eq!(stub[..6], [0xff, 0x25, 0, 0, 0, 0]);
-            assert_eq!(stub[6..], function.to_le_bytes());
+            let [opcode, modrm, distance @ ..] = unsafe { stub.read() };
+            assert_eq!([opcode, modrm], [0xff, 0x25]);
+            let slot = (goal + 6).wrapping_add_signed(i32::from_le_bytes(distance).into());
+            // SAFETY: the slot belongs to the code.
+            let held =
+                unsafe { std::ptr::with_exposed_provenance::<u64>(slot as usize).read_unaligned() };
+            assert_eq!(held, function);
         }
     }
 }

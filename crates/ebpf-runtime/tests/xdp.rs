@@ -8,7 +8,7 @@ use ebpf_runtime::maps::{Map, UpdateMode};
 use ebpf_runtime::object::Object;
 use ebpf_runtime::verifier::{ErrorCode, KernelProfile, Options};
 use ebpf_runtime::xdp::{Ingress, XdpAction, XdpProgram};
-use ebpf_runtime::{Engine, LoadError, Loaded, Runtime, open};
+use ebpf_runtime::{Blinding, Compiler, Engine, LoadError, Loaded, Runtime, open};
 use ebpf_testkit::{Rng, fixtures_dir};
 
 fn load(name: &str, engine: Engine) -> Result<Loaded, LoadError> {
@@ -164,4 +164,53 @@ fn what_is_loaded_can_be_shared() {
     assert_shared::<XdpProgram>();
     assert_shared::<Map>();
     assert_shared::<Runtime>();
+}
+
+#[test]
+fn every_way_to_compile_gives_the_same_verdicts() {
+    let bytes = std::fs::read(fixtures_dir().join("xdp/xdp_firewall.o")).unwrap();
+    let object = Object::parse(&bytes).unwrap();
+    let linked = object.program("xdp_firewall").unwrap();
+    let compilers = [false, true].into_iter().flat_map(|fuel| {
+        [false, true].into_iter().flat_map(move |frame_pointers| {
+            [Blinding::Off, Blinding::On].map(move |blinding| Compiler {
+                fuel,
+                frame_pointers,
+                blinding,
+                perf_map: false,
+            })
+        })
+    });
+    for compiler in compilers {
+        let bindings = open::bindings(&object, &linked, &KernelProfile::default()).unwrap();
+        let runtime = Runtime::new().unwrap().with_compiler(compiler);
+        let loaded = runtime.load(&linked.program, bindings, &Options::default(), Engine::Jit);
+        let compiled = Firewall(XdpProgram::new(loaded.unwrap()).unwrap());
+        let model = Firewall::new(Engine::Interp);
+        let mut rng = Rng::seed(7);
+        for _ in 0..200 {
+            let mut packet = udp([198, 51, 100, rng.range(0..8) as u8], rng.range(0..64) as u16);
+            packet.truncate(rng.range(0..packet.len() as u64 + 20) as usize);
+            assert_eq!(compiled.run(&packet), model.run(&packet), "{compiler:?}");
+        }
+        assert_eq!(compiled.contents(), model.contents(), "{compiler:?}");
+    }
+}
+
+#[test]
+fn the_functions_of_compiled_programs_are_listed_for_perf() {
+    let bytes = std::fs::read(fixtures_dir().join("xdp/xdp_firewall.o")).unwrap();
+    let object = Object::parse(&bytes).unwrap();
+    let linked = object.program("xdp_firewall").unwrap();
+    let bindings = open::bindings(&object, &linked, &KernelProfile::default()).unwrap();
+    let compiler = Compiler { perf_map: true, ..Compiler::default() };
+    let runtime = Runtime::new().unwrap().with_compiler(compiler);
+    let loaded = runtime.load(&linked.program, bindings, &Options::default(), Engine::Jit).unwrap();
+    let path = format!("/tmp/perf-{}.map", std::process::id());
+    let lines = std::fs::read_to_string(&path).unwrap();
+    std::fs::remove_file(&path).unwrap();
+    let code = loaded.machine_code().unwrap();
+    let start = format!("{:x} ", code.addresses.start);
+    assert!(lines.lines().any(|line| line.starts_with(&start) && line.ends_with(" xdp_firewall")));
+    assert_eq!(lines.lines().count(), code.image.entries().len());
 }
