@@ -127,7 +127,6 @@ impl FromIterator<(CodeOffset, SourcePc)> for PcMap {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::vec;
 
     #[test]
     fn entries_come_back_whatever_their_order() {
@@ -160,7 +159,7 @@ mod tests {
         map.set_start(1, CodeOffset(3));
         let expected = [(1, 4), (3, 5), (3, 6), (5, 7)];
         let expected = expected.map(|(start, pc)| (CodeOffset(start), SourcePc(pc)));
-        assert_eq!(map.iter().collect::<Vec<_>>(), vec![expected].concat());
+        assert_eq!(map.iter().collect::<Vec<_>>(), expected);
         assert_eq!((map.runs.len(), map.start(3)), (1, CodeOffset(5)));
     }
 }

@@ -30,6 +30,9 @@ pub struct Compiler {
     /// Whether compiled programs are written to `/tmp/perf-PID.map`, where `perf report` looks for
     /// the names of code that no file has.
     pub perf_map: bool,
+    /// Whether GDB is told of compiled programs. Feature `gdb`.
+    #[cfg(feature = "gdb")]
+    pub gdb: bool,
 }
 
 impl Compiler {

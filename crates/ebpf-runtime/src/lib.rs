@@ -35,6 +35,8 @@ pub use ebpf_verifier as verifier;
 mod checked;
 mod compiler;
 pub mod flat;
+#[cfg(feature = "gdb")]
+mod gdb;
 mod helpers;
 mod kind;
 mod load;

@@ -86,6 +86,13 @@ pub enum LoadError {
     /// The compiler cannot compile the program.
     #[error("compiler: {0}")]
     Jit(#[from] JitError),
+    /// The symbol file for GDB cannot be made.
+    #[cfg(feature = "gdb")]
+    #[error("symbols for gdb: {reason}")]
+    Gdb {
+        /// What is wrong.
+        reason: String,
+    },
     /// The file of names for `perf` cannot be written.
     #[error("perf map: {reason}; load without one, or see to /tmp")]
     PerfMap {
@@ -168,9 +175,28 @@ impl Runtime {
                     perf_map::append(&placed, &image)
                         .map_err(|error| LoadError::PerfMap { reason: error.to_string() })?;
                 }
-                Code::Jit { image: Box::new(image), placed }
+                Code::Jit {
+                    #[cfg(feature = "gdb")]
+                    _registration: self.register(&placed, &image)?,
+                    image: Box::new(image),
+                    placed,
+                }
             }
         })
+    }
+}
+
+#[cfg(feature = "gdb")]
+impl Runtime {
+    /// Tells GDB of a program, if the options ask for it.
+    fn register(
+        &self,
+        placed: &ebpf_pack::Placed,
+        image: &ebpf_image::Image,
+    ) -> Result<Option<crate::gdb::Registration>, LoadError> {
+        let registration = || crate::gdb::Registration::new(placed, image);
+        let registration = self.compiler.gdb.then(registration).transpose();
+        registration.map_err(|error| LoadError::Gdb { reason: error.to_string() })
     }
 }
 

@@ -36,7 +36,13 @@ impl Engine {
 #[derive(Debug)]
 pub(crate) enum Code {
     Interp(Box<Vm>),
-    Jit { image: Box<Image>, placed: Placed },
+    Jit {
+        /// Before the code: a debugger forgets the program while it is still there.
+        #[cfg(feature = "gdb")]
+        _registration: Option<crate::gdb::Registration>,
+        image: Box<Image>,
+        placed: Placed,
+    },
 }
 
 /// A program that was verified, rewritten, and bound to the maps and helpers it was verified with.
@@ -101,7 +107,7 @@ impl Loaded {
     pub fn machine_code(&self) -> Option<MachineCode<'_>> {
         match &self.code {
             Code::Interp(_) => None,
-            Code::Jit { image, placed } => {
+            Code::Jit { image, placed, .. } => {
                 Some(MachineCode { image, addresses: placed.code_range() })
             }
         }

@@ -177,7 +177,7 @@ fn every_way_to_compile_gives_the_same_verdicts() {
                 fuel,
                 frame_pointers,
                 blinding,
-                perf_map: false,
+                ..Compiler::default()
             })
         })
     });

@@ -90,7 +90,7 @@ pub(super) fn compiler(rng: &mut Rng) -> Compiler {
         fuel: rng.chance(1, 2),
         frame_pointers: rng.chance(1, 2),
         blinding: if rng.chance(1, 2) { seed } else { Blinding::Off },
-        perf_map: false,
+        ..Compiler::default()
     }
 }
 
