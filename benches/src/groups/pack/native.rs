@@ -73,7 +73,8 @@ extern "sysv64" fn callee() -> u64 {
 
 fn image(code: Vec<u8>, relocs: Vec<Reloc>) -> Image {
     let entries = vec![EntryPoint { offset: CodeOffset(0), pc: SourcePc(0), name: String::new() }];
-    Image::new(ImageParts { code, relocs, entries, pc_map: Default::default() }).expect("sound code")
+    Image::new(ImageParts { code, relocs, entries, pc_map: Default::default() })
+        .expect("sound code")
 }
 
 /// Programs that lie where they can be called.

@@ -3,6 +3,7 @@
 use ebpf_isa::{CmpOp, Extend, Operand, Pc, Size, Width};
 
 use super::Lowering;
+use super::cold::Cold;
 use super::env::MAY_GOTO;
 use crate::emitter::{Arith, Cond, Emitter};
 use crate::regs::{Gpr, SCRATCH};
@@ -26,8 +27,14 @@ impl Lowering<'_> {
         target: Pc,
     ) {
         self.flush();
-        compare(self.emitter, op, width, lhs, rhs);
-        self.jump_if(condition(op), pc, target);
+        let comparison = Comparison { op, width, lhs, rhs };
+        let from = (target <= pc).then(|| self.charge_ahead()).flatten();
+        comparison.emit(self.emitter);
+        self.emitter.jump_if(comparison.condition(), pc, target);
+        if let Some(from) = from {
+            let back = self.emitter.here();
+            self.cold.push(Cold::OutOfFuelIf { from, pc, comparison, back });
+        }
     }
 
     /// Takes one from the budget and falls through; where nothing is left, jumps.
@@ -53,29 +60,42 @@ impl Lowering<'_> {
     }
 }
 
-/// Sets the flags that [`condition`] names.
-fn compare(e: &mut Emitter, op: CmpOp, width: Width, lhs: Gpr, rhs: Operand) {
-    match (op, rhs) {
-        (CmpOp::Set, Operand::Reg(rhs)) => e.test(width, lhs, rhs.into()),
-        (CmpOp::Set, Operand::Imm(imm)) => e.test_imm(width, lhs, imm),
-        (_, Operand::Reg(rhs)) => e.arith(Arith::Cmp, width, lhs, rhs.into()),
-        // The same flags as comparing with 0: no carry, no overflow.
-        (_, Operand::Imm(0)) => e.test(width, lhs, lhs),
-        (_, Operand::Imm(imm)) => e.arith_imm(Arith::Cmp, width, lhs, imm),
-    }
+/// What a conditional jump compares.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Comparison {
+    op: CmpOp,
+    width: Width,
+    lhs: Gpr,
+    rhs: Operand,
 }
 
-const fn condition(op: CmpOp) -> Cond {
-    match op {
-        CmpOp::Eq => Cond::Equal,
-        CmpOp::Ne | CmpOp::Set => Cond::NotEqual,
-        CmpOp::Gt => Cond::Above,
-        CmpOp::Ge => Cond::AboveEqual,
-        CmpOp::Lt => Cond::Below,
-        CmpOp::Le => Cond::BelowEqual,
-        CmpOp::Sgt => Cond::Greater,
-        CmpOp::Sge => Cond::GreaterEqual,
-        CmpOp::Slt => Cond::Less,
-        CmpOp::Sle => Cond::LessEqual,
+impl Comparison {
+    /// Sets the flags that [`Self::condition`] names.
+    pub(super) fn emit(self, e: &mut Emitter) {
+        let Self { op, width, lhs, rhs } = self;
+        match (op, rhs) {
+            (CmpOp::Set, Operand::Reg(rhs)) => e.test(width, lhs, rhs.into()),
+            (CmpOp::Set, Operand::Imm(imm)) => e.test_imm(width, lhs, imm),
+            (_, Operand::Reg(rhs)) => e.arith(Arith::Cmp, width, lhs, rhs.into()),
+            // The same flags as comparing with 0: no carry, no overflow.
+            (_, Operand::Imm(0)) => e.test(width, lhs, lhs),
+            (_, Operand::Imm(imm)) => e.arith_imm(Arith::Cmp, width, lhs, imm),
+        }
+    }
+
+    /// What holds of the flags where the jump is taken.
+    pub(super) const fn condition(self) -> Cond {
+        match self.op {
+            CmpOp::Eq => Cond::Equal,
+            CmpOp::Ne | CmpOp::Set => Cond::NotEqual,
+            CmpOp::Gt => Cond::Above,
+            CmpOp::Ge => Cond::AboveEqual,
+            CmpOp::Lt => Cond::Below,
+            CmpOp::Le => Cond::BelowEqual,
+            CmpOp::Sgt => Cond::Greater,
+            CmpOp::Sge => Cond::GreaterEqual,
+            CmpOp::Slt => Cond::Less,
+            CmpOp::Sle => Cond::LessEqual,
+        }
     }
 }

@@ -4,6 +4,7 @@ use ebpf_image::{CodeOffset, Image, ImageError};
 use ebpf_isa::{Pc, Width};
 
 use super::Lowering;
+use super::branch::Comparison;
 use super::checked::Access;
 use super::env::{STACK_LOW, STACK_ROOM};
 use crate::emitter::{Arith, Cond, FarSkip};
@@ -14,6 +15,9 @@ use crate::regs::SCRATCH;
 pub(super) enum Cold {
     /// The fuel does not last at `pc`.
     OutOfFuel { from: FarSkip, pc: Pc },
+    /// The fuel does not last if the conditional jump at `pc` is taken; else the code goes on at
+    /// `back`.
+    OutOfFuelIf { from: FarSkip, pc: Pc, comparison: Comparison, back: CodeOffset },
     /// One frame too many at `pc`.
     TooDeep { from: FarSkip, pc: Pc },
     /// An access outside of the region that was hit last; the code goes on at `back`.
@@ -23,7 +27,9 @@ pub(super) enum Cold {
 impl Cold {
     const fn pc(&self) -> Pc {
         match self {
-            Self::OutOfFuel { pc, .. } | Self::TooDeep { pc, .. } => *pc,
+            Self::OutOfFuel { pc, .. }
+            | Self::OutOfFuelIf { pc, .. }
+            | Self::TooDeep { pc, .. } => *pc,
             Self::Miss { access, .. } => access.pc,
         }
     }
@@ -46,6 +52,13 @@ impl Lowering<'_> {
             match cold {
                 Cold::OutOfFuel { from, pc } => {
                     self.trap_at(from, pc, traps.out_of_fuel);
+                }
+                Cold::OutOfFuelIf { from, pc, comparison, back } => {
+                    self.emitter.land_far(from);
+                    comparison.emit(self.emitter);
+                    let taken = self.emitter.far_skip(Some(comparison.condition()));
+                    self.emitter.jump_back(None, back);
+                    self.trap_at(taken, pc, traps.out_of_fuel);
                 }
                 Cold::TooDeep { from, pc } => {
                     self.trap_at(from, pc, traps.too_deep);

@@ -14,7 +14,7 @@ use ebpf_isa::{Extend, Pc, Size, Width};
 use super::Lowering;
 use super::cold::Cold;
 use super::env::{DEPTH, FUEL, UNCHARGED};
-use crate::emitter::{Arith, Cond, Emitter};
+use crate::emitter::{Arith, Cond, Emitter, FarSkip};
 use crate::regs::COUNT;
 
 /// How many instructions were run since the count was brought up to date.
@@ -55,6 +55,15 @@ impl Lowering<'_> {
             let from = self.emitter.far_skip(Some(Cond::Greater));
             self.cold.push(Cold::OutOfFuel { from, pc });
         }
+    }
+
+    /// Asks whether the fuel would last if a conditional jump back were taken: what is never taken
+    /// leaves no trace in the history from which the processor predicts jumps. Gives where the
+    /// jump for the other case is, which asks whether the conditional one is taken at all.
+    pub(super) fn charge_ahead(&mut self) -> Option<FarSkip> {
+        self.meter.as_ref()?;
+        self.emitter.arith_load(Arith::Cmp, Width::W64, COUNT, FUEL);
+        Some(self.emitter.far_skip(Some(Cond::Greater)))
     }
 
     /// Charges at a jump back from `pc`, and jumps.
