@@ -28,13 +28,14 @@ impl Lowering<'_> {
     ) {
         self.flush();
         let comparison = Comparison { op, width, lhs, rhs };
-        let from = (target <= pc).then(|| self.charge_ahead()).flatten();
+        let ahead = (target <= pc).then(|| self.charge_ahead(target)).flatten();
         comparison.emit(self.emitter);
+        let Some(from) = ahead else {
+            return self.jump_if(comparison.condition(), pc, target);
+        };
         self.emitter.jump_if(comparison.condition(), pc, target);
-        if let Some(from) = from {
-            let back = self.emitter.here();
-            self.cold.push(Cold::OutOfFuelIf { from, pc, comparison, back });
-        }
+        let back = self.emitter.here();
+        self.cold.push(Cold::OutOfFuelIf { from, pc, comparison, back });
     }
 
     /// Takes one from the budget and falls through; where nothing is left, jumps.

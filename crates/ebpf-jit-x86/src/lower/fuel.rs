@@ -21,6 +21,8 @@ use crate::regs::COUNT;
 #[derive(Debug, Default)]
 pub(super) struct Meter {
     pub(super) pending: i32,
+    /// Where the last conditional jump back leads.
+    loop_start: Option<Pc>,
 }
 
 /// Emits nothing but for programs with fuel.
@@ -57,11 +59,17 @@ impl Lowering<'_> {
         }
     }
 
-    /// Asks whether the fuel would last if a conditional jump back were taken: what is never taken
-    /// leaves no trace in the history from which the processor predicts jumps. Gives where the
-    /// jump for the other case is, which asks whether the conditional one is taken at all.
-    pub(super) fn charge_ahead(&mut self) -> Option<FarSkip> {
-        self.meter.as_ref()?;
+    /// Asks whether the fuel would last if a conditional jump back to `target` were taken: what is
+    /// never taken leaves no trace in the history from which the processor predicts jumps. Gives
+    /// where the jump for the other case is, which asks whether the conditional one is taken at all.
+    ///
+    /// Does so for the first jump back to a place only. Where there are more, most are not taken,
+    /// and it is better to charge behind them.
+    pub(super) fn charge_ahead(&mut self, target: Pc) -> Option<FarSkip> {
+        let meter = self.meter.as_mut()?;
+        if meter.loop_start.replace(target) == Some(target) {
+            return None;
+        }
         self.emitter.arith_load(Arith::Cmp, Width::W64, COUNT, FUEL);
         Some(self.emitter.far_skip(Some(Cond::Greater)))
     }
