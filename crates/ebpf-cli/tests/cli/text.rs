@@ -64,6 +64,7 @@ fn machine_code_below_its_instructions() {
     let out = ebpf(&["jited", MINIMAL]).fine();
     let expected = "\
 xdp_minimal:
+; return XDP_PASS; @ ./fixtures/xdp/xdp_minimal.c:8
    0: w0 = 2
           0  b802000000             mov eax, 2
    1: exit

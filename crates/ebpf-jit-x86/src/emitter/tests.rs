@@ -401,3 +401,75 @@ fn frames() {
     check(Emitter::leave, "leave");
     check(Emitter::ret, "ret");
 }
+
+/// `[base+index+disp]`, in whichever order the two come: the one with a shorter encoding is the base.
+fn sums(base: Gpr, index: Gpr, disp: i32) -> [String; 2] {
+    let disp = match disp {
+        0 => String::new(),
+        disp if disp < 0 => format!("-0x{:x}", disp.unsigned_abs()),
+        disp => format!("+0x{disp:x}"),
+    };
+    [(base, index), (index, base)].map(|(a, b)| format!("[{}+{}{disp}]", name(a, 8), name(b, 8)))
+}
+
+#[test]
+fn sums_as_addresses() {
+    for (base, index) in pairs().filter(|&(_, index)| index != Rsp) {
+        for disp in DISPS {
+            let code = emitted(|e| {
+                e.load_indexed(Extend::Zero, Size::H, R9, (base, index, disp));
+                e.load_indexed(Extend::Sign, Size::W, Rax, (base, index, disp));
+            });
+            let wanted = sums(base, index, disp).map(|address| {
+                [format!("movzx r9d,word ptr {address}"), format!("movsxd rax,{address}")]
+            });
+            let text = text(&code);
+            assert!(wanted.iter().any(|wanted| text == *wanted), "{text:?}, {code:02x?}");
+        }
+        let code = emitted(|e| {
+            e.lea_sum(W64, R14, base, index);
+            e.lea_sum(W32, Rcx, base, index);
+        });
+        let wanted = sums(base, index, 0)
+            .map(|address| [format!("lea r14,{address}"), format!("lea ecx,{address}")]);
+        let text = text(&code);
+        assert!(wanted.iter().any(|wanted| text == *wanted), "{text:?}, {code:02x?}");
+    }
+    let len = |base, index| emitted(|e| e.lea_sum(W64, Rax, base, index)).len();
+    assert_eq!([len(Rdi, Rbp), len(Rbp, Rdi), len(R13, Rdi), len(Rbp, R13)], [4, 4, 4, 5]);
+}
+
+#[test]
+fn immediates_on_the_stack() {
+    for imm in IMMS {
+        check(|e| e.push_imm(imm), &format!("push {}", hex(imm, 8)));
+    }
+    assert_eq!([0, 127, -128, 128].map(|imm| emitted(|e| e.push_imm(imm)).len()), [2, 2, 2, 5]);
+    check(|e| e.ret_and_drop(24), "ret 0x18");
+}
+
+#[test]
+fn zeros() {
+    check(Emitter::zero_vector, "xorps xmm0,xmm0");
+    for mem in mems() {
+        check(|e| e.store_zeros_at(mem), &format!("movups {},xmm0", memory(mem)));
+    }
+    let lines = text(&emitted(|e| e.store_zeros(R10)));
+    let expected = ["0x40", "0x30", "0x20", "0x10"].map(|at| format!("movups [r10-{at}],xmm0"));
+    assert_eq!(lines, expected);
+}
+
+#[test]
+fn jumps_and_addresses_ahead() {
+    let code = emitted(|e| {
+        let start = e.here();
+        let (one, other) = (e.far_skip(Some(Cond::Greater)), e.far_skip(None));
+        let address = e.lea_ahead(R9);
+        e.land_far(one);
+        e.ret();
+        e.land_far(other);
+        e.land_at(address, start);
+        e.repeat(None, start);
+    });
+    assert_eq!(text(&code), ["jg 0x12", "jmp 0x13", "lea r9,[0x0]", "ret", "jmp 0x0"]);
+}
