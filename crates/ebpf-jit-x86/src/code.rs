@@ -52,6 +52,11 @@ impl Code {
         self.bytes[start..self.len].first_chunk_mut().expect("invariant: a field is in the code")
     }
 
+    /// All bytes, to be filled in.
+    pub(crate) fn bytes_mut(&mut self) -> &mut [u8] {
+        &mut self.bytes[..self.len]
+    }
+
     /// The code.
     pub(crate) fn finish(mut self) -> Vec<u8> {
         self.bytes.truncate(self.len);

@@ -6,7 +6,7 @@
 //! but `mov` and `lea` may change them.
 
 use dynasmrt::{DynasmApi, dynasm};
-use ebpf_image::{CodeOffset, Reloc, RelocKind, Symbol};
+use ebpf_image::{CodeOffset, ImageError, Reloc, RelocKind, Symbol};
 use ebpf_isa::{Extend, Pc, Size, SubprogIdx, Width};
 
 use crate::code::Code;
@@ -127,6 +127,14 @@ impl Emitter {
     pub(crate) fn here(&self) -> CodeOffset {
         // `Program::MAX_SLOTS` instructions of at most 127 bytes are less than 4 GiB.
         CodeOffset(self.code.len() as u32)
+    }
+
+    /// Fills in the jumps of the current subprogram, which is emitted.
+    ///
+    /// # Errors
+    /// The code is too long for an image.
+    pub(crate) fn end_subprog(&mut self) -> Result<(), ImageError> {
+        self.positions.resolve_jumps(self.code.bytes_mut())
     }
 
     /// Everything that was emitted.

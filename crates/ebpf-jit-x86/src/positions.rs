@@ -20,7 +20,10 @@ struct Fixup {
 /// distance between two estimates in one subprogram is at least that of the instructions.
 pub(crate) struct Positions {
     entries: PcMap,
-    fixups: Vec<Fixup>,
+    /// In the current subprogram.
+    jumps: Vec<Fixup>,
+    /// In all of them: where displacements end, and what they lead to.
+    calls: Vec<(CodeOffset, SubprogIdx)>,
     /// First slots of the subprograms.
     starts: Vec<Pc>,
     /// The subprogram that is being emitted.
@@ -32,7 +35,8 @@ impl Positions {
     pub(crate) fn with_capacity(slots: usize, subprogs: usize) -> Self {
         Self {
             entries: PcMap::with_capacity(slots + subprogs),
-            fixups: Vec::new(),
+            jumps: Vec::new(),
+            calls: Vec::new(),
             starts: Vec::with_capacity(subprogs),
             current: SubprogIdx::MAIN,
         }
@@ -49,9 +53,9 @@ impl Positions {
         self.entries.extend(SourcePc(origin.0), estimates);
     }
 
-    /// Reserves room for so many displacements.
-    pub(crate) fn reserve(&mut self, displacements: usize) {
-        self.fixups.reserve_exact(displacements);
+    /// Reserves room for so many jumps of one subprogram.
+    pub(crate) fn reserve(&mut self, jumps: usize) {
+        self.jumps.reserve_exact(jumps);
     }
 
     /// How many entries there are.
@@ -91,14 +95,13 @@ impl Positions {
     #[inline]
     pub(crate) fn fix_up(&mut self, end: CodeOffset, target: Pc, short: bool) {
         let entry_and_short = (self.entry(target) as u32) << 1 | u32::from(short);
-        self.fixups.push(Fixup { end, entry_and_short });
+        self.jumps.push(Fixup { end, entry_and_short });
     }
 
     /// The displacement of 32 bits that ends at `end` leads to a subprogram: the frame that it
     /// makes comes before its first instruction.
     pub(crate) fn fix_up_subprog(&mut self, end: CodeOffset, target: SubprogIdx) {
-        let entry_and_short = (self.frame(target) as u32) << 1;
-        self.fixups.push(Fixup { end, entry_and_short });
+        self.calls.push((end, target));
     }
 
     /// Whether 8 bits are enough for a jump at `pc` whose opcode is to be emitted `here`.
@@ -120,33 +123,32 @@ impl Positions {
         self.entries.start(self.frame(subprog))
     }
 
-    /// Fills in every displacement, when all is emitted.
+    /// Fills in the displacements of jumps, when the current subprogram is emitted: while it is
+    /// still in the processor's cache.
     ///
     /// # Errors
     /// The code is too long for displacements of 32 bits.
-    pub(crate) fn resolve(&self, code: &mut [u8]) -> Result<(), ImageError> {
-        if code.len() > Image::MAX_CODE_LEN {
-            return Err(ImageError::CodeTooLong { len: code.len() });
-        }
-        for &Fixup { end, entry_and_short } in &self.fixups {
-            let short = entry_and_short & 1;
-            let to = self.entries.start((entry_and_short >> 1) as usize);
-            let distance = to.0.cast_signed() - end.0.cast_signed();
-            let fits8 = distance == i32::from(distance as i8);
-            assert!(
-                fits8 || short == 0,
-                "invariant: a jump is short only where its target is near"
+    pub(crate) fn resolve_jumps(&mut self, code: &mut [u8]) -> Result<(), ImageError> {
+        check_len(code)?;
+        for Fixup { end, entry_and_short } in self.jumps.drain(..) {
+            fill_in(
+                code,
+                end,
+                self.entries.start((entry_and_short >> 1) as usize),
+                entry_and_short & 1,
             );
-            // Short displacements are the last of four bytes, and the others stay: half of all
-            // jumps are short, and no processor could predict which.
-            let Some(field) = code[..end.index()].last_chunk_mut() else {
-                // The very first instruction is such a jump.
-                code[end.index() - 1] = distance as u8;
-                continue;
-            };
-            let shift = 24 * short;
-            let others = u32::from_le_bytes(*field) & !(u32::MAX << shift);
-            *field = (distance.cast_unsigned() << shift | others).to_le_bytes();
+        }
+        Ok(())
+    }
+
+    /// Fills in those of calls, when all is emitted.
+    ///
+    /// # Errors
+    /// The code is too long for displacements of 32 bits.
+    pub(crate) fn resolve_calls(&self, code: &mut [u8]) -> Result<(), ImageError> {
+        check_len(code)?;
+        for &(end, subprog) in &self.calls {
+            fill_in(code, end, self.subprog(subprog), 0);
         }
         Ok(())
     }
@@ -155,4 +157,29 @@ impl Positions {
     pub(crate) fn into_pc_map(self) -> PcMap {
         self.entries
     }
+}
+
+fn check_len(code: &[u8]) -> Result<(), ImageError> {
+    match code.len() {
+        0..=Image::MAX_CODE_LEN => Ok(()),
+        len => Err(ImageError::CodeTooLong { len }),
+    }
+}
+
+/// Fills in the displacement that ends at `end`; `short` is 1 if it has 8 bits, or 0.
+#[inline]
+fn fill_in(code: &mut [u8], end: CodeOffset, to: CodeOffset, short: u32) {
+    let distance = to.0.cast_signed() - end.0.cast_signed();
+    let fits8 = distance == i32::from(distance as i8);
+    assert!(fits8 || short == 0, "invariant: a jump is short only where its target is near");
+    // Short displacements are the last of four bytes, and the others stay: half of all jumps are
+    // short, and no processor could predict which.
+    let Some(field) = code[..end.index()].last_chunk_mut() else {
+        // The very first instruction is such a jump.
+        code[end.index() - 1] = distance as u8;
+        return;
+    };
+    let shift = 24 * short;
+    let others = u32::from_le_bytes(*field) & !(u32::MAX << shift);
+    *field = (distance.cast_unsigned() << shift | others).to_le_bytes();
 }

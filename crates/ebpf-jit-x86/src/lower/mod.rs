@@ -94,7 +94,7 @@ pub(crate) fn compile(
 
 fn finish(source: &Source<'_>, entry: Entry, emitter: Emitter) -> Result<Image, JitError> {
     let (mut code, relocs, positions) = emitter.finish();
-    positions.resolve(&mut code)?;
+    positions.resolve_calls(&mut code)?;
     let entry_point = |(index, subprog): (u32, &ebpf_isa::Subprog)| EntryPoint {
         offset: match index {
             0 if entry != Entry::Direct => CodeOffset(0),
@@ -157,7 +157,7 @@ impl Lowering<'_> {
             }
             pc = Pc(pc.0 + done);
         }
-        Ok(())
+        Ok(self.emitter.end_subprog()?)
     }
 
     /// Emits the code of the instruction at `pc`, perhaps together with those that come next: gives

@@ -57,7 +57,7 @@ impl Plan {
             Frame::new(scan, depth, takes_env, options)
         };
         let frames = (0..).zip(&scans).map(frame).collect();
-        positions.reserve(scans.iter().map(|scan| scan.jumps).sum());
+        positions.reserve(scans.iter().map(|scan| scan.jumps).max().unwrap_or(0));
         Self { frames, entry, tail_calls, callbacks, leaders, positions }
     }
 }
@@ -119,7 +119,7 @@ pub(super) struct Scan {
     /// With checked memory: whether the instructions, or any that are called, can tell that there
     /// is a stack.
     pub(super) touches_memory: bool,
-    /// How many displacements there are.
+    /// How many jumps there are.
     jumps: usize,
 }
 
@@ -203,7 +203,7 @@ impl Scan {
         if let Some(target) = insn.jump_target() {
             leaders.mark(target);
         }
-        self.jumps += usize::from(insn.jump_target().is_some() || insn.subprog_ref().is_some());
+        self.jumps += usize::from(insn.jump_target().is_some());
         self.refers_to_main |= insn.subprog_ref() == Some(Pc::ENTRY);
         max_len(insn, options)
     }
