@@ -22,11 +22,16 @@
 //! What is absent: CO-RE relocations, maps in maps, `extern` symbols of the kernel. A program that
 //! needs one of them is refused by name; it is never linked without it.
 //!
+//! With the feature `cases`, the module `cases` reads programs that come without an ELF file: JSON
+//! lines, as tools exchange them that judge programs.
+//!
 //! Sources: the kernel's `Documentation/bpf` (`llvm_reloc.rst`, `btf.rst`,
 //! `libbpf/program_types.rst`).
 
 #![forbid(unsafe_code)]
 
+#[cfg(feature = "cases")]
+pub mod cases;
 mod code;
 mod elf;
 mod error;
