@@ -1,10 +1,11 @@
 //! Why a program is rejected.
 
 use alloc::boxed::Box;
+use alloc::format;
 use alloc::string::{String, ToString};
 use core::fmt;
 
-use ebpf_isa::{Pc, Program, SourceLine};
+use ebpf_isa::{DecodeError, Pc, Program, ProgramError, SourceLine};
 
 use crate::Stats;
 
@@ -35,6 +36,11 @@ error_codes! {
     /// The program uses something that this verifier does not know. The kernel may accept it.
     Unsupported = "unsupported", EOPNOTSUPP;
 
+    /// Slots that are no program: an opcode, register or field that is not there, a jump out of the
+    /// program, a missing end.
+    ProgramMalformed = "program.malformed", EINVAL;
+    /// An instruction that this kernel does not know.
+    InsnUnknown = "insn.unknown", EINVAL;
     /// An instruction that no path of control leads to.
     CfgUnreachable = "cfg.unreachable", EINVAL;
     /// A reference to a map or to a place in its value that cannot be.
@@ -250,6 +256,24 @@ impl Rejection {
         })
     }
 
+    /// The rejection of slots that are no program.
+    #[must_use]
+    pub fn malformed(error: &ProgramError) -> Box<Self> {
+        let code = match error {
+            ProgramError::Empty | ProgramError::TooLong { .. } => ErrorCode::LimitSlots,
+            _ => ErrorCode::ProgramMalformed,
+        };
+        Box::new(Self {
+            code,
+            errno: code.errno().number(),
+            message: malformed_text(error),
+            detail: None,
+            pc: error.pc(),
+            line: None,
+            stats: Stats::default(),
+        })
+    }
+
     /// Name of the error number: `EACCES`; `Unsupported` where the kernel might accept.
     #[must_use]
     pub fn errno_name(&self) -> &'static str {
@@ -257,6 +281,24 @@ impl Rejection {
             ErrorCode::Unsupported => "Unsupported",
             code => code.errno().name(),
         }
+    }
+}
+
+/// The kernel's words, as far as it has words of its own for this.
+fn malformed_text(error: &ProgramError) -> String {
+    match *error {
+        ProgramError::Decode(DecodeError::UnknownOpcode { opcode, .. }) => {
+            format!("unknown opcode {opcode:02x}")
+        }
+        ProgramError::Decode(DecodeError::BadRegister { number, .. }) => {
+            format!("R{number} is invalid")
+        }
+        ProgramError::JumpLeavesSubprog { pc, target, .. }
+        | ProgramError::TargetOutOfRange { pc, target } => {
+            format!("jump out of range from insn {pc} to {target}")
+        }
+        ProgramError::FallsThrough { .. } => "last insn is not an exit or jmp".to_string(),
+        _ => error.to_string(),
     }
 }
 

@@ -27,14 +27,16 @@ pub(crate) struct Explored {
     pub(crate) stack_depth: Vec<u16>,
 }
 
-/// Explores all paths, or all up to the first fault, and counts.
+/// Explores all paths, or all up to the first fault, and counts: on a machine with so many
+/// processors, or with any number.
 pub(crate) fn explore(
     program: &Program,
     env: &Environment,
+    processors: Option<u32>,
     max_processed: u32,
     stats: &mut Stats,
 ) -> Result<Explored, (Box<Fault>, Pc)> {
-    let mut machine = Machine::new(program, env);
+    let mut machine = Machine::new(program, env, processors);
     let mut waiting: Vec<(Pc, State)> = Vec::new();
     let mut reached = vec![false; program.slots().len()];
     stats.paths = 1;

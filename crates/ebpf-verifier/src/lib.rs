@@ -45,7 +45,7 @@ pub use digest::{Digest, DigestWriter};
 pub use environment::{Environment, MapInfo};
 pub use error::{Errno, ErrorCode, RejectedLine, Rejection};
 pub use map_fields::has_special_fields;
-pub use profile::KernelProfile;
+pub use profile::{Feature, Features, KernelProfile, Span, TypeHelpers, Version};
 pub use rewrite::{ContextAccessInsn, RewriteError, RewriteHooks, Rewritten};
 pub use rules::{ProgramTypeRules, program_types};
 pub use verify::{Options, Stats, Verified, verify};

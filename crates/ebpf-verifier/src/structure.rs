@@ -12,6 +12,7 @@ use ebpf_isa::{AluOp, CallTarget, Insn, MapIdx, Pc, Program, Reg, SubprogIdx, Wi
 use crate::environment::Environment;
 use crate::error::{Checked, ErrorCode, Fault};
 use crate::explore::Explored;
+use crate::profile::Feature;
 use crate::step::ContextUse;
 
 /// A fault and the instruction it is at.
@@ -30,12 +31,26 @@ pub(crate) fn check(program: &Program, env: &Environment) -> Result<(), Located>
     if program.subprogs().len() > env.profile.max_subprograms as usize {
         return Err((Fault::new(ErrorCode::LimitSubprograms, "too many subprograms"), None));
     }
+    check_known(program, env)?;
     check_maps(program, env)?;
     if env.has_exception_callback() {
         return Err((Fault::unsupported("an exception callback"), None));
     }
     check_reachable(program)?;
     check_everywhere(program)
+}
+
+/// Refuses instructions that this kernel does not know.
+fn check_known(program: &Program, env: &Environment) -> Result<(), Located> {
+    let unknown = |insn| Feature::of_insn(insn).filter(|&f| !env.profile.features.has(f));
+    for (pc, insn) in program.insns() {
+        if let Some(feature) = unknown(insn) {
+            let (feature, since) = (feature.name(), feature.span().since);
+            let message = format!("unknown opcode: {feature} came with Linux {since}");
+            return Err((Fault::new(ErrorCode::InsnUnknown, message), Some(pc)));
+        }
+    }
+    Ok(())
 }
 
 fn check_maps(program: &Program, env: &Environment) -> Result<(), Located> {

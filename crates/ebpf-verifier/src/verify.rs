@@ -3,12 +3,14 @@
 use alloc::boxed::Box;
 use alloc::vec::Vec;
 
-use ebpf_isa::{Facts, Program, SubprogFacts};
+use ebpf_isa::uapi::HelperId;
+use ebpf_isa::{CallTarget, Facts, Insn, Program, SubprogFacts};
 
 use crate::digest::Digest;
 use crate::environment::Environment;
 use crate::error::Rejection;
 use crate::explore::{Explored, explore};
+use crate::profile::KernelProfile;
 use crate::structure;
 
 /// How to verify, as far as the verdict does not depend on it.
@@ -80,12 +82,35 @@ pub fn verify(
     env: &Environment,
     options: &Options,
 ) -> Result<Verified, Box<Rejection>> {
+    let known = env.profile.processors;
+    let verified = verify_on(program, env, known, options)?;
+    if known.is_none() && asks_for_the_processor(program) {
+        for processors in KernelProfile::PROCESSORS_TRIED {
+            verify_on(program, env, Some(processors), options)?;
+        }
+    }
+    Ok(verified)
+}
+
+/// Whether a verdict may depend on the number of processors.
+fn asks_for_the_processor(program: &Program) -> bool {
+    let asks = Insn::Call(CallTarget::Helper(HelperId::GET_SMP_PROCESSOR_ID));
+    program.insns().any(|(_, insn)| insn == asks)
+}
+
+/// Verifies a program for a machine with so many processors, or with any number.
+fn verify_on(
+    program: &Program,
+    env: &Environment,
+    processors: Option<u32>,
+    options: &Options,
+) -> Result<Verified, Box<Rejection>> {
     let mut stats = Stats::default();
     structure::check(program, env)
         .map_err(|(fault, pc)| Rejection::new(*fault, pc, program, stats))?;
     let kernel_limit = env.profile.max_processed;
     let max_processed = options.max_processed.map_or(kernel_limit, |max| max.min(kernel_limit));
-    let explored = explore(program, env, max_processed, &mut stats)
+    let explored = explore(program, env, processors, max_processed, &mut stats)
         .map_err(|(fault, pc)| Rejection::new(*fault, Some(pc), program, stats))?;
     structure::check_jump_room(program, &explored)
         .map_err(|(fault, pc)| Rejection::new(*fault, pc, program, stats))?;

@@ -295,10 +295,7 @@ fn map(fields: &Fields<'_>) -> Result<CaseMap, CaseProblem> {
 }
 
 fn run(fields: &Fields<'_>) -> Result<CaseRun, CaseProblem> {
-    Ok(CaseRun {
-        data: fields.hex("data")?.unwrap_or_default(),
-        retval: fields.number("retval")?,
-    })
+    Ok(CaseRun { data: fields.hex("data")?.unwrap_or_default(), retval: fields.number("retval")? })
 }
 
 fn judged(fields: &Fields<'_>) -> Result<Option<Judged>, CaseProblem> {

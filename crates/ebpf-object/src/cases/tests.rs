@@ -57,7 +57,10 @@ fn errors_say_which_field() {
         (r#"{"insns":"","maps":[1]}"#, "field `maps` is not an array of objects"),
         (r#"{"insns":"","maps":[{"inner":{"inner":{}}}]}"#, "field `inner` is not a plain map"),
         (r#"{"insns":"","maps":[{"init":[{"key":""}]}]}"#, "field `value` is missing"),
-        (r#"{"insns":"","func_info":[[1]]}"#, "field `func_info` is not an array of pairs of numbers"),
+        (
+            r#"{"insns":"","func_info":[[1]]}"#,
+            "field `func_info` is not an array of pairs of numbers",
+        ),
         (
             r#"{"insns":"9500000000000000","map_refs":[[0,0]]}"#,
             "`map_refs`: slot 0 is no wide load, or there is no map 0",

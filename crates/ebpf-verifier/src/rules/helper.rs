@@ -6,6 +6,7 @@ use core::fmt;
 use ebpf_isa::uapi::HelperId;
 
 use crate::digest::DigestWriter;
+use crate::profile::Span;
 
 /// What a helper takes in one argument register.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -45,6 +46,8 @@ impl ArgKind {
 pub enum RetKind {
     /// A number.
     Integer,
+    /// The number of the processor that the program runs on.
+    Processor,
     /// Nothing: `r0` is uninitialised.
     Void,
     /// A pointer to a value of the map argument, or null.
@@ -68,6 +71,8 @@ pub struct HelperProto {
     pub packet_args: bool,
     /// Whether the packet may have moved afterwards, so that all packet pointers are void.
     pub moves_packet: bool,
+    /// The versions of the kernel that have it.
+    pub span: Span,
 }
 
 impl HelperProto {
@@ -82,6 +87,7 @@ impl HelperProto {
             gpl_only: false,
             packet_args: false,
             moves_packet: false,
+            span: Span::ALWAYS,
         }
     }
 
@@ -122,10 +128,18 @@ impl HelperProto {
         self
     }
 
+    /// In kernels from this version on.
+    #[must_use]
+    pub fn since(mut self, major: u16, minor: u16) -> Self {
+        self.span = Span::since(major, minor);
+        self
+    }
+
     pub(super) fn digest(&self, digest: &mut DigestWriter) {
         digest.u32(self.id.0);
         self.args.into_iter().for_each(|arg| digest.u32(arg.code()));
         digest.u32(self.ret as u32);
+        self.span.digest(digest);
         for flag in [self.gpl_only, self.packet_args, self.moves_packet] {
             digest.u32(u32::from(flag));
         }

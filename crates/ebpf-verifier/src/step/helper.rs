@@ -9,8 +9,10 @@ use super::memory::check_unmodified;
 use super::packet::{check_packet, forget_packet_pointers};
 use super::stack::StackVerb;
 use super::{FAR, Machine};
+use crate::domain::Scalar;
 use crate::error::{Checked, ErrorCode, Fault};
-use crate::rules::{ArgKind, HelperProto, PacketAccess, RetKind};
+use crate::profile::{Feature, Span};
+use crate::rules::{ArgKind, HelperProto, PacketAccess, ProgramTypeRules, RetKind};
 use crate::state::{MapValueRef, PointerKind, StackOff, Value};
 
 /// What messages call the pointers that are accepted as memory.
@@ -47,20 +49,7 @@ struct Piece {
 impl Machine<'_> {
     pub(super) fn call_helper(&mut self, id: HelperId) -> Checked {
         let rules = self.env.program_type.clone();
-        let Some(proto) = rules.helper(id) else {
-            return Err(match id.name() {
-                None => {
-                    Fault::new(ErrorCode::HelperUnknown, format!("invalid func unknown#{}", id.0))
-                }
-                Some(_) if rules.may_call_unknown(id) => {
-                    Fault::unsupported(format_args!("the helper {id}"))
-                }
-                Some(_) => {
-                    let message = format!("program of this type cannot use helper {id}");
-                    Fault::new(ErrorCode::HelperNotAllowed, message)
-                }
-            });
-        };
+        let proto = self.prototype(&*rules, id)?;
         if proto.gpl_only && !self.env.license_gpl {
             let message = "cannot call GPL-restricted function from non-GPL compatible program";
             return Err(Fault::new(ErrorCode::HelperLicense, message));
@@ -78,6 +67,32 @@ impl Machine<'_> {
             forget_packet_pointers(&mut self.state);
         }
         Ok(())
+    }
+
+    /// The prototype of a helper that this program may call in this kernel.
+    fn prototype<'r>(
+        &self,
+        rules: &'r dyn ProgramTypeRules,
+        id: HelperId,
+    ) -> Checked<&'r HelperProto> {
+        let (profile, program_type) = (&self.env.profile, rules.program_type());
+        let proto = rules.helper(id);
+        let span = proto.map_or(Span::ALWAYS, |proto| proto.span);
+        let there = profile.has_helper(program_type, id, span);
+        match (proto, id.name()) {
+            (Some(proto), _) if there => Ok(proto),
+            (None, Some(_)) if there && rules.may_call_unknown(id) => {
+                Err(Fault::unsupported(format_args!("the helper {id}")))
+            }
+            (_, Some(_)) => {
+                let message = format!("program of this type cannot use helper {id}");
+                Err(Fault::new(ErrorCode::HelperNotAllowed, message))
+            }
+            (_, None) => {
+                let message = format!("invalid func unknown#{}", id.0);
+                Err(Fault::new(ErrorCode::HelperUnknown, message))
+            }
+        }
     }
 
     fn check_argument(
@@ -246,14 +261,24 @@ impl Machine<'_> {
     fn helper_result(&mut self, proto: &HelperProto, facts: &CallFacts) -> Checked<Value> {
         match proto.ret {
             RetKind::Integer => Ok(Value::UNKNOWN),
+            RetKind::Processor => Ok(match self.processors {
+                Some(processors) => {
+                    let last = u64::from(processors.saturating_sub(1));
+                    Value::scalar(Scalar::UNKNOWN.within_unsigned(0, last))
+                }
+                None => Value::UNKNOWN,
+            }),
             RetKind::Void => Ok(Value::Uninit),
             RetKind::MapValueOrNull => {
                 let map = map_of(facts)?;
-                let exists = facts.key.is_some_and(|key| {
-                    let desc = &self.map(map).desc;
-                    let is_array = matches!(desc.map_type, MapType::Array | MapType::PercpuArray);
-                    is_array && key < desc.max_entries.into()
-                });
+                let elides = self.env.profile.features.has(Feature::ConstantKeys);
+                let exists = elides
+                    && facts.key.is_some_and(|key| {
+                        let desc = &self.map(map).desc;
+                        let is_array =
+                            matches!(desc.map_type, MapType::Array | MapType::PercpuArray);
+                        is_array && key < desc.max_entries.into()
+                    });
                 let null = if exists { None } else { Some(self.new_null_id()) };
                 Ok(Value::pointer(PointerKind::MapValue(MapValueRef { map, null })))
             }

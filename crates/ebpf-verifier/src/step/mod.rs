@@ -48,6 +48,8 @@ pub(crate) struct Machine<'a> {
     pub(crate) env: &'a Environment,
     pub(crate) state: State,
     pub(crate) pc: Pc,
+    /// Processors of the machine; `None` for any number of them.
+    processors: Option<u32>,
     live: LiveRegs,
     /// The last id given out.
     last_id: u32,
@@ -58,10 +60,11 @@ pub(crate) struct Machine<'a> {
 }
 
 impl<'a> Machine<'a> {
-    pub(crate) fn new(program: &'a Program, env: &'a Environment) -> Self {
+    pub(crate) fn new(program: &'a Program, env: &'a Environment, processors: Option<u32>) -> Self {
         Self {
             program,
             env,
+            processors,
             state: State::entry(),
             pc: Pc::ENTRY,
             live: LiveRegs::of(program, env),
