@@ -11,6 +11,7 @@
 //! - [`Loaded`]: a program that can be run any number of times, from any thread.
 //! - [`flat`]: unverified programs, checked access by access, on one block of memory.
 //! - [`open`]: from an object file to maps and bindings.
+//! - `cases` (with the feature of that name): from a case, a program without ELF file, to a verdict.
 //!
 //! The verdict is the one that the kernel gives to root: a verified program cannot crash or hang its
 //! host, or touch memory that it was not given. It may read stack that it did not write (in machine
@@ -32,6 +33,8 @@ pub use ebpf_pack as pack;
 pub use ebpf_patch as patch;
 pub use ebpf_verifier as verifier;
 
+#[cfg(feature = "cases")]
+pub mod cases;
 mod checked;
 mod compiler;
 pub mod flat;
