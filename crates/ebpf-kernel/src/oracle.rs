@@ -1,0 +1,296 @@
+//! What the kernel says about a case.
+
+use std::os::fd::{AsFd as _, AsRawFd as _, OwnedFd};
+use std::path::Path;
+
+use ebpf_btf::{Btf, Kind};
+use ebpf_isa::RawInsn;
+use ebpf_isa::uapi::{AttachType, HelperId, ProgramType};
+use ebpf_object::cases::{Case, CaseMap, CaseMapProgram, CaseProblem, CaseRun, MapTypes};
+
+use crate::error::{Errno, KernelError};
+use crate::log::Statistics;
+use crate::map::{Map, MapSpec};
+use crate::program::{LoadedProgram, ProgramLoad};
+use crate::sys;
+
+/// Where the kernel shows its own types.
+const KERNEL_BTF: &str = "/sys/kernel/btf/vmlinux";
+/// The most slots that the kernel looks at.
+const MAX_SLOTS: usize = 1_000_000;
+
+/// The running kernel, asked about cases.
+#[derive(Debug, Default)]
+pub struct Oracle {
+    /// The kernel's types, once they were needed.
+    types: Option<Box<Btf>>,
+}
+
+/// What the kernel says about a case.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Judgement {
+    /// Accepted, rejected, or neither.
+    pub outcome: Outcome,
+    /// What verification took, if there was one.
+    pub statistics: Option<Statistics>,
+    /// The log at the level that was asked for; `None` where none was, or there is none.
+    pub log: Option<String>,
+}
+
+/// Accepted, rejected, or neither.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Outcome {
+    /// The kernel loads the program.
+    Accepted {
+        /// The program as the kernel rewrote it.
+        xlated: Vec<RawInsn>,
+        /// Bytes of machine code.
+        jited_bytes: u32,
+        /// What the case's runs returned, or why they were not made.
+        runs: Vec<Result<u32, Errno>>,
+    },
+    /// The verifier refuses the program.
+    Rejected {
+        /// The error number.
+        errno: Errno,
+        /// The last line of the log before the statistics.
+        message: String,
+    },
+    /// The verifier did not come to see the program.
+    NotJudged(NotJudged),
+}
+
+/// Why there is no verdict.
+#[derive(Debug, Clone, PartialEq, thiserror::Error)]
+#[non_exhaustive]
+pub enum NotJudged {
+    /// The case's types cannot be read.
+    #[error(transparent)]
+    Case(#[from] CaseProblem),
+    /// A map cannot be made or filled.
+    #[error("map {index}: {error}")]
+    Map {
+        /// Which.
+        index: usize,
+        /// Why.
+        error: KernelError,
+    },
+    /// The kernel has no such function.
+    #[error("the kernel has no function `{0}`")]
+    NoFunction(String),
+    /// The kernel's types cannot be read.
+    #[error("{KERNEL_BTF}: {0}")]
+    KernelTypes(String),
+    /// The kernel refuses to load the program before it is verified.
+    #[error("refused before it was verified: {0}")]
+    Syscall(Errno),
+}
+
+impl NotJudged {
+    /// The error number, where it is one of the kernel's.
+    #[must_use]
+    pub fn errno(&self) -> Option<Errno> {
+        match self {
+            Self::Map { error, .. } => error.errno(),
+            Self::Syscall(errno) => Some(*errno),
+            Self::Case(_) | Self::NoFunction(_) | Self::KernelTypes(_) => None,
+        }
+    }
+}
+
+impl Oracle {
+    /// The kernel, if it can be asked: a smallest program is loaded.
+    ///
+    /// # Errors
+    /// There is no `bpf(2)`, or no right to load programs.
+    pub fn new() -> Result<Self, KernelError> {
+        let slots = return_slots(0);
+        let load = ProgramLoad {
+            program_type: ProgramType::SocketFilter.number(),
+            license: "GPL",
+            slots: &slots,
+            ..ProgramLoad::default()
+        };
+        load.load()?;
+        Ok(Self::default())
+    }
+
+    /// Asks about a case, whose files are in `directory`; `log_level` is that of the log wanted, 0
+    /// for none.
+    pub fn judge(&mut self, case: &Case, directory: &Path, log_level: u32) -> Judgement {
+        self.try_judge(case, directory, log_level).unwrap_or_else(|why| Judgement {
+            outcome: Outcome::NotJudged(why),
+            statistics: None,
+            log: None,
+        })
+    }
+
+    fn try_judge(
+        &mut self,
+        case: &Case,
+        directory: &Path,
+        log_level: u32,
+    ) -> Result<Judgement, NotJudged> {
+        // As libbpf does, a program whose types the kernel refuses is loaded without them.
+        let btf = case.btf_bytes(directory)?.and_then(|bytes| sys::btf_load(&bytes).ok());
+        let maps = case.maps.iter().enumerate().map(|(index, map)| {
+            let made = make_map(map, case.program_type, btf.as_ref());
+            made.map_err(|error| NotJudged::Map { index, error })
+        });
+        let maps: Vec<Map> = maps.collect::<Result<_, _>>()?;
+        let mut slots = case.slots.clone();
+        for &(slot, map) in &case.map_refs {
+            slots[slot as usize].imm = maps[map as usize].number();
+        }
+        for (slot, name) in &case.kfunc_refs {
+            slots[*slot as usize].imm = self.function(Kind::Func, name)?.cast_signed();
+        }
+        let load = ProgramLoad {
+            program_type: case.program_type,
+            attach_type: case.attach_type,
+            flags: case.flags,
+            license: &case.license,
+            slots: &slots,
+            func_info: if btf.is_some() { &case.func_info } else { &[] },
+            btf: btf.as_ref().map(|btf| btf.as_fd()),
+            attach_btf_id: self.attach_target(case)?,
+        };
+        let judgement = judge_load(&load, case)?;
+        let log = (log_level != 0).then(|| load.log(log_level));
+        Ok(Judgement { log, ..judgement })
+    }
+
+    /// The type in the kernel of what the program is for; 0 if it is for nothing.
+    fn attach_target(&mut self, case: &Case) -> Result<u32, NotJudged> {
+        let Some(name) = &case.attach_func else {
+            return Ok(0);
+        };
+        let prefixed = |prefix: &str| format!("{prefix}{name}");
+        match AttachType::from_number(case.attach_type) {
+            Some(AttachType::TraceRawTp) => self.function(Kind::Typedef, &prefixed("btf_trace_")),
+            Some(AttachType::LsmMac | AttachType::LsmCgroup) => {
+                self.function(Kind::Func, &prefixed("bpf_lsm_"))
+            }
+            Some(AttachType::TraceIter) => self.function(Kind::Func, &prefixed("bpf_iter_")),
+            _ => self.function(Kind::Func, name),
+        }
+    }
+
+    fn function(&mut self, kind: Kind, name: &str) -> Result<u32, NotJudged> {
+        let types = match self.types.take() {
+            Some(types) => types,
+            None => Box::new(kernel_types().map_err(NotJudged::KernelTypes)?),
+        };
+        let types = self.types.insert(types);
+        let id = types.find_by_name(kind, name);
+        id.map(|id| id.0).ok_or_else(|| NotJudged::NoFunction(name.to_owned()))
+    }
+}
+
+fn kernel_types() -> Result<Btf, String> {
+    let bytes = std::fs::read(KERNEL_BTF).map_err(|error| error.to_string())?;
+    Btf::parse(&bytes).map_err(|error| error.to_string())
+}
+
+fn judge_load(load: &ProgramLoad<'_>, case: &Case) -> Result<Judgement, NotJudged> {
+    match load.load() {
+        Ok(program) => {
+            let (xlated, jited_bytes) = program.info().unwrap_or_default();
+            let runs = case.runs.iter().map(|run| test_run(&program, case.program_type, run));
+            let runs = runs.collect();
+            let outcome = Outcome::Accepted { xlated, jited_bytes, runs };
+            Ok(Judgement { outcome, statistics: program.statistics.clone(), log: None })
+        }
+        Err(refusal) => {
+            let wrong_length = load.slots.is_empty() || load.slots.len() > MAX_SLOTS;
+            let by_length = refusal.errno.0 == libc::E2BIG && wrong_length;
+            if refusal.message.is_empty() && refusal.statistics.is_none() && !by_length {
+                return Err(NotJudged::Syscall(refusal.errno));
+            }
+            let outcome = Outcome::Rejected { errno: refusal.errno, message: refusal.message };
+            Ok(Judgement { outcome, statistics: refusal.statistics, log: None })
+        }
+    }
+}
+
+/// Sizes of contexts that test runs of programs without packet take.
+const CONTEXT_SIZES: [usize; 7] = [0, 16, 64, 96, 256, 1024, 4096];
+
+fn test_run(program: &LoadedProgram, program_type: u32, run: &CaseRun) -> Result<u32, Errno> {
+    let takes_context = [ProgramType::Syscall, ProgramType::RawTracepoint];
+    if !takes_context.map(ProgramType::number).contains(&program_type) {
+        return program.test_run(&run.data, &[], 1);
+    }
+    let context = [0; CONTEXT_SIZES[CONTEXT_SIZES.len() - 1]];
+    let mut result = Err(Errno(libc::EINVAL));
+    for size in CONTEXT_SIZES {
+        result = program.test_run(&[], &context[..size], 0);
+        if result != Err(Errno(libc::EINVAL)) {
+            break;
+        }
+    }
+    result
+}
+
+fn make_map(case: &CaseMap, program_type: u32, btf: Option<&OwnedFd>) -> Result<Map, KernelError> {
+    let inner =
+        case.inner.as_deref().map(|inner| make_map(inner, program_type, btf)).transpose()?;
+    let own_btf = match &case.types {
+        MapTypes::Own { btf, .. } => {
+            let refused = |errno| KernelError::refused("a map's types", errno);
+            Some(sys::btf_load(btf).map_err(refused)?)
+        }
+        MapTypes::None | MapTypes::OfProgram { .. } => None,
+    };
+    let types = match case.types {
+        MapTypes::None => None,
+        MapTypes::OfProgram { key, value } => btf.map(|btf| (btf.as_fd(), key, value)),
+        MapTypes::Own { key, value, .. } => own_btf.as_ref().map(|btf| (btf.as_fd(), key, value)),
+    };
+    let map = Map::new(&MapSpec {
+        map_type: case.map_type,
+        key_size: case.key_size,
+        value_size: case.value_size,
+        max_entries: case.max_entries,
+        flags: case.flags,
+        extra: case.extra,
+        inner: inner.as_ref(),
+        types,
+    })?;
+    for (key, value) in &case.init {
+        map.update(key, value)?;
+    }
+    if case.frozen {
+        map.freeze()?;
+    }
+    for entry in &case.programs {
+        let program = entry_program(program_type, &map, entry)?;
+        let number = program.descriptor().as_raw_fd();
+        map.update(&entry.key.to_ne_bytes(), &number.to_ne_bytes())?;
+    }
+    Ok(map)
+}
+
+/// A program of a program array.
+fn entry_program(
+    program_type: u32,
+    map: &Map,
+    entry: &CaseMapProgram,
+) -> Result<LoadedProgram, KernelError> {
+    let slot = |opcode, dst, src, imm| RawInsn { opcode, dst, src, off: 0, imm };
+    let mut slots = Vec::new();
+    if let Some(tail) = entry.tail {
+        slots.push(slot(0xb7, 3, 0, tail.cast_signed()));
+        slots.extend([slot(0x18, 2, 1, map.number()), RawInsn::default()]);
+        slots.push(slot(0x85, 0, 0, HelperId::TAIL_CALL.0.cast_signed()));
+    }
+    slots.extend(return_slots(entry.ret));
+    let load = ProgramLoad { program_type, license: "GPL", slots: &slots, ..Default::default() };
+    Ok(load.load()?)
+}
+
+/// `r0 = value; exit`
+pub(crate) fn return_slots(value: i32) -> [RawInsn; 2] {
+    let slot = |opcode, imm| RawInsn { opcode, imm, ..RawInsn::default() };
+    [slot(0xb7, value), slot(0x95, 0)]
+}
