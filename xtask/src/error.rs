@@ -17,6 +17,9 @@ pub(crate) enum TaskError {
         /// What the system says.
         reason: String,
     },
+    /// The running kernel cannot be asked.
+    #[error("the kernel cannot be asked: {0}")]
+    Kernel(#[from] ebpf_kernel::KernelError),
     /// What the task is there to find, or a program it needs that failed.
     #[error("{0}")]
     Failed(String),

@@ -5,10 +5,12 @@ mod bench;
 mod bless;
 mod ci;
 mod conformance;
+mod corpus;
 mod error;
 mod fixtures;
 mod fuzz;
 mod miri;
+mod oracle;
 mod parity;
 mod pcap;
 mod policy;
@@ -27,7 +29,7 @@ struct Command {
     run: fn(&[String]) -> Result<(), TaskError>,
 }
 
-const COMMANDS: [Command; 11] = [
+const COMMANDS: [Command; 13] = [
     Command {
         name: "ci",
         arguments: "",
@@ -59,6 +61,12 @@ const COMMANDS: [Command; 11] = [
         run: conformance::run,
     },
     Command {
+        name: "corpus",
+        arguments: "[--build] [--record] [--dir DIR] [--differences]",
+        about: "judge the kernel's own test programs, and compare with the running kernel",
+        run: corpus::run,
+    },
+    Command {
         name: "fixtures",
         arguments: "[--check]",
         about: "compile the C fixtures, or check the committed objects",
@@ -75,6 +83,12 @@ const COMMANDS: [Command; 11] = [
         arguments: "",
         about: "the interpreter's tests under Miri",
         run: miri::run,
+    },
+    Command {
+        name: "oracle",
+        arguments: "[FILE.jsonl…] [--log-level N]",
+        about: "what the running kernel says about cases, one JSON line each",
+        run: oracle::run,
     },
     Command {
         name: "parity",
@@ -120,6 +134,7 @@ fn dispatch(arguments: &[String]) -> Result<(), TaskError> {
 fn exit_code(error: &TaskError) -> u8 {
     match error {
         TaskError::Usage(_) => 2,
+        TaskError::Kernel(_) => 3,
         _ => 1,
     }
 }
@@ -164,5 +179,10 @@ mod tests {
     #[test]
     fn a_failure_exits_with_1() {
         assert_eq!(exit_code(&TaskError::Failed("no".into())), 1);
+    }
+
+    #[test]
+    fn a_kernel_that_cannot_be_asked_exits_with_3() {
+        assert_eq!(exit_code(&ebpf_kernel::KernelError::NoRights.into()), 3);
     }
 }
