@@ -51,12 +51,14 @@ pub(crate) fn text(buffer: &[u8]) -> String {
     String::from_utf8_lossy(&buffer[..end]).into_owned()
 }
 
-/// The last line that is neither empty nor of statistics or states: why the program was refused.
+/// The last line that is neither empty nor of statistics or states: why the program was refused. A
+/// few of the kernel's messages lack their newline, so that statistics follow on the same line.
 pub(crate) fn last_line(log: &str) -> &str {
     let is_message = |line: &&str| {
         !line.is_empty() && !STATISTICS.iter().chain(&STATES).any(|start| line.starts_with(start))
     };
-    log.lines().rev().find(is_message).unwrap_or_default()
+    let line = log.lines().rev().find(is_message).unwrap_or_default();
+    line.find("verification time ").map_or(line, |end| &line[..end])
 }
 
 #[cfg(test)]
@@ -86,6 +88,11 @@ mod tests {
         assert_eq!(Statistics::parse("invalid BTF\n"), None);
         assert_eq!(Statistics::parse("processed x"), None);
         assert_eq!(last_line(""), "");
+    }
+
+    #[test]
+    fn statistics_on_the_same_line_are_no_message() {
+        assert_eq!(last_line("a\nno goodverification time 4 usec\nprocessed 1 insns\n"), "no good");
     }
 
     #[test]

@@ -15,6 +15,9 @@ pub const MAX_MAP_BYTES: u64 = 256 << 20;
 /// What a map is to be.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct MapSpec<'a> {
+    /// Name. The kernel keeps the first 15 bytes, of letters, digits, `_` and `.`; others are left
+    /// out.
+    pub name: &'a str,
     /// Type by its number, which need not be a known one.
     pub map_type: u32,
     /// Size of a key in bytes.
@@ -63,13 +66,12 @@ impl Map {
             map_flags: spec.flags,
             map_extra: spec.extra,
             inner_map_fd: spec.inner.map_or(0, |inner| inner.number().cast_unsigned()),
+            map_name: kernel_name(spec.name),
             ..MapCreate::default()
         };
         if let Some((btf, key, value)) = spec.types {
             attributes.btf_fd = btf.as_raw_fd().cast_unsigned();
             (attributes.btf_key_type_id, attributes.btf_value_type_id) = (key, value);
-            // The kernel wants a name with types, not a particular one.
-            attributes.map_name[0] = b'm';
         }
         let fd = sys::map_create(&mut attributes)
             .map_err(|errno| KernelError::refused(format!("a map of type {map_type}"), errno))?;
@@ -116,5 +118,35 @@ impl Map {
         map_type.is_none_or(|map_type| {
             matches!(map_type, PercpuHash | PercpuArray | LruPercpuHash | PercpuCgroupStorage)
         })
+    }
+}
+
+/// A name as the kernel takes it, which ends in a zero.
+fn kernel_name(name: &str) -> [u8; 16] {
+    let mut bytes = [0; 16];
+    let legal = |byte: &u8| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'.');
+    for (to, from) in bytes[..15].iter_mut().zip(name.bytes().filter(legal)) {
+        *to = from;
+    }
+    bytes
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_made_legal() {
+        assert_eq!(&kernel_name("a-map.x_0"), b"amap.x_0\0\0\0\0\0\0\0\0");
+        assert_eq!(&kernel_name("0123456789abcdefg"), b"0123456789abcde\0");
+    }
+
+    #[test]
+    fn large_maps_are_not_asked_for() {
+        let spec = MapSpec { map_type: 2, key_size: 4, value_size: 1 << 20, ..MapSpec::default() };
+        let error = Map::new(&MapSpec { max_entries: 1 << 10, ..spec }).unwrap_err();
+        assert!(matches!(error, KernelError::TooLarge { .. }), "{error}");
+        let error = Map::new(&MapSpec { max_entries: u32::MAX, ..spec }).unwrap_err();
+        assert!(matches!(error, KernelError::TooLarge { .. }), "{error}");
     }
 }

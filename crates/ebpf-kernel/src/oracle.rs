@@ -204,7 +204,8 @@ fn judge_load(load: &ProgramLoad<'_>, case: &Case) -> Result<Judgement, NotJudge
         Err(refusal) => {
             let wrong_length = load.slots.is_empty() || load.slots.len() > MAX_SLOTS;
             let by_length = refusal.errno.0 == libc::E2BIG && wrong_length;
-            if refusal.message.is_empty() && refusal.statistics.is_none() && !by_length {
+            // The verifier gives a reason, whatever it refuses.
+            if refusal.message.is_empty() && !by_length {
                 return Err(NotJudged::Syscall(refusal.errno));
             }
             let outcome = Outcome::Rejected { errno: refusal.errno, message: refusal.message };
@@ -248,6 +249,7 @@ fn make_map(case: &CaseMap, program_type: u32, btf: Option<&OwnedFd>) -> Result<
         MapTypes::Own { key, value, .. } => own_btf.as_ref().map(|btf| (btf.as_fd(), key, value)),
     };
     let map = Map::new(&MapSpec {
+        name: &case.name,
         map_type: case.map_type,
         key_size: case.key_size,
         value_size: case.value_size,
