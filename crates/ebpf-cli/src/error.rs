@@ -7,11 +7,13 @@ use ebpf_runtime::flat::FlatError;
 use ebpf_runtime::isa::text::AsmError;
 use ebpf_runtime::isa::{EncodeError, ProgramError, SlotBytesError};
 use ebpf_runtime::object::ObjectError;
+use ebpf_runtime::object::cases::CaseError;
 use ebpf_runtime::open::OpenError;
 use ebpf_runtime::pack::PackError;
 
 use crate::capture::CaptureError;
 use crate::map_args::MapArgError;
+use crate::profile::ProfileError;
 use crate::read::{ReadError, reason};
 
 /// Why a command has no result. Displays as `PLACE: reason`.
@@ -42,6 +44,9 @@ pub(crate) enum CliError {
     /// The system does not give executable memory.
     #[error("executable memory: {0}")]
     Pack(#[from] PackError),
+    /// The running kernel cannot be asked.
+    #[error("the running kernel: {0}")]
+    Kernel(#[from] ebpf_kernel::KernelError),
     /// Results cannot be written.
     #[error("standard output: {}", reason(.0))]
     Output(#[from] io::Error),
@@ -124,6 +129,17 @@ pub(crate) enum FileError {
     /// An unverified program that cannot be run.
     #[error(transparent)]
     Flat(#[from] FlatError),
+    /// A line that is no case.
+    #[error("line {line}: {error}")]
+    Case {
+        /// Its number, from 1.
+        line: u64,
+        /// What is wrong with it.
+        error: CaseError,
+    },
+    /// Not a kernel profile.
+    #[error(transparent)]
+    Profile(#[from] ProfileError),
     /// Not a capture that programs can be run on.
     #[error(transparent)]
     Capture(#[from] CaptureError),

@@ -32,7 +32,7 @@ pub(crate) fn load<'a>(
     engine: Engine,
 ) -> Result<Load<'a>, CliError> {
     let program_type = bindings.kind.rules().program_type();
-    let profile = bindings.profile.clone();
+    let profile = bindings.profile.name.to_string();
     let runtime = Runtime::new()?;
     let start = Instant::now();
     let result = runtime.load(subject.program(), bindings, &Options::default(), engine);
@@ -45,7 +45,7 @@ pub(crate) fn load<'a>(
             section: subject.section(),
             program_type: Some(program_type),
             program: Some(subject.program()),
-            profile: profile.name,
+            profile,
             elapsed,
             outcome: Outcome::Reject(rejection),
         }))),

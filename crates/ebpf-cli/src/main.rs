@@ -1,7 +1,8 @@
 //! The `ebpf` command: run, verify, disassemble, rewrite and compile BPF programs, without root and
 //! without a kernel.
 //!
-//! Everything it does is a call of `ebpf_runtime`. A command reads files (`input`, `capture`,
+//! Everything it does is a call of `ebpf_runtime`, but for `profile probe`, which asks the running
+//! kernel through `ebpf_kernel`. A command reads files (`input`, `capture`,
 //! `map_args`), asks the runtime, and prints the answer (`render`). Results go to standard
 //! output, errors to standard error, one line each: `error: FILE: reason`.
 //!
@@ -17,6 +18,7 @@ mod input;
 mod loading;
 mod map_args;
 mod packets;
+mod profile;
 mod progress;
 mod read;
 mod render;
@@ -55,6 +57,8 @@ enum Command {
     Jited(ProgramArgs),
     /// Say what executable memory compiled programs get here, and what those of a file take of it
     PackInfo(pack_info::PackInfoArgs),
+    /// Kernels whose verdicts can be asked for
+    Profile(commands::profile::ProfileArgs),
 }
 
 fn main() -> ExitCode {
@@ -68,6 +72,7 @@ fn main() -> ExitCode {
         Command::Xlated(args) => xlated::run(args, &mut console),
         Command::Jited(args) => jited::run(args, &mut console),
         Command::PackInfo(args) => pack_info::run(args, &mut console),
+        Command::Profile(args) => commands::profile::run(args, &mut console),
     };
     ExitCode::from(console.finish(result))
 }

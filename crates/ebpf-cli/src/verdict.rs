@@ -24,7 +24,7 @@ pub(crate) struct Verdict<'a> {
     /// What was judged; `None` where the program could not be linked.
     pub(crate) program: Option<&'a Program>,
     /// By which kernel's rules.
-    pub(crate) profile: &'static str,
+    pub(crate) profile: String,
     /// Time of verification.
     pub(crate) elapsed: Duration,
     /// Yes or no.
@@ -63,7 +63,7 @@ impl<'a> Verdict<'a> {
             section,
             program_type: None,
             program: None,
-            profile: profile.name,
+            profile: profile.name.to_string(),
             elapsed: Duration::ZERO,
             outcome: Outcome::Unsupported(why),
         }
@@ -90,7 +90,7 @@ impl<'a> Verdict<'a> {
             section: subject.section(),
             program_type: Some(environment.program_type.program_type()),
             program: Some(subject.program()),
-            profile: profile.name,
+            profile: profile.name.to_string(),
             elapsed: start.elapsed(),
             outcome: match result {
                 Ok(verified) => {

@@ -7,9 +7,11 @@ use clap::{Args, ValueEnum};
 use ebpf_runtime::object::{ObjectError, RelocationProblem};
 use ebpf_runtime::verifier::KernelProfile;
 
+use crate::commands::cases;
 use crate::console::{Console, Status};
 use crate::error::{CliError, InFile};
 use crate::input::{ChoiceArgs, Input};
+use crate::profile;
 use crate::render::{diagnostic, json, kernel};
 use crate::verdict::Verdict;
 
@@ -20,8 +22,14 @@ pub(crate) struct VerifyArgs {
     ///
     /// Text assembly may be a fixture file, whose `-- asm` section is taken. Text and raw
     /// instructions are judged as XDP programs without maps, under a GPL-compatible licence.
-    #[arg(value_name = "FILE", required = true)]
+    #[arg(value_name = "FILE", required_unless_present = "cases")]
     files: Vec<PathBuf>,
+    /// Programs as JSON lines: one JSON object out for each line in, with its id
+    #[arg(long, value_name = "FILE.jsonl", conflicts_with_all = ["files", "prog", "raw", "format"])]
+    cases: Option<PathBuf>,
+    /// Kernel to judge as: linux-6.18, or a file that `ebpf profile probe` wrote
+    #[arg(long, value_name = "PROFILE")]
+    kernel: Option<String>,
     #[command(flatten)]
     choice: ChoiceArgs,
     /// How verdicts are printed
@@ -43,9 +51,13 @@ enum Format {
 /// Judges each program of each file. A file that cannot be read does not hide the verdicts on the
 /// others; the worst outcome of all decides the exit code.
 pub(crate) fn run(args: &VerifyArgs, console: &mut Console) -> Result<Status, CliError> {
+    let profile = profile::named(args.kernel.as_deref())?;
+    if let Some(path) = &args.cases {
+        return cases::run(path, &profile, console);
+    }
     let mut status = Status::Fine;
     for file in &args.files {
-        let of_file = verify_file(file, args, console);
+        let of_file = verify_file(file, args, &profile, console);
         status = status.max(report(of_file, console)?);
     }
     Ok(status)
@@ -63,13 +75,18 @@ fn report(result: Result<Status, CliError>, console: &mut Console) -> Result<Sta
     }
 }
 
-fn verify_file(path: &Path, args: &VerifyArgs, console: &mut Console) -> Result<Status, CliError> {
+fn verify_file(
+    path: &Path,
+    args: &VerifyArgs,
+    profile: &KernelProfile,
+    console: &mut Console,
+) -> Result<Status, CliError> {
     let file = path.display().to_string();
     let input = Input::read(path, args.choice.raw).in_file(&file)?;
     let names = input.names(args.choice.prog.as_deref()).in_file(&file)?;
     let mut status = Status::Fine;
     for name in names {
-        let of_program = verify_program(&file, &input, name, args.format, console);
+        let of_program = verify_program(&file, &input, name, (args.format, profile), console);
         status = status.max(report(of_program, console)?);
     }
     Ok(status)
@@ -79,16 +96,15 @@ fn verify_program(
     file: &str,
     input: &Input,
     name: Option<&str>,
-    format: Format,
+    (format, profile): (Format, &KernelProfile),
     console: &mut Console,
 ) -> Result<Status, CliError> {
-    let profile = KernelProfile::default();
     let subject = input.subject(name);
     let verdict = match &subject {
-        Ok(subject) => Verdict::of(file, subject, &profile),
+        Ok(subject) => Verdict::of(file, subject, profile),
         Err(error) if is_unsupported(error) => {
             let (section, why) = (input.section(name), error.to_string());
-            Verdict::unsupported(file, name, section, &profile, why)
+            Verdict::unsupported(file, name, section, profile, why)
         }
         Err(error) => return Err(error.clone()).in_file(file),
     };
@@ -99,7 +115,7 @@ fn verify_program(
         }
         Format::Kernel => {
             writeln!(console.out, "; {}", verdict.title())?;
-            write!(console.out, "{}", kernel::verdict(&verdict, &profile))?;
+            write!(console.out, "{}", kernel::verdict(&verdict, profile))?;
         }
         Format::Json => writeln!(console.out, "{}", json::verdict(&verdict))?,
     }

@@ -4,6 +4,7 @@
 
 mod bad_input;
 mod pack_info;
+mod cases;
 mod run;
 mod text;
 mod verify;
