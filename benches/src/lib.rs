@@ -1,8 +1,8 @@
 //! Benchmarks: all columns of a group in one run, interleaved, on one core, with results asserted
 //! equal. `cargo xtask bench GROUP` prints a group's table.
 //!
-//! `unsafe` lives in `ours`, `peers`, `native` and `kernel`, which call what is measured: programs that
-//! run unchecked, machine code of others, the kernel.
+//! `unsafe` lives in `ours`, `peers` and `native`, which call what is measured: programs that run
+//! unchecked, and machine code of others.
 
 #![deny(unsafe_code)]
 

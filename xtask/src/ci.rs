@@ -70,6 +70,13 @@ fn steps() -> Result<Vec<Step>, TaskError> {
     let examples = cargo_step("examples", &["build", "--workspace", "--examples"]);
     steps.extend([test, threaded()]);
     steps.extend([own_step("conformance", &["conformance"])?, examples, doc]);
+    steps.extend([
+        test,
+        own_step("conformance", &["conformance"])?,
+        own_step("corpus", &["corpus"])?,
+        examples,
+        doc,
+    ]);
     Ok(steps)
 }
 

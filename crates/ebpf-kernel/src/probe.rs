@@ -17,6 +17,9 @@ const RELEASE: &str = "/proc/sys/kernel/osrelease";
 /// More processors than x86-64 can have.
 const MAX_PROCESSORS: u32 = 1 << 14;
 
+/// Where the arena of a probe would lie in user space: any address that can be mapped will do.
+const ARENA_ADDRESS: u64 = 1 << 44;
+
 /// What the running kernel is like.
 #[derive(Debug, Clone)]
 pub struct Probe {
@@ -250,6 +253,8 @@ fn map_spec(map_type: MapType) -> MapSpec<'static> {
         CgroupStorage | PercpuCgroupStorage => (8, 4, 0, 0),
         _ => (4, 4, 1, 0),
     };
+    // Programs refer to an arena by its address in user space.
+    let extra = if map_type == Arena { ARENA_ADDRESS } else { 0 };
     let map_type = map_type.number();
-    MapSpec { map_type, key_size, value_size, max_entries, flags, ..MapSpec::default() }
+    MapSpec { map_type, key_size, value_size, max_entries, flags, extra, ..MapSpec::default() }
 }

@@ -1,5 +1,6 @@
 //! `ebpf verify --cases` and `--kernel`.
 
+use ebpf_testkit::skip;
 use serde_json::{Value, json};
 
 use super::*;
@@ -109,7 +110,7 @@ fn the_running_kernel_is_probed_or_not() {
     let done = ebpf(&["profile", "probe"]);
     if done.code == Some(2) {
         assert!(done.err.starts_with("error: the running kernel: "), "{}", done.err);
-        println!("skipped: {}", done.err.trim_end());
+        skip(done.err.trim_end());
         return;
     }
     let text = done.fine();
