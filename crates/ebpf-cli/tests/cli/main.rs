@@ -3,8 +3,8 @@
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
 mod bad_input;
-mod pack_info;
 mod cases;
+mod pack_info;
 mod run;
 mod text;
 mod verify;
