@@ -1,7 +1,7 @@
 //! Benchmarks: all columns of a group in one run, interleaved, on one core, with results asserted
 //! equal. `cargo xtask bench GROUP` prints a group's table.
 //!
-//! `unsafe` lives in `ours`, `peers` and `native`, which call what is measured: programs that run
+//! `unsafe` lives in `ours`, `peers`, `native` and `groups/pack/native`, which call what is measured: programs that run
 //! unchecked, and machine code of others.
 
 #![deny(unsafe_code)]
