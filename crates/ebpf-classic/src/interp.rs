@@ -60,7 +60,25 @@ impl<'a> Packet<'a> {
         Self { bytes, link_header: Some(0), network_header: None, metadata }
     }
 
-    /// Bytes in network order; `None` outside of the packet.
+}
+
+/// What a filter reads: a packet, or something else in its place.
+pub(crate) trait Source {
+    /// The value of the bytes at a place; `None` outside.
+    fn load(&self, place: Place, size: Size) -> Option<u32>;
+    /// Its length.
+    fn len(&self) -> u32;
+    /// Ancillary data, for the values in `A` and `X`; `None` ends the program with 0.
+    fn ancillary(&self, which: Ancillary, a: u32, x: u32) -> Option<u32>;
+}
+
+impl Source for Packet<'_> {
+    #[inline]
+    fn len(&self) -> u32 {
+        self.bytes.len() as u32
+    }
+
+    /// Bytes in network order.
     #[inline]
     fn load(&self, place: Place, size: Size) -> Option<u32> {
         let start = match place {
@@ -141,43 +159,48 @@ impl Filter {
     /// All jumps lead forward, so a run takes at most as many steps as there are instructions.
     #[must_use]
     pub fn run(&self, packet: &Packet<'_>) -> u32 {
-        self.walk(packet).unwrap_or(0)
+        run(self, packet)
     }
+}
 
-    /// `None` where a load or a division ends the program.
-    fn walk(&self, packet: &Packet<'_>) -> Option<u32> {
-        let mut machine = Machine { a: 0, x: 0, cells: [0; Cell::COUNT] };
-        let mut pc = 0;
-        loop {
-            let insn = self.insns().get(pc).expect("invariant: the last instruction is a ret");
-            pc += 1;
-            match *insn {
-                Insn::LoadAbs { size, place } => machine.a = packet.load(place, size)?,
-                Insn::LoadInd { size, off } => {
-                    machine.a = packet.load(Place::of(machine.x.wrapping_add(off)), size)?;
-                }
-                Insn::LoadMsh { place } => {
-                    machine.x = (packet.load(place, Size::B)? & 0xf) * 4;
-                }
-                Insn::LoadAncillary(which) => {
-                    machine.a = packet.ancillary(which, machine.a, machine.x)?;
-                }
-                Insn::LoadImm(var, value) => machine.set(var, value),
-                Insn::LoadLen(var) => machine.set(var, packet.bytes.len() as u32),
-                Insn::LoadMem(var, cell) => machine.set(var, machine.cells[cell.index()]),
-                Insn::Store(var, cell) => machine.cells[cell.index()] = machine.get(var),
-                Insn::Alu(op, rhs) => machine.a = alu(op, machine.a, machine.operand(rhs))?,
-                Insn::Neg => machine.a = machine.a.wrapping_neg(),
-                Insn::Jump(target) => pc = target.index(),
-                Insn::Branch { op, rhs, yes, no } => {
-                    let holds = compare(op, machine.a, machine.operand(rhs));
-                    pc = if holds { yes.index() } else { no.index() };
-                }
-                Insn::RetImm(value) => return Some(value),
-                Insn::RetA => return Some(machine.a),
-                Insn::Tax => machine.x = machine.a,
-                Insn::Txa => machine.a = machine.x,
+/// Runs a filter on whatever it is for.
+pub(crate) fn run(filter: &Filter, source: &impl Source) -> u32 {
+    walk(filter.insns(), source).unwrap_or(0)
+}
+
+/// `None` where a load or a division ends the program.
+fn walk(insns: &[Insn], source: &impl Source) -> Option<u32> {
+    let mut machine = Machine { a: 0, x: 0, cells: [0; Cell::COUNT] };
+    let mut pc = 0;
+    loop {
+        let insn = insns.get(pc).expect("invariant: the last instruction is a ret");
+        pc += 1;
+        match *insn {
+            Insn::LoadAbs { size, place } => machine.a = source.load(place, size)?,
+            Insn::LoadInd { size, off } => {
+                machine.a = source.load(Place::of(machine.x.wrapping_add(off)), size)?;
             }
+            Insn::LoadMsh { place } => {
+                machine.x = (source.load(place, Size::B)? & 0xf) * 4;
+            }
+            Insn::LoadAncillary(which) => {
+                machine.a = source.ancillary(which, machine.a, machine.x)?;
+            }
+            Insn::LoadImm(var, value) => machine.set(var, value),
+            Insn::LoadLen(var) => machine.set(var, source.len()),
+            Insn::LoadMem(var, cell) => machine.set(var, machine.cells[cell.index()]),
+            Insn::Store(var, cell) => machine.cells[cell.index()] = machine.get(var),
+            Insn::Alu(op, rhs) => machine.a = alu(op, machine.a, machine.operand(rhs))?,
+            Insn::Neg => machine.a = machine.a.wrapping_neg(),
+            Insn::Jump(target) => pc = target.index(),
+            Insn::Branch { op, rhs, yes, no } => {
+                let holds = compare(op, machine.a, machine.operand(rhs));
+                pc = if holds { yes.index() } else { no.index() };
+            }
+            Insn::RetImm(value) => return Some(value),
+            Insn::RetA => return Some(machine.a),
+            Insn::Tax => machine.x = machine.a,
+            Insn::Txa => machine.a = machine.x,
         }
     }
 }

@@ -5,14 +5,17 @@
 extern crate alloc;
 
 mod ancillary;
+mod convert;
 mod filter;
 mod interp;
 mod netlink;
 mod op;
 mod raw;
+pub mod seccomp;
 pub mod text;
 
 pub use ancillary::{ANCILLARY_OFFSET, Ancillary, LINK_OFFSET, NETWORK_OFFSET, Place};
+pub use convert::{ConvertError, Converted, Options, Returns, Target, convert};
 pub use filter::{Cell, CheckError, ClassicPc, Filter, Insn, Operand};
 pub use interp::{Metadata, Packet};
 pub use op::{ALU_OPS, CMP_OPS, Op, SIZES, Src, Var};
