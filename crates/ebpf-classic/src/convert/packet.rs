@@ -310,9 +310,13 @@ impl Emitter<'_> {
         let span = indirect_span(off, size).and(shared).unwrap_or(own);
         let len = span.hi - span.lo;
         let regs = self.regs;
-        self.mov32(regs.ptr, EbpfOperand::Reg(regs.x));
-        if span.lo != 0 {
-            self.add(Width::W32, regs.ptr, imm(span.lo));
+        if span.lo == 0 {
+            self.mov32(regs.ptr, EbpfOperand::Reg(regs.x));
+        } else {
+            // Not the sum of a copy of `X` and a constant: the kernel's verifier remembers how such
+            // a register differs from `X`, and refuses pointers where the difference is large.
+            self.mov32(regs.ptr, imm(span.lo));
+            self.add(Width::W32, regs.ptr, EbpfOperand::Reg(regs.x));
         }
         if self.target == Target::Flat {
             self.check_offset_in_block(len);

@@ -1,0 +1,7 @@
+//! Classic filters, converted for every kind of program: verified, and run on every engine with the
+//! classic interpreter as the judge.
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+mod engines;
+mod generate;
+mod programs;
