@@ -271,9 +271,9 @@ fn decode(pc: ClassicPc, raw: &SockFilter, len: usize) -> Result<Insn, CheckErro
         Src::X => Operand::X,
     };
     Ok(match op {
-        Op::LoadAbs(_) if k >= ANCILLARY_OFFSET => Insn::LoadAncillary(
-            Ancillary::at(k).ok_or(CheckError::UnknownAncillary { pc, k })?,
-        ),
+        Op::LoadAbs(_) if k >= ANCILLARY_OFFSET => {
+            Insn::LoadAncillary(Ancillary::at(k).ok_or(CheckError::UnknownAncillary { pc, k })?)
+        }
         Op::LoadAbs(size) => Insn::LoadAbs { size, place: Place::of(k) },
         Op::LoadInd(size) => Insn::LoadInd { size, off: k },
         Op::LoadMsh => Insn::LoadMsh { place: Place::of(k) },

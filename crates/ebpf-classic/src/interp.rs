@@ -59,7 +59,6 @@ impl<'a> Packet<'a> {
         let metadata = Metadata::default();
         Self { bytes, link_header: Some(0), network_header: None, metadata }
     }
-
 }
 
 /// What a filter reads: a packet, or something else in its place.

@@ -6,6 +6,7 @@ extern crate alloc;
 
 mod ancillary;
 mod convert;
+pub mod explain;
 mod filter;
 mod interp;
 mod netlink;

@@ -13,7 +13,7 @@ use crate::op::Var;
 
 /// How far apart the ends of loads at `X + k` may be to share a check: the offset of an eBPF load
 /// has 16 bits with a sign.
-const SHARED_SPAN: u32 = 0x7fff;
+pub(super) const SHARED_SPAN: u32 = 0x7fff;
 /// The largest end of loads at `X + k` that share a check, counted from `X`.
 const SHARED_REACH: u32 = 0xffff;
 
@@ -145,11 +145,8 @@ impl Analysis {
                 Insn::Branch { yes, no, .. } => [yes, no].iter().for_each(|to| enter(to.index())),
                 _ => enter(pc.index() + 1),
             }
-            before[pc.index()] = if after.ends_with_zero() {
-                Before::ZERO
-            } else {
-                step(insn, after, target)
-            };
+            before[pc.index()] =
+                if after.ends_with_zero() { Before::ZERO } else { step(insn, after, target) };
         }
         Self { before, entries }
     }

@@ -77,8 +77,7 @@ pub(super) struct State {
 
 impl State {
     /// At the entry, where both registers are 0.
-    const ENTRY: Self =
-        Self { known: 0, known_x: None, order: Order::Host, a_max: 0, x_max: 0 };
+    const ENTRY: Self = Self { known: 0, known_x: None, order: Order::Host, a_max: 0, x_max: 0 };
 
     fn join(self, other: Self) -> Self {
         let known_x = match (self.known_x, other.known_x) {
@@ -168,7 +167,10 @@ impl<'f> Emitter<'f> {
             keep,
             regs: Registers::new(filter, options.target),
             slots: Vec::with_capacity(2 * len + 16),
-            positions: Positions { origins: Vec::with_capacity(2 * len + 16), starts: vec![None; len] },
+            positions: Positions {
+                origins: Vec::with_capacity(2 * len + 16),
+                starts: vec![None; len],
+            },
             current: None,
             places: vec![Pc::ENTRY; len],
             states: vec![None; len],
@@ -255,7 +257,9 @@ impl<'f> Emitter<'f> {
                 }
                 return Ok(());
             }
-            Insn::Branch { op, rhs, yes, no } => return self.branch(pc, (op, rhs), (yes, no), state),
+            Insn::Branch { op, rhs, yes, no } => {
+                return self.branch(pc, (op, rhs), (yes, no), state);
+            }
             Insn::RetImm(value) => {
                 self.end_with(value);
                 return Ok(());

@@ -20,6 +20,7 @@
 
 mod analysis;
 mod emit;
+mod indirect;
 mod packet;
 mod target;
 mod wide;

@@ -5,7 +5,7 @@ use ebpf_isa::{
     AluOp, ByteOrder, CallTarget, CmpOp, Insn as Ebpf, Operand as EbpfOperand, Reg, Size, Width,
 };
 
-use super::analysis::{Span, Use, indirect_span};
+use super::analysis::Use;
 use super::emit::{Emitter, State, imm, reads_packet};
 use super::target::{FieldKind, Lowering, Target, helper};
 use crate::ancillary::{Ancillary, LINK_OFFSET, NETWORK_OFFSET, Place};
@@ -113,9 +113,9 @@ fn loads_relative(insn: Insn, target: Target) -> bool {
 
 /// An offset from the network header.
 #[derive(Clone, Copy)]
-struct Relative {
-    off: u32,
-    plus_x: bool,
+pub(super) struct Relative {
+    pub(super) off: u32,
+    pub(super) plus_x: bool,
 }
 
 impl Emitter<'_> {
@@ -220,7 +220,7 @@ impl Emitter<'_> {
         used
     }
 
-    fn is_used_after(&self, pc: ClassicPc, var: Var) -> bool {
+    pub(super) fn is_used_after(&self, pc: ClassicPc, var: Var) -> bool {
         let after = self.before(pc.next());
         match var {
             Var::A => after.a != Use::Dead,
@@ -261,104 +261,14 @@ impl Emitter<'_> {
         }
     }
 
-    pub(super) fn load_indirect(
+    /// One of the packet load instructions, which give numbers in host order.
+    pub(super) fn load_packet(
         &mut self,
-        pc: ClassicPc,
         size: Size,
-        off: u32,
+        index: Option<Reg>,
+        k: u32,
         state: &mut State,
     ) {
-        if self.target == Target::SocketFilter {
-            return self.load_packet(size, Some(self.regs.x), off, state);
-        }
-        let used = self.is_used_after(pc, Var::A);
-        match self.target.place(Place::of(off)) {
-            Place::Network(off) => {
-                let relative = Relative { off, plus_x: true };
-                self.load_relative(pc, size, self.regs.a, relative, state);
-            }
-            // With a negative constant, the sum may still lie in the packet.
-            Place::Data(off) | Place::Link(off) => self.load_at_x(pc, size, off, used, state),
-            Place::Nowhere => self.load_at_x(pc, size, off, used, state),
-        }
-        if used {
-            self.loaded(pc, size, state);
-        }
-    }
-
-    fn load_at_x(&mut self, pc: ClassicPc, size: Size, off: u32, used: bool, state: &mut State) {
-        let span = self.reach_indirect(pc, size, off, state);
-        if used {
-            self.load(size, self.regs.a, self.regs.ptr, (off - span.lo) as i16);
-        }
-    }
-
-    /// Makes the pointer register point into the packet, at `X` plus the lower end of the span that
-    /// is given back.
-    fn reach_indirect(
-        &mut self,
-        pc: ClassicPc,
-        size: Size,
-        off: u32,
-        state: &mut State,
-    ) -> Span {
-        let own = Span { lo: off, hi: off + u32::from(size.bytes()) };
-        if let Some(known) = state.known_x.filter(|known| known.covers(own)) {
-            return known;
-        }
-        let shared = self.before(pc).need_x.filter(|shared| shared.covers(own));
-        let span = indirect_span(off, size).and(shared).unwrap_or(own);
-        let len = span.hi - span.lo;
-        let regs = self.regs;
-        if span.lo == 0 {
-            self.mov32(regs.ptr, EbpfOperand::Reg(regs.x));
-        } else {
-            // Not the sum of a copy of `X` and a constant: the kernel's verifier remembers how such
-            // a register differs from `X`, and refuses pointers where the difference is large.
-            self.mov32(regs.ptr, imm(span.lo));
-            self.add(Width::W32, regs.ptr, EbpfOperand::Reg(regs.x));
-        }
-        if self.target == Target::Flat {
-            self.check_offset_in_block(len);
-        } else {
-            let limit = self.target.reach() - len;
-            if u64::from(state.x_max) + u64::from(span.lo) > u64::from(limit) {
-                self.check_offset(limit);
-            }
-        }
-        self.add(Width::W64, regs.ptr, EbpfOperand::Reg(regs.data));
-        if self.target != Target::Flat {
-            self.mov64(regs.tmp, EbpfOperand::Reg(regs.ptr));
-            self.add(Width::W64, regs.tmp, imm(len));
-            self.zero_if(CmpOp::Gt, Width::W64, regs.tmp, EbpfOperand::Reg(regs.end));
-        }
-        state.known_x = Some(span);
-        span
-    }
-
-    /// Ends with 0 if the offset in the pointer register is above `limit`, also when counted from
-    /// the link-layer header.
-    fn check_offset(&mut self, limit: u32) {
-        let ptr = self.regs.ptr;
-        self.skip_if(CmpOp::Le, ptr, imm(limit), 2);
-        self.add(Width::W32, ptr, imm(LINK_OFFSET.wrapping_neg()));
-        self.zero_if(CmpOp::Gt, Width::W64, ptr, imm(limit));
-    }
-
-    /// The same if fewer than `len` bytes of the block are behind it.
-    fn check_offset_in_block(&mut self, len: u32) {
-        let (ptr, tmp, end) = (self.regs.ptr, self.regs.tmp, EbpfOperand::Reg(self.regs.end));
-        self.mov64(tmp, EbpfOperand::Reg(ptr));
-        self.add(Width::W64, tmp, imm(len));
-        self.skip_if(CmpOp::Le, tmp, end, 4);
-        self.add(Width::W32, ptr, imm(LINK_OFFSET.wrapping_neg()));
-        self.mov64(tmp, EbpfOperand::Reg(ptr));
-        self.add(Width::W64, tmp, imm(len));
-        self.zero_if(CmpOp::Gt, Width::W64, tmp, end);
-    }
-
-    /// One of the packet load instructions, which give numbers in host order.
-    fn load_packet(&mut self, size: Size, index: Option<Reg>, k: u32, state: &mut State) {
         self.push(Ebpf::LoadPacket { size, index, imm: k.cast_signed() });
         state.set_a(if size == Size::B { u8::MAX.into() } else { u32::MAX });
     }
@@ -379,7 +289,7 @@ impl Emitter<'_> {
     }
 
     /// Lets a helper copy bytes that are counted from the network header.
-    fn load_relative(
+    pub(super) fn load_relative(
         &mut self,
         pc: ClassicPc,
         size: Size,

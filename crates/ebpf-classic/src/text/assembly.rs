@@ -346,15 +346,18 @@ impl<'t> Jump<'t> {
     }
 }
 
-fn skipped(jump: &Jump<'_>, labels: &BTreeMap<&str, usize>) -> core::result::Result<usize, TextError> {
+fn skipped(
+    jump: &Jump<'_>,
+    labels: &BTreeMap<&str, usize>,
+) -> core::result::Result<usize, TextError> {
     let target = match jump.target {
         Target::Next => return Ok(0),
         Target::Position(position) => position as usize,
-        Target::Label(label) => *labels.get(label).ok_or_else(|| {
-            jump.written.error(TextErrorKind::UndefinedLabel(label.to_owned()))
-        })?,
+        Target::Label(label) => *labels
+            .get(label)
+            .ok_or_else(|| jump.written.error(TextErrorKind::UndefinedLabel(label.to_owned())))?,
     };
-    target.checked_sub(jump.at + 1).ok_or_else(|| {
-        jump.written.error(TextErrorKind::BackwardJump(jump.name().to_owned()))
-    })
+    target
+        .checked_sub(jump.at + 1)
+        .ok_or_else(|| jump.written.error(TextErrorKind::BackwardJump(jump.name().to_owned())))
 }

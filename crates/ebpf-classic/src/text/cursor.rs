@@ -100,7 +100,8 @@ impl<'t> Cursor<'t> {
         self.skip_blanks();
         let start = *self;
         let rest = self.rest();
-        let digits = rest.len() - rest.trim_start_matches(|c: char| c.is_ascii_alphanumeric()).len();
+        let digits =
+            rest.len() - rest.trim_start_matches(|c: char| c.is_ascii_alphanumeric()).len();
         let word = &rest[..digits];
         let (radix, digits) = radix_of(word);
         if digits.is_empty() || !digits.chars().all(|c| c.is_digit(radix)) {

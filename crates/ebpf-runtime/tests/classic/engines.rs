@@ -10,7 +10,8 @@ use ebpf_runtime::isa::{Program, Size};
 use ebpf_runtime::pack::{Pack, PackOptions};
 use ebpf_runtime::patch::HostField;
 use ebpf_runtime::verifier::{
-    ContextAccessInsn, Environment, KernelProfile, RewriteError, RewriteHooks, program_types, verify,
+    ContextAccessInsn, Environment, KernelProfile, RewriteError, RewriteHooks, program_types,
+    verify,
 };
 use ebpf_runtime::xdp::{self, Ingress, XdpProgram};
 use ebpf_runtime::{Bindings, Engine, Runtime, verifier};
@@ -98,7 +99,8 @@ impl Judge for SchedCls {
         let data = memory.add(packet);
         let end = data + packet.len() as u64;
         let len = packet.len() as u64;
-        let context: Vec<u8> = [data, end, len].iter().flat_map(|word| word.to_ne_bytes()).collect();
+        let context: Vec<u8> =
+            [data, end, len].iter().flat_map(|word| word.to_ne_bytes()).collect();
         let ctx = memory.add(&context);
         self.0.run(ctx, &memory, &mut ExecEnv::new()).unwrap() as u32
     }

@@ -1,6 +1,8 @@
 //! Generators of classic programs that pass the checker, and of packets that they look into.
 
-use ebpf_classic::{ALU_OPS, Ancillary, CMP_OPS, Filter, LINK_OFFSET, Op, SIZES, SockFilter, Src, Var};
+use ebpf_classic::{
+    ALU_OPS, Ancillary, CMP_OPS, Filter, LINK_OFFSET, Op, SIZES, SockFilter, Src, Var,
+};
 use ebpf_runtime::isa::{AluOp, CmpOp, Size};
 use proptest::collection::vec;
 use proptest::prelude::*;
@@ -11,10 +13,21 @@ use proptest::sample::select;
 enum Piece {
     Plain(SockFilter),
     /// A conditional jump.
-    Branch { op: CmpOp, src: Src, k: u32, yes: u8, no: u8 },
+    Branch {
+        op: CmpOp,
+        src: Src,
+        k: u32,
+        yes: u8,
+        no: u8,
+    },
     Jump(u8),
     /// Neighbouring loads that must all be equal to constants.
-    Chain { off: u32, sizes: Vec<Size>, down: bool, ks: Vec<u32> },
+    Chain {
+        off: u32,
+        sizes: Vec<Size>,
+        down: bool,
+        ks: Vec<u32>,
+    },
 }
 
 /// Cells that programs use; all are written at the start.
@@ -149,7 +162,5 @@ pub(crate) fn packet() -> impl Strategy<Value = Vec<u8>> {
         1 => 0xfff0_usize..=0xffff,
     ];
     let byte = prop_oneof![4 => 0_u8..2, 2 => 0_u8..8, 1 => any::<u8>()];
-    (len, vec(byte, 80)).prop_map(|(len, bytes)| {
-        bytes.iter().copied().cycle().take(len).collect()
-    })
+    (len, vec(byte, 80)).prop_map(|(len, bytes)| bytes.iter().copied().cycle().take(len).collect())
 }
