@@ -128,7 +128,7 @@ pub(crate) fn check(filter: &Filter) -> Result<(), SeccompError> {
     filter.iter().try_for_each(|(pc, insn)| {
         let what = match insn {
             Insn::LoadAbs { size: Size::W, place: Place::Data(off) }
-                if off < DATA_LEN && off % 4 == 0 =>
+                if off < DATA_LEN && off.is_multiple_of(4) =>
             {
                 return Ok(());
             }

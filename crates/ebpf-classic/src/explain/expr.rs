@@ -211,7 +211,7 @@ fn write_size(f: &mut fmt::Formatter<'_>, size: Size) -> fmt::Result {
 
 /// A word of `struct seccomp_data`.
 fn field(f: &mut fmt::Formatter<'_>, off: u32) -> fmt::Result {
-    let is_low = (off % 8 == 0) == cfg!(target_endian = "little");
+    let is_low = off.is_multiple_of(8) == cfg!(target_endian = "little");
     let half = if is_low { "lo" } else { "hi" };
     match off {
         0 => write!(f, "nr"),
