@@ -86,6 +86,27 @@ fn neighbours_become_one_load() {
     );
 }
 
+/// Packets of four to seven bytes do not end with 0, so the two loads stay apart.
+#[test]
+fn neighbours_stay_apart_where_short_packets_go_on() {
+    becomes(
+        "ld [0]\njne #1, short\nld [4]\njne #2, short\nret #1\nshort: ldb [0]\nret a",
+        Target::Flat,
+        "if r2 < 4 goto zero
+         r0 = *(u32 *)(r1 +0)
+         if w0 != 0x1000000 goto short
+         if r2 < 8 goto zero
+         r0 = *(u32 *)(r1 +4)
+         if w0 != 0x2000000 goto short
+         w0 = 1
+         exit
+         short: r0 = *(u8 *)(r1 +0)
+         exit
+         zero: w0 = 0
+         exit",
+    );
+}
+
 #[test]
 fn a_value_that_is_used_later_is_a_number() {
     becomes(

@@ -150,6 +150,8 @@ fn put(program: &mut Vec<SockFilter>, piece: &Piece) {
                 program.push(branch(CmpOp::Eq, Src::K, k, 0, after + 1));
             }
             program.push(SockFilter::new(Op::RetK.code(), 1));
+            // Where a comparison fails, the value loaded is not used, and short packets go on.
+            program.push(SockFilter::new(Op::LoadAbs(Size::B).code(), 0));
         }
     }
 }
