@@ -29,6 +29,7 @@
 
 extern crate alloc;
 
+mod clobbers;
 mod code;
 mod dispatch;
 mod link;

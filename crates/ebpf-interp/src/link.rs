@@ -5,7 +5,13 @@ use alloc::vec::Vec;
 
 use ebpf_isa::abi::{ExecEnv, HelperFn, STACK_SIZE};
 use ebpf_isa::uapi::HelperId;
-use ebpf_isa::{CallTarget, Facts, Imm64, Insn, Pc, Program, Reg, Size, SubprogIdx, WideSource};
+use ebpf_isa::{
+    CallTarget, Facts, Imm64, Insn, Pc, Program, Reg, RegSet, Size, SubprogIdx, WideSource,
+};
+
+use ebpf_lower::Effects;
+
+use crate::clobbers::Clobbers;
 
 /// Why a program cannot be interpreted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -129,7 +135,12 @@ pub(crate) enum Linked {
     /// The same for a function that may end the run.
     CallEnding(u32),
     /// A call of a subprogram.
-    CallSubprog { target: Pc, frame: u16 },
+    CallSubprog {
+        target: Pc,
+        frame: u16,
+        /// The registers that the caller saves: see [`Clobbers`].
+        saved: RegSet,
+    },
     /// A call of the helper `bpf_tail_call`.
     TailCall,
     /// The second slot of a wide load.
@@ -145,13 +156,15 @@ pub(crate) struct LinkedProgram {
     pub(crate) main_frame: u16,
 }
 
-/// Resolves the symbols of `program`.
+/// Resolves the symbols of `program`, whose effects are `effects`.
 pub(crate) fn link(
     program: &Program,
+    effects: &Effects,
     facts: Option<&Facts>,
     links: &Links,
 ) -> Result<LinkedProgram, LinkError> {
-    let mut linker = Linker { program, facts, links, natives: Vec::new() };
+    let clobbers = Clobbers::new(program, effects);
+    let mut linker = Linker { program, facts, links, clobbers, natives: Vec::new() };
     let mut slots = Vec::with_capacity(program.slots().len());
     for (at, slot) in program.slots().iter().enumerate() {
         slots.push(match slot {
@@ -169,6 +182,7 @@ struct Linker<'a> {
     program: &'a Program,
     facts: Option<&'a Facts>,
     links: &'a Links,
+    clobbers: Clobbers,
     natives: Vec<(HelperId, HelperFn)>,
 }
 
@@ -185,8 +199,9 @@ impl Linker<'_> {
             }
             Insn::Call(CallTarget::Helper(id)) => self.native(pc, id),
             Insn::Call(CallTarget::Subprog(target)) => {
-                let frame = self.frame(self.program.subprog_of(target));
-                Ok(Linked::CallSubprog { target, frame })
+                let callee = self.program.subprog_of(target);
+                let saved = self.clobbers.of(callee);
+                Ok(Linked::CallSubprog { target, frame: self.frame(callee), saved })
             }
             Insn::Call(CallTarget::Kfunc { .. }) => unsupported("calls of kernel functions"),
             Insn::Atomic { size: Size::B | Size::H, .. } => {

@@ -82,6 +82,7 @@ impl Stack {
 
     /// Zeroes the bytes from `low` to `high`, two addresses in it: a program may read what it never
     /// wrote.
+    #[inline(always)]
     pub(crate) fn clear(&self, low: u64, high: u64) {
         if low == high {
             return;

@@ -5,8 +5,8 @@
 use alloc::boxed::Box;
 use core::ptr::{self, NonNull};
 
-use ebpf_isa::Pc;
 use ebpf_isa::abi::{ExecEnv, Trap, TrapKind};
+use ebpf_isa::{Pc, Reg};
 
 use crate::memory::{Memory, declare};
 use crate::observe::{Moment, Observer};
@@ -178,16 +178,24 @@ impl Drop for OwnRoom<'_> {
     }
 }
 
-/// Runs a new run to its end.
+/// Runs a new run to its end. It is part of its callers, so that what they know of the state needs
+/// no look: for small programs, this is most of the time.
+#[inline(always)]
 fn finish(state: &mut State<'_>, ctx: u64, env: &mut ExecEnv) -> Result<u64, Trap> {
     state.begin(ctx);
     lend(state, env);
-    dispatch(state);
+    let entry = state.code().entry();
+    // SAFETY: the entry is in the code that the state runs, which is made for the dispatcher of its
+    // program. Accesses are checked, or their safety was promised.
+    unsafe { state.dispatcher.run(entry, state) };
+    if state.outcome == Outcome::Switch {
+        dispatch(state);
+    }
     take_back(state, env).expect("dispatching goes on until the run ends")
 }
 
 /// Lends the environment to the run.
-#[inline]
+#[inline(always)]
 fn lend(state: &mut State<'_>, env: &mut ExecEnv) {
     if let Some(memory) = state.memory {
         declare(memory, env);
@@ -197,7 +205,7 @@ fn lend(state: &mut State<'_>, env: &mut ExecEnv) {
 }
 
 /// Takes the environment back. Gives the result, if there is one.
-#[inline]
+#[inline(always)]
 fn take_back(state: &mut State<'_>, env: &mut ExecEnv) -> Option<Result<u64, Trap>> {
     if state.memory.is_some() {
         env.regions = ptr::null();
@@ -205,7 +213,8 @@ fn take_back(state: &mut State<'_>, env: &mut ExecEnv) -> Option<Result<u64, Tra
     }
     match state.outcome {
         // A helper may have noted that it failed; the run still came to its end.
-        Outcome::Done(value) => Some(env.trap.trap().map_or(Ok(value), Err)),
+        Outcome::Done if env.trap.kind == 0 => Some(Ok(state.get(Reg::R0))),
+        Outcome::Done => Some(env.trap.trap().map_or(Ok(state.get(Reg::R0)), Err)),
         Outcome::Trapped(trap) => {
             state.noted = env.trap;
             env.trap = trap.into();
@@ -216,6 +225,7 @@ fn take_back(state: &mut State<'_>, env: &mut ExecEnv) -> Option<Result<u64, Tra
 }
 
 /// Runs operations until the run ends or stops.
+#[inline(never)]
 fn dispatch(state: &mut State<'_>) {
     loop {
         state.outcome = Outcome::Running;
@@ -245,8 +255,8 @@ impl State<'_> {
             Ok(Next::Insn) => self.pc = self.vm.next(pc),
             Ok(Next::At(target)) => self.pc = target,
             Ok(Next::Moved) => {}
-            Ok(Next::Done(value)) => {
-                done(pc, value, self);
+            Ok(Next::Done) => {
+                done(pc, self);
             }
             Err(fault) => {
                 self.trap(pc, fault);

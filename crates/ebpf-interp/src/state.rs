@@ -9,7 +9,7 @@ use core::sync::atomic::{AtomicI64, Ordering};
 use ebpf_isa::abi::{ExecEnv, MAX_CALL_DEPTH, Region, Trap, TrapKind, TrapRecord};
 use ebpf_isa::{Pc, Reg, Size};
 
-use crate::code::{Cell, Code};
+use crate::code::{Cell, Code, SAVED, Saved};
 use crate::dispatch::Dispatcher;
 use crate::memory::{Frame, Memory, Stack};
 use crate::vm::Vm;
@@ -17,21 +17,20 @@ use crate::vm::Vm;
 /// Why a run ends early, and the address of the access that it ends at, or 0.
 pub(crate) type Fault = (TrapKind, u64);
 
-/// `r10` is preserved like the others: only a verifier keeps a program from writing it.
-pub(crate) const PRESERVED: [Reg; 5] = [Reg::R6, Reg::R7, Reg::R8, Reg::R9, Reg::FP];
+/// The fuel of programs that are not charged any.
+static UNLIMITED: AtomicI64 = AtomicI64::new(i64::MAX);
 
 /// What a return restores.
 #[derive(Clone, Copy)]
 pub(crate) struct Caller<'a> {
     /// Its program: a callee may have gone on to another one by a tail call.
     pub(crate) vm: &'a Vm,
-    pub(crate) return_to: Pc,
-    /// The same in the code that runs.
-    pub(crate) at: *const Cell,
-    /// How many instructions are in front of it.
-    pub(crate) place: i64,
-    /// Its [`PRESERVED`] registers.
-    pub(crate) preserved: [u64; 5],
+    /// Its call, which tells what was saved.
+    pub(crate) call: *const Cell,
+    /// The registers that the call saves.
+    pub(crate) saved: [u64; SAVED],
+    /// `r10` is saved by every call: only a verifier keeps a program from writing it.
+    pub(crate) fp: u64,
     /// One past the highest byte of its frame; the lowest is where the callee's begins.
     pub(crate) frame_top: u64,
 }
@@ -41,8 +40,8 @@ pub(crate) struct Caller<'a> {
 pub(crate) enum Outcome {
     /// Nothing yet.
     Running,
-    /// The run came to its end.
-    Done(u64),
+    /// The run came to its end, with its result in `r0`.
+    Done,
     /// The run was ended.
     Trapped(Trap),
     /// The run goes on at [`State::pc`] of a program that another dispatcher runs.
@@ -136,6 +135,7 @@ impl<'a> State<'a> {
     }
 
     /// Goes to the entry of the program, with `ctx` in `r1`.
+    #[inline(always)]
     pub(crate) fn begin(&mut self, ctx: u64) {
         self.set(Reg::R1, ctx);
         self.enter_cleared(self.frame.top, self.vm.main_frame);
@@ -146,7 +146,7 @@ impl<'a> State<'a> {
     pub(crate) fn attach(&mut self, env: *mut ExecEnv) {
         self.env = env;
         // SAFETY: the environment is there; only an address is made.
-        self.fuel = unsafe { (*env).fuel_cell() };
+        self.fuel = if self.vm.is_metered { unsafe { (*env).fuel_cell() } } else { &UNLIMITED };
     }
 
     /// The code that runs.
@@ -243,6 +243,7 @@ impl<'a> State<'a> {
     }
 
     /// Makes a frame of `size` bytes below `top`, all of them zero.
+    #[inline(always)]
     pub(crate) fn enter_cleared(&mut self, top: u64, size: u16) {
         let low = top - u64::from(size);
         self.stack.clear(low, top);
@@ -276,54 +277,98 @@ impl<'a> State<'a> {
         unsafe { self.windows.assume_init_mut() }
     }
 
-    /// Notes the function that runs as the caller of another one, unless there are too many. It goes
-    /// on at `return_to`, which is the operation `at`, behind `place` instructions.
+    /// Notes the function that runs as the caller of another one, unless there are too many.
+    ///
+    /// # Safety
+    /// `call` is an operation that calls a subprogram, in the code that runs.
+    pub(crate) unsafe fn push_caller(&mut self, call: *const Cell) -> Result<(), Fault> {
+        if !self.has_room() {
+            return Err((TrapKind::CallDepth, 0));
+        }
+        // SAFETY: the caller's promise; there is room.
+        unsafe { self.push(call, self.get(Reg::FP), Saved::of(call).slots()) };
+        Ok(())
+    }
+
+    /// The same where there is room: `saved` are the registers that the call saves.
     ///
     /// Field by field, as they are read again: a load of several fields would wait for their stores.
+    ///
+    /// # Safety
+    /// There is room, and the promise of [`Self::push_caller`].
     #[inline(always)]
-    pub(crate) fn push_caller(
+    pub(crate) unsafe fn push(
         &mut self,
-        return_to: Pc,
-        at: *const Cell,
-        place: i64,
-    ) -> Result<(), Fault> {
-        let (vm, frame_top) = (self.vm, self.frame.top);
-        let caller = self.callers.get_mut(self.depth).ok_or((TrapKind::CallDepth, 0))?.as_mut_ptr();
-        // SAFETY: the pointer is of a place for a caller, all fields of which are written.
+        call: *const Cell,
+        fp: u64,
+        saved: impl Iterator<Item = (usize, u8)>,
+    ) {
+        debug_assert!(self.has_room());
+        // SAFETY: there is room. All fields are written, but for registers that the call does not
+        // save, and nobody restores.
         unsafe {
-            (&raw mut (*caller).vm).write(vm);
-            (&raw mut (*caller).return_to).write(return_to);
-            (&raw mut (*caller).at).write(at);
-            (&raw mut (*caller).place).write(place);
-            (&raw mut (*caller).frame_top).write(frame_top);
-            for (index, slot) in vm.preserved.into_iter().enumerate() {
-                (&raw mut (*caller).preserved[index]).write(self.reg(slot));
+            let caller = self.callers.get_unchecked_mut(self.depth).as_mut_ptr();
+            (&raw mut (*caller).vm).write(self.vm);
+            (&raw mut (*caller).call).write(call);
+            (&raw mut (*caller).fp).write(fp);
+            (&raw mut (*caller).frame_top).write(self.frame.top);
+            for (index, slot) in saved {
+                (&raw mut (*caller).saved[index]).write(self.reg(slot));
             }
         }
         self.depth += 1;
-        Ok(())
     }
 
     /// The function that called the one that runs; `None` in the main program.
     #[inline(always)]
-    pub(crate) fn caller(&self) -> Option<&Caller<'a>> {
-        let caller = &self.callers[self.depth.checked_sub(1)?];
-        // SAFETY: the first ones, as many as the depth says, were pushed.
-        Some(unsafe { caller.assume_init_ref() })
+    pub(crate) fn caller(&self) -> Option<*const Caller<'a>> {
+        let index = self.depth.checked_sub(1)?;
+        debug_assert!(index < self.callers.len());
+        // SAFETY: there are never more than there is room for.
+        Some(unsafe { self.callers.get_unchecked(index) }.as_ptr())
+    }
+
+    /// Gives the registers back that the call of the caller at `index` saved.
+    ///
+    /// One by one, as they were stored: loads of several at once would wait for these stores.
+    ///
+    /// # Safety
+    /// This caller is the last that was pushed or popped, and a function of the program that runs;
+    /// its call saves `saved`.
+    #[inline(always)]
+    pub(crate) unsafe fn restore(
+        &mut self,
+        index: usize,
+        saved: impl Iterator<Item = (usize, u8)>,
+    ) {
+        debug_assert!(index < self.callers.len());
+        // SAFETY: the caller's promise; only registers that were saved are read.
+        unsafe {
+            let caller = self.callers.get_unchecked(index).as_ptr();
+            for (index, slot) in saved {
+                self.set_reg(slot, (*caller).saved[index]);
+            }
+            self.set(Reg::FP, (*caller).fp);
+        }
     }
 
     /// Makes `frame` the one that runs. What lies below is out of reach from now on.
+    #[inline]
     pub(crate) fn move_frame(&mut self, frame: Frame) {
         let shrinks = frame.low > self.frame.low;
         self.frame = frame;
         if self.memory.is_some() {
-            let (stack, fp) = (self.stack_region(), self.vm.slots.of(Reg::FP));
-            let windows = self.windows_mut();
-            if shrinks {
-                windows.clear();
-            }
-            windows.fill(fp, &stack);
+            self.move_stack_window(shrinks);
         }
+    }
+
+    fn move_stack_window(&mut self, shrinks: bool) {
+        let (stack, fp) = (self.stack_region(), self.vm.slots.of(Reg::FP));
+        let windows = self.windows_mut();
+        if shrinks {
+            windows.clear();
+        }
+        windows.fill(fp, &stack);
     }
 
     /// The part of the stack that a checked program may touch: its own frame and its callers'.

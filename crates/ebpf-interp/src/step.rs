@@ -21,7 +21,7 @@ pub(crate) enum Next {
     /// call led to: it is in [`State::pc`].
     Moved,
     /// To the end of the run.
-    Done(u64),
+    Done,
 }
 
 impl State<'_> {
@@ -54,7 +54,7 @@ impl State<'_> {
                 Ok(Next::Insn)
             }
             Linked::CallEnding(index) => Ok(self.call_ending(index)),
-            Linked::CallSubprog { target, frame } => self.call_subprog(pc, target, frame),
+            Linked::CallSubprog { target, frame, .. } => self.call_subprog(pc, target, frame),
             Linked::TailCall => Ok(self.tail_call(pc)),
             Linked::Hole => unreachable!("targets are instructions in every Program"),
         }

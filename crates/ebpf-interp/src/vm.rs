@@ -4,14 +4,14 @@ use alloc::vec::Vec;
 
 use ebpf_isa::abi::HelperFn;
 use ebpf_isa::{Facts, Pc, Program};
+use ebpf_lower::Effects;
 
 use crate::LinkError;
-use crate::code::{Cell, Codes, HOT, Op, Selector, Slots, emit};
+use crate::code::{Cell, Codes, Op, Selector, Slots, emit};
 use crate::dispatch::Dispatcher;
 use crate::link::{Linked, LinkedProgram, Links, TailTargetFn, link};
 use crate::ops::call::Slowly;
 use crate::ops::plain::{Plainly, WithoutFuel};
-use crate::state::PRESERVED;
 
 /// How a program is made ready.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -38,11 +38,6 @@ pub struct Vm {
     pub(crate) dispatcher: Dispatcher,
     pub(crate) is_metered: bool,
     pub(crate) slots: Slots,
-    /// The slots of the registers that calls preserve.
-    pub(crate) preserved: [u8; 5],
-    /// For each of the first slots, which of the preserved registers is there; a number that none
-    /// has where the register there is not preserved.
-    pub(crate) preserved_hot: [u8; HOT],
     pub(crate) codes: Codes,
     pub(crate) exits: Exits,
     /// Single instructions, by slot.
@@ -90,29 +85,28 @@ impl Vm {
         links: &Links,
         options: &Options,
     ) -> Result<Self, LinkError> {
-        let linked = link(program, facts, links)?;
+        let effects = Effects::new(program);
+        let linked = link(program, &effects, facts, links)?;
         let chosen = options.dispatcher.map(|wanted| wanted.if_built().unwrap_or(Dispatcher::Loop));
         let dispatcher = chosen.unwrap_or_else(Dispatcher::best);
-        Ok(Self::of(program, linked, dispatcher, options))
+        Ok(Self::of(program, &effects, linked, dispatcher, options))
     }
 
     fn of(
         program: &Program,
+        effects: &Effects,
         linked: LinkedProgram,
         dispatcher: Dispatcher,
         options: &Options,
     ) -> Self {
         let LinkedProgram { slots: linked, natives, tail_target, main_frame } = linked;
-        let slots = Slots::new(ebpf_lower::by_use(program));
-        let ops =
-            if options.fuse { ebpf_lower::lower(program) } else { ebpf_lower::plain(program) };
+        let slots = Slots::new(ebpf_lower::by_use(program, effects));
         let places = places(program);
         let is_metered = options.fuel;
-        let selector = Selector { dispatcher, is_metered, slots, linked: &linked, places: &places };
-        let codes = emit(program, &ops, &selector);
-        let preserved = PRESERVED.map(|reg| slots.of(reg));
-        let index = |hot| preserved.iter().position(|&slot| usize::from(slot) == hot);
-        let preserved_hot = core::array::from_fn(|hot| index(hot).map_or(u8::MAX, |at| at as u8));
+        let main_end = program.subprogs()[0].end;
+        let selector =
+            Selector { dispatcher, is_metered, main_end, slots, linked: &linked, places: &places };
+        let codes = emit(program, &selector, options.fuse.then_some(effects));
         let exit = |handler| Cell { op: Op { handler, a: 0, b: 0, off: 0, imm: 0 } };
         let exits = Exits {
             end: exit(dispatcher.end()),
@@ -124,8 +118,6 @@ impl Vm {
             dispatcher,
             is_metered: options.fuel,
             slots,
-            preserved,
-            preserved_hot,
             codes,
             exits,
             linked,

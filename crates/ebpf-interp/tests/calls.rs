@@ -267,3 +267,22 @@ fn a_tail_call_needs_a_tail_target() {
     let error = Vm::new(&assemble("call 12\nexit").unwrap(), None, &links()).unwrap_err();
     assert_eq!(error, LinkError::UnknownHelper { pc: Pc::ENTRY, id: HelperId::TAIL_CALL });
 }
+
+#[test]
+fn callers_find_their_registers_as_they_left_them() {
+    // Functions that write none of `r6` to `r9`, some, or all, directly or further below; and main
+    // programs in which other registers are the most used ones.
+    for writes in ["r1 = 7", "r8 = 7", "r6 = 7\nr9 = 7", "r6 = 7\nr7 = 8\nr8 = 9\nr9 = 10"] {
+        for busy in ["r0", "r6", "r9", "r10", "r3"] {
+            let uses = format!("r2 = {busy}\nr2 += {busy}\n").repeat(9);
+            let asm = format!(
+                "r6 = 1\nr7 = 20\nr8 = 300\nr9 = 4000\n*(u64 *)(r10 -8) = 50000\nr0 = 0\nr3 = 0\n\
+                 {uses}r4 = 600000\ncall f\nr0 += r6\nr0 += r7\nr0 += r8\nr0 += r9\n\
+                 r1 = *(u64 *)(r10 -8)\nr0 += r1\nexit\n\
+                 f:\nr5 = r4\n*(u64 *)(r10 -8) = 1\ncall g\nr0 += r5\nexit\n\
+                 g:\n{writes}\n*(u64 *)(r10 -8) = 2\nr0 = 0\nexit"
+            );
+            assert_eq!(run(&asm).result, Ok(654_321), "{writes} {busy}");
+        }
+    }
+}

@@ -167,6 +167,13 @@ impl RegSet {
         self.0 == 0
     }
 
+    /// One bit for each register, by number.
+    #[inline]
+    #[must_use]
+    pub const fn bits(self) -> u16 {
+        self.0
+    }
+
     /// The registers of the set, by number.
     #[inline]
     pub fn iter(self) -> impl Iterator<Item = Reg> {
@@ -196,6 +203,7 @@ mod tests {
     fn the_argument_registers_are_a_set() {
         assert_eq!(Reg::ARGS.into_iter().collect::<RegSet>(), RegSet::ARGS);
         assert_eq!(RegSet::of(Reg::R10).iter().collect::<Vec<_>>(), [Reg::R10]);
+        assert_eq!(RegSet::ARGS.with(Reg::R10).bits(), 0b100_0011_1110);
     }
 
     #[test]

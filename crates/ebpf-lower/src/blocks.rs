@@ -33,8 +33,10 @@ impl Blocks {
             }
         }
         leads.pop();
-        let starts = leads.iter().enumerate().filter(|&(_, &leads)| leads);
-        Self { starts: starts.map(|(at, _)| Pc(at as u32)).collect(), len: program.len() }
+        let mut starts = Vec::with_capacity(leads.iter().filter(|&&leads| leads).count());
+        let slots = (0..).zip(&leads).filter(|&(_, &leads)| leads);
+        starts.extend(slots.map(|(at, _)| Pc(at)));
+        Self { starts, len: program.len() }
     }
 
     /// First instructions, ascending.

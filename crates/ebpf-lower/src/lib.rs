@@ -7,6 +7,7 @@
 //! is allowed:
 //!
 //! - [`Blocks`]: which instructions control can come to from elsewhere. Nothing is fused across.
+//! - [`Effects`]: what each instruction reads and writes.
 //! - [`Liveness`]: which registers are still read. A merge drops the values in between, so nobody may
 //!   read them.
 //! - [`FusedOp`]: an operation, and the instructions that it stands for.
@@ -42,13 +43,15 @@
 extern crate alloc;
 
 mod blocks;
+mod effects;
 mod fuse;
 mod hot;
 mod liveness;
 mod op;
 
 pub use blocks::Blocks;
-pub use fuse::{lower, plain};
+pub use effects::{Effect, Effects};
+pub use fuse::{lower, lower_each, plain};
 pub use hot::by_use;
 pub use liveness::Liveness;
 pub use op::{Fused, FusedOp, Shift};

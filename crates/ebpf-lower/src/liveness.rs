@@ -1,24 +1,14 @@
 //! Which registers are still read.
 //!
-//! The answer holds for programs that no verifier saw, on engines that give them what this project's
-//! engines give them:
-//!
-//! - a subprogram finds all registers of its caller but the frame pointer, and leaves `r0` to `r5`
-//!   behind;
-//! - a helper takes `r1` to `r5` and leaves them as they were;
-//! - a tail call that falls through leaves all registers as they were;
-//! - a packet load may end the function.
+//! The answer holds for the programs that [`Effects`] is right about.
 
 use alloc::vec;
 use alloc::vec::Vec;
 
-use ebpf_isa::uapi::HelperId;
-use ebpf_isa::{CallTarget, Insn, Pc, Program, Reg, RegSet};
+use ebpf_isa::{Pc, Program, RegSet};
 
 use crate::Blocks;
-
-/// What a caller sees of a subprogram's registers.
-const RETURNED: RegSet = RegSet::ARGS.with(Reg::R0);
+use crate::effects::{Effect, Effects};
 
 /// Registers that are read later on, by position.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -27,35 +17,21 @@ pub struct Liveness {
     after: Vec<RegSet>,
 }
 
-/// What a stretch of instructions does to liveness.
-#[derive(Debug, Clone, Copy)]
-struct Effect {
-    reads: RegSet,
-    writes: RegSet,
-}
-
-impl Effect {
-    fn before(self, after: RegSet) -> RegSet {
-        after.difference(self.writes).union(self.reads)
-    }
-}
-
 impl Liveness {
     /// Solves the backward flow equations over the blocks of `program`, in time linear in the
     /// number of edges: a set grows at most as often as there are registers.
     #[must_use]
-    pub fn new(program: &Program, blocks: &Blocks) -> Self {
-        let effects = Effects::new(program);
-        let flow = Flow::new(program, blocks, &effects);
+    pub fn new(program: &Program, blocks: &Blocks, effects: &Effects) -> Self {
+        let effects = effects.by_slot();
+        let flow = Flow::new(program, blocks, effects);
         let live_in = flow.solve();
-        let mut after = vec![RegSet::EMPTY; program.slots().len()];
+        let mut after = vec![RegSet::EMPTY; effects.len()];
         for (block, (start, end)) in blocks.ranges().enumerate() {
             let mut live = flow.out(block, &live_in);
-            for pc in (start.0..end.0).rev().map(Pc) {
-                after[pc.index()] = live;
-                if let Some(insn) = program.get(pc) {
-                    live = effects.of(pc, insn).before(live);
-                }
+            let slots = start.index()..end.index();
+            for (after, effect) in after[slots.clone()].iter_mut().zip(&effects[slots]).rev() {
+                *after = live;
+                live = effect.before(live);
             }
         }
         Self { after }
@@ -68,35 +44,6 @@ impl Liveness {
     }
 }
 
-/// What single instructions read and write.
-struct Effects {
-    /// Where the main program ends, if nobody calls it: its `exit` ends the run.
-    main_end: Pc,
-}
-
-impl Effects {
-    fn new(program: &Program) -> Self {
-        let called = program.insns().any(|(_, insn)| insn.subprog_ref() == Some(Pc::ENTRY));
-        Self { main_end: if called { Pc::ENTRY } else { program.subprogs()[0].end } }
-    }
-
-    fn of(&self, pc: Pc, insn: Insn) -> Effect {
-        let result = if pc < self.main_end { RegSet::of(Reg::R0) } else { RETURNED };
-        let (reads, writes) = match insn {
-            Insn::Call(CallTarget::Subprog(_)) => (Reg::ALL.into_iter().collect(), RegSet::EMPTY),
-            Insn::Call(CallTarget::Helper(HelperId::TAIL_CALL)) => (RegSet::ARGS, RegSet::EMPTY),
-            Insn::Call(_) => (RegSet::ARGS, RegSet::of(Reg::R0)),
-            Insn::Exit => (result, RegSet::EMPTY),
-            Insn::LoadPacket { index, .. } => {
-                let index = index.map_or(RegSet::EMPTY, RegSet::of);
-                (result.without(Reg::R0).union(index), RegSet::of(Reg::R0))
-            }
-            other => (other.reads(), other.writes()),
-        };
-        Effect { reads, writes }
-    }
-}
-
 /// The equations, one for each block.
 struct Flow {
     effects: Vec<Effect>,
@@ -105,27 +52,27 @@ struct Flow {
 }
 
 impl Flow {
-    fn new(program: &Program, blocks: &Blocks, effects: &Effects) -> Self {
-        let mut block_at = vec![u32::MAX; program.slots().len()];
-        for (block, start) in blocks.starts().iter().enumerate() {
-            block_at[start.index()] = block as u32;
+    /// `effects` are those of single instructions, by slot.
+    fn new(program: &Program, blocks: &Blocks, effects: &[Effect]) -> Self {
+        let mut block_at = vec![0; effects.len()];
+        for (block, start) in (0_u32..).zip(blocks.starts()) {
+            block_at[start.index()] = block;
         }
-        let mut flow = Self { effects: Vec::new(), successors: Vec::new() };
-        for (start, end) in blocks.ranges() {
-            let mut whole = Effect { reads: RegSet::EMPTY, writes: RegSet::EMPTY };
-            let mut last = None;
-            for pc in (start.0..end.0).rev().map(Pc) {
-                let Some(insn) = program.get(pc) else { continue };
-                last = last.or(Some((pc, insn)));
-                let effect = effects.of(pc, insn);
+        let count = blocks.starts().len();
+        let mut flow =
+            Self { effects: Vec::with_capacity(count), successors: Vec::with_capacity(count) };
+        for (next, (start, end)) in (1_u32..).zip(blocks.ranges()) {
+            let slots = start.index()..end.index();
+            let whole = effects[slots.clone()].iter().rev().fold(Effect::NONE, |whole, effect| {
                 let writes = whole.writes.union(effect.writes);
-                whole = Effect { reads: effect.before(whole.reads), writes };
-            }
-            let (pc, insn) = last.expect("a block starts with an instruction");
-            let successors = insn.successors(pc);
-            let block = |pc: Option<Pc>| pc.map(|pc| block_at[pc.index()]);
+                Effect { reads: effect.before(whole.reads), writes }
+            });
+            let last = program.slots()[slots].iter().rev().flatten().next();
+            let last = last.expect("a block starts with an instruction");
+            let next = (!last.is_terminator()).then_some(next);
+            let target = last.jump_target().map(|target| block_at[target.index()]);
             flow.effects.push(whole);
-            flow.successors.push([block(successors.next), block(successors.target)]);
+            flow.successors.push([next, target]);
         }
         flow
     }
@@ -198,7 +145,7 @@ mod tests {
     /// The numbers of the registers that are live after each instruction, by slot.
     fn after(asm: &str) -> Vec<String> {
         let program = assemble(asm).unwrap();
-        let liveness = Liveness::new(&program, &Blocks::new(&program));
+        let liveness = Liveness::new(&program, &Blocks::new(&program), &Effects::new(&program));
         let numbers = |pc| liveness.after(pc).iter().map(|reg| reg.index().to_string()).collect();
         program.insns().map(|(pc, _)| numbers(pc)).collect()
     }

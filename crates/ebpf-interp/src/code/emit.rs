@@ -3,17 +3,16 @@
 use alloc::vec;
 use alloc::vec::Vec;
 
-use ebpf_isa::{Insn, Pc, Program};
-use ebpf_lower::{Fused, FusedOp};
+use ebpf_isa::{CallTarget, Insn, Pc, Program};
+use ebpf_lower::{Effects, Fused, FusedOp};
 
 use super::select::{Second, Selected, Selector};
-use super::{Cell, Codes, Jump, Origin};
-use crate::ops::memory::{CheckedMode, UncheckedMode};
+use super::{Cell, Codes, Jump, Op, Origin};
 
-/// Makes code of `program`, whose operations are `ops`.
-pub(crate) fn emit(program: &Program, ops: &[FusedOp], selector: &Selector<'_>) -> Codes {
-    // Some operations have two cells.
-    let room = ops.len() + ops.len() / 4;
+/// Makes code of `program`. Its instructions are fused where their `effects` are given.
+pub(crate) fn emit(program: &Program, selector: &Selector<'_>, effects: Option<&Effects>) -> Codes {
+    // Some operations have two cells, and some stand for several instructions.
+    let room = program.slots().len() + program.slots().len() / 4;
     let mut emitter = Emitter {
         program,
         selector,
@@ -24,15 +23,19 @@ pub(crate) fn emit(program: &Program, ops: &[FusedOp], selector: &Selector<'_>) 
         known: 0,
         jumps: Vec::new(),
     };
-    for op in ops {
-        if emitter.push(op).is_some() {
-            continue;
+    let emit = |op: FusedOp| {
+        if emitter.push(&op).is_some() {
+            return;
         }
         // There is no such operation here: its instructions are.
-        for (pc, insn) in instructions(program, op) {
+        for (pc, insn) in instructions(program, &op) {
             let op = FusedOp { pc, slots: insn.slots(), op: Fused::Insn(insn) };
             emitter.push(&op).expect("each instruction is an operation");
         }
+    };
+    match effects {
+        Some(effects) => ebpf_lower::lower_each(program, effects, emit),
+        None => ebpf_lower::plain(program).into_iter().for_each(emit),
     }
     emitter.finish()
 }
@@ -59,18 +62,13 @@ struct Emitter<'a> {
 impl Emitter<'_> {
     /// Emits `op`, if there is such an operation.
     fn push(&mut self, op: &FusedOp) -> Option<()> {
-        let Selected { op: checked, second } =
-            self.selector.select::<CheckedMode>(self.program, op)?;
-        let unchecked = if differs_by_mode(op) {
-            self.selector.select::<UncheckedMode>(self.program, op)?.op
-        } else {
-            checked
-        };
+        let Selected { op: checked, unchecked, second } = self.selector.select(self.program, op)?;
+        let unchecked = Op { handler: unchecked, ..checked };
         let at = self.origins.len() as u32;
         // Operations inside of a window start no earlier slot than what is known.
-        if let Some(starts) = self.starts.get_mut(self.known..=op.pc.index()) {
-            starts.fill(at);
-            self.known = op.pc.index() + 1;
+        while self.known <= op.pc.index() {
+            self.starts[self.known] = at;
+            self.known += 1;
         }
         let origin = Origin { start: op.pc, end: op.end() };
         self.cell(origin, Cell { op: checked }, Cell { op: unchecked });
@@ -87,6 +85,10 @@ impl Emitter<'_> {
             }
         };
         self.cell(origin, second, second);
+        if matches!(op.op, Fused::Insn(Insn::Call(CallTarget::Subprog(_)))) {
+            let landing = Cell { op: self.selector.landing(&unchecked) };
+            self.cell(origin, landing, landing);
+        }
         Some(())
     }
 
@@ -106,22 +108,4 @@ impl Emitter<'_> {
         let Self { checked, unchecked, origins, .. } = self;
         Codes { checked, unchecked, origins }
     }
-}
-
-/// Whether checked and unchecked runs have different handlers for `op`: those of accesses, calls and
-/// returns.
-fn differs_by_mode(op: &FusedOp) -> bool {
-    !matches!(
-        op.op,
-        Fused::Insn(
-            Insn::Alu { .. }
-                | Insn::Mov { .. }
-                | Insn::LoadWide { .. }
-                | Insn::Jump { .. }
-                | Insn::Branch { .. }
-        ) | Fused::Alu3 { .. }
-            | Fused::Rotate { .. }
-            | Fused::Shifted { .. }
-            | Fused::AddBranch { .. }
-    )
 }

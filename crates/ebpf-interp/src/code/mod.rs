@@ -47,8 +47,53 @@ pub(crate) struct Jump {
     /// `here` less the place of the target counted from 0: how many instructions further the run
     /// would be if places told.
     pub(crate) gain: i32,
-    /// Second operand of the comparison, where the operation needs its own `imm` for another one.
+    /// Second operand of the comparison, where the operation needs its own `imm` for another one;
+    /// the slots that a call saves.
     pub(crate) imm: i32,
+}
+
+/// Cells of a call of a subprogram. One more follows, the operation that restores what it saved.
+pub(crate) const CALL_CELLS: usize = 2;
+
+/// How many registers a call saves at most: `r6` to `r9`.
+pub(crate) const SAVED: usize = 4;
+
+/// The registers that a call saves, besides `r10`: those that its callee, or what that calls,
+/// writes.
+#[derive(Clone, Copy)]
+pub(crate) struct Saved {
+    slots: u32,
+    count: u8,
+}
+
+impl Saved {
+    /// Those of the operation at `call`.
+    ///
+    /// # Safety
+    /// It is one that calls a subprogram.
+    #[inline(always)]
+    pub(crate) unsafe fn of(call: *const Cell) -> Self {
+        // SAFETY: the caller's promise.
+        let (op, jump) = unsafe { (&(*call).op, &(*call.add(1)).jump) };
+        Self { slots: jump.imm as u32, count: op.a }
+    }
+
+    /// Numbers below [`SAVED`], and slots.
+    #[inline(always)]
+    pub(crate) fn slots(self) -> impl Iterator<Item = (usize, u8)> {
+        (0..usize::from(self.count)).map(move |index| (index, self.slot(index)))
+    }
+
+    /// The first `COUNT` of them, where it is known that there are so many.
+    #[inline(always)]
+    pub(crate) fn first<const COUNT: usize>(self) -> impl Iterator<Item = (usize, u8)> {
+        debug_assert!(COUNT == usize::from(self.count));
+        (0..COUNT).map(move |index| (index, self.slot(index)))
+    }
+
+    fn slot(self, index: usize) -> u8 {
+        (self.slots >> (8 * index)) as u8
+    }
 }
 
 /// One element of code.

@@ -8,7 +8,7 @@
 use ebpf_isa::{AluOp, ByteOrder, CmpOp, Extend, Insn, Operand, Pc, Program, Reg, Size, Width};
 use ebpf_lower::{Fused, FusedOp, Shift};
 
-use super::{Op, Slots};
+use super::{HOT, Op, SAVED, Slots};
 use crate::dispatch::{Dispatcher, Handler};
 use crate::link::Linked;
 use crate::ops::alu::{
@@ -18,14 +18,20 @@ use crate::ops::alu::{
 use crate::ops::branch::{
     AddBranch, AddBranchImm, BACKWARD, Branch, BranchImm, FORWARD, FREE, Goto, LoadBranch,
 };
-use crate::ops::call::{CallNative, CallSubprog, Exit, FastCall, FastExit};
-use crate::ops::memory::{Load, LoadAlu, LoadIndexed, LoadSwapped, Mode, Store, StoreImm};
+use crate::ops::call::{
+    CallNative, CallSubprog, Exit, FastCall, FastEnd, FastExit, Landed, Landing,
+};
+use crate::ops::memory::{
+    CheckedMode, Load, LoadAlu, LoadIndexed, LoadSwapped, Store, StoreImm, UncheckedMode,
+};
 use crate::ops::plain::Plain;
 
 /// What operations are selected for.
 pub(crate) struct Selector<'a> {
     pub(crate) dispatcher: Dispatcher,
     pub(crate) is_metered: bool,
+    /// One past the main program.
+    pub(crate) main_end: Pc,
     pub(crate) slots: Slots,
     pub(crate) linked: &'a [Linked],
     /// By slot: how many instructions are in front.
@@ -34,8 +40,23 @@ pub(crate) struct Selector<'a> {
 
 /// The cells of an operation.
 pub(super) struct Selected {
+    /// Of checked runs.
     pub(super) op: Op,
+    /// The handler for unchecked runs.
+    pub(super) unchecked: Handler,
     pub(super) second: Second,
+}
+
+/// The handlers of an operation, for checked and for unchecked runs.
+struct Handlers {
+    checked: Handler,
+    unchecked: Handler,
+}
+
+impl From<Handler> for Handlers {
+    fn from(both: Handler) -> Self {
+        Self { checked: both, unchecked: both }
+    }
 }
 
 /// The second cell of an operation.
@@ -89,6 +110,34 @@ macro_rules! by_charge {
     };
 }
 
+/// The handlers of a body that accesses memory, for registers in some slots.
+macro_rules! by_mode {
+    ($self:ident.$places:ident($slots:expr), $body:ident, $($constant:expr),*) => {
+        Handlers {
+            checked: $self.dispatcher.$places::<$body<CheckedMode, $($constant),*>>($slots),
+            unchecked: $self.dispatcher.$places::<$body<UncheckedMode, $($constant),*>>($slots),
+        }
+    };
+}
+
+/// Evaluates `$pick!` with what a call saves as constants.
+macro_rules! by_saved {
+    ($count:expr, $is_hot:expr, $pick:ident) => {
+        match ($count, $is_hot) {
+            (0, false) => $pick!(0, false),
+            (1, false) => $pick!(1, false),
+            (2, false) => $pick!(2, false),
+            (3, false) => $pick!(3, false),
+            (_, false) => $pick!(4, false),
+            (0, true) => $pick!(0, true),
+            (1, true) => $pick!(1, true),
+            (2, true) => $pick!(2, true),
+            (3, true) => $pick!(3, true),
+            (_, true) => $pick!(4, true),
+        }
+    };
+}
+
 /// How a jump is charged: see [`crate::ops::branch`].
 #[derive(Clone, Copy, PartialEq)]
 enum Charge {
@@ -99,11 +148,11 @@ enum Charge {
 
 impl Selector<'_> {
     /// The cells of `op`; `None` for a fused operation that no handler does.
-    pub(super) fn select<M: Mode>(&self, program: &Program, op: &FusedOp) -> Option<Selected> {
+    pub(super) fn select(&self, program: &Program, op: &FusedOp) -> Option<Selected> {
         // A jump is the last instruction of its window, and has one slot.
         let last = Pc(op.end().0 - 1);
         match op.op {
-            Fused::Insn(insn) => Some(self.insn::<M>(op.pc, insn)),
+            Fused::Insn(insn) => Some(self.insn(op.pc, insn)),
             Fused::Alu3 { op, width, dst, lhs, rhs: Operand::Reg(rhs) } => {
                 self.alu3(op, width, dst, lhs, rhs)
             }
@@ -118,21 +167,21 @@ impl Selector<'_> {
                 let slots = self.both(dst, base);
                 macro_rules! pick {
                     ($size:expr) => {
-                        self.dispatcher.two::<LoadSwapped<M, $size>>(slots)
+                        by_mode!(self.two(slots), LoadSwapped, $size)
                     };
                 }
                 Some(plain_operands(by_size!(size, pick), slots, off, 0))
             }
             Fused::LoadAlu { op, width, dst, size, base, off } => {
-                self.load_alu::<M>(op, width, dst, (size, base, off))
+                self.load_alu(op, width, dst, (size, base, off))
             }
             Fused::LoadIndexed { size, dst, lhs, rhs, off } => {
                 let Some(Insn::Load { base: sum, .. }) = program.get(last) else { return None };
-                Some(self.load_indexed::<M>(size, [dst, lhs, rhs, sum], off))
+                Some(self.load_indexed(size, [dst, lhs, rhs, sum], off))
             }
             Fused::LoadBranch { size, dst, base, off, op, width, rhs, target } => {
                 let charge = self.charge(last, target);
-                self.load_branch::<M>((size, dst, base, off), (op, width, rhs), charge, target)
+                self.load_branch((size, dst, base, off), (op, width, rhs), charge, target)
             }
             Fused::AddBranch { dst, add, op, width, rhs, target } => {
                 let charge = self.charge(last, target);
@@ -161,7 +210,7 @@ impl Selector<'_> {
         plain_operands(self.dispatcher.cold::<Plain>(), [0, 0], 0, 0)
     }
 
-    fn insn<M: Mode>(&self, pc: Pc, insn: Insn) -> Selected {
+    fn insn(&self, pc: Pc, insn: Insn) -> Selected {
         let selected = match insn {
             Insn::Alu { op, width, dst, src: Operand::Reg(src) } => self.alu(op, width, dst, src),
             Insn::Alu { op, width, dst, src: Operand::Imm(imm) } => {
@@ -190,12 +239,12 @@ impl Selector<'_> {
                 let slots = self.both(dst, base);
                 macro_rules! pick {
                     ($size:expr) => {
-                        self.dispatcher.two::<Load<M, $size>>(slots)
+                        by_mode!(self.two(slots), Load, $size)
                     };
                 }
                 Some(plain_operands(by_size!(size, pick), slots, off, 0))
             }
-            Insn::Store { size, base, off, src } => Some(self.store::<M>(size, base, off, src)),
+            Insn::Store { size, base, off, src } => Some(self.store(size, base, off, src)),
             Insn::Jump { target, .. } => {
                 macro_rules! pick {
                     ($charge:expr) => {
@@ -209,21 +258,23 @@ impl Selector<'_> {
                 Some(self.branch(op, width, lhs, rhs, self.charge(pc, target), target))
             }
             Insn::Exit => {
-                let handler = match M::CHECKED {
-                    true => self.dispatcher.cold::<Exit>(),
+                let is_main = pc < self.main_end;
+                let unchecked = match is_main {
+                    true => self.dispatcher.either::<Exit, FastEnd>(),
                     false => self.dispatcher.either::<Exit, FastExit>(),
                 };
-                let op = plain_operands(handler, [0, 0], 0, pc.0 as i32);
+                let handlers = Handlers { checked: self.dispatcher.cold::<Exit>(), unchecked };
+                let op = plain_operands(handlers, [0, 0], 0, pc.0 as i32);
                 let here = u64::from(self.places[pc.index()]) + 1;
                 Some(Selected { second: Second::Value(here), ..op })
             }
-            Insn::LoadWide { .. } | Insn::Call(_) => self.linked::<M>(pc),
+            Insn::LoadWide { .. } | Insn::Call(_) => self.linked(pc),
             _ => None,
         };
         selected.unwrap_or_else(|| self.plain())
     }
 
-    fn linked<M: Mode>(&self, pc: Pc) -> Option<Selected> {
+    fn linked(&self, pc: Pc) -> Option<Selected> {
         match self.linked[pc.index()] {
             Linked::LoadWide { dst, value } => {
                 let slot = self.slot(dst);
@@ -234,17 +285,45 @@ impl Selector<'_> {
                 let handler = self.dispatcher.cold::<CallNative>();
                 Some(plain_operands(handler, [0, 0], 0, index as i32))
             }
-            Linked::CallSubprog { target, frame } => {
-                let handler = match M::CHECKED {
-                    true => self.dispatcher.cold::<CallSubprog>(),
-                    false => self.dispatcher.either::<CallSubprog, FastCall>(),
-                };
+            Linked::CallSubprog { target, frame, saved } => {
                 let return_to = pc.0 as i32 + 1;
-                let op = plain_operands(handler, [0, 0], frame as i16, return_to);
-                Some(op.jumping(target, 0))
+                let mut slots = [0; SAVED];
+                for (to, reg) in slots.iter_mut().zip(saved.iter()) {
+                    *to = self.slot(reg);
+                }
+                let count = saved.iter().count();
+                let is_hot = |&slot: &u8| usize::from(slot) < HOT;
+                let is_hot = is_hot(&self.slot(Reg::FP)) || slots[..count].iter().any(is_hot);
+                let handlers = Handlers {
+                    checked: self.dispatcher.cold::<CallSubprog>(),
+                    unchecked: self.fast_call(count, is_hot),
+                };
+                let registers = [count as u8, is_hot.into()];
+                let op = plain_operands(handlers, registers, frame as i16, return_to);
+                Some(op.jumping(target, u32::from_le_bytes(slots) as i32))
             }
             _ => None,
         }
+    }
+
+    fn fast_call(&self, count: usize, is_hot: bool) -> Handler {
+        macro_rules! pick {
+            ($count:expr, $hot:expr) => {
+                self.dispatcher.either::<CallSubprog, FastCall<$count, $hot>>()
+            };
+        }
+        by_saved!(count, is_hot, pick)
+    }
+
+    /// The operation behind the one that calls a subprogram.
+    pub(super) fn landing(&self, call: &Op) -> Op {
+        let (count, is_hot) = (usize::from(call.a), call.b != 0);
+        macro_rules! pick {
+            ($count:expr, $hot:expr) => {
+                self.dispatcher.either::<Landed, Landing<$count, $hot>>()
+            };
+        }
+        plain_operands(by_saved!(count, is_hot, pick), [0, 0], 0, 0).op
     }
 
     fn alu(&self, op: AluOp, width: Width, dst: Reg, src: Reg) -> Option<Selected> {
@@ -381,7 +460,7 @@ impl Selector<'_> {
         Some(plain_operands(handler, slots, 0, by.into()))
     }
 
-    fn load_alu<M: Mode>(
+    fn load_alu(
         &self,
         op: AluOp,
         width: Width,
@@ -395,7 +474,7 @@ impl Selector<'_> {
                     ($size:expr) => {{
                         macro_rules! of_width {
                             ($wide:expr) => {
-                                self.dispatcher.two::<LoadAlu<M, $size, $op, $wide>>(slots)
+                                by_mode!(self.two(slots), LoadAlu, $size, $op, $wide)
                             };
                         }
                         by_width!(width, of_width)
@@ -409,24 +488,24 @@ impl Selector<'_> {
     }
 
     /// `regs` are destination, the two parts of the address, and the load's own base.
-    fn load_indexed<M: Mode>(&self, size: Size, regs: [Reg; 4], off: i16) -> Selected {
+    fn load_indexed(&self, size: Size, regs: [Reg; 4], off: i16) -> Selected {
         let [a, b, c, base] = regs.map(|reg| self.slot(reg));
         macro_rules! pick {
             ($size:expr) => {
-                self.dispatcher.three::<LoadIndexed<M, $size>>([a, b, c])
+                by_mode!(self.three([a, b, c]), LoadIndexed, $size)
             };
         }
         let registers = i16::from(c) | i16::from(base) << 8;
         plain_operands(by_size!(size, pick), [a, b], registers, off.into())
     }
 
-    fn store<M: Mode>(&self, size: Size, base: Reg, off: i16, src: Operand) -> Selected {
+    fn store(&self, size: Size, base: Reg, off: i16, src: Operand) -> Selected {
         match src {
             Operand::Reg(src) => {
                 let slots = self.both(base, src);
                 macro_rules! pick {
                     ($size:expr) => {
-                        self.dispatcher.two::<Store<M, $size>>(slots)
+                        by_mode!(self.two(slots), Store, $size)
                     };
                 }
                 plain_operands(by_size!(size, pick), slots, off, 0)
@@ -435,7 +514,7 @@ impl Selector<'_> {
                 let slot = self.slot(base);
                 macro_rules! pick {
                     ($size:expr) => {
-                        self.dispatcher.one::<StoreImm<M, $size>>(slot)
+                        by_mode!(self.one(slot), StoreImm, $size)
                     };
                 }
                 plain_operands(by_size!(size, pick), [slot, 0], off, imm)
@@ -524,7 +603,7 @@ impl Selector<'_> {
     }
 
     /// A comparison of 64 bits will do where the number is not negative, as no loaded value is.
-    fn load_branch<M: Mode>(
+    fn load_branch(
         &self,
         (size, dst, base, off): (Size, Reg, Reg, i16),
         (op, width, rhs): (CmpOp, Width, i32),
@@ -541,9 +620,9 @@ impl Selector<'_> {
                 macro_rules! of_size {
                     ($size:expr) => {
                         if charge == Charge::Free {
-                            self.dispatcher.two::<LoadBranch<M, $size, $cmp, FREE>>(slots)
+                            by_mode!(self.two(slots), LoadBranch, $size, $cmp, { FREE })
                         } else {
-                            self.dispatcher.two::<LoadBranch<M, $size, $cmp, FORWARD>>(slots)
+                            by_mode!(self.two(slots), LoadBranch, $size, $cmp, { FORWARD })
                         }
                     };
                 }
@@ -604,6 +683,7 @@ impl Selected {
     }
 }
 
-fn plain_operands(handler: Handler, [a, b]: [u8; 2], off: i16, imm: i32) -> Selected {
-    Selected { op: Op { handler, a, b, off, imm }, second: Second::None }
+fn plain_operands(handlers: impl Into<Handlers>, [a, b]: [u8; 2], off: i16, imm: i32) -> Selected {
+    let Handlers { checked, unchecked } = handlers.into();
+    Selected { op: Op { handler: checked, a, b, off, imm }, unchecked, second: Second::None }
 }

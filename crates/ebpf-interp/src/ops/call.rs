@@ -3,24 +3,24 @@
 use ebpf_isa::{Insn, Pc, Reg};
 
 use super::{jump, op};
-use crate::code::{Cell, HOT};
+use crate::code::{CALL_CELLS, Cell, HOT, Saved};
 use crate::dispatch::{Body, Cold, Regs};
 use crate::link::Linked;
 use crate::memory::Frame;
-use crate::state::{Outcome, PRESERVED, State};
+use crate::state::{Outcome, State};
 
-/// Calls a subprogram: `off` bytes of stack, the return is to the instruction `imm`.
+/// Calls a subprogram: `off` bytes of stack, the return is to the instruction `imm`; the rest says
+/// what is [`Saved`].
 pub(crate) struct CallSubprog;
 
 impl Cold for CallSubprog {
     unsafe fn run(at: *const Cell, state: &mut State<'_>) -> *const Cell {
         // SAFETY: the caller's promise.
-        let (op, jump, behind) = unsafe { (op(at), jump(at), at.add(2)) };
+        let (op, jump) = unsafe { (op(at), jump(at)) };
         let return_to = Pc(op.imm as u32);
-        let here = i64::from(jump.here);
-        let pushed = state
-            .charge_total(state.count + here)
-            .and_then(|()| state.push_caller(return_to, behind, here));
+        let charged = state.charge_total(state.count + i64::from(jump.here));
+        // SAFETY: this is the operation of a call.
+        let pushed = charged.and_then(|()| unsafe { state.push_caller(at) });
         if let Err(fault) = pushed {
             return state.trap(Pc(return_to.0 - 1), fault);
         }
@@ -42,7 +42,7 @@ impl Cold for Exit {
         let total = state.count + here;
         if state.depth == 0 {
             state.settle(here, total);
-            return state.end(Outcome::Done(state.get(Reg::R0)));
+            return state.end(Outcome::Done);
         }
         if let Err(fault) = state.charge_total(total) {
             return state.trap(pc, fault);
@@ -52,33 +52,40 @@ impl Cold for Exit {
     }
 }
 
-/// [`CallSubprog`] in unchecked code of the threaded dispatcher, unless it is a difficult one.
-pub(crate) struct FastCall;
+/// [`CallSubprog`] in unchecked code of the threaded dispatcher, unless it is a difficult one. It
+/// saves `COUNT` registers; `HOT_ONES` tells whether one of them, or `r10`, is in the first places.
+pub(crate) struct FastCall<const COUNT: usize, const HOT_ONES: bool>;
 
-impl Body for FastCall {
+impl<const COUNT: usize, const HOT_ONES: bool> Body for FastCall<COUNT, HOT_ONES> {
     #[inline(always)]
     unsafe fn run<const A: usize, const B: usize, const C: usize>(
         at: *const Cell,
         regs: &mut Regs<'_, '_>,
     ) -> *const Cell {
         // SAFETY: the caller's promise.
-        let (op, jump, behind) = unsafe { (op(at), jump(at), at.add(2)) };
+        let (op, jump, saved) = unsafe { (op(at), jump(at), Saved::of(at)) };
         let Regs { hot, state } = regs;
         let (here, size) = (i64::from(jump.here), op.off as u16);
-        let has_fuel = !state.vm.is_metered || state.count + here <= state.fuel();
+        let has_fuel = state.count + here <= state.fuel();
         if !(has_fuel && state.has_room() && state.is_cleared(size)) {
             state.pending = at;
             return &raw const state.vm.exits.slowly;
         }
-        state.regs[..HOT].copy_from_slice(hot);
-        let pushed = state.push_caller(Pc(op.imm as u32), behind, here);
-        debug_assert!(pushed.is_ok(), "there is room");
+        if HOT_ONES {
+            state.regs[..HOT].copy_from_slice(hot);
+        }
+        // In a verified program, it is what it was when the function was entered.
+        let fp = state.frame.top;
+        // SAFETY: there is room, and this is the operation of a call that saves so many.
+        unsafe { state.push(at, fp, saved.first::<COUNT>()) };
         let top = state.frame.low;
         state.frame = Frame { low: top - u64::from(size), top };
         let fp = state.vm.slots.of(Reg::FP);
         state.set_reg(fp, top);
-        for (slot, reg) in (0..).zip(hot.iter_mut()) {
-            *reg = if slot == fp { top } else { *reg };
+        if HOT_ONES {
+            for (slot, reg) in (0..).zip(hot.iter_mut()) {
+                *reg = if slot == fp { top } else { *reg };
+            }
         }
         state.count += i64::from(jump.gain);
         // SAFETY: the target is in the same code.
@@ -86,7 +93,43 @@ impl Body for FastCall {
     }
 }
 
-/// [`Exit`], likewise.
+/// What follows a [`FastCall`]: restores what it saved. [`FastExit`] leads here.
+pub(crate) struct Landing<const COUNT: usize, const HOT_ONES: bool>;
+
+impl<const COUNT: usize, const HOT_ONES: bool> Body for Landing<COUNT, HOT_ONES> {
+    #[inline(always)]
+    unsafe fn run<const A: usize, const B: usize, const C: usize>(
+        at: *const Cell,
+        regs: &mut Regs<'_, '_>,
+    ) -> *const Cell {
+        let Regs { hot, state } = regs;
+        if HOT_ONES {
+            state.regs[..HOT].copy_from_slice(hot);
+        }
+        // SAFETY: the call is in front, and was left by a return just now.
+        unsafe {
+            let saved = Saved::of(at.sub(CALL_CELLS));
+            state.restore(state.depth, saved.first::<COUNT>());
+        }
+        if HOT_ONES {
+            hot.copy_from_slice(&state.regs[..HOT]);
+        }
+        // SAFETY: another operation follows.
+        unsafe { at.add(1) }
+    }
+}
+
+/// [`Landing`], where returns restore themselves: no control comes here.
+pub(crate) struct Landed;
+
+impl Cold for Landed {
+    unsafe fn run(at: *const Cell, _: &mut State<'_>) -> *const Cell {
+        // SAFETY: another operation follows.
+        unsafe { at.add(1) }
+    }
+}
+
+/// [`Exit`], likewise, from a function that is no main program.
 pub(crate) struct FastExit;
 
 impl Body for FastExit {
@@ -97,39 +140,45 @@ impl Body for FastExit {
     ) -> *const Cell {
         // SAFETY: the caller's promise; the second cell is a value.
         let here = unsafe { (*at.add(1)).value } as i64;
-        let Regs { hot, state } = regs;
+        let state = &mut *regs.state;
         let total = state.count + here;
-        if state.depth == 0 {
-            state.regs[..HOT].copy_from_slice(hot);
-            state.settle(here, total);
-            return state.end(Outcome::Done(state.get(Reg::R0)));
-        }
-        let has_fuel = !state.vm.is_metered || total <= state.fuel();
-        let caller = match state.caller() {
-            Some(caller) if has_fuel && core::ptr::eq(caller.vm, state.vm) => caller,
-            _ => {
-                state.pending = at;
-                return &raw const state.vm.exits.slowly;
-            }
-        };
-        let (next, place, top) = (caller.at, caller.place, caller.frame_top);
-        let caller = core::ptr::from_ref(caller);
-        // One by one, as they were stored: loads of several at once would wait for these stores.
-        for (index, slot) in state.vm.preserved.into_iter().enumerate() {
-            // SAFETY: the caller stays where it is, and nobody changes it.
-            let value = unsafe { (*caller).preserved[index] };
-            state.set_reg(slot, value);
-        }
-        for (reg, from) in hot.iter_mut().zip(state.vm.preserved_hot) {
-            if usize::from(from) < PRESERVED.len() {
-                // SAFETY: as above.
-                *reg = unsafe { (*caller).preserved[usize::from(from)] };
+        if let Some(caller) = state.caller()
+            && total <= state.fuel()
+            // SAFETY: the caller was pushed.
+            && core::ptr::eq(unsafe { (*caller).vm }, state.vm)
+        {
+            // SAFETY: as above; what it notes is the operation of a call in this code.
+            unsafe {
+                let call = (*caller).call;
+                state.frame = Frame { low: state.frame.top, top: (*caller).frame_top };
+                state.count = total - i64::from(jump(call).here);
+                state.depth -= 1;
+                return call.add(CALL_CELLS);
             }
         }
-        state.frame = Frame { low: state.frame.top, top };
-        state.count = total - place;
-        state.depth -= 1;
-        next
+        state.pending = at;
+        &raw const state.vm.exits.slowly
+    }
+}
+
+/// [`Exit`], likewise, from a main program.
+pub(crate) struct FastEnd;
+
+impl Body for FastEnd {
+    #[inline(always)]
+    unsafe fn run<const A: usize, const B: usize, const C: usize>(
+        at: *const Cell,
+        regs: &mut Regs<'_, '_>,
+    ) -> *const Cell {
+        let state = &mut *regs.state;
+        if state.depth != 0 {
+            state.pending = at;
+            return &raw const state.vm.exits.slowly;
+        }
+        // SAFETY: the caller's promise; the second cell is a value.
+        let here = unsafe { (*at.add(1)).value } as i64;
+        state.settle(here, state.count + here);
+        state.end(Outcome::Done)
     }
 }
 
@@ -161,10 +210,10 @@ impl Cold for CallNative {
     }
 }
 
-/// Ends the run with `value`.
-pub(crate) fn done(pc: Pc, value: u64, state: &mut State<'_>) -> *const Cell {
+/// Ends the run with what is in `r0`.
+pub(crate) fn done(pc: Pc, state: &mut State<'_>) -> *const Cell {
     state.settle(state.vm.place(pc) + 1, state.total(pc));
-    state.end(Outcome::Done(value))
+    state.end(Outcome::Done)
 }
 
 impl State<'_> {

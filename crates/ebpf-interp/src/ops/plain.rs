@@ -36,7 +36,7 @@ fn window(at: *const Cell, state: &mut State<'_>) -> *const Cell {
             Ok(Next::Insn) => state.vm.next(pc),
             Ok(Next::At(target)) => return code.at(target),
             Ok(Next::Moved) => return state.go_on(),
-            Ok(Next::Done(value)) => return super::call::done(pc, value, state),
+            Ok(Next::Done) => return super::call::done(pc, state),
             Err(fault) => return state.trap(pc, fault),
         };
     }

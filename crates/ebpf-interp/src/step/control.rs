@@ -4,7 +4,7 @@ use ebpf_isa::abi::MAX_TAIL_CALLS;
 use ebpf_isa::{Pc, Reg};
 
 use super::Next;
-use crate::code::Cell;
+use crate::code::{CALL_CELLS, Cell, Saved};
 use crate::memory::Frame;
 use crate::state::{Caller, Fault, State};
 use crate::vm::Vm;
@@ -37,11 +37,11 @@ impl State<'_> {
         }
     }
 
+    #[allow(unsafe_code, reason = "the operation of the call tells what to save")]
     pub(super) fn call_subprog(&mut self, pc: Pc, target: Pc, size: u16) -> Result<Next, Fault> {
         self.charge(pc)?;
-        let return_to = Pc(pc.0 + 1);
-        let at = self.code().at(return_to);
-        self.push_caller(return_to, at, self.vm.place(return_to))?;
+        // SAFETY: a call is an operation of its own.
+        unsafe { self.push_caller(self.code().at(pc))? };
         self.enter(self.frame.low, size);
         self.move_count(pc, target);
         Ok(Next::At(target))
@@ -49,7 +49,7 @@ impl State<'_> {
 
     pub(crate) fn exit(&mut self, pc: Pc) -> Result<Next, Fault> {
         if self.depth == 0 {
-            return Ok(Next::Done(self.get(Reg::R0)));
+            return Ok(Next::Done);
         }
         self.charge(pc)?;
         self.return_to_caller(self.total(pc));
@@ -72,24 +72,29 @@ impl State<'_> {
         self.call_native(index);
         // SAFETY: the environment is lent to the run.
         let ended = unsafe { (*self.env).ended };
-        if ended == 0 { Next::Insn } else { Next::Done(self.get(Reg::R0)) }
+        if ended == 0 { Next::Insn } else { Next::Done }
     }
 }
 
 impl<'a> State<'a> {
     /// Goes on in the caller, after `total` instructions; gives the operation.
+    #[allow(unsafe_code, reason = "callers are noted by the operations of their calls")]
     pub(crate) fn return_to_caller(&mut self, total: i64) -> *const Cell {
-        let &Caller { vm, return_to, at, place, preserved, frame_top } =
-            self.caller().expect("the main program returns to nobody");
-        self.depth -= 1;
-        self.change_vm(vm);
-        for (slot, value) in self.vm.preserved.into_iter().zip(preserved) {
-            self.set_reg(slot, value);
+        let caller = self.caller().expect("the main program returns to nobody");
+        // SAFETY: the caller was pushed, with the operation of its call; its program is the one that
+        // runs from here on.
+        unsafe {
+            let Caller { vm, call, frame_top, .. } = *caller;
+            self.depth -= 1;
+            self.change_vm(vm);
+            let saved = Saved::of(call);
+            self.restore(self.depth, saved.slots());
+            self.move_frame(Frame { low: self.frame.top, top: frame_top });
+            self.pc = Pc((*call).op.imm as u32);
+            self.count = total - i64::from((*call.add(1)).jump.here);
+            // What is in between is for a return that leaves this to it.
+            call.add(CALL_CELLS + 1)
         }
-        self.move_frame(Frame { low: self.frame.top, top: frame_top });
-        self.pc = return_to;
-        self.count = total - place;
-        at
     }
 
     /// Goes on with another program in place of the function that is running; falls through where

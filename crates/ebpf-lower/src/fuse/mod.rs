@@ -13,9 +13,9 @@ mod three;
 
 use alloc::vec::Vec;
 
-use ebpf_isa::{Extend, Insn, Operand, Pc, Program, Reg, RegSet, Size, Width};
+use ebpf_isa::{AluOp, Extend, Insn, Operand, Pc, Program, Reg, RegSet, Size, Width};
 
-use crate::{Blocks, Fused, FusedOp, Liveness};
+use crate::{Blocks, Effects, Fused, FusedOp, Liveness};
 
 /// The rest of a block.
 #[derive(Clone, Copy)]
@@ -55,35 +55,48 @@ impl Merge {
     }
 }
 
-/// Finds a merge at the start of a window. The second argument are the registers whose upper half is
-/// known to be zero.
+/// Finds a merge at the start of a window.
 type Rule = fn(Window<'_>) -> Option<Merge>;
 
-/// Merges that start with a load, the longest first.
-const LOAD_RULES: [Rule; 3] = [bytes::merge, branch::load_branch, load_alu::merge];
-/// Merges that start with a move.
-const MOV_RULES: [Rule; 4] = [shifted::merge, extend::merge, indexed::merge, three::merge];
-/// Merges that start with arithmetic.
-const ALU_RULES: [Rule; 4] = [shifted::merge, extend::merge, indexed::merge, branch::add_branch];
+/// The merges that may start with `insn`, the longest first.
+fn rules(insn: Insn) -> &'static [Rule] {
+    match insn {
+        Insn::Load { extend: Extend::Zero, .. } => {
+            &[bytes::merge, branch::load_branch, load_alu::merge]
+        }
+        Insn::Mov { src: Operand::Reg(_), .. } => {
+            &[shifted::merge, extend::merge, indexed::merge, three::merge]
+        }
+        Insn::Alu { op: AluOp::Lsh | AluOp::Rsh, src: Operand::Imm(_), .. } => {
+            &[shifted::merge, extend::merge]
+        }
+        Insn::Alu { op: AluOp::Add, src: Operand::Reg(_), .. } => &[indexed::merge],
+        Insn::Alu { op: AluOp::Add, src: Operand::Imm(_), .. } => &[branch::add_branch],
+        _ => &[],
+    }
+}
 
 /// The fused operations of `program`, in the order of their positions. Each instruction that a jump,
 /// a call or a return leads to starts an operation, or leads to the next one where it was dropped.
 #[must_use]
 pub fn lower(program: &Program) -> Vec<FusedOp> {
-    let blocks = Blocks::new(program);
-    let live = Liveness::new(program, &blocks);
-    let mut insns = Vec::with_capacity(program.slots().len());
-    insns.extend(program.insns());
-    let mut ops = Vec::with_capacity(insns.len());
-    let mut rest = insns.as_slice();
-    for (_, end) in blocks.ranges() {
-        // Blocks are short.
-        let len = rest.iter().position(|&(pc, _)| pc >= end).unwrap_or(rest.len());
-        let (block, behind) = rest.split_at(len);
-        fuse_block(Window { insns: block, live: &live }, &mut ops);
-        rest = behind;
-    }
+    let mut ops = Vec::with_capacity(program.slots().len());
+    lower_each(program, &Effects::new(program), |op| ops.push(op));
     ops
+}
+
+/// Gives the operations of [`lower`] to `emit`, one after the other. `effects` are the program's.
+pub fn lower_each(program: &Program, effects: &Effects, mut emit: impl FnMut(FusedOp)) {
+    let blocks = Blocks::new(program);
+    let live = Liveness::new(program, &blocks, effects);
+    let mut insns = Vec::new();
+    for (start, end) in blocks.ranges() {
+        insns.clear();
+        let slots = &program.slots()[start.index()..end.index()];
+        let at = |(pc, slot): (u32, &Option<Insn>)| slot.map(|insn| (Pc(pc), insn));
+        insns.extend((start.0..).zip(slots).filter_map(at));
+        fuse_block(Window { insns: &insns, live: &live }, &mut emit);
+    }
 }
 
 /// Each instruction of `program` as an operation of its own.
@@ -93,7 +106,7 @@ pub fn plain(program: &Program) -> Vec<FusedOp> {
     program.insns().map(op).collect()
 }
 
-fn fuse_block(mut window: Window<'_>, ops: &mut Vec<FusedOp>) {
+fn fuse_block(mut window: Window<'_>, emit: &mut impl FnMut(FusedOp)) {
     // Registers whose upper half is zero.
     let mut narrow = RegSet::EMPTY;
     while let Some(&(pc, insn)) = window.insns.first() {
@@ -101,22 +114,17 @@ fn fuse_block(mut window: Window<'_>, ops: &mut Vec<FusedOp>) {
             window.insns = &window.insns[1..];
             continue;
         }
-        let rules: &[Rule] = match insn {
-            Insn::Load { .. } => &LOAD_RULES,
-            Insn::Mov { .. } => &MOV_RULES,
-            Insn::Alu { .. } => &ALU_RULES,
-            _ => &[],
-        };
-        let merge = rules.iter().find_map(|rule| rule(window));
+        let merge = rules(insn).iter().find_map(|rule| rule(window));
         let Merge { op, len, rest } = merge.unwrap_or(Merge::new(Fused::Insn(insn), 1));
         let (last, last_insn) = window.insns[len - 1];
-        ops.push(FusedOp { pc, slots: last.0 + last_insn.slots() - pc.0, op });
+        emit(FusedOp { pc, slots: last.0 + last_insn.slots() - pc.0, op });
         narrow = narrow_after(op, narrow);
-        for (_, &(pc, insn)) in
-            window.insns[..len].iter().enumerate().filter(|(at, _)| rest & 1 << at != 0)
-        {
-            ops.push(FusedOp { pc, slots: insn.slots(), op: Fused::Insn(insn) });
+        let mut rest = rest;
+        while rest != 0 {
+            let (pc, insn) = window.insns[rest.trailing_zeros() as usize];
+            emit(FusedOp { pc, slots: insn.slots(), op: Fused::Insn(insn) });
             narrow = narrow_after(Fused::Insn(insn), narrow);
+            rest &= rest - 1;
         }
         window.insns = &window.insns[len..];
     }

@@ -16,6 +16,9 @@ use ebpf_isa::{AluOp, Insn, Operand, Reg, RegSet, Width};
 use super::{Merge, Window};
 use crate::{Fused, Shift};
 
+/// At most this many copies are in front of the first shift.
+const COPIES: usize = 2;
+
 /// More instructions are never one operation: two copies, two shifts, two combinations.
 const MAX_LEN: usize = 6;
 
@@ -46,6 +49,14 @@ pub(super) fn merge(window: Window<'_>) -> Option<Merge> {
         Insn::Alu { op: AluOp::Lsh | AluOp::Rsh, dst, src: Operand::Imm(_), .. } => dst,
         _ => return None,
     };
+    // Most moves are of something else.
+    let is_shift = |index| {
+        let insn = window.get(index);
+        matches!(insn, Some(Insn::Alu { op: AluOp::Lsh | AluOp::Rsh, src: Operand::Imm(_), .. }))
+    };
+    if !(0..=COPIES).any(is_shift) {
+        return None;
+    }
     let mut values = Values { root, of: [None; Reg::COUNT], written: RegSet::EMPTY };
     let mut found = None;
     for index in 0..MAX_LEN {

@@ -1,0 +1,130 @@
+//! Which registers calls must save.
+
+use alloc::vec;
+use alloc::vec::Vec;
+
+use ebpf_isa::uapi::HelperId;
+use ebpf_isa::{CallTarget, Insn, Program, Reg, RegSet, SubprogIdx};
+use ebpf_lower::Effects;
+
+/// By subprogram: which of `r6` to `r9`, which its callers find as they left them, it or a
+/// subprogram below it writes.
+///
+/// Subprograms are closed under jumps, so this holds for any program. Helpers write none of them. A
+/// tail call goes on in a program that nobody has seen, which may write all.
+pub(crate) struct Clobbers(Vec<RegSet>);
+
+/// What a callee preserves.
+fn preserved() -> RegSet {
+    [Reg::R6, Reg::R7, Reg::R8, Reg::R9].into_iter().collect()
+}
+
+impl Clobbers {
+    /// In time linear in the length of `program`, but for the sorting of its calls.
+    pub(crate) fn new(program: &Program, effects: &Effects) -> Self {
+        let (subprogs, effects) = (program.subprogs(), effects.by_slot());
+        let mut sets = vec![RegSet::EMPTY; subprogs.len()];
+        // Callee and caller.
+        let mut calls = Vec::new();
+        for (index, subprog) in (0_u32..).zip(subprogs) {
+            let mut written = RegSet::EMPTY;
+            let slots = subprog.start.index()..subprog.end.index();
+            for (slot, effect) in program.slots()[slots.clone()].iter().zip(&effects[slots]) {
+                written = written.union(effect.writes);
+                match slot {
+                    Some(Insn::Call(CallTarget::Subprog(target))) => {
+                        calls.push((program.subprog_of(*target).0, index));
+                    }
+                    Some(Insn::Call(CallTarget::Helper(HelperId::TAIL_CALL))) => {
+                        written = written.union(preserved());
+                    }
+                    _ => {}
+                }
+            }
+            sets[index as usize] = among_preserved(written);
+        }
+        calls.sort_unstable();
+        calls.dedup();
+        Self(closed(sets, &calls))
+    }
+
+    pub(crate) fn of(&self, subprog: SubprogIdx) -> RegSet {
+        self.0[subprog.0 as usize]
+    }
+}
+
+fn among_preserved(set: RegSet) -> RegSet {
+    preserved().difference(preserved().difference(set))
+}
+
+/// What callees write, their callers write. Each set grows at most as often as it has registers.
+fn closed(mut sets: Vec<RegSet>, calls: &[(u32, u32)]) -> Vec<RegSet> {
+    let mut work: Vec<u32> = (0..sets.len() as u32).collect();
+    while let Some(callee) = work.pop() {
+        let written = sets[callee as usize];
+        let first = calls.partition_point(|&(other, _)| other < callee);
+        for &(_, caller) in calls[first..].iter().take_while(|&&(other, _)| other == callee) {
+            let set = &mut sets[caller as usize];
+            let grown = set.union(written);
+            if grown != *set {
+                *set = grown;
+                work.push(caller);
+            }
+        }
+    }
+    sets
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+mod tests {
+    use ebpf_isa::text::assemble;
+
+    use super::*;
+
+    fn clobbers(asm: &str) -> Vec<RegSet> {
+        let program = assemble(asm).unwrap();
+        Clobbers::new(&program, &Effects::new(&program)).0
+    }
+
+    fn set(regs: &[Reg]) -> RegSet {
+        regs.iter().copied().collect()
+    }
+
+    #[test]
+    fn what_a_callee_writes_is_saved() {
+        let found = clobbers("r9 = 1\ncall f\nexit\nf:\nr7 = r6\nr0 = 0\nr1 = 0\nexit");
+        assert_eq!(found, [set(&[Reg::R7, Reg::R9]), set(&[Reg::R7])]);
+    }
+
+    #[test]
+    fn what_is_written_further_below_is_saved_too() {
+        let found = clobbers(
+            "call f\nexit\nf:\nr6 = 1\ncall g\nexit\ng:\nr7 = 1\ncall h\nexit\nh:\nr8 = 1\nexit",
+        );
+        let expected: [&[Reg]; 4] = [
+            &[Reg::R6, Reg::R7, Reg::R8],
+            &[Reg::R6, Reg::R7, Reg::R8],
+            &[Reg::R7, Reg::R8],
+            &[Reg::R8],
+        ];
+        assert_eq!(found, expected.map(set));
+    }
+
+    #[test]
+    fn functions_that_call_each_other_write_the_same() {
+        let found = clobbers("call f\nexit\nf:\nr6 = 1\ncall g\nexit\ng:\nr9 = 1\ncall f\nexit");
+        assert_eq!(found[1..], [set(&[Reg::R6, Reg::R9]); 2]);
+    }
+
+    #[test]
+    fn a_program_may_call_itself() {
+        assert_eq!(clobbers("r6 = 1\ncall -2\nexit"), [set(&[Reg::R6])]);
+    }
+
+    #[test]
+    fn a_tail_call_may_write_all() {
+        let found = clobbers("call f\nexit\nf:\ncall 12\nr0 = 0\nexit");
+        assert_eq!(found[1], preserved());
+    }
+}
