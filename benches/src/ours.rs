@@ -3,7 +3,7 @@
 #![allow(unsafe_code, reason = "programs run unchecked")]
 
 use ebpf_runtime::flat::{Block, FlatContext, FlatEngine, FlatError, FlatProgram, with_entry};
-use ebpf_runtime::interp::{Helpers, Links, Memory as Regions, Vm};
+use ebpf_runtime::interp::{Dispatcher, Helpers, Links, Memory as Regions, Options, Vm};
 use ebpf_runtime::isa::abi::{EntryFn, ExecEnv};
 use ebpf_runtime::isa::{
     AluOp, CallTarget, Facts, Insn, Operand, Program, Reg, SubprogFacts, SubprogIdx,
@@ -57,8 +57,9 @@ impl Trusted {
     ///
     /// # Errors
     /// The interpreter does not take it.
-    pub fn interpreted(&self) -> Result<Interpreted, Error> {
-        let vm = Vm::new(&self.program, Some(&self.facts), &Links::default())?;
+    pub fn interpreted(&self, options: &Options) -> Result<Interpreted, Error> {
+        let links = Links::default();
+        let vm = Vm::with_options(&self.program, Some(&self.facts), &links, options)?;
         Ok(Interpreted { vm, run: Run::new(&self.block) })
     }
 
@@ -99,6 +100,12 @@ pub struct Interpreted {
 }
 
 impl Interpreted {
+    /// What dispatches its operations.
+    #[must_use]
+    pub fn dispatcher(&self) -> Dispatcher {
+        self.vm.dispatcher()
+    }
+
     /// Runs it.
     ///
     /// # Panics

@@ -7,6 +7,7 @@ use ebpf_benches::ours::{Checked, Trusted};
 use ebpf_benches::peers::{self, Rbpf, Sbpf};
 use ebpf_benches::programs::{BenchProgram, EMPTY, PROGRAMS};
 use ebpf_runtime::flat::FlatEngine;
+use ebpf_runtime::interp::Options;
 use ebpf_runtime::jit;
 use ebpf_runtime::pack::{Pack, PackOptions};
 use ebpf_testkit::skip;
@@ -40,8 +41,12 @@ fn on_our_unchecked_engines() {
     let pack = Pack::new(PackOptions::default()).unwrap();
     for program in all() {
         let trusted = Trusted::new(&program).unwrap();
-        let mut interpreted = trusted.interpreted().unwrap();
-        check(&program, "interp", || interpreted.run());
+        for fuel in [false, true] {
+            let mut options = Options::default();
+            options.fuel = fuel;
+            let mut interpreted = trusted.interpreted(&options).unwrap();
+            check(&program, "interp", || interpreted.run());
+        }
         let mut compiled = trusted.compiled(&jit::Options::default(), &pack).unwrap();
         check(&program, "jit", || compiled.run());
     }

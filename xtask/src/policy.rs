@@ -45,7 +45,7 @@ pub(crate) const CRATES: [CratePolicy; 18] = [
     library("ebpf-isa", &[]).no_std(),
     library("ebpf-image", &[]).no_std(),
     library("ebpf-btf", &[]).no_std(),
-    library(TEST_CRATE, &[]),
+    library(TEST_CRATE, &["ebpf-isa"]),
     library("ebpf-classic", &["ebpf-isa"]).no_std(),
     library("ebpf-patch", &["ebpf-isa"]).no_std(),
     library("ebpf-lower", &["ebpf-isa"]).no_std(),

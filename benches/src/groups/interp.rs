@@ -1,7 +1,7 @@
 //! Interpreters: the benchmark programs, lowering, and the empty call.
 
 use ebpf_runtime::flat::FlatEngine;
-use ebpf_runtime::interp::Vm;
+use ebpf_runtime::interp::{Options, Vm};
 
 use super::run_time::{O2, SCALAR, Subject, Times, add_claim, native_columns};
 use super::{GroupError, code};
@@ -14,9 +14,11 @@ use crate::programs::EMPTY;
 
 type Error = Box<dyn std::error::Error>;
 
-/// Ours, unchecked; it always charges fuel.
+/// Ours, unchecked and without fuel: verified programs end by themselves.
 const INTERP: &str = "interp";
-/// Ours, checked.
+/// The same with fuel.
+const FUEL: &str = "fuel";
+/// Ours, checked and with fuel.
 const CHECKED: &str = "checked";
 const RBPF: &str = "rbpf";
 const SBPF: &str = "sbpf";
@@ -39,15 +41,19 @@ fn report(effort: Effort) -> Result<Report, Error> {
         ("rbpf/interp", RBPF, INTERP, Goal::AtLeast(8.0)),
         ("sbpf/interp", SBPF, INTERP, Goal::AtLeast(5.0)),
         ("rbpf/interp-checked", RBPF, CHECKED, Goal::AtLeast(6.0)),
+        ("fuel/interp", FUEL, INTERP, Goal::AtMost(1.06)),
     ] {
         add_claim(&mut report, times.ratio(over, under, all), name, goal);
     }
     if let Some(value) = times.gross(EMPTY.name, INTERP) {
         report.claims.push(Claim { name: "empty-call-ns", value, goal: Goal::AtMost(12.0) });
     }
-    report.notes.push("fuel/interp: not measured: the interpreter always charges fuel".into());
+    if let Some(subject) = subjects.first() {
+        let dispatcher = subject.trusted.interpreted(&without_fuel())?.dispatcher();
+        report.notes.push(format!("dispatcher of ours: {dispatcher:?}"));
+    }
     lowering(&mut report, effort)?;
-    report.notes.extend(times.plot(&[O2, SCALAR, INTERP, CHECKED, SBPF, RBPF]));
+    report.notes.extend(times.plot(&[O2, SCALAR, INTERP, FUEL, CHECKED, SBPF, RBPF]));
     Ok(report)
 }
 
@@ -55,18 +61,26 @@ fn report(effort: Effort) -> Result<Report, Error> {
 fn columns<'a>(subject: &'a Subject, clang: Option<&Clang>) -> Result<Vec<Column<'a>>, Error> {
     let column = |name, run| Column { name, run, comparable: true };
     let Subject { program, trusted, block, for_rbpf, for_sbpf } = subject;
-    let mut interp = trusted.interpreted()?;
+    let mut interp = trusted.interpreted(&without_fuel())?;
+    let mut fuel = trusted.interpreted(&Options::default())?;
     let mut checked = Checked::new(&program.flat()?, block, FlatEngine::Interp)?;
     let mut rbpf = Rbpf::new(for_rbpf, block)?;
     let mut sbpf = Sbpf::new(for_sbpf, block)?;
     let mut columns = vec![
         column(INTERP, Box::new(move || interp.run())),
+        column(FUEL, Box::new(move || fuel.run())),
         column(CHECKED, Box::new(move || checked.run())),
         column(RBPF, Box::new(move || rbpf.interpret())),
         column(SBPF, Box::new(move || sbpf.interpret())),
     ];
     columns.extend(native_columns(program, clang)?);
     Ok(columns)
+}
+
+fn without_fuel() -> Options {
+    let mut options = Options::default();
+    options.fuel = false;
+    options
 }
 
 /// Making a program ready to run, for each instruction of code of several lengths.

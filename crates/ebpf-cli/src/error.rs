@@ -126,6 +126,9 @@ pub(crate) enum FileError {
     /// A program that packets cannot be given to.
     #[error("only XDP programs run on packets")]
     NotXdp,
+    /// A program whose source lines are wanted and not known.
+    #[error("no line information for --coverage; compile it with clang -g")]
+    NoLines,
     /// An unverified program that cannot be run.
     #[error(transparent)]
     Flat(#[from] FlatError),

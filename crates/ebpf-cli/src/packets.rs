@@ -10,7 +10,7 @@ use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use ebpf_runtime::isa::abi::{ExecEnv, Trap};
-use ebpf_runtime::xdp::{Ingress, XdpAction, XdpProgram};
+use ebpf_runtime::xdp::{Ingress, XdpAction};
 
 use crate::capture::Capture;
 use crate::progress::Progress;
@@ -19,7 +19,7 @@ use crate::progress::Progress;
 const BATCH: usize = 64;
 
 /// Where all packets come in. Captures do not say it.
-const INGRESS: Ingress = Ingress { ifindex: 1, rx_queue: 0 };
+pub(crate) const INGRESS: Ingress = Ingress { ifindex: 1, rx_queue: 0 };
 
 /// The actions that have a name, by number.
 pub(crate) const ACTIONS: [XdpAction; 5] =
@@ -65,9 +65,9 @@ pub(crate) struct Trapped {
     pub(crate) trap: Trap,
 }
 
-/// Runs `program` on all packets in their order, `repeat` times.
+/// Runs a program, by `run`, on all packets in their order, `repeat` times.
 pub(crate) fn run(
-    program: &XdpProgram,
+    mut run: impl FnMut(&mut [u8], &mut ExecEnv) -> Result<XdpAction, Trap>,
     capture: &Capture<'_>,
     repeat: u64,
 ) -> Result<Runs, Trapped> {
@@ -79,7 +79,7 @@ pub(crate) fn run(
         for (first, chunk) in (1..).step_by(BATCH).zip(packets.chunks(BATCH)) {
             batch.fill(chunk);
             batch
-                .run(program, &mut runs)
+                .run(&mut run, &mut runs)
                 .map_err(|trap| Trapped { packet: first + batch.results.len(), trap })?;
             batch.results.iter().for_each(|&action| runs.count(action));
             progress.at(runs.packets);
@@ -108,14 +108,18 @@ impl Batch {
         self.results.reserve(packets.len());
     }
 
-    fn run(&mut self, program: &XdpProgram, runs: &mut Runs) -> Result<(), Trap> {
+    fn run(
+        &mut self,
+        run: &mut impl FnMut(&mut [u8], &mut ExecEnv) -> Result<XdpAction, Trap>,
+        runs: &mut Runs,
+    ) -> Result<(), Trap> {
         let mut rest = &mut self.bytes[..];
         let start = Instant::now();
         for &len in &self.lengths {
             let (packet, after) = rest.split_at_mut(len);
             rest = after;
             let mut env = ExecEnv::new();
-            self.results.push(program.run(packet, INGRESS, &mut env)?);
+            self.results.push(run(packet, &mut env)?);
             runs.executed += (i64::MAX - env.fuel.load(Ordering::Relaxed)) as u64;
         }
         runs.time += start.elapsed();

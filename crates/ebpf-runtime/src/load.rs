@@ -109,6 +109,7 @@ pub enum LoadError {
 pub struct Runtime {
     pack: Pack,
     compiler: Compiler,
+    interp: ebpf_interp::Options,
 }
 
 impl Runtime {
@@ -117,7 +118,19 @@ impl Runtime {
     /// # Errors
     /// The system refuses executable memory.
     pub fn new() -> Result<Self, PackError> {
-        Ok(Self { pack: Pack::new(PackOptions::default())?, compiler: Compiler::default() })
+        Ok(Self {
+            pack: Pack::new(PackOptions::default())?,
+            compiler: Compiler::default(),
+            interp: ebpf_interp::Options::default(),
+        })
+    }
+
+    /// With programs made ready for the interpreter like this from now on. Without fuel, nobody can
+    /// stop a program, though each one ends.
+    #[must_use]
+    pub fn with_interp(mut self, options: ebpf_interp::Options) -> Self {
+        self.interp = options;
+        self
     }
 
     /// With programs compiled like this from now on.
@@ -165,7 +178,7 @@ impl Runtime {
         engine: Engine,
     ) -> Result<Code, LoadError> {
         Ok(match engine {
-            Engine::Interp => Code::Interp(Box::new(link(rewritten, bindings)?)),
+            Engine::Interp => Code::Interp(Box::new(link(rewritten, bindings, &self.interp)?)),
             Engine::Jit => {
                 let options = self.compiler.options();
                 let image =
@@ -213,7 +226,11 @@ fn check_helpers(program: &Program, bindings: &Bindings) -> Result<(), LoadError
 }
 
 /// The interpreter's form of the rewritten program.
-fn link(rewritten: &Rewritten, bindings: &Bindings) -> Result<Vm, LinkError> {
+fn link(
+    rewritten: &Rewritten,
+    bindings: &Bindings,
+    options: &ebpf_interp::Options,
+) -> Result<Vm, LinkError> {
     let mut natives = Helpers::new();
     for &(id, function) in helpers::COMMON.iter().chain(bindings.kind.helpers) {
         // SAFETY: the program was verified; these functions keep the prototypes that the verifier
@@ -229,7 +246,7 @@ fn link(rewritten: &Rewritten, bindings: &Bindings) -> Result<Vm, LinkError> {
         map_values: bindings.maps.iter().map(|map| map.direct_value_address()).collect(),
         ..Links::default()
     };
-    Vm::new(&rewritten.program, Some(&rewritten.facts), &links)
+    Vm::with_options(&rewritten.program, Some(&rewritten.facts), &links, options)
 }
 
 /// The address of a symbol of the compiled program.

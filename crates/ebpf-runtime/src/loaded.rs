@@ -5,7 +5,7 @@
 use std::ops::Range;
 
 use ebpf_image::Image;
-use ebpf_interp::Vm;
+use ebpf_interp::{Observer, Vm};
 use ebpf_isa::abi::{EntryFn, ExecEnv, Trap};
 use ebpf_pack::Placed;
 use ebpf_verifier::{Rewritten, Verified};
@@ -111,6 +111,34 @@ impl Loaded {
                 Some(MachineCode { image, addresses: placed.code_range() })
             }
         }
+    }
+
+    /// The interpreter's form of the program, unless it was compiled. It was made of the program
+    /// [as it runs](Self::rewritten).
+    #[must_use]
+    pub fn vm(&self) -> Option<&Vm> {
+        match &self.code {
+            Code::Interp(vm) => Some(vm),
+            Code::Jit { .. } => None,
+        }
+    }
+
+    /// Interprets the program like [`Self::run_with_context`], each instruction seen by `observer`
+    /// before it is run. `None` if it was compiled: machine code cannot be observed.
+    ///
+    /// # Safety
+    /// As for [`Self::run_with_context`].
+    pub(crate) unsafe fn observe_with_context(
+        &self,
+        ctx: *mut u8,
+        env: &mut ExecEnv,
+        observer: &mut dyn Observer,
+    ) -> Option<Result<u64, Trap>> {
+        let vm = self.vm()?;
+        env.start_run();
+        // SAFETY: `Runtime::load` verified the program for this environment; the context is the
+        // caller's promise.
+        Some(unsafe { vm.start_unchecked(ctx) }.resume_observed(env, observer))
     }
 
     /// Runs the program once with the context at `ctx`. Gives `r0`.

@@ -7,6 +7,7 @@ use std::fmt;
 use std::mem::offset_of;
 use std::sync::Arc;
 
+use ebpf_interp::Observer;
 use ebpf_isa::Size;
 use ebpf_isa::abi::{ExecEnv, Trap};
 use ebpf_verifier::{ContextAccessInsn, HostField, RewriteError, RewriteHooks, program_types};
@@ -62,6 +63,15 @@ struct XdpContext {
     data_end: *mut u8,
     data_meta: *mut u8,
     ingress: Ingress,
+}
+
+impl XdpContext {
+    fn new(packet: &mut [u8], ingress: Ingress) -> Self {
+        let bytes = packet.as_mut_ptr_range();
+        let (data, data_end) = (bytes.start, bytes.end);
+        data.expose_provenance();
+        Self { data, data_end, data_meta: data, ingress }
+    }
 }
 
 /// `struct xdp_md`: offsets of its fields, all of four bytes.
@@ -138,13 +148,27 @@ impl XdpProgram {
         ingress: Ingress,
         env: &mut ExecEnv,
     ) -> Result<XdpAction, Trap> {
-        let bytes = packet.as_mut_ptr_range();
-        let (data, data_end) = (bytes.start, bytes.end);
-        data.expose_provenance();
-        let mut context = XdpContext { data, data_end, data_meta: data, ingress };
+        let mut context = XdpContext::new(packet, ingress);
         // SAFETY: `new` checked the kind; the context is what its hooks convert accesses to, and
         // the packet is borrowed for this run alone.
         let r0 = unsafe { self.loaded.run_with_context((&raw mut context).cast(), env) }?;
         Ok(XdpAction(r0 as u32))
+    }
+
+    /// Interprets the program like [`Self::run`], each instruction of the
+    /// [rewritten](Loaded::rewritten) program seen by `observer` before it is run. `None` if it was
+    /// compiled: machine code cannot be observed.
+    pub fn observe(
+        &self,
+        packet: &mut [u8],
+        ingress: Ingress,
+        env: &mut ExecEnv,
+        observer: &mut dyn Observer,
+    ) -> Option<Result<XdpAction, Trap>> {
+        let mut context = XdpContext::new(packet, ingress);
+        let ctx = (&raw mut context).cast();
+        // SAFETY: as for `run`.
+        let end = unsafe { self.loaded.observe_with_context(ctx, env, observer) }?;
+        Some(end.map(|r0| XdpAction(r0 as u32)))
     }
 }

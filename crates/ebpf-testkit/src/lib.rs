@@ -15,6 +15,9 @@
 //! rewrites what a program *looks like* (listings, states), never what it *must do* (`result`,
 //! `verdict`); `FIXTURE=substring` narrows a run.
 //!
+//! Beside the corpus there are generated programs ([`tame_program`], [`wild_program`]), and a plain
+//! [`Machine`] that says what they do.
+//!
 //! This crate is for tests and build tasks: its functions panic where a test should fail.
 #![forbid(unsafe_code)]
 
@@ -22,6 +25,8 @@ mod bless;
 mod diff;
 mod expected;
 mod fixture;
+mod machine;
+mod programs;
 mod rng;
 mod suite;
 
@@ -32,6 +37,8 @@ pub use bless::JUDGED_SECTIONS;
 pub use diff::line_diff;
 pub use expected::{RunResult, Verdict};
 pub use fixture::{Fixture, FixtureError, FixtureErrorKind, Section};
+pub use machine::{Machine, Ran, UpperHalf, same_end};
+pub use programs::{BLOCK_BYTES, tame_program, wild_program};
 pub use rng::Rng;
 pub use suite::{fixture_paths, for_each_fixture};
 

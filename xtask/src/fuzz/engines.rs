@@ -1,9 +1,14 @@
 //! Generated programs on every engine: the checked interpreter, the unchecked one, and machine code
-//! with and without checks, compiled in any way, come to the same result and use the same fuel.
+//! with and without checks, made ready in any way, do what the plain machine of `ebpf-testkit` does,
+//! for the same fuel.
 //!
-//! The unchecked engines run what the verifier accepts, which is nearly all of what is generated.
+//! The unchecked engines run what the verifier accepts, which is nearly all of what is generated
+//! here; programs that it would not accept are in `wild`.
+
+mod wild;
 
 use ebpf_runtime::flat::{Block, FlatEngine, FlatProgram};
+use ebpf_runtime::interp::{self, Dispatcher};
 use ebpf_runtime::isa::abi::ExecEnv;
 use ebpf_runtime::isa::{
     AluOp, AtomicOp, ByteOrder, CmpOp, Extend, Imm64, Insn, Operand, Pc, Program, Reg, Size,
@@ -13,7 +18,7 @@ use ebpf_runtime::jit::MemoryMode;
 use ebpf_runtime::verifier::{KernelProfile, Options};
 use ebpf_runtime::xdp::{self, Ingress, XdpProgram};
 use ebpf_runtime::{Bindings, Blinding, Compiler, Engine, LoadError, Runtime};
-use ebpf_testkit::Rng;
+use ebpf_testkit::{Machine, Rng};
 
 use super::Case;
 use crate::error::TaskError;
@@ -27,58 +32,92 @@ const WIDTHS: [Width; 2] = [Width::W32, Width::W64];
 
 pub(super) fn prepare() -> Result<Case, TaskError> {
     let runtime = Runtime::new().map_err(|error| TaskError::Failed(error.to_string()))?;
-    Ok(Box::new(move |rng| case(rng, &runtime)))
+    Ok(Box::new(move |rng| {
+        case(rng, &runtime)?;
+        wild::case(rng, runtime.pack())
+    }))
+}
+
+/// The ways to make a program ready for the interpreter. Where there is one dispatcher, both are it.
+fn interp_options() -> Vec<interp::Options> {
+    let mut all = Vec::new();
+    for dispatcher in [Dispatcher::Loop, Dispatcher::Threaded] {
+        for (fuse, fuel) in [(true, true), (true, false), (false, true), (false, false)] {
+            let mut options = interp::Options::default();
+            (options.dispatcher, options.fuse, options.fuel) = (Some(dispatcher), fuse, fuel);
+            all.push(options);
+        }
+    }
+    all
 }
 
 fn case(rng: &mut Rng, runtime: &Runtime) -> Result<(), String> {
     let program = program(rng)?;
-    let listing = || program.listing().to_string();
-    let checked = |engine| {
-        let program = FlatProgram::new(&program, engine, &[]).map_err(|error| error.to_string())?;
-        let outcome = program.run(&mut Block::new(&[]), &mut ExecEnv::new());
-        outcome.map_err(|trap| format!("{trap}, in\n{}", listing()))
+    let end = Machine::new(&program, &[]).run().end;
+    let (options, compiler) = (*rng.pick(&interp_options()), compiler(rng));
+    let runtime = runtime.clone().with_interp(options).with_compiler(compiler);
+    let run = || {
+        let expected = end.map_err(|trap| format!("machine: {trap}"))?;
+        checked(&program, expected, &runtime, compiler)?;
+        for (engine, is_metered) in [(Engine::Interp, options.fuel), (Engine::Jit, compiler.fuel)] {
+            verified(&program, expected, &runtime, engine, is_metered)?;
+        }
+        Ok(())
     };
-    let expected = checked(FlatEngine::Interp)?;
-    let compiler = compiler(rng);
+    run().map_err(|wrong: String| {
+        format!("{options:?}, {compiler:?}: {wrong}\n{}", program.listing())
+    })
+}
+
+/// Runs a program on the engines that check each access.
+fn checked(
+    program: &Program,
+    expected: u64,
+    runtime: &Runtime,
+    compiler: Compiler,
+) -> Result<(), String> {
     let options = compiler.options().with_memory(MemoryMode::Checked);
-    let compiled = FlatProgram::compiled(&program, runtime.pack(), &[], &options)
-        .map_err(|error| error.to_string())?
-        .run(&mut Block::new(&[]), &mut ExecEnv::new())
-        .map_err(|trap| format!("{options:?}: {trap}, in\n{}", listing()))?;
-    if compiled != expected {
-        return Err(format!("{options:?}: {compiled:#x}, not {expected:#x}, in\n{}", listing()));
+    let interpreted = FlatProgram::new(program, FlatEngine::Interp, &[]);
+    let compiled = FlatProgram::compiled(program, runtime.pack(), &[], &options);
+    for (name, program) in [("interp", interpreted), ("jit", compiled)] {
+        let program = program.map_err(|error| error.to_string())?;
+        let end = program.run(&mut Block::new(&[]), &mut ExecEnv::new());
+        if end != Ok(expected) {
+            return Err(format!("{name}, checked: {end:x?}, not {expected:#x}, in"));
+        }
     }
-    let runtime = runtime.clone().with_compiler(compiler);
-    let mut fuel_left = None;
-    for engine in [Engine::Interp, Engine::Jit] {
-        let bindings = Bindings {
-            kind: xdp::kind(),
-            maps: Vec::new(),
-            btf: None,
-            gpl_compatible: true,
-            profile: KernelProfile::default(),
-        };
-        let loaded = match runtime.load(&program, bindings, &Options::default(), engine) {
-            Err(LoadError::Rejected(_)) => return Ok(()),
-            other => other.map_err(|error| format!("{error}, in\n{}", listing()))?,
-        };
-        let program = XdpProgram::new(loaded).map_err(|_| "not a program for XDP".to_string())?;
-        let ingress = Ingress { ifindex: 1, rx_queue: 0 };
-        let mut env = ExecEnv::new();
-        let action = program
-            .run(&mut [0; 64], ingress, &mut env)
-            .map_err(|trap| format!("{}: {trap}, in\n{}", engine.name(), listing()))?;
-        let left = env.fuel.into_inner();
-        if compiler.fuel && *fuel_left.get_or_insert(left) != left {
-            return Err(format!(
-                "{fuel_left:?} left by one, {left} by the other, in\n{}",
-                listing()
-            ));
-        }
-        if u64::from(action.0) != expected {
-            let name = engine.name();
-            return Err(format!("{name} gives {action:?}, not {expected:#x}, in\n{}", listing()));
-        }
+    Ok(())
+}
+
+/// Runs a program on an engine that does not check accesses, if the verifier accepts it.
+fn verified(
+    program: &Program,
+    expected: u64,
+    runtime: &Runtime,
+    engine: Engine,
+    is_metered: bool,
+) -> Result<(), String> {
+    let name = engine.name();
+    let bindings = Bindings {
+        kind: xdp::kind(),
+        maps: Vec::new(),
+        btf: None,
+        gpl_compatible: true,
+        profile: KernelProfile::default(),
+    };
+    let loaded = match runtime.load(program, bindings, &Options::default(), engine) {
+        Err(LoadError::Rejected(_)) => return Ok(()),
+        other => other.map_err(|error| error.to_string())?,
+    };
+    let executed = Machine::new(&loaded.rewritten().program, &[]).run().executed as i64;
+    let program = XdpProgram::new(loaded).map_err(|_| "not a program for XDP".to_string())?;
+    let (ingress, mut env) = (Ingress { ifindex: 1, rx_queue: 0 }, ExecEnv::new());
+    let end = program.run(&mut [0; 64], ingress, &mut env).map(|action| u64::from(action.0));
+    let charged = i64::MAX - env.fuel.into_inner();
+    if end != Ok(expected) || charged != if is_metered { executed } else { 0 } {
+        return Err(format!(
+            "{name}: {end:x?}, {charged} charged, not {expected:#x} for {executed}, in"
+        ));
     }
     Ok(())
 }

@@ -41,9 +41,9 @@ pub(crate) struct RunArgs {
     /// The program gets the address of the bytes in r1 and their number in r2.
     #[arg(long, value_name = "HEX|@FILE")]
     mem: Option<String>,
-    /// What runs the program
-    #[arg(long, value_enum, default_value_t = EngineArg::Jit)]
-    engine: EngineArg,
+    /// What runs the program [default: jit; with --coverage, interp]
+    #[arg(long, value_enum)]
+    engine: Option<EngineArg>,
     /// Put an element into a map first: KEYHEX:VALHEX, or a file with one of them a line
     #[arg(long = "map", value_name = "NAME=KEYHEX:VALHEX|NAME=@FILE", conflicts_with = "mem")]
     maps: Vec<String>,
@@ -56,6 +56,13 @@ pub(crate) struct RunArgs {
         conflicts_with = "mem"
     )]
     repeat: u64,
+    /// Write how often each source line was run to this file, in the format of lcov
+    ///
+    /// Counts are of all packets, and a line counts as often as its instruction that was run most
+    /// often. They are of the interpreter, which takes more time when it counts; the program must
+    /// have line information (clang -g).
+    #[arg(long, value_name = "OUT", conflicts_with = "mem")]
+    coverage: Option<PathBuf>,
     /// End an unverified program after about so many instructions
     #[arg(
         long,
@@ -84,9 +91,13 @@ enum EngineArg {
 
 /// Runs a program and prints what it did.
 pub(crate) fn run(args: &RunArgs, console: &mut Console) -> Result<Status, CliError> {
-    let engine = match args.engine {
-        EngineArg::Interp => Engine::Interp,
-        EngineArg::Jit => Engine::Jit,
+    let engine = match (args.engine, &args.coverage) {
+        (Some(EngineArg::Jit), Some(_)) => {
+            let text = "--coverage needs --engine interp: machine code does not count";
+            return Err(CliError::Usage(text));
+        }
+        (Some(EngineArg::Interp), _) | (None, Some(_)) => Engine::Interp,
+        (Some(EngineArg::Jit) | None, None) => Engine::Jit,
     };
     match (&args.pcap, &args.mem) {
         (_, Some(mem)) => {

@@ -3,6 +3,7 @@
 pub(crate) mod diagnostic;
 pub(crate) mod json;
 pub(crate) mod kernel;
+pub(crate) mod lcov;
 pub(crate) mod maps;
 pub(crate) mod run;
 pub(crate) mod table;

@@ -4,6 +4,7 @@
 
 mod bad_input;
 mod cases;
+mod coverage;
 mod pack_info;
 mod run;
 mod text;

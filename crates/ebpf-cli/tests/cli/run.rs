@@ -9,7 +9,7 @@ use serde_json::Value;
 use super::*;
 
 /// The addresses that some packets come from, so that there is something to block.
-const BLOCKED: [&str; 6] = [
+pub(crate) const BLOCKED: [&str; 6] = [
     "--map",
     "blocklist=c6336407:0000000000000000",
     "--map",
@@ -34,14 +34,14 @@ fn without_times(out: &str) -> Vec<&str> {
 }
 
 /// What the kernel did with the capture; `case` is empty or ` blocked`.
-struct Kernel {
-    actions: BTreeMap<String, u64>,
+pub(crate) struct Kernel {
+    pub(crate) actions: BTreeMap<String, u64>,
     /// Map, key in hex, value.
     elements: Vec<(String, String, u64)>,
 }
 
 impl Kernel {
-    fn read(case: &str) -> Self {
+    pub(crate) fn read(case: &str) -> Self {
         let path = fixtures_dir().join("xdp/kernel-actions.txt");
         let file = Fixture::parse(&path, &fs::read_to_string(&path).unwrap()).unwrap();
         let lines = |name: &str| {

@@ -3,20 +3,20 @@
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod engines;
-mod generate;
-mod stepper;
 
 use ebpf_runtime::flat::Block;
+use ebpf_runtime::isa::Program;
 use ebpf_runtime::isa::abi::Trap;
 use ebpf_runtime::isa::text::assemble;
-use ebpf_runtime::isa::{Pc, Program};
 use ebpf_runtime::jit;
 use ebpf_runtime::patch::{
     Patch, Patched, PcMap, blind_constants, insert_zero_extensions, remove_nops,
 };
-use ebpf_testkit::{Fixture, Rng, RunResult, fixture_paths, fixtures_dir, for_each_fixture};
+use ebpf_testkit::{
+    BLOCK_BYTES, Fixture, Machine, Ran, Rng, RunResult, UpperHalf, fixture_paths, fixtures_dir,
+    for_each_fixture, tame_program,
+};
 use engines::{Engine, Engines};
-use stepper::{Stepper, UpperHalf};
 
 const GENERATED: u64 = 1_000;
 
@@ -53,15 +53,11 @@ impl Passes {
 }
 
 /// `out-of-bounds @3`, with the position in the program as it was.
-fn describe_at(kind: &str, pc: Pc, map: &PcMap) -> String {
-    format!("{kind} @{}", map.origin(pc).unwrap())
-}
-
 fn describe(trap: Trap, map: &PcMap) -> String {
     let with_dash =
         |c: char| c.is_ascii_uppercase().then_some('-').into_iter().chain([c.to_ascii_lowercase()]);
     let kind: String = format!("{:?}", trap.kind).chars().flat_map(with_dash).collect();
-    describe_at(kind.trim_start_matches('-'), trap.pc, map)
+    format!("{} @{}", kind.trim_start_matches('-'), map.origin(trap.pc).unwrap())
 }
 
 fn parts(fixture: &Fixture) -> Result<(Program, &RunResult), String> {
@@ -122,11 +118,11 @@ fn fixtures_on_every_engine() {
 fn generated_programs_on_every_engine() {
     let engines = Engines::new();
     for seed in 0..GENERATED {
-        let program = generate::program(seed);
-        let before = Rng::seed(seed).bytes(generate::BLOCK);
+        let program = tame_program(&mut Rng::seed(seed));
+        let before = Rng::seed(seed).bytes(BLOCK_BYTES);
         let mut block = Block::new(&before);
-        let (expected, memory, _) = Stepper::new(&program, &before, UpperHalf::Zero).run();
-        let expected = expected.expect("generated programs do not trap");
+        let Ran { end, memory, .. } = Machine::new(&program, &before).run();
+        let expected = end.expect("generated programs do not trap");
         for passes in Passes::ALL {
             let patched = passes.apply(&program, &[], [seed, !seed]);
             for engine in Engine::ALL {
@@ -149,8 +145,8 @@ fn fixtures_where_upper_halves_stay() {
         let (program, expected) = parts(fixture)?;
         let memory = fixture.mem().unwrap_or_default();
         let run = |patched: &Patched, upper| {
-            let (end, memory, unread) = Stepper::new(&patched.program, memory, upper).run();
-            (end.map_err(|(kind, pc)| describe_at(kind, pc, &patched.map)), memory, unread)
+            let ran = Machine::new(&patched.program, memory).with_upper(upper).run();
+            (ran.end.map_err(|trap| describe(trap, &patched.map)), ran.memory, ran.unread)
         };
         let plain = Passes::None.apply(&program, &[], [0; 2]);
         let (wanted, after, unread) = run(&plain, UpperHalf::Zero);
@@ -159,7 +155,7 @@ fn fixtures_where_upper_halves_stay() {
             RunResult::Trap(trap) => wanted.as_ref() == Err(trap),
         };
         if !as_written {
-            return Err(format!("the stepper itself gives {wanted:x?}"));
+            return Err(format!("the machine itself gives {wanted:x?}"));
         }
         broken += usize::from(run(&plain, UpperHalf::Garbage).0 != wanted);
         for passes in Passes::EXTENDING {
@@ -186,9 +182,12 @@ fn fixtures_where_upper_halves_stay() {
 fn generated_programs_where_upper_halves_stay() {
     let (mut broken, mut inserted, mut needed) = (0, 0, 0);
     for seed in 0..GENERATED {
-        let program = generate::program(seed);
-        let memory = Rng::seed(seed).bytes(generate::BLOCK);
-        let run = |program: &Program, upper| Stepper::new(program, &memory, upper).run();
+        let program = tame_program(&mut Rng::seed(seed));
+        let memory = Rng::seed(seed).bytes(BLOCK_BYTES);
+        let run = |program: &Program, upper| {
+            let ran = Machine::new(program, &memory).with_upper(upper).run();
+            (ran.end, ran.memory, ran.unread)
+        };
         let (wanted, after, unread) = run(&program, UpperHalf::Zero);
         broken += u64::from(run(&program, UpperHalf::Garbage).0 != wanted);
         for passes in Passes::EXTENDING {
@@ -214,7 +213,7 @@ fn a_wrong_claim_is_noticed() {
     let program = assemble("r0 = -1\nw0 += 0\nexit").unwrap();
     let run = |unread: &[bool]| {
         let patched = Passes::ZeroExtension.apply(&program, unread, [0; 2]).program;
-        Stepper::new(&patched, &[], UpperHalf::Garbage).run().0
+        Machine::new(&patched, &[]).with_upper(UpperHalf::Garbage).run().end
     };
     assert_eq!(run(&[]), Ok(0xffff_ffff));
     assert_eq!(run(&[false, true]), Ok(0xdead_beef_ffff_ffff));

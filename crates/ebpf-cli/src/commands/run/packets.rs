@@ -1,9 +1,12 @@
 //! Verified programs on the packets of a capture.
 
+use std::fs;
 use std::io::Write;
 use std::path::Path;
 
 use ebpf_runtime::Engine;
+use ebpf_runtime::interp::Coverage;
+use ebpf_runtime::isa::abi::ExecEnv;
 use ebpf_runtime::verifier::KernelProfile;
 use ebpf_runtime::xdp::XdpProgram;
 
@@ -12,10 +15,10 @@ use crate::console::{Console, Status};
 use crate::error::{CliError, FileError, InFile};
 use crate::loading::{Load, load};
 use crate::map_args;
-use crate::packets;
+use crate::packets::{self, INGRESS, Runs, Trapped};
 use crate::read::{self, MAX_CAPTURE_BYTES};
 use crate::render::run::Report;
-use crate::render::{diagnostic, json};
+use crate::render::{diagnostic, json, lcov};
 
 use super::RunArgs;
 
@@ -32,6 +35,9 @@ pub(super) fn run(
     let file = args.program.name();
     let input = args.program.read()?;
     let subject = input.only(args.program.choice.prog.as_deref()).in_file(&file)?;
+    if args.coverage.is_some() {
+        lcov::require_lines(subject.program()).in_file(&file)?;
+    }
     let bindings = subject.bindings(&KernelProfile::default()).in_file(&file)?;
     for argument in &args.maps {
         map_args::apply(argument, &bindings.maps)
@@ -53,7 +59,12 @@ pub(super) fn run(
         }
     };
     let program = XdpProgram::new(*loaded).map_err(|_| FileError::NotXdp).in_file(&file)?;
-    let runs = match packets::run(&program, &capture, args.repeat) {
+    let run = |packet: &mut [u8], env: &mut ExecEnv| program.run(packet, INGRESS, env);
+    let outcome = match &args.coverage {
+        None => packets::run(run, &capture, args.repeat),
+        Some(out) => covered(&program, &capture, args.repeat, out)?,
+    };
+    let runs = match outcome {
         Ok(runs) => runs,
         Err(trapped) => {
             console.complain(&format!("error: {file}: {trapped}"));
@@ -67,4 +78,25 @@ pub(super) fn run(
         report.write(&mut console.out)?;
     }
     Ok(Status::Fine)
+}
+
+/// Interprets the program on each packet and writes which lines were run to `out`, also if a run ends
+/// early: then it tells where.
+fn covered(
+    program: &XdpProgram,
+    capture: &Capture<'_>,
+    repeat: u64,
+    out: &Path,
+) -> Result<Result<Runs, Trapped>, CliError> {
+    let loaded = program.loaded();
+    let vm = loaded.vm().expect("coverage chooses the interpreter");
+    let mut coverage = Coverage::new(vm, &loaded.rewritten().program);
+    let run = |packet: &mut [u8], env: &mut ExecEnv| {
+        let end = program.observe(packet, INGRESS, env, &mut coverage);
+        end.expect("an interpreted program can be observed")
+    };
+    let outcome = packets::run(run, capture, repeat);
+    let text = lcov::text(loaded.verified().program(), &coverage);
+    fs::write(out, text).map_err(FileError::Write).in_file(&out.display().to_string())?;
+    Ok(outcome)
 }

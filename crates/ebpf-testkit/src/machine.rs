@@ -1,35 +1,74 @@
-//! A machine whose 32-bit operations leave something in the upper half of their register: all but
+//! A machine that runs programs one instruction after the other and shares nothing with any engine
+//! but `ebpf_isa::semantics`: what engines are held against.
+//!
+//! If asked to, its 32-bit operations leave something in the upper half of their register: all but
 //! `w1 = w1`. A compiler for such a machine is what explicit zero extensions are for.
 
 use std::ops::Range;
 
+use ebpf_isa::abi::{Trap, TrapKind};
 use ebpf_isa::semantics;
 use ebpf_isa::{
     AtomicOp, ByteOrder, CallTarget, Extend, Insn, Operand, Pc, Program, Reg, Size, WideSource,
     Width,
 };
 
-const STACK: u64 = 0x7000_0000_0000;
-const BLOCK: u64 = 0x5000_0000_0000;
+/// Where the stack ends, which no engine does.
+const STACK_END: u64 = 0x7000_0000_0000;
 const FRAME: u64 = 512;
 const DEPTH: u64 = 8;
-const MAX_STEPS: u32 = 1_000_000;
+const STACK: u64 = STACK_END - FRAME * DEPTH;
+/// Where the block is, if nobody says.
+const BLOCK: u64 = 0x5000_0000_0000;
+/// Instructions that a run may take, if nobody says.
+const FUEL: u64 = 1_000_000;
 
 /// What is in the upper half after a 32-bit operation.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub(crate) enum UpperHalf {
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum UpperHalf {
+    /// Nothing, as every program may expect.
     Zero,
+    /// Something.
     Garbage,
 }
 
-/// The end of a run: `r0`, or the kind of a trap and where it is.
-pub(crate) type End = Result<u64, (&'static str, Pc)>;
-type Step<T> = Result<T, &'static str>;
+/// What came of a run.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Ran {
+    /// `r0`, or the trap that ended the run. An address relative to the stack is one of this
+    /// machine's stack: see [`same_end`].
+    pub end: Result<u64, Trap>,
+    /// The block.
+    pub memory: Vec<u8>,
+    /// Instructions that were run, the one that trapped included.
+    pub executed: u64,
+    /// By slot, whether the upper half of what the instruction defined was never read.
+    pub unread: Vec<bool>,
+    /// Whether it read stack that it had not written, or touched the frame of a caller. What comes
+    /// of that depends on the engine where accesses are not checked.
+    pub strayed: bool,
+}
+
+/// Whether an engine's run ended as one of this machine: `r0`, or kind, position and address of the
+/// trap. Engines have their stack elsewhere, so of an address near it the last bits count.
+#[must_use]
+pub fn same_end(end: Result<u64, Trap>, machine: Result<u64, Trap>) -> bool {
+    match (end, machine) {
+        (Err(trap), Err(wanted)) if wanted.addr.abs_diff(STACK_END) < 1 << 20 => {
+            (trap.kind, trap.pc, trap.addr % 8) == (wanted.kind, wanted.pc, wanted.addr % 8)
+        }
+        _ => end == machine,
+    }
+}
+
+type Fault = (TrapKind, u64);
+type Step<T> = Result<T, Fault>;
 
 /// Where control goes.
 enum Next {
     Insn,
     At(Pc),
+    Call(Pc),
     Return,
 }
 
@@ -39,9 +78,13 @@ struct Caller {
     defined: [Option<Pc>; Reg::COUNT],
 }
 
-pub(crate) struct Stepper<'p> {
+/// A run that has not begun.
+pub struct Machine<'p> {
     program: &'p Program,
     upper: UpperHalf,
+    fuel: u64,
+    block_at: u64,
+    executed: u64,
     regs: [u64; Reg::COUNT],
     /// By register, the definition of 32 bits that is in it.
     defined: [Option<Pc>; Reg::COUNT],
@@ -49,46 +92,113 @@ pub(crate) struct Stepper<'p> {
     unread: Vec<bool>,
     callers: Vec<Caller>,
     stack: Vec<u8>,
+    /// By byte of the stack, whether the frame that it is in wrote it.
+    written: Vec<bool>,
+    strayed: bool,
     block: Vec<u8>,
     pc: Pc,
 }
 
-impl<'p> Stepper<'p> {
-    pub(crate) fn new(program: &'p Program, block: &[u8], upper: UpperHalf) -> Self {
-        let mut stepper = Self {
+impl std::fmt::Debug for Machine<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Machine").field("pc", &self.pc).field("regs", &self.regs).finish()
+    }
+}
+
+impl<'p> Machine<'p> {
+    /// A machine with `block` in its memory, the address of which is in `r1` and its length in `r2`.
+    /// It is also the packet.
+    #[must_use]
+    pub fn new(program: &'p Program, block: &[u8]) -> Self {
+        let stack = vec![0; (STACK_END - STACK) as usize];
+        Self {
             program,
-            upper,
+            upper: UpperHalf::Zero,
+            fuel: FUEL,
+            block_at: BLOCK,
+            executed: 0,
             regs: [0; Reg::COUNT],
             defined: [None; Reg::COUNT],
             unread: vec![true; program.slots().len()],
             callers: Vec::new(),
-            stack: vec![0; (FRAME * DEPTH) as usize],
+            written: vec![false; stack.len()],
+            stack,
+            strayed: false,
             block: block.to_vec(),
             pc: Pc::ENTRY,
-        };
-        stepper.set(Reg::R1, BLOCK);
-        stepper.set(Reg::R2, block.len() as u64);
-        stepper.set(Reg::FP, STACK + FRAME * DEPTH);
-        stepper
+        }
     }
 
-    /// Runs to the end. Gives that, the memory, and by slot whether the upper half of what the
-    /// instruction defined was never read.
-    pub(crate) fn run(mut self) -> (End, Vec<u8>, Vec<bool>) {
-        for _ in 0..MAX_STEPS {
+    /// The same with the block at this address.
+    #[must_use]
+    pub fn with_block_at(mut self, address: u64) -> Self {
+        self.block_at = address;
+        self
+    }
+
+    /// The same with so much in the upper half after a 32-bit operation.
+    #[must_use]
+    pub fn with_upper(mut self, upper: UpperHalf) -> Self {
+        self.upper = upper;
+        self
+    }
+
+    /// The same with so much fuel.
+    #[must_use]
+    pub fn with_fuel(mut self, fuel: u64) -> Self {
+        self.fuel = fuel;
+        self
+    }
+
+    /// Runs to the end.
+    ///
+    /// # Panics
+    /// The program has an instruction that this machine does not have: calls of anything but
+    /// subprograms, wide loads of symbols.
+    #[must_use]
+    pub fn run(mut self) -> Ran {
+        self.set(Reg::R1, self.block_at);
+        self.set(Reg::R2, self.block.len() as u64);
+        self.set(Reg::FP, STACK_END);
+        let end = loop {
             let insn = self.program.get(self.pc).expect("targets are instructions");
-            let next = match self.step(insn) {
-                Ok(Next::Insn) => Pc(self.pc.0 + insn.slots()),
-                Ok(Next::At(target)) => target,
-                Ok(Next::Return) => match self.callers.pop() {
-                    None => return (Ok(self.read(Reg::R0)), self.block, self.unread),
-                    Some(caller) => self.leave(&caller),
-                },
-                Err(kind) => return (Err((kind, self.pc)), self.block, self.unread),
-            };
-            self.pc = next;
+            self.executed += 1;
+            let next = self.step(insn).and_then(|next| self.follow(insn, next));
+            match next {
+                Ok(Some(next)) => self.pc = next,
+                Ok(None) => break Ok(self.read(Reg::R0)),
+                Err((kind, addr)) => break Err(Trap { kind, pc: self.pc, addr }),
+            }
+        };
+        let Self { block: memory, executed, unread, strayed, .. } = self;
+        Ran { end, memory, executed, unread, strayed }
+    }
+
+    /// The instruction that follows; `None` at the end.
+    fn follow(&mut self, insn: Insn, next: Next) -> Step<Option<Pc>> {
+        match next {
+            Next::Insn => Ok(Some(Pc(self.pc.0 + insn.slots()))),
+            Next::At(target) => {
+                if target <= self.pc {
+                    self.charge()?;
+                }
+                Ok(Some(target))
+            }
+            Next::Call(target) => {
+                self.charge()?;
+                self.enter(target).map(Some)
+            }
+            Next::Return if self.callers.is_empty() => Ok(None),
+            Next::Return => {
+                self.charge()?;
+                Ok(self.callers.pop().map(|caller| self.leave(&caller)))
+            }
         }
-        (Err(("out-of-fuel", self.pc)), self.block, self.unread)
+    }
+
+    /// What jumps back, calls and returns do.
+    fn charge(&self) -> Step<()> {
+        if self.executed > self.fuel { Err((TrapKind::OutOfFuel, 0)) } else { Ok(()) }
     }
 
     fn step(&mut self, insn: Insn) -> Step<Next> {
@@ -131,7 +241,7 @@ impl<'p> Stepper<'p> {
                     return Ok(Next::At(target));
                 }
             }
-            Insn::Call(CallTarget::Subprog(target)) => return self.enter(target),
+            Insn::Call(CallTarget::Subprog(target)) => return Ok(Next::Call(target)),
             Insn::Exit => return Ok(Next::Return),
             Insn::LoadPacket { size, index, imm } => return Ok(self.packet(size, index, imm)),
             other => self.memory(other)?,
@@ -142,21 +252,21 @@ impl<'p> Stepper<'p> {
     fn memory(&mut self, insn: Insn) -> Step<()> {
         match insn {
             Insn::Load { size, extend, dst, base, off } => {
-                let value = load(self.bytes(base, off, size, 1)?);
+                let value = load(self.bytes(base, off, size, Access::LOAD)?);
                 let width = if extend == Extend::Sign { Width::W64 } else { width_of(size) };
                 self.define(width, dst, semantics::extend(extend, size, value));
             }
             Insn::LoadAcquire { size, dst, base, off } => {
-                let value = load(self.bytes(base, off, size, size.bytes())?);
+                let value = load(self.bytes(base, off, size, Access::ACQUIRE)?);
                 self.define(width_of(size), dst, value);
             }
             Insn::Store { size, base, off, src } => {
                 let value = self.operand(width_of(size), src);
-                store(self.bytes(base, off, size, 1)?, value);
+                store(self.bytes(base, off, size, Access::STORE)?, value);
             }
             Insn::StoreRelease { size, base, off, src } => {
                 let value = self.read_as(width_of(size), src);
-                store(self.bytes(base, off, size, size.bytes())?, value);
+                store(self.bytes(base, off, size, Access::RELEASE)?, value);
             }
             Insn::Atomic { op, size, fetch, base, off, src } => {
                 let width = width_of(size);
@@ -165,7 +275,7 @@ impl<'p> Stepper<'p> {
                     AtomicOp::Cmpxchg => self.read_as(width, Reg::R0),
                     _ => 0,
                 };
-                let bytes = self.bytes(base, off, size, size.bytes())?;
+                let bytes = self.bytes(base, off, size, Access::ATOMIC)?;
                 let old = load(bytes);
                 store(bytes, semantics::atomic(op, size, old, operand, expected));
                 match op {
@@ -174,7 +284,7 @@ impl<'p> Stepper<'p> {
                     _ => {}
                 }
             }
-            other => panic!("programs of these tests have no {other:?}"),
+            other => panic!("this machine has no {other:?}"),
         }
         Ok(())
     }
@@ -191,16 +301,17 @@ impl<'p> Stepper<'p> {
         Next::Insn
     }
 
-    fn enter(&mut self, target: Pc) -> Step<Next> {
+    fn enter(&mut self, target: Pc) -> Step<Pc> {
         if self.callers.len() as u64 + 1 == DEPTH {
-            return Err("call-depth");
+            return Err((TrapKind::CallDepth, 0));
         }
         let return_to = Pc(self.pc.0 + 1);
         self.callers.push(Caller { return_to, regs: self.regs, defined: self.defined });
         self.set(Reg::FP, self.regs[Reg::FP.index()] - FRAME);
-        let frame = self.frame_start();
-        self.stack[frame..frame + FRAME as usize].fill(0);
-        Ok(Next::At(target))
+        let frame = self.frame();
+        self.stack[frame.clone()].fill(0);
+        self.written[frame].fill(false);
+        Ok(target)
     }
 
     fn leave(&mut self, caller: &Caller) -> Pc {
@@ -211,9 +322,10 @@ impl<'p> Stepper<'p> {
         caller.return_to
     }
 
-    /// Where the lowest frame begins in the stack.
-    fn frame_start(&self) -> usize {
-        (FRAME * (DEPTH - 1 - self.callers.len() as u64)) as usize
+    /// Where the frame is in the stack.
+    fn frame(&self) -> Range<usize> {
+        let end = FRAME * (DEPTH - self.callers.len() as u64);
+        (end - FRAME) as usize..end as usize
     }
 
     /// Gives `reg` a value of 64 bits.
@@ -254,26 +366,48 @@ impl<'p> Stepper<'p> {
         }
     }
 
-    fn bytes(&mut self, base: Reg, off: i16, size: Size, align: u8) -> Step<&mut [u8]> {
+    fn bytes(&mut self, base: Reg, off: i16, size: Size, how: Access) -> Step<&mut [u8]> {
         let addr = self.read(base).wrapping_add_signed(off.into());
-        let frame = self.frame_start();
+        let frame = self.frame();
         let within = |start: u64, len: usize| -> Option<Range<usize>> {
             let first = usize::try_from(addr.checked_sub(start)?).ok()?;
             let end = first.checked_add(size.bytes() as usize)?;
             (end <= len).then_some(first..end)
         };
-        let (memory, range) = match within(BLOCK, self.block.len()) {
-            Some(range) => (&mut self.block, range),
-            None => {
-                let range = within(STACK, self.stack.len()).filter(|range| range.start >= frame);
-                (&mut self.stack, range.ok_or("out-of-bounds")?)
-            }
-        };
-        if !addr.is_multiple_of(align.into()) {
-            return Err("misaligned");
+        let of_block = within(self.block_at, self.block.len());
+        let of_stack = within(STACK, self.stack.len()).filter(|range| range.start >= frame.start);
+        if of_block.is_none() && of_stack.is_none() {
+            return Err((TrapKind::OutOfBounds, addr));
         }
-        Ok(&mut memory[range])
+        if how.is_aligned && !addr.is_multiple_of(size.bytes().into()) {
+            return Err((TrapKind::Misaligned, addr));
+        }
+        let Some(range) = of_stack else {
+            return Ok(&mut self.block[of_block.expect("it is there or in the stack")]);
+        };
+        self.strayed |= range.end > frame.end;
+        if how.reads {
+            self.strayed |= !self.written[range.clone()].iter().all(|&written| written);
+        } else {
+            self.written[range.clone()].fill(true);
+        }
+        Ok(&mut self.stack[range])
     }
+}
+
+/// What an instruction does to the bytes that it accesses.
+#[derive(Clone, Copy)]
+struct Access {
+    reads: bool,
+    is_aligned: bool,
+}
+
+impl Access {
+    const LOAD: Self = Self { reads: true, is_aligned: false };
+    const STORE: Self = Self { reads: false, is_aligned: false };
+    const ACQUIRE: Self = Self { reads: true, is_aligned: true };
+    const RELEASE: Self = Self { reads: false, is_aligned: true };
+    const ATOMIC: Self = Self::ACQUIRE;
 }
 
 /// The width of an operation on values of this size.
