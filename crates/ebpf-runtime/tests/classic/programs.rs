@@ -23,7 +23,7 @@ fn parsed(text: &str) -> Filter {
 }
 
 fn fixture(name: &str) -> Filter {
-    let path = fixtures_dir().join(format!("classic/{name}.c"));
+    let path = fixtures_dir().join(format!("classic/{name}.dd"));
     parsed(&std::fs::read_to_string(path).unwrap())
 }
 
