@@ -18,7 +18,7 @@ fn fixture(name: &str) -> String {
 fn every_form_of_tcpdump_is_read_and_written() {
     for filter in ["port_22", "ssh_payload"] {
         let program = parse(&fixture(&format!("{filter}.dd"))).unwrap();
-        for (extension, form) in [("c", Form::C), ("txt", Form::Listing), ("ddd", Form::Decimal)] {
+        for (extension, form) in [("dd", Form::C), ("txt", Form::Listing), ("ddd", Form::Decimal)] {
             let text = fixture(&format!("{filter}.{extension}"));
             // A listing does not show the constants that libpcap leaves in instructions without any.
             let read = parse(&text).unwrap();
