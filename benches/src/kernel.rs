@@ -3,8 +3,8 @@
 //! They are traffic classifiers. A repeated test run of an XDP program first makes the kernel patch its
 //! own text and wait for all cores, which takes longer than the runs.
 
-use ebpf_kernel::{LoadedProgram, Map, MapSpec, ProgramLoad};
 use ebpf_runtime::isa::uapi::{MapType, ProgramType};
+use ebpf_runtime::kernel::{LoadedProgram, Map, MapSpec, ProgramLoad};
 
 use crate::programs::{BLOCK_BYTES, BenchProgram, ProgramsError, folded};
 
@@ -19,7 +19,7 @@ pub enum KernelError {
     NoJit,
     /// The kernel cannot be asked, or refused something.
     #[error(transparent)]
-    Kernel(#[from] ebpf_kernel::KernelError),
+    Kernel(#[from] ebpf_runtime::kernel::KernelError),
 }
 
 /// Opcode of a wide load, and the kind of one that gives the address of a map's value.
@@ -61,7 +61,7 @@ impl InKernel {
             slots: &slots,
             ..ProgramLoad::default()
         };
-        let loaded = load.load().map_err(ebpf_kernel::KernelError::from)?;
+        let loaded = load.load().map_err(ebpf_runtime::kernel::KernelError::from)?;
         Ok(Self { program: loaded, result: program.result, _map: map })
     }
 

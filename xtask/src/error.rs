@@ -19,7 +19,7 @@ pub(crate) enum TaskError {
     },
     /// The running kernel cannot be asked.
     #[error("the kernel cannot be asked: {0}")]
-    Kernel(#[from] ebpf_kernel::KernelError),
+    Kernel(#[from] ebpf_runtime::kernel::KernelError),
     /// What the task is there to find, or a program it needs that failed.
     #[error("{0}")]
     Failed(String),

@@ -183,6 +183,6 @@ mod tests {
 
     #[test]
     fn a_kernel_that_cannot_be_asked_exits_with_3() {
-        assert_eq!(exit_code(&ebpf_kernel::KernelError::NoRights.into()), 3);
+        assert_eq!(exit_code(&ebpf_runtime::kernel::KernelError::NoRights.into()), 3);
     }
 }

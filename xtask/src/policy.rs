@@ -41,7 +41,7 @@ impl CratePolicy {
 }
 
 /// Lowest layer first. A crate may be here before it exists; none may exist that is not here.
-pub(crate) const CRATES: [CratePolicy; 18] = [
+pub(crate) const CRATES: [CratePolicy; 17] = [
     library("ebpf-isa", &[]).no_std(),
     library("ebpf-image", &[]).no_std(),
     library("ebpf-btf", &[]).no_std(),
@@ -54,8 +54,6 @@ pub(crate) const CRATES: [CratePolicy; 18] = [
     library("ebpf-jit-x86", &["ebpf-isa", "ebpf-patch", "ebpf-lower", "ebpf-image"]),
     library("ebpf-pack", &["ebpf-image"]).may_be_unsafe(),
     library("ebpf-object", &["ebpf-isa", "ebpf-btf"]),
-    library("ebpf-kernel", &["ebpf-isa", "ebpf-btf", "ebpf-object", "ebpf-verifier"])
-        .may_be_unsafe(),
     library(
         "ebpf-runtime",
         &[
@@ -73,7 +71,7 @@ pub(crate) const CRATES: [CratePolicy; 18] = [
         ],
     )
     .may_be_unsafe(),
-    library("ebpf-cli", &["ebpf-runtime", "ebpf-kernel"]),
+    library("ebpf-cli", &["ebpf-runtime"]),
     tool("ebpf-conformance"),
     tool("ebpf-benches").may_be_unsafe(),
     tool("xtask"),

@@ -46,7 +46,7 @@ pub(crate) enum CliError {
     Pack(#[from] PackError),
     /// The running kernel cannot be asked.
     #[error("the running kernel: {0}")]
-    Kernel(#[from] ebpf_kernel::KernelError),
+    Kernel(#[from] ebpf_runtime::kernel::KernelError),
     /// Results cannot be written.
     #[error("standard output: {}", reason(.0))]
     Output(#[from] io::Error),

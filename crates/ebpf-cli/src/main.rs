@@ -2,7 +2,7 @@
 //! without a kernel.
 //!
 //! Everything it does is a call of `ebpf_runtime`, but for `profile probe`, which asks the running
-//! kernel through `ebpf_kernel`. A command reads files (`input`, `capture`,
+//! kernel through `ebpf_runtime::kernel`. A command reads files (`input`, `capture`,
 //! `map_args`), asks the runtime, and prints the answer (`render`). Results go to standard
 //! output, errors to standard error, one line each: `error: FILE: reason`.
 //!

@@ -3,8 +3,8 @@
 use std::borrow::Cow;
 use std::path::Path;
 
-use ebpf_kernel::Probe;
 use ebpf_runtime::isa::uapi::{HelperId, MapType, ProgramType};
+use ebpf_runtime::kernel::Probe;
 use ebpf_runtime::verifier::{Feature, Features, KernelProfile, TypeHelpers, Version};
 use serde_json::{Map, Value, json};
 

@@ -12,6 +12,7 @@
 //! - [`flat`]: unverified programs, checked access by access, on one block of memory.
 //! - [`open`]: from an object file to maps and bindings.
 //! - `cases` (with the feature of that name): from a case, a program without ELF file, to a verdict.
+//! - `kernel` (likewise): what the running kernel says about a case, and what it can do.
 //!
 //! The verdict is the one that the kernel gives to root: a verified program cannot crash or hang its
 //! host, or touch memory that it was not given. It may read stack that it did not write (in machine
@@ -21,7 +22,8 @@
 //! The layers below are re-exported under their short names.
 //!
 //! `unsafe` lives in `maps::slab`, `helpers`, `loaded`, `checked` and `xdp`: memory that outlives every
-//! run, native functions behind prototypes, and the call into code that was verified or checks itself.
+//! run, native functions behind prototypes, and the call into code that was verified or checks itself; and in `kernel::sys` and
+//! `kernel::map`, which call `bpf(2)`.
 
 pub use ebpf_btf as btf;
 pub use ebpf_image as image;
@@ -41,6 +43,8 @@ pub mod flat;
 #[cfg(feature = "gdb")]
 mod gdb;
 mod helpers;
+#[cfg(feature = "kernel")]
+pub mod kernel;
 mod kind;
 mod load;
 mod loaded;

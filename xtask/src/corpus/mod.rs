@@ -20,7 +20,7 @@ use std::fs::File;
 use std::io::BufReader;
 use std::path::{Path, PathBuf};
 
-use ebpf_kernel::Oracle;
+use ebpf_runtime::kernel::Oracle;
 use ebpf_runtime::object::cases::{self, Case};
 use ebpf_testkit::workspace_root;
 

@@ -1,6 +1,6 @@
 //! Answers as JSON.
 
-use ebpf_kernel::{Errno, Judgement, Outcome};
+use ebpf_runtime::kernel::{Errno, Judgement, Outcome};
 use serde_json::{Map, Value, json};
 
 /// What the kernel says about a case. Fields without anything to say are left out.
@@ -46,7 +46,7 @@ pub(super) fn of(id: &str, judgement: &Judgement) -> Value {
 
 #[cfg(test)]
 mod tests {
-    use ebpf_kernel::Statistics;
+    use ebpf_runtime::kernel::Statistics;
 
     use super::*;
 

@@ -18,7 +18,7 @@ use std::fs::File;
 use std::io::{BufRead, BufReader, Write};
 use std::path::{Path, PathBuf};
 
-use ebpf_kernel::Oracle;
+use ebpf_runtime::kernel::Oracle;
 use ebpf_runtime::object::cases;
 use serde_json::json;
 

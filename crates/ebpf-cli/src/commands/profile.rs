@@ -27,7 +27,7 @@ enum Action {
 pub(crate) fn run(args: &ProfileArgs, console: &mut Console) -> Result<Status, CliError> {
     match args.action {
         Action::Probe => {
-            let probe = ebpf_kernel::probe()?;
+            let probe = ebpf_runtime::kernel::probe()?;
             writeln!(console.out, "{:#}", profile::print(&probe))?;
             Ok(Status::Fine)
         }

@@ -8,11 +8,11 @@ use ebpf_isa::RawInsn;
 use ebpf_isa::uapi::{AttachType, HelperId, ProgramType};
 use ebpf_object::cases::{Case, CaseMap, CaseMapProgram, CaseProblem, CaseRun, MapTypes};
 
-use crate::error::{Errno, KernelError};
-use crate::log::Statistics;
-use crate::map::{Map, MapSpec};
-use crate::program::{LoadedProgram, ProgramLoad};
-use crate::sys;
+use super::error::{Errno, KernelError};
+use super::log::Statistics;
+use super::map::{Map, MapSpec};
+use super::program::{LoadedProgram, ProgramLoad};
+use super::sys;
 
 /// Where the kernel shows its own types.
 const KERNEL_BTF: &str = "/sys/kernel/btf/vmlinux";

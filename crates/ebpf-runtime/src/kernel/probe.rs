@@ -7,10 +7,10 @@ use ebpf_isa::uapi::{HelperId, MapType, ProgramType};
 use ebpf_isa::{Program, RawInsn};
 use ebpf_verifier::{Feature, Features, KernelProfile, TypeHelpers, Version, program_types};
 
-use crate::error::{Errno, KernelError};
-use crate::map::{Map, MapSpec};
-use crate::oracle::Oracle;
-use crate::program::ProgramLoad;
+use super::error::{Errno, KernelError};
+use super::map::{Map, MapSpec};
+use super::oracle::Oracle;
+use super::program::ProgramLoad;
 
 /// Where the kernel says its version.
 const RELEASE: &str = "/proc/sys/kernel/osrelease";
@@ -177,7 +177,7 @@ fn helpers(program_type: ProgramType) -> TypeHelpers {
     // No argument was written, so no call is good; the question is what is found wrong with it.
     let lets = |id: &HelperId| {
         let call = RawInsn { opcode: 0x85, imm: id.0.cast_signed(), ..RawInsn::default() };
-        let [set, exit] = crate::oracle::return_slots(0);
+        let [set, exit] = super::oracle::return_slots(0);
         let message = refusal(program_type, &[call, set, exit]).unwrap_or_default();
         !["program of this type cannot use helper", "unknown func", "invalid func"]
             .iter()
@@ -217,7 +217,7 @@ fn max_maps() -> Option<u32> {
             [wide, RawInsn::default()]
         };
         let mut slots: Vec<RawInsn> = maps[..count as usize].iter().flat_map(load).collect();
-        slots.extend(crate::oracle::return_slots(0));
+        slots.extend(super::oracle::return_slots(0));
         refusal(ProgramType::SocketFilter, &slots).is_none()
     };
     greatest(1, u32::try_from(maps.len()).ok()?, accepts)
@@ -225,7 +225,7 @@ fn max_maps() -> Option<u32> {
 
 /// Whether programs of a type get to the verifier: the smallest one is loaded or gives a reason.
 fn is_verified(program_type: ProgramType) -> bool {
-    let message = refusal(program_type, &crate::oracle::return_slots(0));
+    let message = refusal(program_type, &super::oracle::return_slots(0));
     message.is_none_or(|message| !message.is_empty())
 }
 

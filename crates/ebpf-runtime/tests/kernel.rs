@@ -4,8 +4,8 @@
 
 use std::path::Path;
 
-use ebpf_kernel::{Errno, Judgement, KernelError, NotJudged, Oracle, Outcome, probe};
 use ebpf_object::cases::Case;
+use ebpf_runtime::kernel::{Errno, Judgement, KernelError, NotJudged, Oracle, Outcome, probe};
 use ebpf_verifier::{Feature, KernelProfile};
 
 /// The kernel, or `None` after the reason was said.

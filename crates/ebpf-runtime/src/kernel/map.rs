@@ -6,8 +6,8 @@ use std::os::fd::{AsFd, AsRawFd as _, BorrowedFd, OwnedFd};
 
 use ebpf_isa::uapi::MapType;
 
-use crate::error::{Errno, KernelError};
-use crate::sys::{self, MapCreate};
+use super::error::{Errno, KernelError};
+use super::sys::{self, MapCreate};
 
 /// The largest map that is made, in bytes of keys and values.
 pub const MAX_MAP_BYTES: u64 = 256 << 20;

@@ -5,9 +5,9 @@ use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
 
 use ebpf_isa::RawInsn;
 
-use crate::error::{Errno, KernelError};
-use crate::log::Statistics;
-use crate::sys::{self, Load, Run};
+use super::error::{Errno, KernelError};
+use super::log::Statistics;
+use super::sys::{self, Load, Run};
 
 /// Statistics alone; errors are in the log at every level.
 const STATISTICS: u32 = 4;
@@ -65,12 +65,12 @@ impl ProgramLoad<'_> {
     pub fn load(&self) -> Result<LoadedProgram, Refusal> {
         let mut log = vec![0; LOG_BYTES];
         let loaded = self.load_with(STATISTICS, &mut log);
-        let log = crate::log::text(&log);
+        let log = super::log::text(&log);
         let statistics = Statistics::parse(&log);
         match loaded {
             Ok(fd) => Ok(LoadedProgram { fd, statistics }),
             Err(errno) => {
-                let message = crate::log::last_line(&log).to_owned();
+                let message = super::log::last_line(&log).to_owned();
                 Err(Refusal { errno, message, statistics })
             }
         }
@@ -83,7 +83,7 @@ impl ProgramLoad<'_> {
         let mut log = vec![0; LONG_LOG_BYTES];
         // The log is there for either verdict, and without any where it was cut off.
         drop(self.load_with(level | STATISTICS, &mut log));
-        crate::log::text(&log)
+        super::log::text(&log)
     }
 
     fn load_with(&self, log_level: u32, log: &mut [u8]) -> Result<OwnedFd, Errno> {
