@@ -1,5 +1,6 @@
 //! The running kernel, where it can be asked. Where it cannot, the tests say so and pass.
 
+#![cfg(feature = "kernel")]
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
 use std::path::Path;
