@@ -81,7 +81,7 @@ fn env() -> ExecEnv {
 }
 
 /// The context of a program on `block`, which is also its packet.
-fn context_and_env(block: &mut Block) -> (FlatContext, ExecEnv) {
+pub(crate) fn context_and_env(block: &mut Block) -> (FlatContext, ExecEnv) {
     let bytes = block.bytes_mut();
     let len = bytes.len() as u64;
     let memory = bytes.as_mut_ptr().expose_provenance() as u64;

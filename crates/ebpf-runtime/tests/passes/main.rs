@@ -2,6 +2,7 @@
 //! the pass inserts.
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+mod count_blocks;
 mod engines;
 
 use ebpf_runtime::flat::Block;
