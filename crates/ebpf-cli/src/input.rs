@@ -194,13 +194,8 @@ fn single_name(program: &Program) -> Option<&str> {
 
 /// Text and raw instructions do not say what they are.
 fn single_bindings(profile: &KernelProfile) -> Bindings {
-    Bindings {
-        kind: xdp::kind(),
-        maps: Vec::new(),
-        btf: None,
-        gpl_compatible: true,
-        profile: profile.clone(),
-    }
+    let profile = profile.clone();
+    Bindings { gpl_compatible: true, profile, ..Bindings::new(xdp::kind()) }
 }
 
 /// Reads text assembly, and nothing else.

@@ -37,6 +37,14 @@ pub struct Bindings {
 }
 
 impl Bindings {
+    /// A program of this type without maps and types, whose licence is not compatible with the GPL, by
+    /// the rules of the default profile.
+    #[must_use]
+    pub fn new(kind: ProgramKind) -> Self {
+        let profile = KernelProfile::default();
+        Self { kind, maps: Vec::new(), btf: None, gpl_compatible: false, profile }
+    }
+
     /// The environment that the verifier judges by: these very maps and this kind.
     #[must_use]
     pub fn environment(&self) -> Environment {

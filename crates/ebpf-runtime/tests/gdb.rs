@@ -6,7 +6,7 @@ use std::process::Command;
 
 use ebpf_runtime::isa::abi::ExecEnv;
 use ebpf_runtime::isa::text::assemble;
-use ebpf_runtime::verifier::{KernelProfile, Options};
+use ebpf_runtime::verifier::Options;
 use ebpf_runtime::xdp::{self, Ingress, XdpProgram};
 use ebpf_runtime::{Bindings, Compiler, Engine, Runtime};
 
@@ -15,13 +15,7 @@ const DEBUGGED: &str = "EBPF_DEBUGGED";
 
 fn load() -> XdpProgram {
     let program = assemble("program_for_gdb:\nr0 = 2\nexit").unwrap();
-    let bindings = Bindings {
-        kind: xdp::kind(),
-        maps: Vec::new(),
-        btf: None,
-        gpl_compatible: true,
-        profile: KernelProfile::default(),
-    };
+    let bindings = Bindings::new(xdp::kind());
     let compiler = Compiler { gdb: true, ..Compiler::default() };
     let runtime = Runtime::new().unwrap().with_compiler(compiler);
     let loaded = runtime.load(&program, bindings, &Options::default(), Engine::Jit).unwrap();

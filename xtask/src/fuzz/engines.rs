@@ -15,7 +15,7 @@ use ebpf_runtime::isa::{
     WideSource, Width,
 };
 use ebpf_runtime::jit::MemoryMode;
-use ebpf_runtime::verifier::{KernelProfile, Options};
+use ebpf_runtime::verifier::Options;
 use ebpf_runtime::xdp::{self, Ingress, XdpProgram};
 use ebpf_runtime::{Bindings, Blinding, Compiler, Engine, LoadError, Runtime};
 use ebpf_testkit::{Machine, Rng};
@@ -98,13 +98,7 @@ fn verified(
     is_metered: bool,
 ) -> Result<(), String> {
     let name = engine.name();
-    let bindings = Bindings {
-        kind: xdp::kind(),
-        maps: Vec::new(),
-        btf: None,
-        gpl_compatible: true,
-        profile: KernelProfile::default(),
-    };
+    let bindings = Bindings::new(xdp::kind());
     let loaded = match runtime.load(program, bindings, &Options::default(), engine) {
         Err(LoadError::Rejected(_)) => return Ok(()),
         other => other.map_err(|error| error.to_string())?,
