@@ -45,7 +45,7 @@ impl<W: Wide> ScalarOf<W> {
     }
 
     /// The bits learn from the unsigned bounds: leading bits that both ends share are known.
-    fn bits_from_bounds(&mut self) {
+    pub(super) fn bits_from_bounds(&mut self) {
         let bits = self.bits.intersect(Tnum::range(self.full.umin, self.full.umax));
         let low = bits.low().intersect(Tnum::range(self.low.umin, self.low.umax));
         self.bits = bits.with_low(low);
@@ -53,7 +53,7 @@ impl<W: Wide> ScalarOf<W> {
 
     /// The bounds of the low half learn from those of the whole, where the high half is constant
     /// over an interval or steps by one while the low half crosses zero.
-    fn low_from_full(&mut self) {
+    pub(super) fn low_from_full(&mut self) {
         let Bounds { umin, umax, smin, smax } = self.full;
         if umin.high() == umax.high() {
             self.low.meet_unsigned(umin.low(), umax.low());
@@ -78,7 +78,7 @@ impl<W: Wide> ScalarOf<W> {
     }
 
     /// The bounds of the whole learn from those of the low half.
-    fn full_from_low(&mut self) {
+    pub(super) fn full_from_low(&mut self) {
         let low = self.low;
         self.splice_low(low.umin, low.umax);
         if low.smin <= low.smax {

@@ -96,8 +96,12 @@ impl<const N: u32> Word for Toy<N> {
     fn signed_cmp(self, other: Self) -> Ordering {
         self.signed().cmp(&other.signed())
     }
-    fn leading_zeros(self) -> u32 {
-        N - (u8::BITS - self.0.leading_zeros())
+    fn fill_below(self) -> Self {
+        Self(u8::MAX.checked_shr(self.0.leading_zeros()).unwrap_or(0))
+    }
+    /// A byte of such a word is one bit.
+    fn swap_bytes(self) -> Self {
+        Self(self.0.reverse_bits() >> (u8::BITS - N))
     }
     fn as_shift(self) -> Option<u32> {
         (u32::from(self.0) < N).then(|| u32::from(self.0))
