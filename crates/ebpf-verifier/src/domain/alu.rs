@@ -17,13 +17,18 @@ use super::word::{Wide, Word};
 /// anything but a constant below the width. Then a 32-bit result is unknown in its high half too.
 #[must_use]
 pub fn alu<W: Wide>(op: AluOp, width: Width, dst: &ScalarOf<W>, src: &ScalarOf<W>) -> ScalarOf<W> {
-    match transfer(op, width, dst, src) {
-        Some(result) => result.sync().checked(),
-        None => ScalarOf::UNKNOWN,
+    let Some(mut result) = transfer(op, width, dst, src) else {
+        return ScalarOf::UNKNOWN;
+    };
+    // What the other rules leave to the bits must be known before the high half is cleared.
+    if !matches!(op, AluOp::Add | AluOp::Sub | AluOp::Mul) {
+        result.bounds_from_bits();
     }
+    result.of_width(width).sync().checked()
 }
 
-/// The result before its parts learn from each other, if the operation is followed.
+/// The result before its parts learn from each other and, of all but shifts, before the high half
+/// is cleared in 32-bit operations; `None` if the operation is not followed.
 pub(super) fn transfer<W: Wide>(
     op: AluOp,
     width: Width,
@@ -40,7 +45,7 @@ pub(super) fn transfer<W: Wide>(
         AluOp::Lsh | AluOp::Rsh | AluOp::Arsh => shift(op, width, dst, shift_count(width, src)?),
         AluOp::Div | AluOp::SDiv | AluOp::Mod | AluOp::SMod => return None,
     };
-    Some(result.of_width(width))
+    Some(result)
 }
 
 /// `-dst`; a 32-bit result is zero-extended.
@@ -122,13 +127,11 @@ fn bitwise<W: Wide>(
     dst: &ScalarOf<W>,
     src: &ScalarOf<W>,
 ) -> ScalarOf<W> {
-    let mut result = ScalarOf {
+    ScalarOf {
         bits,
         full: full(bits, &dst.full, &src.full),
         low: low(bits.low(), &dst.low, &src.low),
-    };
-    result.bounds_from_bits();
-    result
+    }
 }
 
 type BitwiseRule<W> = fn(Tnum<W>, &Bounds<W>, &Bounds<W>) -> Bounds<W>;
@@ -184,7 +187,6 @@ fn shift<W: Wide>(op: AluOp, width: Width, dst: &ScalarOf<W>, count: u32) -> Sca
             result.full.smax = W::join(dst.low.smax, W::Half::ZERO);
         }
     }
-    result.bounds_from_bits();
     result
 }
 

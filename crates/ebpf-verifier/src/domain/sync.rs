@@ -34,7 +34,7 @@ impl<W: Wide> ScalarOf<W> {
 
     /// The one value that has the known bits and lies in the unsigned interval, if it is found to
     /// be the only one.
-    fn only_common_value(&self) -> Option<W> {
+    pub(super) fn only_common_value(&self) -> Option<W> {
         let (bits, Bounds { umin, umax, .. }) = (self.bits, self.full);
         let next = bits.next_above(umin);
         if bits.contains(umin) {
