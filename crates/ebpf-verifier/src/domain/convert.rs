@@ -66,8 +66,8 @@ pub(super) fn reverse_bytes<W: Wide>(count: u32, src: &ScalarOf<W>) -> ScalarOf<
     ScalarOf { bits: src.bits.swap_bytes(count), ..ScalarOf::UNKNOWN }
 }
 
-/// Sign extension of the low `count` bits, `count` below the width, before the parts learn from
-/// each other.
+/// Sign extension of the low `count` bits, before the parts learn from each other; `count` is below
+/// the width, and at most half the word.
 pub(super) fn sign_extend<W: Wide>(width: Width, count: u32, src: &ScalarOf<W>) -> ScalarOf<W> {
     let constant = src.as_const();
     match width {

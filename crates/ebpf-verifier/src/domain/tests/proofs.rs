@@ -14,7 +14,9 @@ fn explore_all() {
         let scripts: Vec<String> = goals(&rule).iter().flat_map(Goal::scripts).collect();
         let built = t.elapsed();
         let t = Instant::now();
-        let answers = solver::ask(&scripts, secs);
+        if rule.operator == "bounds from bits" { continue; }
+        let answers: Vec<_> = scripts.chunks(9).map(|c| solver::ask(c, secs)).take_while(|a| a.iter().all(|a| *a == solver::Answer::Proved)).flatten().collect();
+        if answers.len() != scripts.len() { eprintln!("{:45} FAILED {}/{} built {:?}, {:?}", rule.name, answers.len(), scripts.len(), built, t.elapsed()); continue }
         let mut worst = solver::Answer::Proved;
         for a in &answers { if *a != solver::Answer::Proved { worst = *a } }
         eprintln!("{:45} {:?} {} goals, {} bytes, built {:?}, solved {:?}", rule.name, worst, answers.len(), scripts[0].len(), built, t.elapsed());

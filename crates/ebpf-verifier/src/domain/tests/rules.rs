@@ -125,13 +125,13 @@ fn conversions<W: Reference>() -> Vec<Rule<W>> {
     all
 }
 
-/// The widths below `width` that values are cut to: of bytes, halves and words in a machine word,
-/// any in small words.
+/// The widths below `width`, and of half a word at most, that values are cut to: of bytes and so on
+/// in a machine word, any in small words.
 fn narrow_counts<W: Reference>(width: Width) -> Vec<u32> {
-    let bits = width_of::<W>(width);
+    let allowed = 1..width_of::<W>(width).min(W::BITS / 2 + 1);
     match W::BITS {
-        64 => [8, 16, 32].into_iter().filter(|&count| count < bits).collect(),
-        _ => (1..bits).collect(),
+        64 => [8, 16, 32].into_iter().filter(|count| allowed.contains(count)).collect(),
+        _ => allowed.collect(),
     }
 }
 
