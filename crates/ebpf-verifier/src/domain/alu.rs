@@ -101,7 +101,7 @@ fn sub<W: Word>(dst: &Bounds<W>, src: &Bounds<W>) -> Bounds<W> {
 }
 
 /// The extreme products of the ends, if none of them overflows.
-fn mul<W: Word>(dst: &Bounds<W>, src: &Bounds<W>) -> Bounds<W> {
+pub(super) fn mul<W: Word>(dst: &Bounds<W>, src: &Bounds<W>) -> Bounds<W> {
     let mut product = Bounds::FULL;
     let ends = (dst.umin.unsigned_mul(src.umin), dst.umax.unsigned_mul(src.umax));
     if let (Some(min), Some(max)) = ends {

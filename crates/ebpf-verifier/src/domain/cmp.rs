@@ -61,9 +61,7 @@ pub fn refine_same<W: Wide>(
 ) -> Option<ScalarOf<W>> {
     match branch(op, width, reg, reg) {
         Some(known) => (known == taken).then_some(*reg),
-        None => {
-            Some(learn_same(op, width, taken, reg).sync().sync().checked())
-        }
+        None => Some(learn_same(op, width, taken, reg).sync().sync().checked()),
     }
 }
 

@@ -205,7 +205,10 @@ pub(super) fn assertions(asserted: &[Expr]) -> String {
                 _ => format!("(_ BitVec {bits})"),
             };
             let written = match arguments.is_empty() {
-                true => writeln!(text, "(declare-const {head} {sort})\n(define-fun n{place} () {sort} {head})"),
+                true => writeln!(
+                    text,
+                    "(declare-const {head} {sort})\n(define-fun n{place} () {sort} {head})"
+                ),
                 false => {
                     let arguments: Vec<String> = arguments.iter().map(|&a| name(a)).collect();
                     let arguments = arguments.join(" ");

@@ -49,8 +49,11 @@ pub(super) trait Choice: Copy {
     fn choice(condition: Expr, then: Self, other: Self) -> Self;
 }
 
-/// The result of the code, whatever the conditions in it turn out to be.
-pub(super) fn all_ways<T: Choice>(code: impl Fn() -> T) -> T {
+/// A way's answers, and the result at its end.
+pub(super) type End<T> = (Vec<(Expr, bool)>, T);
+
+/// Each way through the code, those with earlier answers `true` first.
+pub(super) fn ways<T>(code: impl Fn() -> T) -> Vec<End<T>> {
     let mut results = Vec::new();
     WAY.with_borrow_mut(|way| way.answers.clear());
     loop {
@@ -65,9 +68,14 @@ pub(super) fn all_ways<T: Choice>(code: impl Fn() -> T) -> T {
             last.map(|(_, answer)| *answer = false).is_some()
         });
         if !more {
-            return join(&results, 0);
+            return results;
         }
     }
+}
+
+/// The result of the code, whatever the conditions in it turn out to be.
+pub(super) fn all_ways<T: Choice>(code: impl Fn() -> T) -> T {
+    join(&ways(code), 0)
 }
 
 /// The condition under which the code returns true.
@@ -76,7 +84,7 @@ pub(super) fn truth(code: impl Fn() -> bool) -> Expr {
 }
 
 /// Puts the results together that have the answers before `depth` in common.
-fn join<T: Choice>(results: &[(Vec<(Expr, bool)>, T)], depth: usize) -> T {
+fn join<T: Choice>(results: &[End<T>], depth: usize) -> T {
     let (answers, result) = &results[0];
     let Some((condition, _)) = answers.get(depth) else {
         return *result;

@@ -82,6 +82,7 @@ pub(super) fn deductions<W: Reference>() -> Vec<Rule<W>> {
         deduction("signed and unsigned of the low half", |scalar| scalar.low.exchange_signs()),
         deduction("whole from low half", ScalarOf::full_from_low),
         deduction("bits from bounds", ScalarOf::bits_from_bounds),
+        deduction("all deductions in their order", |scalar| *scalar = scalar.sync()),
         deduction("contradictions", |scalar| *scalar = scalar.checked()),
     ]
 }

@@ -8,7 +8,6 @@ use super::words::Toy;
 use crate::domain::bounds::Bounds;
 use crate::domain::{ScalarOf, Tnum, Word, alu, branch, fork, mov, neg, refine, refine_same};
 
-type Half = Toy<2>;
 type Full = Toy<4>;
 type Value = ScalarOf<Full>;
 
