@@ -118,7 +118,7 @@ impl<W: Wide> ScalarOf<W> {
         Self { bits: self.bits, ..Self::UNKNOWN }
     }
 
-    fn is_contradictory(&self) -> bool {
+    pub(super) fn is_contradictory(&self) -> bool {
         self.full.is_empty()
             || self.low.is_empty()
             || self.as_const().is_some_and(|value| self.full != Bounds::constant(value))

@@ -123,6 +123,10 @@ fn conditions(answers: &[(Expr, bool)]) -> Vec<Expr> {
 }
 
 /// A shift goes by what is left of the second operand modulo the width.
+///
+/// The rule rests on what deductions leave: bits that have learnt from the bounds, and no
+/// contradiction. Without that, the 32-bit form could read another count from the upper bound than
+/// the low half has.
 pub(super) fn count_of_shift(width: Width) -> Vec<Goal> {
     let (b, y, of_y) = any_member::<64, 32>("y");
     let mask = Register::number((width.bits() - 1).into());
@@ -130,7 +134,9 @@ pub(super) fn count_of_shift(width: Width) -> Vec<Goal> {
         let expected = Register::apply("bvand", y, mask);
         shift_count(width, &b).is_none_or(|count| expected == Register::number(count.into()))
     };
-    vec![Goal::new(of_y, truth(right))]
+    let learnt = truth(|| b.bits.is_subset_of(Tnum::range(b.full.umin, b.full.umax)));
+    let consistent = truth(|| !b.is_contradictory());
+    vec![Goal::new([of_y, vec![learnt, consistent]].concat(), truth(right))]
 }
 
 /// Bounds learn the ends of the bits.

@@ -70,11 +70,13 @@ fn outcome<W: Reference>(
     Rule::new(operator, "", Claim::Decides(Box::new(rule), Box::new(holds)))
 }
 
+type Both<W> = (ScalarOf<W>, ScalarOf<W>);
+
 /// What is learnt from the comparison's being true.
 fn refinement<W: Reference>(
     operator: &'static str,
     op: CmpOp,
-    tamper: fn(&mut (ScalarOf<W>, ScalarOf<W>), &ScalarOf<W>, &ScalarOf<W>),
+    tamper: fn(&mut Both<W>, &ScalarOf<W>, &ScalarOf<W>),
 ) -> Rule<W> {
     let rule = move |a: &ScalarOf<W>, b: &ScalarOf<W>| {
         let mut learnt = learn(op, FULL_WIDTH, true, a, b);
@@ -315,7 +317,7 @@ fn conversions<W: Reference>() -> Vec<Rule<W>> {
                 swapped.bits.mask = a.bits.mask;
                 swapped
             },
-            |x| x.reversed(),
+            W::reversed,
         ),
         Rule::new(
             "masks of signs: zero is forgotten",

@@ -164,7 +164,7 @@ impl<const N: u32> Word for Term<N> {
         Self(bytes.reduce(expr::concat).expect("a word has a byte"))
     }
     fn as_shift(self) -> Option<u32> {
-        if !(self < Self::number(N.into())) {
+        if self >= Self::number(N.into()) {
             return None;
         }
         let last = N - 1;
