@@ -6,7 +6,8 @@ use proptest::sample::select;
 
 use crate::domain::bounds::Bounds;
 use crate::domain::{
-    Scalar, ScalarOf, Tnum, alu, branch, fork, mov, movsx, narrow, neg, refine, refine_same, swap,
+    Scalar, ScalarOf, Tnum, alu, branch, fork, mov, movsx, narrow, neg, offset_add, offset_sub,
+    refine, refine_same, swap,
 };
 
 /// Words near the places where intervals break.
@@ -160,6 +161,16 @@ proptest! {
             }
             if size != Size::B {
                 prop_assert!(swap(order, size, &a).contains(semantics::swap(order, size, x)));
+            }
+        }
+    }
+
+    #[test]
+    fn offsets_of_pointers((a, xs) in value(), (b, ys) in value()) {
+        for &x in &xs {
+            for &y in &ys {
+                prop_assert!(offset_add(&a, &b).contains(x.wrapping_add(y)), "{a} + {b}");
+                prop_assert!(offset_sub(&a, &b).contains(x.wrapping_sub(y)), "{a} - {b}");
             }
         }
     }
