@@ -2,6 +2,7 @@
 //!
 //! Sets of members are sets of bits: a value of four bits has at most sixteen.
 
+use super::members::hull;
 use super::rules::{Claim, Rule, rules};
 use super::words::Toy;
 use crate::domain::bounds::Bounds;
@@ -28,8 +29,8 @@ fn set(has: impl Fn(Word4) -> bool) -> Members {
 
 impl Sets {
     fn new() -> Self {
-        let of = |index: usize| (Toy((index >> 4) as u8), Toy((index & 15) as u8));
-        let halves = |index: usize| (Toy((index >> 2) as u8), Toy((index & 3) as u8));
+        let of = |index: usize| (Toy((index >> 4) as u16), Toy((index & 15) as u16));
+        let halves = |index: usize| (Toy((index >> 2) as u16), Toy((index & 3) as u16));
         let between = |min: i32, value: i32, max: i32| min <= value && value <= max;
         let whole = |index, number: fn(Word4) -> i32| {
             let (min, max) = of(index);
@@ -67,7 +68,7 @@ fn words(members: Members) -> impl Iterator<Item = Word4> {
 }
 
 /// All intervals that are not empty, as unsigned and as signed ones.
-fn intervals<const N: u32>() -> Vec<Bounds<Toy<N>>> {
+pub(super) fn intervals<const N: u32>() -> Vec<Bounds<Toy<N>>> {
     let from = 1 << (N - 1);
     let ends: Vec<(i32, i32)> =
         (0..1 << N).flat_map(|min| (min..1 << N).map(move |max| (min, max))).collect();
@@ -83,8 +84,10 @@ fn intervals<const N: u32>() -> Vec<Bounds<Toy<N>>> {
         .collect()
 }
 
-fn tnums() -> impl Iterator<Item = Tnum<Word4>> {
-    let any = Word4::all().flat_map(|mask| Word4::all().map(move |value| Tnum { value, mask }));
+/// All tristate numbers: no bit is both known and unknown.
+pub(super) fn tnums<const N: u32>() -> impl Iterator<Item = Tnum<Toy<N>>> {
+    let words = Toy::<N>::all;
+    let any = words().flat_map(move |mask| words().map(move |value| Tnum { value, mask }));
     any.filter(|tnum| tnum.value.0 & tnum.mask.0 == 0)
 }
 
@@ -109,7 +112,7 @@ fn values(sets: &Sets) -> Vec<(Value, Members)> {
             for whole in &whole_sets {
                 let members = bits & half & whole;
                 if members != 0 {
-                    all.entry(members).or_insert_with(|| hull(members));
+                    all.entry(members).or_insert_with(|| hull(words(members)));
                 }
             }
         }
@@ -132,25 +135,6 @@ fn combinations(sets: &Sets) -> impl Iterator<Item = (Value, Members)> {
     all.filter(|(_, members)| *members != 0)
 }
 
-fn hull(members: Members) -> Value {
-    let constants = words(members).map(Value::constant);
-    constants
-        .reduce(|a, b| {
-            let full = wider(&a.full, &b.full);
-            ScalarOf { bits: a.bits.union(b.bits), full, low: wider(&a.low, &b.low) }
-        })
-        .unwrap()
-}
-
-fn wider<const N: u32>(a: &Bounds<Toy<N>>, b: &Bounds<Toy<N>>) -> Bounds<Toy<N>> {
-    Bounds {
-        umin: a.umin.min(b.umin),
-        umax: a.umax.max(b.umax),
-        smin: core::cmp::min_by_key(a.smin, b.smin, |word| word.signed()),
-        smax: core::cmp::max_by_key(a.smax, b.smax, |word| word.signed()),
-    }
-}
-
 /// What of the rule's claim can be looked up.
 struct Table {
     /// For each word on the left, the results for each on the right.
@@ -162,17 +146,17 @@ struct Table {
 impl Table {
     fn new(claim: &Claim<Word4>) -> Self {
         let pairs = |value: &dyn Fn(Word4, Word4) -> Word4| {
-            core::array::from_fn(|x| core::array::from_fn(|y| value(Toy(x as u8), Toy(y as u8))))
+            core::array::from_fn(|x| core::array::from_fn(|y| value(Toy(x as u16), Toy(y as u16))))
         };
         let mut table = Self { results: [[Toy(0); 16]; 16], holding: [0; 16] };
         match claim {
             Claim::Combines(_, result) => table.results = pairs(result),
             Claim::Maps(_, result) => table.results = pairs(&|x, _| result(x)),
             Claim::KeepsIf(_, when) => {
-                table.holding = core::array::from_fn(|x| if when(Toy(x as u8)) { !0 } else { 0 });
+                table.holding = core::array::from_fn(|x| if when(Toy(x as u16)) { !0 } else { 0 });
             }
             Claim::Decides(_, holds) | Claim::Learns(_, holds) => {
-                table.holding = core::array::from_fn(|x| set(|y| holds(Toy(x as u8), y)));
+                table.holding = core::array::from_fn(|x| set(|y| holds(Toy(x as u16), y)));
             }
             Claim::Keeps(_) | Claim::Splits(_) => {}
         }

@@ -1,19 +1,19 @@
-//! Words of so few bits that all of them can be tried.
+//! Words of few bits, of which all can be tried, or many.
 
 use core::cmp::Ordering;
 use core::ops::{BitAnd, BitOr, BitXor, Not, Shl, Shr};
 
 use crate::domain::{Wide, Word};
 
-/// A word of `N` bits, at most 6.
+/// A word of `N` bits, at most 10.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub(super) struct Toy<const N: u32>(pub(super) u8);
+pub(super) struct Toy<const N: u32>(pub(super) u16);
 
 impl<const N: u32> Toy<N> {
-    const MASK: u8 = (1 << N) - 1;
+    const MASK: u16 = (1 << N) - 1;
 
     pub(super) fn new(value: i32) -> Self {
-        Self((value & i32::from(Self::MASK)) as u8)
+        Self((value & i32::from(Self::MASK)) as u16)
     }
 
     pub(super) fn signed(self) -> i32 {
@@ -93,11 +93,11 @@ impl<const N: u32> Word for Toy<N> {
         self.signed().cmp(&other.signed())
     }
     fn fill_below(self) -> Self {
-        Self(u8::MAX.checked_shr(self.0.leading_zeros()).unwrap_or(0))
+        Self(u16::MAX.checked_shr(self.0.leading_zeros()).unwrap_or(0))
     }
     /// A byte of such a word is one bit.
     fn swap_bytes(self) -> Self {
-        Self(self.0.reverse_bits() >> (u8::BITS - N))
+        Self(self.0.reverse_bits() >> (u16::BITS - N))
     }
     fn as_shift(self) -> Option<u32> {
         (u32::from(self.0) < N).then(|| u32::from(self.0))
@@ -123,3 +123,4 @@ macro_rules! wide {
 }
 wide!(4, 2);
 wide!(6, 3);
+wide!(10, 5);
