@@ -34,13 +34,18 @@ impl<W: Wide> ScalarOf<W> {
 
     /// The one value that has the known bits and lies in the unsigned interval, if it is found to
     /// be the only one.
-    pub(super) fn only_common_value(&self) -> Option<W> {
+    fn only_common_value(&self) -> Option<W> {
+        self.only_common_value_by(|value| self.bits.next_above(value))
+    }
+
+    /// The same, by what gives the smallest member of the bits above a number.
+    pub(super) fn only_common_value_by(&self, next_above: impl Fn(W) -> W) -> Option<W> {
         let (bits, Bounds { umin, umax, .. }) = (self.bits, self.full);
-        let next = bits.next_above(umin);
+        let next = next_above(umin);
         if bits.contains(umin) {
             return (next > umax).then_some(umin);
         }
-        let alone = next == bits.max() || next <= umax && bits.next_above(next) > umax;
+        let alone = next == bits.max() || next <= umax && next_above(next) > umax;
         alone.then_some(next)
     }
 

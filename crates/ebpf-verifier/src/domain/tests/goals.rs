@@ -12,6 +12,7 @@ use crate::domain::{ScalarOf, Tnum, Wide};
 
 /// The word that proofs are about.
 pub(super) type Register = Term<64>;
+
 /// The conclusion follows from the premises, whatever the values of the variables.
 pub(super) struct Goal {
     premises: Vec<Expr>,
@@ -148,26 +149,32 @@ pub(super) fn meeting_bits() -> Vec<Goal> {
     vec![Goal::new(of_x, has(&met, x))]
 }
 
-/// No member of the bits lies between a number and the next member above it.
-pub(super) fn next_member<const N: u32>() -> Vec<Goal> {
-    let (bits, premise) = any_tnum::<N>("bits");
-    let (x, from) = (Term::variable("x"), Term::variable("from"));
+/// Between a number and the next member of the bits above it there is no member.
+pub(super) fn next_member() -> Vec<Goal> {
+    let (bits, premise) = any_tnum::<64>("bits");
+    let (x, from) = (Register::variable("x"), Register::variable("from"));
     let member = truth(|| bits.contains(x));
-    let above = expr::less(false, from.0, x.0);
     let next = all_ways(|| bits.next_above(from));
-    vec![Goal::new(vec![premise, member, above], expr::not(expr::less(false, x.0, next.0)))]
+    vec![Goal::new(vec![premise, member], is_not_passed_over(x, from, next))]
 }
 
-/// The one common value of bits and bounds is the member.
-pub(super) fn only_common_value<const N: u32, const H: u32>() -> Vec<Goal>
-where
-    Term<N>: Wide<Half = Term<H>>,
-{
-    let (a, x, of_x) = any_member::<N, H>("x");
-    let found = ways(|| a.only_common_value()).into_iter();
+/// If `x` is above `from`, it is not below `next`.
+fn is_not_passed_over(x: Register, from: Register, next: Register) -> Expr {
+    truth(|| x <= from || next <= x)
+}
+
+/// The one common value of bits and bounds is the member, by any function that passes over no
+/// member: [`next_member`] is about ours.
+pub(super) fn only_common_value() -> Vec<Goal> {
+    let (a, x, of_x) = any_member::<64, 32>("x");
+    let (first, second) = (Register::variable("first"), Register::variable("second"));
+    let next_above = |from: Register| if from.0 == a.full.umin.0 { first } else { second };
+    let passed_over = [(a.full.umin, first), (first, second)]
+        .map(|(from, next)| is_not_passed_over(x, from, next));
+    let found = ways(|| a.only_common_value_by(next_above)).into_iter();
     found
         .filter_map(|(answers, only)| {
-            let premises = [of_x.clone(), conditions(&answers)].concat();
+            let premises = [&of_x[..], &passed_over, &conditions(&answers)].concat();
             only.map(|only| Goal::new(premises, expr::equal(only.0, x.0)))
         })
         .collect()
@@ -175,14 +182,14 @@ where
 
 /// The step of the multiplication of bits: if `product` has `p`, `bits` has `n` and `addend` has
 /// `d`, the next product has `p`, or `p + d` if `n` is odd.
-pub(super) fn partial_product<const N: u32>() -> Vec<Goal> {
+pub(super) fn partial_product() -> Vec<Goal> {
     let of = |name: &str| {
-        let (bits, premise) = any_tnum::<N>(&format!("{name}.bits"));
-        let member = Term::variable(name);
+        let (bits, premise) = any_tnum::<64>(&format!("{name}.bits"));
+        let member = Register::variable(name);
         (bits, member, vec![premise, truth(|| bits.contains(member))])
     };
     let ((product, p, of_p), (bits, n, of_n), (addend, d, of_d)) = (of("p"), of("n"), of("d"));
-    let odd = expr::equal(Term::apply("bvand", n, Term::number(1)).0, Term::<N>::number(1).0);
+    let odd = expr::equal(Term::apply("bvand", n, Term::number(1)).0, Register::number(1).0);
     let next = Term(expr::choice(odd, Term::apply("bvadd", p, d).0, p.0));
     let result = all_ways(|| product.plus_if_odd(bits, addend));
     vec![Goal::new([of_p, of_n, of_d].concat(), truth(|| result.contains(next)))]

@@ -16,7 +16,7 @@ use crate::domain::offset::offset_sum;
 use crate::domain::{ScalarOf, Tnum, Word, branch};
 
 /// For each part of a claim: counterexamples are found quickly or not at all.
-const SECONDS: u32 = 10;
+const EFFORT: u32 = 20_000_000;
 
 const FULL_WIDTH: Width = Width::W64;
 
@@ -380,13 +380,13 @@ fn every_mutant_has_a_counterexample_of_four_bits() {
 
 #[test]
 fn every_mutant_in_reach_is_refuted_by_the_solver() {
-    if !solver::is_installed() {
+    if solver::version().is_none() {
         eprintln!("skipped: z3 is not installed, no mutant is shown to it");
         return;
     }
     for rule in mutants::<Register>().iter().filter(|rule| in_reach(rule.operator)) {
         let refuted = |goal: &Goal| {
-            goal.scripts().any(|script| solver::ask(&[script], SECONDS) == [Answer::Refuted])
+            goal.scripts().any(|script| solver::ask(&[script], EFFORT) == [Answer::Refuted])
         };
         assert!(goals(rule).iter().any(refuted), "{} survives", rule.name);
     }

@@ -9,18 +9,20 @@ pub(super) enum Answer {
     Proved,
     /// There is a counterexample.
     Refuted,
-    /// It ran out of time.
+    /// The effort was not enough.
     Unknown,
 }
 
-/// Whether there is a solver to ask.
-pub(super) fn is_installed() -> bool {
-    let version = Command::new("z3").arg("--version").stdout(Stdio::null()).status();
-    version.is_ok_and(|status| status.success())
+/// The solver's version; `None` if there is none to ask.
+pub(super) fn version() -> Option<String> {
+    let output = Command::new("z3").arg("--version").output().ok()?;
+    let text = String::from_utf8(output.stdout).ok()?;
+    text.split(' ').nth(2).map(str::to_owned)
 }
 
-/// Asks whether each script is without a model. They take `seconds` each at most.
-pub(super) fn ask(scripts: &[String], seconds: u32) -> Vec<Answer> {
+/// Asks whether each script is without a model, with at most this effort for each: a count of the
+/// solver's steps (`rlimit`), so that the answer does not depend on the machine.
+pub(super) fn ask(scripts: &[String], effort: u32) -> Vec<Answer> {
     let mut solver = Command::new("z3")
         .arg("-in")
         .stdin(Stdio::piped())
@@ -28,7 +30,7 @@ pub(super) fn ask(scripts: &[String], seconds: u32) -> Vec<Answer> {
         .spawn()
         .expect("the solver is installed");
     let mut input = solver.stdin.take().unwrap();
-    let text: String = scripts.iter().map(|script| in_frame(script, seconds)).collect();
+    let text: String = scripts.iter().map(|script| in_frame(script, effort)).collect();
     let writer = std::thread::spawn(move || input.write_all(text.as_bytes()));
     let mut output = String::new();
     solver.stdout.take().unwrap().read_to_string(&mut output).unwrap();
@@ -39,7 +41,7 @@ pub(super) fn ask(scripts: &[String], seconds: u32) -> Vec<Answer> {
         .map(|line| match line {
             "unsat" => Answer::Proved,
             "sat" => Answer::Refuted,
-            "unknown" | "timeout" => Answer::Unknown,
+            "unknown" => Answer::Unknown,
             _ => panic!("the solver says: {line}"),
         })
         .collect();
@@ -47,7 +49,6 @@ pub(super) fn ask(scripts: &[String], seconds: u32) -> Vec<Answer> {
     answers
 }
 
-fn in_frame(script: &str, seconds: u32) -> String {
-    let timeout = 1000 * seconds;
-    format!("(reset)\n(set-option :timeout {timeout})\n(set-logic QF_BV)\n{script}(check-sat)\n")
+fn in_frame(script: &str, effort: u32) -> String {
+    format!("(reset)\n(set-option :rlimit {effort})\n(set-logic QF_BV)\n{script}(check-sat)\n")
 }
