@@ -70,6 +70,7 @@ fn steps() -> Result<Vec<Step>, TaskError> {
     let examples = cargo_step("examples", &["build", "--workspace", "--examples"]);
     steps.extend([test, threaded()]);
     steps.extend([own_step("conformance", &["conformance"])?, own_step("corpus", &["corpus"])?]);
+    steps.push(own_step("soundness", &["soundness", "--check"])?);
     steps.extend([examples, doc]);
     Ok(steps)
 }

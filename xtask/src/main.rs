@@ -14,6 +14,7 @@ mod oracle;
 mod parity;
 mod pcap;
 mod policy;
+mod soundness;
 mod stats;
 mod tidy;
 
@@ -29,7 +30,7 @@ struct Command {
     run: fn(&[String]) -> Result<(), TaskError>,
 }
 
-const COMMANDS: [Command; 13] = [
+const COMMANDS: [Command; 14] = [
     Command {
         name: "ci",
         arguments: "",
@@ -101,6 +102,12 @@ const COMMANDS: [Command; 13] = [
         arguments: "[--check]",
         about: "write the captures of fixtures/xdp, or check them",
         run: pcap::run,
+    },
+    Command {
+        name: "soundness",
+        arguments: "[--check]",
+        about: "prove the scalar domain and write the table of proofs, or check it",
+        run: soundness::run,
     },
     Command {
         name: "stats",

@@ -17,6 +17,24 @@ use super::word::{Wide, Word};
 /// anything but a constant below the width. Then a 32-bit result is unknown in its high half too.
 #[must_use]
 pub fn alu<W: Wide>(op: AluOp, width: Width, dst: &ScalarOf<W>, src: &ScalarOf<W>) -> ScalarOf<W> {
+    let Some(mut result) = transfer(op, width, dst, src) else {
+        return ScalarOf::UNKNOWN;
+    };
+    // What the other rules leave to the bits must be known before the high half is cleared.
+    if !matches!(op, AluOp::Add | AluOp::Sub | AluOp::Mul) {
+        result.bounds_from_bits();
+    }
+    result.of_width(width).sync().checked()
+}
+
+/// The result before its parts learn from each other and, of all but shifts, before the high half
+/// is cleared in 32-bit operations; `None` if the operation is not followed.
+pub(super) fn transfer<W: Wide>(
+    op: AluOp,
+    width: Width,
+    dst: &ScalarOf<W>,
+    src: &ScalarOf<W>,
+) -> Option<ScalarOf<W>> {
     let result = match op {
         AluOp::Add => arithmetic(dst.bits + src.bits, (add, add), dst, src),
         AluOp::Sub => arithmetic(dst.bits - src.bits, (sub, sub), dst, src),
@@ -24,29 +42,22 @@ pub fn alu<W: Wide>(op: AluOp, width: Width, dst: &ScalarOf<W>, src: &ScalarOf<W
         AluOp::And => bitwise(dst.bits & src.bits, (and, and), dst, src),
         AluOp::Or => bitwise(dst.bits | src.bits, (or, or), dst, src),
         AluOp::Xor => bitwise(dst.bits ^ src.bits, (xor, xor), dst, src),
-        AluOp::Lsh | AluOp::Rsh | AluOp::Arsh => match shift_count(width, src) {
-            Some(count) => shift(op, width, dst, count),
-            None => return ScalarOf::UNKNOWN,
-        },
-        AluOp::Div | AluOp::SDiv | AluOp::Mod | AluOp::SMod => return ScalarOf::UNKNOWN,
+        AluOp::Lsh | AluOp::Rsh | AluOp::Arsh => shift(op, width, dst, shift_count(width, src)?),
+        AluOp::Div | AluOp::SDiv | AluOp::Mod | AluOp::SMod => return None,
     };
-    finish(width, result)
+    Some(result)
 }
 
 /// `-dst`; a 32-bit result is zero-extended.
 #[must_use]
 pub fn neg<W: Wide>(width: Width, dst: &ScalarOf<W>) -> ScalarOf<W> {
-    let zero = ScalarOf::constant(W::ZERO);
-    finish(width, arithmetic(zero.bits - dst.bits, (sub, sub), &zero, dst))
+    difference_from_zero(width, dst).sync().checked()
 }
 
-fn finish<W: Wide>(width: Width, result: ScalarOf<W>) -> ScalarOf<W> {
-    match width {
-        Width::W32 => result.zero_extend_low(),
-        Width::W64 => result,
-    }
-    .sync()
-    .checked()
+/// The negated scalar before its parts learn from each other.
+pub(super) fn difference_from_zero<W: Wide>(width: Width, dst: &ScalarOf<W>) -> ScalarOf<W> {
+    let zero = ScalarOf::constant(W::ZERO);
+    arithmetic(zero.bits - dst.bits, (sub, sub), &zero, dst).of_width(width)
 }
 
 /// Operations whose bounds follow from those of the operands, by one rule for both widths.
@@ -90,7 +101,7 @@ fn sub<W: Word>(dst: &Bounds<W>, src: &Bounds<W>) -> Bounds<W> {
 }
 
 /// The extreme products of the ends, if none of them overflows.
-fn mul<W: Word>(dst: &Bounds<W>, src: &Bounds<W>) -> Bounds<W> {
+pub(super) fn mul<W: Word>(dst: &Bounds<W>, src: &Bounds<W>) -> Bounds<W> {
     let mut product = Bounds::FULL;
     let ends = (dst.umin.unsigned_mul(src.umin), dst.umax.unsigned_mul(src.umax));
     if let (Some(min), Some(max)) = ends {
@@ -116,13 +127,11 @@ fn bitwise<W: Wide>(
     dst: &ScalarOf<W>,
     src: &ScalarOf<W>,
 ) -> ScalarOf<W> {
-    let mut result = ScalarOf {
+    ScalarOf {
         bits,
         full: full(bits, &dst.full, &src.full),
         low: low(bits.low(), &dst.low, &src.low),
-    };
-    result.bounds_from_bits();
-    result
+    }
 }
 
 type BitwiseRule<W> = fn(Tnum<W>, &Bounds<W>, &Bounds<W>) -> Bounds<W>;
@@ -144,7 +153,7 @@ fn xor<W: Word>(bits: Tnum<W>, _: &Bounds<W>, _: &Bounds<W>) -> Bounds<W> {
 
 /// The count of a shift, if it is a constant below the width. For a 32-bit shift the low half of
 /// `src` must be constant, and yet it is the whole register that must be below 32.
-fn shift_count<W: Wide>(width: Width, src: &ScalarOf<W>) -> Option<u32> {
+pub(super) fn shift_count<W: Wide>(width: Width, src: &ScalarOf<W>) -> Option<u32> {
     let (is_const, limit) = match width {
         Width::W32 => (src.low_as_const().is_some() && is_point(&src.low), W::Half::BITS),
         Width::W64 => (src.as_const().is_some() && is_point(&src.full), W::BITS),
@@ -178,7 +187,6 @@ fn shift<W: Wide>(op: AluOp, width: Width, dst: &ScalarOf<W>, count: u32) -> Sca
             result.full.smax = W::join(dst.low.smax, W::Half::ZERO);
         }
     }
-    result.bounds_from_bits();
     result
 }
 

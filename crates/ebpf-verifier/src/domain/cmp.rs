@@ -43,7 +43,7 @@ pub fn refine<W: Wide>(
     match branch(op, width, lhs, rhs) {
         Some(known) => (known == taken).then_some((*lhs, *rhs)),
         None => {
-            let (lhs, rhs) = learn(Learnt::from(op, taken), width, lhs, rhs);
+            let (lhs, rhs) = learn(op, width, taken, lhs, rhs);
             Some((lhs.sync().checked(), rhs.sync().checked()))
         }
     }
@@ -61,13 +61,21 @@ pub fn refine_same<W: Wide>(
 ) -> Option<ScalarOf<W>> {
     match branch(op, width, reg, reg) {
         Some(known) => (known == taken).then_some(*reg),
-        None => {
-            let (mut both, other) = learn(Learnt::from(op, taken), width, reg, reg);
-            both.full.meet(&other.full);
-            both.low.meet(&other.low);
-            Some(both.sync().sync().checked())
-        }
+        None => Some(learn_same(op, width, taken, reg).sync().sync().checked()),
     }
+}
+
+/// What both sides learn where they are one register.
+pub(super) fn learn_same<W: Wide>(
+    op: CmpOp,
+    width: Width,
+    taken: bool,
+    reg: &ScalarOf<W>,
+) -> ScalarOf<W> {
+    let (mut both, other) = learn(op, width, taken, reg, reg);
+    both.full.meet(&other.full);
+    both.low.meet(&other.low);
+    both
 }
 
 /// The part of a scalar that a comparison looks at.
@@ -173,13 +181,16 @@ impl Learnt {
     }
 }
 
-/// What the operands learn, before their parts learn from each other.
-fn learn<W: Wide>(
-    learnt: Learnt,
+/// What the operands learn from `lhs op rhs` or its opposite, before their parts learn from each
+/// other.
+pub(super) fn learn<W: Wide>(
+    op: CmpOp,
     width: Width,
+    taken: bool,
     lhs: &ScalarOf<W>,
     rhs: &ScalarOf<W>,
 ) -> (ScalarOf<W>, ScalarOf<W>) {
+    let learnt = Learnt::from(op, taken);
     let (mut a, mut b) = (*lhs, *rhs);
     match width {
         Width::W64 => {

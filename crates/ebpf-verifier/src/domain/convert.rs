@@ -20,7 +20,12 @@ pub fn mov<W: Wide>(width: Width, src: &ScalarOf<W>) -> ScalarOf<W> {
 /// The low bits of `src`, sign-extended to `width`; a 32-bit result is zero-extended.
 #[must_use]
 pub fn movsx(width: Width, from: Size, src: &Scalar) -> Scalar {
-    sign_extend(width, u32::from(from.bits()), src).checked()
+    let extended = sign_extend(width, u32::from(from.bits()), src);
+    match width {
+        Width::W32 => extended.sync(),
+        Width::W64 => extended,
+    }
+    .checked()
 }
 
 /// What a load of this size gives, when nothing is known of the memory.
@@ -34,7 +39,7 @@ pub fn load(size: Size, extend: Extend) -> Scalar {
 pub fn narrow(size: Size, extend: Extend, stored: &Scalar) -> Scalar {
     match (size, extend) {
         (Size::Dw, _) => *stored,
-        (_, Extend::Zero) => stored.zero_extend(u32::from(size.bits())),
+        (_, Extend::Zero) => stored.zero_extend(u32::from(size.bits())).sync(),
         (_, Extend::Sign) => movsx(Width::W64, size, stored),
     }
     .checked()
@@ -43,19 +48,26 @@ pub fn narrow(size: Size, extend: Extend, stored: &Scalar) -> Scalar {
 /// Byte order conversion of the low bytes, on a little-endian machine; the rest is cleared.
 #[must_use]
 pub fn swap(order: ByteOrder, size: Size, dst: &Scalar) -> Scalar {
-    let mut swapped = *dst;
-    if order != ByteOrder::Le {
-        let bits = dst.bits.swap_bytes(size.bytes());
-        swapped = Scalar { bits, ..Scalar::UNKNOWN };
-    }
+    let bits = u32::from(size.bits());
+    let converted = match order {
+        ByteOrder::Le => *dst,
+        ByteOrder::Be | ByteOrder::Swap => reverse_bytes(bits, dst),
+    };
     match size {
-        Size::Dw => swapped.sync(),
-        _ => swapped.zero_extend(u32::from(size.bits())),
+        Size::Dw => converted,
+        _ => converted.zero_extend(bits),
     }
+    .sync()
     .checked()
 }
 
-/// Sign extension of the low `count` bits, `count` below the width.
+/// The low `count` bits with their bytes in reverse order, before the parts learn from each other.
+pub(super) fn reverse_bytes<W: Wide>(count: u32, src: &ScalarOf<W>) -> ScalarOf<W> {
+    ScalarOf { bits: src.bits.swap_bytes(count), ..ScalarOf::UNKNOWN }
+}
+
+/// Sign extension of the low `count` bits, before the parts learn from each other; `count` is below
+/// the width, and at most half the word.
 pub(super) fn sign_extend<W: Wide>(width: Width, count: u32, src: &ScalarOf<W>) -> ScalarOf<W> {
     let constant = src.as_const();
     match width {
@@ -72,7 +84,7 @@ pub(super) fn sign_extend<W: Wide>(width: Width, count: u32, src: &ScalarOf<W>) 
                 None => sign_extend_word(count, &src.low),
             };
             let bits = Tnum::zero_extended(bits);
-            ScalarOf { bits, low, full: Bounds::FULL }.zero_extend_low().sync()
+            ScalarOf { bits, low, full: Bounds::FULL }.zero_extend_low()
         }
     }
 }
@@ -104,6 +116,14 @@ fn sign_extend_word<W: Word>(count: u32, bounds: &Bounds<W>) -> (Tnum<W>, Bounds
 }
 
 impl<W: Wide> ScalarOf<W> {
+    /// What an operation of this width leaves of its result.
+    pub(super) fn of_width(self, width: Width) -> Self {
+        match width {
+            Width::W32 => self.zero_extend_low(),
+            Width::W64 => self,
+        }
+    }
+
     /// The low half, extended with zeroes: what every 32-bit operation leaves.
     pub(super) fn zero_extend_low(self) -> Self {
         let Bounds { umin, umax, smin, smax } = self.low;
@@ -119,7 +139,8 @@ impl<W: Wide> ScalarOf<W> {
         Self { bits: Tnum::zero_extended(self.bits.low()), full, low: self.low }
     }
 
-    /// The low `count` bits, extended with zeroes; `count` is below the width.
+    /// The low `count` bits, extended with zeroes; `count` is below the width. The parts are yet to
+    /// learn from each other.
     pub(super) fn zero_extend(mut self, count: u32) -> Self {
         let kept = W::low_mask(count);
         let Bounds { umin, umax, .. } = self.full;
@@ -132,6 +153,6 @@ impl<W: Wide> ScalarOf<W> {
         if count < W::Half::BITS {
             self.low = Bounds::FULL;
         }
-        self.sync()
+        self
     }
 }

@@ -1,46 +1,44 @@
 //! Variable offsets of pointers: their own, coarser rule of addition and subtraction.
 
 use super::bounds::Bounds;
-use super::scalar::Scalar;
+use super::scalar::ScalarOf;
+use super::word::Wide;
 
 /// The variable offset of a pointer after `by` has been added. Unlike scalars, pointers keep no
 /// bounds of the low half, and forget an interval as soon as one end of it overflows.
 #[must_use]
-pub fn offset_add(offset: &Scalar, by: &Scalar) -> Scalar {
-    let (a, b) = (&offset.full, &by.full);
-    let full = Bounds {
-        smin: a.smin.wrapping_add(b.smin),
-        smax: a.smax.wrapping_add(b.smax),
-        umin: a.umin.wrapping_add(b.umin),
-        umax: a.umax.wrapping_add(b.umax),
-    };
-    let signed = offset.smin().checked_add(by.smin()).and(offset.smax().checked_add(by.smax()));
-    let unsigned = a.umin.checked_add(b.umin).and(a.umax.checked_add(b.umax));
-    let full = without_overflow(full, signed.is_some(), unsigned.is_some());
-    Scalar { bits: offset.bits + by.bits, full, low: Bounds::FULL }.sync()
+pub fn offset_add<W: Wide>(offset: &ScalarOf<W>, by: &ScalarOf<W>) -> ScalarOf<W> {
+    offset_sum(offset, by).sync()
 }
 
 /// The variable offset of a pointer after `by` has been subtracted.
 #[must_use]
-pub fn offset_sub(offset: &Scalar, by: &Scalar) -> Scalar {
-    let (a, b) = (&offset.full, &by.full);
-    let full = Bounds {
-        smin: a.smin.wrapping_sub(b.smax),
-        smax: a.smax.wrapping_sub(b.smin),
-        umin: a.umin.wrapping_sub(b.umax),
-        umax: a.umax.wrapping_sub(b.umin),
-    };
-    let signed = offset.smin().checked_sub(by.smax()).and(offset.smax().checked_sub(by.smin()));
-    let full = without_overflow(full, signed.is_some(), a.umin >= b.umax);
-    Scalar { bits: offset.bits - by.bits, full, low: Bounds::FULL }.sync()
+pub fn offset_sub<W: Wide>(offset: &ScalarOf<W>, by: &ScalarOf<W>) -> ScalarOf<W> {
+    offset_difference(offset, by).sync()
 }
 
-fn without_overflow(mut bounds: Bounds<u64>, signed: bool, unsigned: bool) -> Bounds<u64> {
-    if !signed {
-        (bounds.smin, bounds.smax) = (Bounds::<u64>::FULL.smin, Bounds::<u64>::FULL.smax);
+/// The sum before its parts learn from each other.
+pub(super) fn offset_sum<W: Wide>(offset: &ScalarOf<W>, by: &ScalarOf<W>) -> ScalarOf<W> {
+    let (a, b) = (&offset.full, &by.full);
+    let mut full = Bounds::FULL;
+    if let (Some(min), Some(max)) = (a.smin.signed_add(b.smin), a.smax.signed_add(b.smax)) {
+        (full.smin, full.smax) = (min, max);
     }
-    if !unsigned {
-        (bounds.umin, bounds.umax) = (Bounds::<u64>::FULL.umin, Bounds::<u64>::FULL.umax);
+    if !a.umin.add_carries(b.umin) && !a.umax.add_carries(b.umax) {
+        (full.umin, full.umax) = (a.umin.wrapping_add(b.umin), a.umax.wrapping_add(b.umax));
     }
-    bounds
+    ScalarOf { bits: offset.bits + by.bits, full, low: Bounds::FULL }
+}
+
+/// The difference before its parts learn from each other.
+pub(super) fn offset_difference<W: Wide>(offset: &ScalarOf<W>, by: &ScalarOf<W>) -> ScalarOf<W> {
+    let (a, b) = (&offset.full, &by.full);
+    let mut full = Bounds::FULL;
+    if let (Some(min), Some(max)) = (a.smin.signed_sub(b.smax), a.smax.signed_sub(b.smin)) {
+        (full.smin, full.smax) = (min, max);
+    }
+    if a.umin >= b.umax {
+        (full.umin, full.umax) = (a.umin.wrapping_sub(b.umax), a.umax.wrapping_sub(b.umin));
+    }
+    ScalarOf { bits: offset.bits - by.bits, full, low: Bounds::FULL }
 }

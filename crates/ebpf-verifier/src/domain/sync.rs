@@ -35,17 +35,22 @@ impl<W: Wide> ScalarOf<W> {
     /// The one value that has the known bits and lies in the unsigned interval, if it is found to
     /// be the only one.
     fn only_common_value(&self) -> Option<W> {
+        self.only_common_value_by(|value| self.bits.next_above(value))
+    }
+
+    /// The same, by what gives the smallest member of the bits above a number.
+    pub(super) fn only_common_value_by(&self, next_above: impl Fn(W) -> W) -> Option<W> {
         let (bits, Bounds { umin, umax, .. }) = (self.bits, self.full);
-        let next = bits.next_above(umin);
+        let next = next_above(umin);
         if bits.contains(umin) {
             return (next > umax).then_some(umin);
         }
-        let alone = next == bits.max() || next <= umax && bits.next_above(next) > umax;
+        let alone = next == bits.max() || next <= umax && next_above(next) > umax;
         alone.then_some(next)
     }
 
     /// The bits learn from the unsigned bounds: leading bits that both ends share are known.
-    fn bits_from_bounds(&mut self) {
+    pub(super) fn bits_from_bounds(&mut self) {
         let bits = self.bits.intersect(Tnum::range(self.full.umin, self.full.umax));
         let low = bits.low().intersect(Tnum::range(self.low.umin, self.low.umax));
         self.bits = bits.with_low(low);
@@ -53,7 +58,7 @@ impl<W: Wide> ScalarOf<W> {
 
     /// The bounds of the low half learn from those of the whole, where the high half is constant
     /// over an interval or steps by one while the low half crosses zero.
-    fn low_from_full(&mut self) {
+    pub(super) fn low_from_full(&mut self) {
         let Bounds { umin, umax, smin, smax } = self.full;
         if umin.high() == umax.high() {
             self.low.meet_unsigned(umin.low(), umax.low());
@@ -78,7 +83,7 @@ impl<W: Wide> ScalarOf<W> {
     }
 
     /// The bounds of the whole learn from those of the low half.
-    fn full_from_low(&mut self) {
+    pub(super) fn full_from_low(&mut self) {
         let low = self.low;
         self.splice_low(low.umin, low.umax);
         if low.smin <= low.smax {
@@ -118,7 +123,7 @@ impl<W: Wide> ScalarOf<W> {
         Self { bits: self.bits, ..Self::UNKNOWN }
     }
 
-    fn is_contradictory(&self) -> bool {
+    pub(super) fn is_contradictory(&self) -> bool {
         self.full.is_empty()
             || self.low.is_empty()
             || self.as_const().is_some_and(|value| self.full != Bounds::constant(value))

@@ -38,7 +38,7 @@ impl<W: Word> Tnum<W> {
     /// The common leading bits of `min` and `max`, and nothing of the rest.
     #[must_use]
     pub fn range(min: W, max: W) -> Self {
-        Self::known(min, W::low_mask(W::BITS - (min ^ max).leading_zeros()))
+        Self::known(min, (min ^ max).fill_below())
     }
 
     /// The value, if all bits are known.
@@ -111,7 +111,7 @@ impl<W: Word> Tnum<W> {
         let from = value.wrapping_add(W::ONE);
         let astray = (from ^ self.value) & !self.mask;
         // From the highest bit that contradicts a known one downwards, nothing of `from` stays.
-        let below = W::low_mask(W::BITS - astray.leading_zeros());
+        let below = astray.fill_below();
         let highest = astray & !(below >> 1);
         if self.value & highest == highest {
             // That bit goes up from 0 to 1, which is enough (or there is no such bit).
@@ -127,6 +127,13 @@ impl<W: Word> Tnum<W> {
     #[must_use]
     pub fn signed_shr(self, count: u32) -> Self {
         Self { value: self.value.signed_shr(count), mask: self.mask.signed_shr(count) }
+    }
+
+    /// The bytes of the low `bits` bits in reverse order; the rest is cleared.
+    #[must_use]
+    pub fn swap_bytes(self, bits: u32) -> Self {
+        let swapped = Self { value: self.value.swap_bytes(), mask: self.mask.swap_bytes() };
+        swapped >> (W::BITS - bits)
     }
 
     /// The low `bits` bits; the rest is cleared.
@@ -166,16 +173,25 @@ impl<W: Word> Mul for Tnum<W> {
         let mut product = Self::constant(W::ZERO);
         let (mut bits, mut shifted) = (self, other);
         while bits.max() != W::ZERO {
-            let added = product + shifted;
-            if bits.value & W::ONE != W::ZERO {
-                product = added;
-            } else if bits.mask & W::ONE != W::ZERO {
-                product = product.union(added);
-            }
+            product = product.plus_if_odd(bits, shifted);
             bits = bits >> 1;
             shifted = shifted << 1;
         }
         product
+    }
+}
+
+impl<W: Word> Tnum<W> {
+    /// `self + addend` where `bits` is odd, `self` where it is even, either where that is unknown.
+    pub(super) fn plus_if_odd(self, bits: Self, addend: Self) -> Self {
+        let added = self + addend;
+        if bits.value & W::ONE != W::ZERO {
+            added
+        } else if bits.mask & W::ONE != W::ZERO {
+            self.union(added)
+        } else {
+            self
+        }
     }
 }
 
@@ -240,15 +256,6 @@ impl<W: Wide> Tnum<W> {
     #[must_use]
     pub fn with_low(self, low: Tnum<W::Half>) -> Self {
         Self { value: self.value.with_low(low.value), mask: self.mask.with_low(low.mask) }
-    }
-}
-
-impl Tnum {
-    /// The low `bytes` (2, 4 or 8) in reverse order; the rest is cleared.
-    #[must_use]
-    pub fn swap_bytes(self, bytes: u8) -> Self {
-        let unused = u64::BITS - 8 * u32::from(bytes);
-        Self { value: self.value.swap_bytes(), mask: self.mask.swap_bytes() } >> unused
     }
 }
 

@@ -59,8 +59,12 @@ pub trait Word:
     fn signed_shr(self, count: u32) -> Self;
     /// Signed comparison.
     fn signed_cmp(self, other: Self) -> Ordering;
-    /// Number of zero bits above the highest set bit.
-    fn leading_zeros(self) -> u32;
+    /// The highest set bit and all bits below it set; 0 for 0.
+    #[must_use]
+    fn fill_below(self) -> Self;
+    /// The bytes in reverse order.
+    #[must_use]
+    fn swap_bytes(self) -> Self;
 
     /// The word as a number of bits to shift by, if it is below [`Word::BITS`].
     fn as_shift(self) -> Option<u32>;
@@ -184,8 +188,11 @@ macro_rules! machine_word {
             fn signed_cmp(self, other: Self) -> Ordering {
                 self.cast_signed().cmp(&other.cast_signed())
             }
-            fn leading_zeros(self) -> u32 {
-                self.leading_zeros()
+            fn fill_below(self) -> Self {
+                Self::low_mask(Self::BITS - self.leading_zeros())
+            }
+            fn swap_bytes(self) -> Self {
+                self.swap_bytes()
             }
             fn as_shift(self) -> Option<u32> {
                 u32::try_from(self).ok().filter(|&count| count < Self::BITS)
@@ -237,5 +244,8 @@ mod tests {
         assert_eq!(u32::low_mask(0), 0);
         assert_eq!(u32::low_mask(5), 0x1f);
         assert_eq!(u32::low_mask(32), u32::MAX);
+        assert_eq!(0_u64.fill_below(), 0);
+        assert_eq!(0x1400_u64.fill_below(), 0x1fff);
+        assert_eq!((1_u64 << 63).fill_below(), u64::MAX);
     }
 }

@@ -4,9 +4,10 @@ use ebpf_isa::{AluOp, ByteOrder, CmpOp, Extend, Size, Width, semantics};
 use proptest::prelude::*;
 use proptest::sample::select;
 
-use crate::domain::bounds::Bounds;
+use super::members::{forget, hull};
 use crate::domain::{
-    Scalar, ScalarOf, Tnum, alu, branch, fork, mov, movsx, narrow, neg, refine, refine_same, swap,
+    Scalar, alu, branch, fork, mov, movsx, narrow, neg, offset_add, offset_sub, refine,
+    refine_same, swap,
 };
 
 /// Words near the places where intervals break.
@@ -48,34 +49,6 @@ fn word() -> impl Strategy<Value = u64> {
     ]
 }
 
-/// The least scalar over these members, part by part.
-fn hull(members: &[u64]) -> Scalar {
-    let bits = members.iter().map(|&m| Tnum::constant(m)).reduce(Tnum::union).unwrap();
-    let full = |by: fn(u64, u64) -> u64| members.iter().copied().reduce(by).unwrap();
-    let signed = |by: fn(i64, i64) -> i64| {
-        members.iter().map(|m| m.cast_signed()).reduce(by).unwrap().cast_unsigned()
-    };
-    let low = |by: fn(u32, u32) -> u32| members.iter().map(|&m| m as u32).reduce(by).unwrap();
-    let low_signed = |by: fn(i32, i32) -> i32| {
-        members.iter().map(|&m| m as i32).reduce(by).unwrap().cast_unsigned()
-    };
-    ScalarOf {
-        bits,
-        full: Bounds {
-            umin: full(u64::min),
-            umax: full(u64::max),
-            smin: signed(i64::min),
-            smax: signed(i64::max),
-        },
-        low: Bounds {
-            umin: low(u32::min),
-            umax: low(u32::max),
-            smin: low_signed(i32::min),
-            smax: low_signed(i32::max),
-        },
-    }
-}
-
 /// A scalar and some of its members: their hull, with some parts forgotten.
 fn value() -> impl Strategy<Value = (Scalar, Vec<u64>)> {
     let members = prop_oneof![
@@ -84,21 +57,9 @@ fn value() -> impl Strategy<Value = (Scalar, Vec<u64>)> {
             offsets.into_iter().map(|offset| base.wrapping_add(offset)).collect()
         }),
     ];
-    (members, 0..32_u32).prop_map(|(members, forgotten)| {
-        let mut scalar = hull(&members);
-        if forgotten & 1 != 0 {
-            scalar.bits = Tnum::UNKNOWN;
-        }
-        if forgotten & 2 != 0 {
-            scalar.low = Bounds::FULL;
-        }
-        if forgotten & 4 != 0 {
-            (scalar.full.umin, scalar.full.umax) = (0, u64::MAX);
-        }
-        if forgotten & 8 != 0 {
-            (scalar.full.smin, scalar.full.smax) = (1 << 63, u64::MAX >> 1);
-        }
-        (if forgotten & 16 != 0 { scalar } else { scalar.sync() }, members)
+    (members, 0..16_u64, any::<bool>()).prop_map(|(members, parts, learnt)| {
+        let scalar = forget(hull(members.iter().copied()), parts);
+        (if learnt { scalar.sync() } else { scalar }, members)
     })
 }
 
@@ -160,6 +121,16 @@ proptest! {
             }
             if size != Size::B {
                 prop_assert!(swap(order, size, &a).contains(semantics::swap(order, size, x)));
+            }
+        }
+    }
+
+    #[test]
+    fn offsets_of_pointers((a, xs) in value(), (b, ys) in value()) {
+        for &x in &xs {
+            for &y in &ys {
+                prop_assert!(offset_add(&a, &b).contains(x.wrapping_add(y)), "{a} + {b}");
+                prop_assert!(offset_sub(&a, &b).contains(x.wrapping_sub(y)), "{a} - {b}");
             }
         }
     }

@@ -1,197 +1,29 @@
 //! Words of four bits, where every abstract value can be tried.
 
-use core::cmp::Ordering;
-use core::ops::{BitAnd, BitOr, BitXor, Not, Shl, Shr};
 use std::collections::BTreeMap;
 
 use ebpf_isa::{AluOp, CmpOp, Width};
 
+use super::exhaustive::{intervals, tnums};
+use super::reference::Reference as _;
+use super::rules::{FOLLOWED, WIDTHS};
+use super::words::Toy;
 use crate::domain::bounds::Bounds;
-use crate::domain::{ScalarOf, Tnum, Wide, Word, alu, branch, fork, mov, neg, refine, refine_same};
+use crate::domain::{ScalarOf, Tnum, Word as _, alu, branch, fork, mov, neg, refine, refine_same};
 
-/// A word of `N` bits, at most 7.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-struct Toy<const N: u32>(u8);
-
-impl<const N: u32> Toy<N> {
-    const MASK: u8 = (1 << N) - 1;
-
-    fn new(value: i32) -> Self {
-        Self((value & i32::from(Self::MASK)) as u8)
-    }
-
-    fn signed(self) -> i32 {
-        i32::from(self.0) - if self.0 >> (N - 1) == 1 { 1 << N } else { 0 }
-    }
-
-    fn if_signed_fits(value: i32) -> Option<Self> {
-        (-(1 << (N - 1))..1 << (N - 1)).contains(&value).then(|| Self::new(value))
-    }
-
-    fn all() -> impl Iterator<Item = Self> + Clone {
-        (0..=Self::MASK).map(Self)
-    }
-}
-
-macro_rules! operator {
-    ($trait:ident, $name:ident, $other:ty, |$a:ident, $b:ident| $result:expr) => {
-        impl<const N: u32> $trait<$other> for Toy<N> {
-            type Output = Self;
-            fn $name(self, other: $other) -> Self {
-                let ($a, $b) = (self, other);
-                Self::new($result)
-            }
-        }
-    };
-}
-operator!(BitAnd, bitand, Self, |a, b| i32::from(a.0 & b.0));
-operator!(BitOr, bitor, Self, |a, b| i32::from(a.0 | b.0));
-operator!(BitXor, bitxor, Self, |a, b| i32::from(a.0 ^ b.0));
-operator!(Shl, shl, u32, |a, b| i32::from(a.0) << b);
-operator!(Shr, shr, u32, |a, b| i32::from(a.0) >> b);
-
-impl<const N: u32> Not for Toy<N> {
-    type Output = Self;
-    fn not(self) -> Self {
-        Self(!self.0 & Self::MASK)
-    }
-}
-
-impl<const N: u32> Word for Toy<N> {
-    const BITS: u32 = N;
-    const ZERO: Self = Self(0);
-    const ONE: Self = Self(1);
-    const ONES: Self = Self(Self::MASK);
-    const SIGNED_MIN: Self = Self(1 << (N - 1));
-    const SIGNED_MAX: Self = Self(Self::MASK >> 1);
-
-    fn wrapping_add(self, other: Self) -> Self {
-        Self::new(i32::from(self.0) + i32::from(other.0))
-    }
-    fn wrapping_sub(self, other: Self) -> Self {
-        Self::new(i32::from(self.0) - i32::from(other.0))
-    }
-    fn wrapping_mul(self, other: Self) -> Self {
-        Self::new(i32::from(self.0) * i32::from(other.0))
-    }
-    fn add_carries(self, other: Self) -> bool {
-        self.0 + other.0 > Self::MASK
-    }
-    fn unsigned_mul(self, other: Self) -> Option<Self> {
-        let product = i32::from(self.0) * i32::from(other.0);
-        (product <= i32::from(Self::MASK)).then(|| Self::new(product))
-    }
-    fn signed_add(self, other: Self) -> Option<Self> {
-        Self::if_signed_fits(self.signed() + other.signed())
-    }
-    fn signed_sub(self, other: Self) -> Option<Self> {
-        Self::if_signed_fits(self.signed() - other.signed())
-    }
-    fn signed_mul(self, other: Self) -> Option<Self> {
-        Self::if_signed_fits(self.signed() * other.signed())
-    }
-    fn signed_shr(self, count: u32) -> Self {
-        Self::new(self.signed() >> count)
-    }
-    fn signed_cmp(self, other: Self) -> Ordering {
-        self.signed().cmp(&other.signed())
-    }
-    fn leading_zeros(self) -> u32 {
-        N - (u8::BITS - self.0.leading_zeros())
-    }
-    fn as_shift(self) -> Option<u32> {
-        (u32::from(self.0) < N).then(|| u32::from(self.0))
-    }
-}
-
-type Half = Toy<2>;
 type Full = Toy<4>;
 type Value = ScalarOf<Full>;
 
-impl Wide for Full {
-    type Half = Half;
-    fn low(self) -> Half {
-        Toy(self.0 & 3)
-    }
-    fn high(self) -> Half {
-        Toy(self.0 >> 2)
-    }
-    fn join(high: Half, low: Half) -> Self {
-        Toy(high.0 << 2 | low.0)
-    }
-}
-
-/// What the operation computes, on integers and without [`Word`].
-fn concrete(op: AluOp, width: Width, x: Full, y: Full) -> Full {
-    let bits = if width == Width::W64 { 4 } else { 2 };
-    let mask = (1 << bits) - 1;
-    let sign = |v: i32| v - if v >> (bits - 1) == 1 { 1 << bits } else { 0 };
-    let (a, b) = (i32::from(x.0) & mask, i32::from(y.0) & mask);
-    let count = b % bits;
-    let result = match op {
-        AluOp::Add => a + b,
-        AluOp::Sub => a - b,
-        AluOp::Mul => a * b,
-        AluOp::And => a & b,
-        AluOp::Or => a | b,
-        AluOp::Xor => a ^ b,
-        AluOp::Lsh => a << count,
-        AluOp::Rsh => a >> count,
-        AluOp::Arsh => sign(a) >> count,
-        _ => panic!("{op:?} is not tracked"),
-    };
-    Toy::new(result & mask)
-}
-
-fn holds(op: CmpOp, width: Width, x: Full, y: Full) -> bool {
-    let bits = if width == Width::W64 { 4 } else { 2 };
-    let (a, b) = (i32::from(x.0) % (1 << bits), i32::from(y.0) % (1 << bits));
-    let sign = |v: i32| v - if v >> (bits - 1) == 1 { 1 << bits } else { 0 };
-    match op {
-        CmpOp::Eq => a == b,
-        CmpOp::Ne => a != b,
-        CmpOp::Set => a & b != 0,
-        CmpOp::Gt => a > b,
-        CmpOp::Ge => a >= b,
-        CmpOp::Lt => a < b,
-        CmpOp::Le => a <= b,
-        CmpOp::Sgt => sign(a) > sign(b),
-        CmpOp::Sge => sign(a) >= sign(b),
-        CmpOp::Slt => sign(a) < sign(b),
-        CmpOp::Sle => sign(a) <= sign(b),
-    }
-}
-
-/// Members as a set of bits, one for each of the sixteen words.
 fn members(value: &Value) -> Vec<Full> {
     Full::all().filter(|&word| value.contains(word)).collect()
-}
-
-fn intervals<const N: u32>() -> Vec<Bounds<Toy<N>>> {
-    let pairs: Vec<(i32, i32)> =
-        (0..1 << N).flat_map(|min| (min..1 << N).map(move |max| (min, max))).collect();
-    let from = 1 << (N - 1);
-    let signed = |(min, max): (i32, i32)| (Toy::new(min - from), Toy::new(max - from));
-    pairs
-        .iter()
-        .flat_map(|&(min, max)| {
-            pairs.iter().map(move |&other| {
-                let (smin, smax) = signed(other);
-                Bounds { umin: Toy::new(min), umax: Toy::new(max), smin, smax }
-            })
-        })
-        .collect()
 }
 
 /// What the deductions make of every value that is known by its bits and the bounds of the whole
 /// word, or by its bits and the bounds of its low half.
 fn values() -> Vec<Value> {
-    let tnums = Full::all().flat_map(|mask| {
-        Full::all().filter(move |&v| v & mask == Toy(0)).map(move |value| Tnum { value, mask })
-    });
     let (full_bounds, low_bounds) = (intervals::<4>(), intervals::<2>());
     let mut all = BTreeMap::new();
-    for bits in tnums {
+    for bits in tnums::<4>() {
         let wholes = full_bounds.iter().map(|&full| ScalarOf { full, low: Bounds::FULL, bits });
         let halves = low_bounds.iter().map(|&low| ScalarOf { full: Bounds::FULL, low, bits });
         for raw in wholes.chain(halves) {
@@ -210,28 +42,14 @@ fn values() -> Vec<Value> {
     all.into_values().collect()
 }
 
-const WIDTHS: [Width; 2] = [Width::W32, Width::W64];
-
-const TRACKED: [AluOp; 9] = [
-    AluOp::Add,
-    AluOp::Sub,
-    AluOp::Mul,
-    AluOp::And,
-    AluOp::Or,
-    AluOp::Xor,
-    AluOp::Lsh,
-    AluOp::Rsh,
-    AluOp::Arsh,
-];
-
 fn check_unary(a: &Value) {
     for x in members(a) {
         let zero = Toy(0);
         for width in WIDTHS {
-            assert!(neg(width, a).contains(concrete(AluOp::Sub, width, zero, x)), "-{a:?}");
-            assert!(mov(width, a).contains(concrete(AluOp::Or, width, zero, x)), "{a:?}");
+            assert!(neg(width, a).contains(Full::compute(AluOp::Sub, width, zero, x)), "-{a:?}");
+            assert!(mov(width, a).contains(Full::compute(AluOp::Or, width, zero, x)), "{a:?}");
             for &op in CmpOp::ALL {
-                let kept = refine_same(op, width, holds(op, width, x, x), a);
+                let kept = refine_same(op, width, Full::holds(op, width, x, x), a);
                 assert!(kept.is_some_and(|kept| kept.contains(x)), "{a:?} {op:?} itself");
             }
         }
@@ -244,10 +62,10 @@ fn check_unary(a: &Value) {
 fn check_pair(a: &Value, b: &Value) {
     let (xs, ys) = (members(a), members(b));
     for width in WIDTHS {
-        for op in TRACKED {
+        for (op, _) in FOLLOWED {
             let result = alu(op, width, a, b);
             for (&x, &y) in xs.iter().flat_map(|x| ys.iter().map(move |y| (x, y))) {
-                let value = concrete(op, width, x, y);
+                let value = Full::compute(op, width, x, y);
                 assert!(result.contains(value), "{a:?} {op:?} {width:?} {b:?} has no {value:?}");
             }
         }
@@ -261,7 +79,7 @@ fn check_comparison(op: CmpOp, width: Width, a: &Value, b: &Value, xs: &[Full], 
     let outcome = branch(op, width, a, b);
     let learnt = [false, true].map(|taken| refine(op, width, taken, a, b));
     for (&x, &y) in xs.iter().flat_map(|x| ys.iter().map(move |y| (x, y))) {
-        let held = holds(op, width, x, y);
+        let held = Full::holds(op, width, x, y);
         assert!(outcome != Some(!held), "{a:?} {op:?} {width:?} {b:?} is not {outcome:?}");
         let kept = learnt[usize::from(held)].is_some_and(|(l, r)| l.contains(x) && r.contains(y));
         assert!(kept, "{a:?} {op:?} {width:?} {b:?} ({held}) loses {x:?}, {y:?}");
@@ -286,40 +104,48 @@ fn binary_operations_on_pairs() {
     }
 }
 
-#[test]
-fn tristate_operations_are_sound_on_every_pair() {
-    let all: Vec<Tnum<Full>> = Full::all()
-        .flat_map(|mask| Full::all().map(move |value| Tnum { value, mask }))
-        .filter(|t| t.value & t.mask == Toy(0))
-        .collect();
-    assert_eq!(all.len(), 81);
-    let members = |t: Tnum<Full>| Full::all().filter(move |&word| t.contains(word));
+fn members_of<const N: u32>(tnum: Tnum<Toy<N>>) -> impl Iterator<Item = Toy<N>> {
+    Toy::all().filter(move |&word| tnum.contains(word))
+}
+
+fn check_tristate_operations<const N: u32>() {
+    let all: Vec<Tnum<Toy<N>>> = tnums().collect();
+    assert_eq!(all.len(), 3_usize.pow(N));
     for (&a, &b) in all.iter().flat_map(|a| all.iter().map(move |b| (a, b))) {
-        let overlap = members(a).any(|x| b.contains(x));
+        let overlap = members_of(a).any(|x| b.contains(x));
         assert_eq!(a.overlaps(b), overlap, "{a:?} {b:?}");
-        assert_eq!(a.is_subset_of(b), members(a).all(|x| b.contains(x)), "{a:?} {b:?}");
-        for x in members(a) {
+        assert_eq!(a.is_subset_of(b), members_of(a).all(|x| b.contains(x)), "{a:?} {b:?}");
+        let (sum, difference, product) = (a + b, a - b, a * b);
+        for x in members_of(a) {
             assert!(a.union(b).contains(x) && b.union(a).contains(x));
             assert!(!b.contains(x) || a.intersect(b).contains(x));
-            for y in members(b) {
-                assert!((a + b).contains(x.wrapping_add(y)) && (a - b).contains(x.wrapping_sub(y)));
-                assert!((a * b).contains(x.wrapping_mul(y)) && (a & b).contains(x & y));
+            for y in members_of(b) {
+                assert!(sum.contains(x.wrapping_add(y)) && difference.contains(x.wrapping_sub(y)));
+                assert!(product.contains(x.wrapping_mul(y)) && (a & b).contains(x & y));
                 assert!((a | b).contains(x | y) && (a ^ b).contains(x ^ y));
             }
         }
     }
 }
 
+/// Tristate numbers need no halves, so they can be of any width.
 #[test]
-fn the_next_member_is_the_next_one() {
-    for (mask, value) in Full::all().flat_map(|mask| Full::all().map(move |v| (mask, v))) {
-        if value & mask != Toy(0) {
-            continue;
-        }
-        let tnum = Tnum { value, mask };
-        for from in Full::all() {
-            let next = Full::all().find(|&word| word > from && tnum.contains(word));
+fn tristate_operations_are_sound_on_every_pair_of_four_and_of_five_bits() {
+    check_tristate_operations::<4>();
+    check_tristate_operations::<5>();
+}
+
+fn check_next_member<const N: u32>() {
+    for tnum in tnums::<N>() {
+        for from in Toy::all() {
+            let next = members_of(tnum).find(|&word| word > from);
             assert_eq!(tnum.next_above(from), next.unwrap_or(tnum.max()), "{tnum:?} {from:?}");
         }
     }
+}
+
+#[test]
+fn the_next_member_is_the_next_one() {
+    check_next_member::<4>();
+    check_next_member::<5>();
 }
