@@ -138,7 +138,11 @@ impl Comparison<'_> {
             }
             (
                 PointerKind::Packet { region, id, range },
-                PointerKind::Packet { region: current_region, id: current_id, range: current_range },
+                PointerKind::Packet {
+                    region: current_region,
+                    id: current_id,
+                    range: current_range,
+                },
             ) => {
                 let id_of = |id: u32| (id != 0).then_some(named(id));
                 let fits = region == current_region

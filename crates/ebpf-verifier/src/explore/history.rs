@@ -59,13 +59,7 @@ impl History {
 
     /// Records what the instruction at `pc` did, as far as that matters. `arrived` says whether
     /// the last entry is that of the instruction.
-    pub(super) fn take_in(
-        &mut self,
-        pc: Pc,
-        from: Option<Pc>,
-        arrived: bool,
-        effects: &Effects,
-    ) {
+    pub(super) fn take_in(&mut self, pc: Pc, from: Option<Pc>, arrived: bool, effects: &Effects) {
         let matters = effects.slot.is_some()
             || effects.linked.is_group()
             || effects.stack_operands != [false; 2];

@@ -105,7 +105,13 @@ impl LiveStack {
     }
 
     /// The chain that goes on from `caller` through the call at `callsite`.
-    pub(super) fn callee(&mut self, program: &Program, caller: ChainId, callsite: Pc, target: Pc) -> ChainId {
+    pub(super) fn callee(
+        &mut self,
+        program: &Program,
+        caller: ChainId,
+        callsite: Pc,
+        target: Pc,
+    ) -> ChainId {
         if let Some(&chain) = self.callees.get(&(caller, callsite)) {
             return chain;
         }
@@ -124,7 +130,12 @@ impl LiveStack {
         self.chain(chain).caller.map(|(_, callsite)| callsite)
     }
 
-    fn add(&mut self, program: &Program, caller: Option<(ChainId, Pc)>, subprog: SubprogIdx) -> ChainId {
+    fn add(
+        &mut self,
+        program: &Program,
+        caller: Option<(ChainId, Pc)>,
+        subprog: SubprogIdx,
+    ) -> ChainId {
         let function = &program.subprogs()[subprog.index()];
         let (start, len) = (function.start, function.end.index() - function.start.index());
         let depth = caller.map_or(0, |(caller, _)| self.chain(caller).depth) + 1;

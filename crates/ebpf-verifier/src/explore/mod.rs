@@ -99,7 +99,8 @@ struct Explorer<'a> {
 impl<'a> Explorer<'a> {
     fn new(machine: Machine<'a>, options: &Options) -> Self {
         let (program, limit) = (machine.program, machine.env.profile.max_processed);
-        let way = Way { parent: None, first: Pc::ENTRY, last: None, history: 0, chain: ChainId::MAIN };
+        let way =
+            Way { parent: None, first: Pc::ENTRY, last: None, history: 0, chain: ChainId::MAIN };
         Self {
             options: options.exploration,
             max_processed: options.max_processed.map_or(limit, |max| max.min(limit)),

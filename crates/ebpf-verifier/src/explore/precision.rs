@@ -156,7 +156,9 @@ impl Walk<'_> {
             Insn::Mov { dst, src: Operand::Imm(_), .. } | Insn::LoadWide { dst, .. } => {
                 self.take(dst);
             }
-            Insn::Load { dst, .. } | Insn::LoadAcquire { dst, .. } => self.walk_over_load(dst, slot),
+            Insn::Load { dst, .. } | Insn::LoadAcquire { dst, .. } => {
+                self.walk_over_load(dst, slot)
+            }
             Insn::Atomic { op, fetch: true, src, .. } => {
                 let dst = if op == AtomicOp::Cmpxchg { Reg::R0 } else { src };
                 self.walk_over_load(dst, slot);

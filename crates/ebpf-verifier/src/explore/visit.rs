@@ -74,7 +74,8 @@ impl Explorer<'_> {
     /// Compares the current state with earlier ones at the same place, and perhaps keeps it.
     pub(super) fn visit(&mut self) -> Checked<Visit> {
         let pc = self.machine.pc;
-        let must_keep = self.options.keep_every_state || self.history.len() - self.way.history > HISTORY_MAX;
+        let must_keep =
+            self.options.keep_every_state || self.history.len() - self.way.history > HISTORY_MAX;
         let (jumps, insns) =
             (self.jumps - self.last_kept.jumps, self.processed - self.last_kept.insns);
         let mut keep = must_keep || (jumps >= JUMPS_MIN && insns >= INSNS_MIN);
@@ -115,7 +116,8 @@ impl Explorer<'_> {
     fn complete(&mut self, checkpoints: &[CheckpointId]) {
         for &id in checkpoints {
             let checkpoint = self.checkpoints.get_mut(id);
-            let is_here = checkpoint.pc == self.machine.pc && checkpoint.way.chain == self.way.chain;
+            let is_here =
+                checkpoint.pc == self.machine.pc && checkpoint.way.chain == self.way.chain;
             if is_here && checkpoint.branches == 0 && checkpoint.live_slots.is_none() {
                 checkpoint.live_slots = Some(self.live_stack.live(self.way.chain, checkpoint.pc));
             }
@@ -177,7 +179,13 @@ impl Explorer<'_> {
             parent: self.way.parent,
             frame: self.machine.state.current(),
         };
-        precision::rely_on(wanted, start, self.machine.program, &self.history, &mut self.checkpoints)
+        precision::rely_on(
+            wanted,
+            start,
+            self.machine.program,
+            &self.history,
+            &mut self.checkpoints,
+        )
     }
 
     /// Keeps the current state.

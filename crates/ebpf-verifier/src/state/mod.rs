@@ -10,9 +10,7 @@ use alloc::vec::Vec;
 
 use ebpf_isa::{Pc, Reg, RegSet};
 
-pub(crate) use cell::{
-    At, Cell, CellSet, FRAMES_MAX, LinkedCells, SlotMask, SlotSets,
-};
+pub(crate) use cell::{At, Cell, CellSet, FRAMES_MAX, LinkedCells, SlotMask, SlotSets};
 pub(crate) use frame::Frame;
 pub(crate) use stack::{ByteKind, Slot, StackOff};
 pub(crate) use value::{
@@ -107,7 +105,8 @@ impl State {
     ) -> impl Iterator<Item = (Cell, &Value)> {
         self.frames.iter().enumerate().rev().flat_map(move |(index, frame)| {
             let live = live(self.place_in(index, pc)).without(Reg::FP);
-            let regs = live.iter().map(move |reg| (Cell::reg(index, reg), &frame.regs[reg.index()]));
+            let regs =
+                live.iter().map(move |reg| (Cell::reg(index, reg), &frame.regs[reg.index()]));
             let slots = frame.stack.slots().enumerate();
             let spilled = slots.filter_map(move |(slot, content)| {
                 Some((Cell::slot(index, slot), content.spilled()?))

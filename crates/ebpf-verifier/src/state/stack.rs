@@ -191,11 +191,7 @@ impl Stack {
     }
 
     /// A store somewhere into these bytes; says whether zeroes stay known because it stores zero.
-    pub(crate) fn may_store(
-        &mut self,
-        offs: impl Iterator<Item = StackOff>,
-        zero: bool,
-    ) -> bool {
+    pub(crate) fn may_store(&mut self, offs: impl Iterator<Item = StackOff>, zero: bool) -> bool {
         offs.fold(false, |kept, off| self.slot_mut(off).may_store(off.in_slot(), zero) | kept)
     }
 

@@ -31,7 +31,9 @@ impl Machine<'_> {
         let right = self.operand(rhs)?;
         let fall_through = self.after();
         let comparison = Comparison { op, width, lhs, rhs, left, right };
-        let is_stack = |value: &Value| matches!(value.as_pointer(), Some(Pointer { kind: PointerKind::Stack { .. }, .. }));
+        let is_stack = |value: &Value| {
+            matches!(value.as_pointer(), Some(Pointer { kind: PointerKind::Stack { .. }, .. }))
+        };
         self.effects.stack_operands = [is_stack(&comparison.left), is_stack(&comparison.right)];
         if let Some(taken) = comparison.outcome() {
             for reg in [lhs].into_iter().chain(rhs.reg()) {

@@ -23,7 +23,8 @@ use crate::environment::{Environment, MapInfo};
 use crate::error::{Checked, ErrorCode, Fault};
 use crate::liveness::LiveRegs;
 use crate::state::{
-    Cell, Link, MapValueRef, NullId, PacketId, Pointer, PointerKind, ScalarId, ScalarValue, State, Value,
+    Cell, Link, MapValueRef, NullId, PacketId, Pointer, PointerKind, ScalarId, ScalarValue, State,
+    Value,
 };
 
 pub(crate) use effects::Effects;
