@@ -53,6 +53,8 @@ error_codes! {
     LimitMaps = "limit.maps", E2BIG;
     /// Too many subprograms.
     LimitSubprograms = "limit.subprograms", E2BIG;
+    /// A path that comes back to where it was, with nothing changed.
+    LoopInfinite = "loop.infinite", EINVAL;
     /// More instructions to process than the limit.
     LimitProcessed = "limit.processed", E2BIG;
     /// More branches waiting than the limit.

@@ -48,4 +48,4 @@ pub use map_fields::has_special_fields;
 pub use profile::{Feature, Features, KernelProfile, Span, TypeHelpers, Version};
 pub use rewrite::{ContextAccessInsn, RewriteError, RewriteHooks, Rewritten};
 pub use rules::{ProgramTypeRules, program_types};
-pub use verify::{Options, Stats, Verified, verify};
+pub use verify::{Exploration, Options, Stats, Verified, verify};

@@ -20,6 +20,21 @@ pub struct Options {
     /// Stop after so many processed instructions, if that is below the kernel's limit. A program
     /// that needs more is rejected as it would be at the kernel's limit.
     pub max_processed: Option<u32>,
+    /// For tests of the verifier: ways to explore that take longer.
+    pub exploration: Exploration,
+}
+
+/// Ways to explore that must not change a verdict but for the limits: each does without one of the
+/// arguments by which paths are ended early.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Exploration {
+    /// Explore every path to its end.
+    pub without_pruning: bool,
+    /// Take each number for one that something is decided by.
+    pub all_precise: bool,
+    /// Keep the state wherever paths may meet.
+    pub keep_every_state: bool,
 }
 
 /// What verification took.
@@ -29,6 +44,12 @@ pub struct Stats {
     pub processed: u32,
     /// Paths explored.
     pub paths: u64,
+    /// States that were kept to compare others with.
+    pub total_states: u32,
+    /// Most states that were kept at the same time.
+    pub peak_states: u32,
+    /// Most states that were compared at one instruction.
+    pub max_states_per_insn: u32,
     /// Most branches that waited at the same time.
     pub peak_pending: u32,
     /// Bytes of stack of all functions together, each counted once.
@@ -108,9 +129,7 @@ fn verify_on(
     let mut stats = Stats::default();
     structure::check(program, env)
         .map_err(|(fault, pc)| Rejection::new(*fault, pc, program, stats))?;
-    let kernel_limit = env.profile.max_processed;
-    let max_processed = options.max_processed.map_or(kernel_limit, |max| max.min(kernel_limit));
-    let explored = explore(program, env, processors, max_processed, &mut stats)
+    let explored = explore(program, env, processors, options, &mut stats)
         .map_err(|(fault, pc)| Rejection::new(*fault, Some(pc), program, stats))?;
     structure::check_jump_room(program, &explored)
         .map_err(|(fault, pc)| Rejection::new(*fault, pc, program, stats))?;

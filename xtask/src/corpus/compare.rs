@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use ebpf_runtime::object::cases::Judged;
+use ebpf_runtime::object::cases::{Judged, KeptStates};
 
 use super::ours::Ours;
 use super::{Entry, stages};
@@ -21,6 +21,8 @@ enum Kind {
     Errno,
     /// Both say the same, after another number of instructions.
     Processed,
+    /// Both say the same, but kept other states.
+    States,
     /// Both reject, in other words.
     Text,
     /// No difference.
@@ -39,6 +41,7 @@ impl Kind {
             Self::FalseReject => "false reject",
             Self::Errno => "errno",
             Self::Processed => "processed",
+            Self::States => "states",
             Self::Text => "text",
             Self::Agree => "agree",
             Self::Unsupported => "unsupported",
@@ -53,10 +56,14 @@ struct Counts {
     programs: u32,
     judged: u32,
     unsupported: u32,
-    /// Same verdict; and of these the same error number, instructions processed, text.
+    /// Same verdict; and of these the same error number, instructions processed, states kept, text.
     verdict: u32,
     errno: u32,
     processed: u32,
+    states: u32,
+    /// Both accept; and of these the same instructions processed.
+    accepted: u32,
+    accepted_processed: u32,
     /// Both reject, and both rejections have a text.
     with_text: u32,
     text: u32,
@@ -93,17 +100,22 @@ pub(super) fn compare(entries: &[Entry], judged: &[Option<Judged>], ours: &[Ours
 
 /// Both verdicts on a line.
 fn difference(judged: Option<&Judged>, ours: &Ours) -> String {
-    let verdict = |errno: i32, processed: Option<u32>, text: &str| {
+    let verdict = |errno: i32, processed: Option<u32>, states: Option<KeptStates>, text: &str| {
         let processed = processed.map_or("-".to_owned(), |number| number.to_string());
         let verdict = if errno == 0 { "accept".to_owned() } else { format!("errno {errno}") };
-        format!("{verdict} after {processed} `{text}`")
+        let states =
+            states.map_or("-".to_owned(), |KeptStates { total, peak }| format!("{total}/{peak}"));
+        format!("{verdict} after {processed}, states {states} `{text}`")
     };
     let kernel = judged.map_or("not judged".to_owned(), |judged| {
-        verdict(judged.errno, judged.processed, judged.message.as_deref().unwrap_or_default())
+        let message = judged.message.as_deref().unwrap_or_default();
+        verdict(judged.errno, judged.processed, judged.states, message)
     });
     let ours = match ours {
-        Ours::Accept { processed } => verdict(0, Some(*processed), ""),
-        Ours::Reject { errno, processed, message } => verdict(*errno, Some(*processed), message),
+        Ours::Accept { work } => verdict(0, Some(work.processed), Some(work.states), ""),
+        Ours::Reject { errno, work, message } => {
+            verdict(*errno, Some(work.processed), Some(work.states), message)
+        }
         Ours::Unsupported { message } => format!("unsupported `{message}`"),
         Ours::Panic => "panic".to_owned(),
     };
@@ -121,13 +133,13 @@ impl Counts {
             return Kind::NotJudged;
         };
         self.judged += 1;
-        let (errno, processed, message) = match ours {
+        let (errno, work, message) = match ours {
             Ours::Unsupported { .. } | Ours::Panic => {
                 self.unsupported += 1;
                 return Kind::Unsupported;
             }
-            Ours::Accept { processed } => (0, *processed, None),
-            Ours::Reject { errno, processed, message } => (*errno, *processed, Some(message)),
+            Ours::Accept { work } => (0, work, None),
+            Ours::Reject { errno, work, message } => (*errno, work, Some(message)),
         };
         match (errno == 0, judged.accepted) {
             (true, false) => {
@@ -141,16 +153,21 @@ impl Counts {
             _ => self.verdict += 1,
         }
         let same_errno = errno == judged.errno;
-        let same_processed = judged.processed.is_none_or(|kernel| kernel == processed);
+        let same_processed = judged.processed.is_none_or(|kernel| kernel == work.processed);
+        let same_states = judged.states.is_none_or(|kernel| kernel == work.states);
         let texts = message.zip(judged.message.as_ref());
         let same_text = texts.is_none_or(|(ours, kernel)| ours == kernel);
         self.errno += u32::from(same_errno);
         self.processed += u32::from(same_processed);
+        self.states += u32::from(same_states);
+        self.accepted += u32::from(errno == 0);
+        self.accepted_processed += u32::from(errno == 0 && same_processed);
         self.with_text += u32::from(texts.is_some());
         self.text += u32::from(texts.is_some() && same_text);
-        match (same_errno, same_processed, same_text) {
+        match (same_errno, same_processed, same_states, same_text) {
             (false, ..) => Kind::Errno,
-            (_, false, _) => Kind::Processed,
+            (_, false, ..) => Kind::Processed,
+            (_, _, false, _) => Kind::States,
             (.., false) => Kind::Text,
             _ => Kind::Agree,
         }
@@ -163,6 +180,9 @@ impl Counts {
         self.verdict += other.verdict;
         self.errno += other.errno;
         self.processed += other.processed;
+        self.states += other.states;
+        self.accepted += other.accepted;
+        self.accepted_processed += other.accepted_processed;
         self.with_text += other.with_text;
         self.text += other.text;
         self.false_accepts += other.false_accepts;
@@ -172,14 +192,15 @@ impl Counts {
     fn row(&self, name: &str) -> String {
         let Self { programs, judged, unsupported, verdict, false_accepts, false_rejects, .. } =
             self;
+        let accepted = format!("{}/{}", self.accepted_processed, self.accepted);
         let text = match self.with_text {
             0 => "-".to_owned(),
             with_text => format!("{}/{with_text}", self.text),
         };
         format!(
-            "{name:<40}{programs:>9}{judged:>8}{unsupported:>13}{verdict:>9}{:>8}{:>11}{text:>12}\
-             {false_rejects:>9}{false_accepts:>9}\n",
-            self.errno, self.processed
+            "{name:<40}{programs:>9}{judged:>8}{unsupported:>13}{verdict:>9}{:>8}{:>11}{:>8}\
+             {accepted:>12}{text:>12}{false_rejects:>9}{false_accepts:>9}\n",
+            self.errno, self.processed, self.states
         )
     }
 }
@@ -201,7 +222,7 @@ impl Report {
         let grave = |kind| matches!(kind, Kind::FalseAccept | Kind::Panic);
         text.push_str(&lines(&grave));
         text.push_str(&format!(
-            "{:<40}{:>9}{:>8}{:>13}{:>9}{:>8}{:>11}{:>12}{:>9}{:>9}\n",
+            "{:<40}{:>9}{:>8}{:>13}{:>9}{:>8}{:>11}{:>8}{:>12}{:>12}{:>9}{:>9}\n",
             "",
             "programs",
             "judged",
@@ -209,6 +230,8 @@ impl Report {
             "verdict",
             "errno",
             "processed",
+            "states",
+            "accepted",
             "text",
             "f.reject",
             "f.accept"
@@ -247,14 +270,20 @@ mod tests {
     use ebpf_runtime::object::cases::Case;
 
     use super::*;
+    use crate::corpus::ours::Work;
 
     fn kernel(errno: i32, processed: u32, message: &str) -> Judged {
         let message = (errno != 0).then(|| message.to_owned());
-        Judged { accepted: errno == 0, errno, processed: Some(processed), message }
+        let states = Some(KeptStates { total: 0, peak: 0 });
+        Judged { accepted: errno == 0, errno, processed: Some(processed), states, message }
+    }
+
+    fn work(processed: u32, states: u32) -> Work {
+        Work { processed, states: KeptStates { total: states, peak: states } }
     }
 
     fn reject(errno: i32, processed: u32, message: &str) -> Ours {
-        Ours::Reject { errno, processed, message: message.into() }
+        Ours::Reject { errno, work: work(processed, 0), message: message.into() }
     }
 
     #[test]
@@ -262,9 +291,10 @@ mod tests {
         let kind =
             |judged: Option<Judged>, ours: &Ours| Counts::default().count(judged.as_ref(), ours);
         let (accept, rejected) = (Some(kernel(0, 3, "")), Some(kernel(13, 3, "no")));
-        let ours = Ours::Accept { processed: 3 };
+        let ours = Ours::Accept { work: work(3, 0) };
         assert_eq!(kind(accept.clone(), &ours), Kind::Agree);
-        assert_eq!(kind(accept.clone(), &Ours::Accept { processed: 4 }), Kind::Processed);
+        assert_eq!(kind(accept.clone(), &Ours::Accept { work: work(4, 0) }), Kind::Processed);
+        assert_eq!(kind(accept.clone(), &Ours::Accept { work: work(3, 1) }), Kind::States);
         assert_eq!(kind(rejected.clone(), &ours), Kind::FalseAccept);
         assert_eq!(kind(None, &ours), Kind::NotJudged);
         assert_eq!(kind(accept.clone(), &reject(13, 3, "no")), Kind::FalseReject);
@@ -288,7 +318,8 @@ mod tests {
 
     #[test]
     fn false_accepts_come_first_and_fail() {
-        let report = report([Ours::Accept { processed: 1 }, Ours::Accept { processed: 1 }]);
+        let accept = Ours::Accept { work: work(1, 0) };
+        let report = report([accept.clone(), accept]);
         let text = report.print(false);
         assert!(text.starts_with("FALSE ACCEPT: verifier_cfg.o:f: kernel: errno 13"), "{text}");
         let failed = TaskError::Failed("1 false accepts, 0 panics".into());
@@ -297,15 +328,21 @@ mod tests {
 
     #[test]
     fn differences_are_listed_on_request() {
-        let report = report([reject(22, 3, "no"), Ours::Accept { processed: 1 }]);
+        let report = report([reject(22, 3, "no"), Ours::Accept { work: work(1, 0) }]);
         assert_eq!(report.result(), Ok(()));
         assert!(!report.print(false).contains("errno: verifier_cfg.o:f"));
         assert!(report.print(true).contains("errno: verifier_cfg.o:f"));
         let rows: Vec<String> = report.print(false).lines().map(str::to_owned).collect();
         let cells = |row: &str| row.split_whitespace().map(str::to_owned).collect::<Vec<_>>();
-        assert_eq!(cells(&rows[1]), ["S0", "1", "1", "0", "1", "0", "1", "1/1", "0", "0"]);
+        assert_eq!(
+            cells(&rows[1]),
+            ["S0", "1", "1", "0", "1", "0", "1", "1", "0/0", "1/1", "0", "0"]
+        );
         assert_eq!(cells(&rows[2])[0], "verifier_cfg");
-        assert_eq!(cells(&rows[3]), ["other", "1", "1", "0", "1", "1", "1", "-", "0", "0"]);
+        assert_eq!(
+            cells(&rows[3]),
+            ["other", "1", "1", "0", "1", "1", "1", "1", "1/1", "-", "0", "0"]
+        );
         assert_eq!(cells(&rows[4])[..3], ["all", "2", "2"]);
     }
 }

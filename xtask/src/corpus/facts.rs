@@ -82,7 +82,7 @@ fn parse_row(row: &str) -> Option<(&str, Judged)> {
         "-" => None,
         number => Some(number.parse().ok()?),
     };
-    let judged = Judged { accepted: errno == 0, errno, processed, message: None };
+    let judged = Judged { accepted: errno == 0, errno, processed, states: None, message: None };
     cells.next().is_none().then_some((program, judged))
 }
 
@@ -100,7 +100,7 @@ mod tests {
     #[test]
     fn what_is_written_is_read() {
         let judged = |errno, processed| {
-            Some(Judged { accepted: errno == 0, errno, processed, message: None })
+            Some(Judged { accepted: errno == 0, errno, processed, states: None, message: None })
         };
         let entries = ["a/0", "b.o:f", "b.o:g", "b.o:h"].map(entry);
         let verdicts = [judged(0, Some(3)), judged(13, None), None, judged(22, Some(0))];

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use ebpf_runtime::object::cases::Judged;
+use ebpf_runtime::object::cases::{Judged, KeptStates};
 use serde_json::Value;
 
 use super::Entry;
@@ -36,6 +36,9 @@ fn of(answer: &Value) -> Option<Judged> {
         accepted,
         errno: number("errno").unwrap_or(0).cast_signed(),
         processed: number("processed"),
+        states: number("total_states")
+            .zip(number("peak_states"))
+            .map(|(total, peak)| KeptStates { total, peak }),
         message: answer["msg"].as_str().map(str::to_owned),
     })
 }
@@ -50,7 +53,8 @@ mod tests {
     fn verdicts_are_read_from_answers() {
         let reject = json!({"verdict": "reject", "errno": 13, "processed": 5, "msg": "no"});
         let message = Some("no".to_owned());
-        let expected = Judged { accepted: false, errno: 13, processed: Some(5), message };
+        let expected =
+            Judged { accepted: false, errno: 13, processed: Some(5), states: None, message };
         assert_eq!(of(&reject), Some(expected));
         let accept = of(&json!({"verdict": "accept", "errno": 0})).unwrap();
         assert!(accept.accepted && accept.processed.is_none());

@@ -9,7 +9,8 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use ebpf_runtime::cases::{CaseVerdict, judge as judge_case};
-use ebpf_runtime::verifier::{KernelProfile, Options};
+use ebpf_runtime::object::cases::KeptStates;
+use ebpf_runtime::verifier::{KernelProfile, Options, Stats};
 
 use super::Entry;
 use crate::error::TaskError;
@@ -22,10 +23,24 @@ const THREADS: usize = 2;
 /// What our verifier says about a program.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) enum Ours {
-    Accept { processed: u32 },
-    Reject { errno: i32, processed: u32, message: String },
+    Accept { work: Work },
+    Reject { errno: i32, work: Work, message: String },
     Unsupported { message: String },
     Panic,
+}
+
+/// What a verdict took.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(super) struct Work {
+    pub(super) processed: u32,
+    pub(super) states: KeptStates,
+}
+
+impl From<&Stats> for Work {
+    fn from(stats: &Stats) -> Self {
+        let states = KeptStates { total: stats.total_states, peak: stats.peak_states };
+        Self { processed: stats.processed, states }
+    }
 }
 
 /// Judges each program.
@@ -87,13 +102,13 @@ fn one(entry: &Entry, directory: &Path) -> Result<Ours, TaskError> {
 fn of(verdict: CaseVerdict) -> Ours {
     let unsupported = verdict.is_unsupported();
     match verdict {
-        CaseVerdict::Accept(verified) => Ours::Accept { processed: verified.stats().processed },
+        CaseVerdict::Accept(verified) => Ours::Accept { work: verified.stats().into() },
         CaseVerdict::Reject(rejection) if unsupported => {
             Ours::Unsupported { message: rejection.message }
         }
         CaseVerdict::Reject(rejection) => Ours::Reject {
             errno: rejection.errno,
-            processed: rejection.stats.processed,
+            work: (&rejection.stats).into(),
             message: rejection.message,
         },
         CaseVerdict::Unsupported(why) => Ours::Unsupported { message: why.to_string() },
@@ -118,9 +133,13 @@ mod tests {
             [accept, r#""insns":"9500000000000000""#, reject, r#""prog_type":2,"insns":"""#]
                 .map(entry);
         let ours = judge(&entries, Path::new(".")).unwrap();
-        assert_eq!(ours[0], Ours::Accept { processed: 2 });
+        let states = KeptStates { total: 0, peak: 0 };
+        assert_eq!(ours[0], Ours::Accept { work: Work { processed: 2, states } });
         let message = "R0 !read_ok".to_owned();
-        assert_eq!(ours[1], Ours::Reject { errno: 13, processed: 1, message });
+        assert_eq!(
+            ours[1],
+            Ours::Reject { errno: 13, work: Work { processed: 1, states }, message }
+        );
         assert!(matches!(ours[2], Ours::Accept { .. } | Ours::Reject { .. }), "{:?}", ours[2]);
     }
 }

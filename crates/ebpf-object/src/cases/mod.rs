@@ -159,6 +159,15 @@ pub struct CaseRun {
     pub retval: Option<u32>,
 }
 
+/// States that a verifier kept to compare others with.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct KeptStates {
+    /// All of them.
+    pub total: u32,
+    /// Most at the same time.
+    pub peak: u32,
+}
+
 /// What a kernel said about a program.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Judged {
@@ -169,6 +178,8 @@ pub struct Judged {
     pub errno: i32,
     /// Instructions processed, where the verifier came to count them.
     pub processed: Option<u32>,
+    /// States kept, likewise.
+    pub states: Option<KeptStates>,
     /// Last line of the log before the statistics.
     pub message: Option<String>,
 }
@@ -309,6 +320,10 @@ fn judged(fields: &Fields<'_>) -> Result<Option<Judged>, CaseProblem> {
         errno: fields.number("errno")?.unwrap_or(0).cast_signed(),
         // Tools write -1 where the verifier did not come to count.
         processed: fields.signed("processed")?.and_then(|processed| processed.try_into().ok()),
+        states: match (fields.number("total_states")?, fields.number("peak_states")?) {
+            (Some(total), Some(peak)) => Some(KeptStates { total, peak }),
+            _ => None,
+        },
         message: fields.string("msg")?.map(str::to_owned),
     }))
 }

@@ -32,7 +32,7 @@ fn a_case_with_everything() {
     assert_eq!(case.kfunc_refs, [(2, "f".to_owned())]);
     assert_eq!(case.runs, [CaseRun { data: vec![0, 255], retval: Some(3) }]);
     let message = Some("no".to_owned());
-    let judged = Judged { accepted: false, errno: 22, processed: None, message };
+    let judged = Judged { accepted: false, errno: 22, processed: None, states: None, message };
     assert_eq!(case.judged, Some(judged));
 }
 

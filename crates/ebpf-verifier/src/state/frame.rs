@@ -30,6 +30,12 @@ impl Frame {
         Self { regs, stack: Stack::default(), subprog, return_to }
     }
 
+    /// The call that it was entered by; `None` in the main program.
+    pub(crate) fn callsite(&self) -> Option<Pc> {
+        // Calls take one slot.
+        self.return_to.map(|pc| Pc(pc.0 - 1))
+    }
+
     /// Forgets what a call destroys.
     pub(crate) fn clear_caller_saved(&mut self) {
         for reg in [Reg::R0].into_iter().chain(Reg::ARGS) {

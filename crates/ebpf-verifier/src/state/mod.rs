@@ -1,5 +1,6 @@
 //! What is known at one point of one path: the frames, their registers and stacks.
 
+mod cell;
 mod frame;
 mod stack;
 mod value;
@@ -7,8 +8,11 @@ mod value;
 use alloc::rc::Rc;
 use alloc::vec::Vec;
 
+use ebpf_isa::{Pc, Reg, RegSet};
+
+pub(crate) use cell::{At, Cell, CellSet, FRAMES_MAX, LinkedCells, SlotMask, SlotSets};
 pub(crate) use frame::Frame;
-pub(crate) use stack::{Slot, StackOff};
+pub(crate) use stack::{ByteKind, Slot, StackOff};
 pub(crate) use value::{
     Distance, Link, MapValueRef, NullId, PacketId, PacketRange, PacketRegion, Pointer, PointerKind,
     ScalarId, ScalarValue, Value,
@@ -65,14 +69,59 @@ impl State {
         self.frames.pop()
     }
 
-    /// All registers and spilled registers, those of the function being explored first. Within a
-    /// frame, registers come before the stack.
-    pub(crate) fn values(&self) -> impl Iterator<Item = &Value> {
-        self.frames.iter().rev().flat_map(|frame| frame.values())
+    /// What is in a register or spilled into a slot; [`Value::Uninit`] where nothing is spilled.
+    pub(crate) fn cell(&self, cell: Cell) -> &Value {
+        let frame = self.frame_at(cell.frame.into());
+        match cell.at {
+            At::Reg(reg) => &frame.regs[reg.index()],
+            At::Slot(slot) => frame.stack.spilled(slot.into()).unwrap_or(&Value::Uninit),
+        }
     }
 
-    /// Changes those [values](State::values) that are `wanted`, in order. Frames without any stay
-    /// shared.
+    /// As [`State::cell`], for writing; `None` where nothing is spilled.
+    pub(crate) fn cell_mut(&mut self, cell: Cell) -> Option<&mut Value> {
+        let frame = self.frame_at_mut(cell.frame.into());
+        match cell.at {
+            At::Reg(reg) => Some(&mut frame.regs[reg.index()]),
+            At::Slot(slot) => frame.stack.spilled_mut(slot.into()),
+        }
+    }
+
+    /// Where the function of the frame at `index` is: the call in all frames but the last one, for
+    /// which `pc` is given.
+    pub(crate) fn place_in(&self, index: usize, pc: Pc) -> Pc {
+        match self.frames.get(index + 1) {
+            Some(callee) => callee.callsite().expect("only the first frame has no caller"),
+            None => pc,
+        }
+    }
+
+    /// The registers and spilled values that may still be read, those of the function being
+    /// explored first. Within a frame, registers come before the stack.
+    pub(crate) fn live_cells(
+        &self,
+        pc: Pc,
+        live: impl Fn(Pc) -> RegSet,
+    ) -> impl Iterator<Item = (Cell, &Value)> {
+        self.frames.iter().enumerate().rev().flat_map(move |(index, frame)| {
+            let live = live(self.place_in(index, pc)).without(Reg::FP);
+            let regs =
+                live.iter().map(move |reg| (Cell::reg(index, reg), &frame.regs[reg.index()]));
+            let slots = frame.stack.slots().enumerate();
+            let spilled = slots.filter_map(move |(slot, content)| {
+                Some((Cell::slot(index, slot), content.spilled()?))
+            });
+            regs.chain(spilled)
+        })
+    }
+
+    /// All registers but the frame pointers, and all spilled values.
+    pub(crate) fn cells(&self) -> impl Iterator<Item = (Cell, &Value)> {
+        self.live_cells(Pc::ENTRY, |_| Reg::ALL.into_iter().collect())
+    }
+
+    /// Changes those registers and spilled values that are `wanted`, those of the function being
+    /// explored first. Frames without any stay shared.
     pub(crate) fn update(
         &mut self,
         wanted: impl Fn(&Value) -> bool,

@@ -26,7 +26,7 @@ impl StackOff {
     }
 
     /// Index of the slot, from the top of the stack down.
-    fn slot(self) -> usize {
+    pub(crate) fn slot(self) -> usize {
         (-i32::from(self.0) - 1) as usize / SLOT
     }
 
@@ -38,7 +38,7 @@ impl StackOff {
 
 /// What is known of a byte.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum ByteKind {
+pub(crate) enum ByteKind {
     /// Never written.
     Invalid,
     /// Written with something.
@@ -67,6 +67,11 @@ impl Slot {
 
     pub(super) fn spilled_mut(&mut self) -> Option<&mut Value> {
         (self.spill_size() > 0).then_some(&mut self.spill)
+    }
+
+    /// What is known of each byte, from the lowest address up.
+    pub(crate) fn bytes(&self) -> &[ByteKind; SLOT] {
+        &self.bytes
     }
 
     /// How many bytes of the register the slot holds.
@@ -112,15 +117,16 @@ impl Slot {
         self.bytes.iter_mut().skip(from).take(count).for_each(|byte| *byte = kind);
     }
 
-    /// A store that may or may not hit this byte.
-    fn may_store(&mut self, at: usize, zero: bool) {
+    /// A store that may or may not hit this byte; says whether it stays zero.
+    fn may_store(&mut self, at: usize, zero: bool) -> bool {
         let keeps_zero = self.bytes[at] == ByteKind::Spill && self.spill.is_zero();
         if zero && keeps_zero {
-            return;
+            return true;
         }
-        let was_zero = self.bytes[at] == ByteKind::Zero;
+        let stays_zero = zero && self.bytes[at] == ByteKind::Zero;
         self.scrub();
-        self.bytes[at] = if zero && was_zero { ByteKind::Zero } else { ByteKind::Misc };
+        self.bytes[at] = if stays_zero { ByteKind::Zero } else { ByteKind::Misc };
+        stays_zero
     }
 
     /// Something else writes this byte.
@@ -130,7 +136,7 @@ impl Slot {
     }
 }
 
-/// The memory of a frame. Slots that were never touched are not there.
+/// The memory of a frame. Slots below all that were accessed are not there.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Stack {
     /// From the top of the stack down.
@@ -138,7 +144,16 @@ pub(crate) struct Stack {
 }
 
 impl Stack {
-    pub(super) fn slots(&self) -> impl Iterator<Item = &Slot> {
+    /// The value spilled into a slot.
+    pub(super) fn spilled(&self, slot: usize) -> Option<&Value> {
+        self.slots.get(slot)?.spilled()
+    }
+
+    pub(super) fn spilled_mut(&mut self, slot: usize) -> Option<&mut Value> {
+        self.slots.get_mut(slot)?.spilled_mut()
+    }
+
+    pub(crate) fn slots(&self) -> impl Iterator<Item = &Slot> {
         self.slots.iter()
     }
 
@@ -153,11 +168,21 @@ impl Stack {
 
     /// The slot with this byte, for writing.
     pub(crate) fn slot_mut(&mut self, off: StackOff) -> &mut Slot {
-        let index = off.slot();
-        if self.slots.len() <= index {
-            self.slots.resize(index + 1, Slot::INVALID);
+        self.grow(off.depth());
+        &mut self.slots[off.slot()]
+    }
+
+    /// Adds untouched slots until the stack is `depth` bytes deep.
+    pub(crate) fn grow(&mut self, depth: u16) {
+        let slots = usize::from(depth).div_ceil(SLOT);
+        if self.slots.len() < slots {
+            self.slots.resize(slots, Slot::INVALID);
         }
-        &mut self.slots[index]
+    }
+
+    /// Bytes that were accessed, in whole slots.
+    pub(crate) fn depth(&self) -> usize {
+        self.slots.len() * SLOT
     }
 
     /// Whether all these bytes are known to be zero and belong to no spilled register.
@@ -165,9 +190,9 @@ impl Stack {
         offs.all(|off| self.slot(off).are_zero(off.in_slot(), 1))
     }
 
-    /// A store somewhere into these bytes.
-    pub(crate) fn may_store(&mut self, offs: impl Iterator<Item = StackOff>, zero: bool) {
-        offs.for_each(|off| self.slot_mut(off).may_store(off.in_slot(), zero));
+    /// A store somewhere into these bytes; says whether zeroes stay known because it stores zero.
+    pub(crate) fn may_store(&mut self, offs: impl Iterator<Item = StackOff>, zero: bool) -> bool {
+        offs.fold(false, |kept, off| self.slot_mut(off).may_store(off.in_slot(), zero) | kept)
     }
 
     /// A helper that writes into these bytes.

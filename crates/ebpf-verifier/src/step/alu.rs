@@ -33,9 +33,13 @@ impl Machine<'_> {
                 return Err(Fault::new(ErrorCode::PointerArithmetic, message));
             }
             (Value::Pointer(pointer), Value::Scalar(by)) => {
+                if let Operand::Reg(src) = src {
+                    self.rely_on(src);
+                }
                 self.pointer_alu(op, width, dst, pointer, &by, false)?
             }
             (Value::Scalar(by), Value::Pointer(pointer)) => {
+                self.rely_on(dst);
                 self.pointer_alu(op, width, dst, pointer, &by, true)?
             }
             (Value::Uninit, _) | (_, Value::Uninit) => unreachable!("operands were read"),

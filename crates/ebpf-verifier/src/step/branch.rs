@@ -31,19 +31,24 @@ impl Machine<'_> {
         let right = self.operand(rhs)?;
         let fall_through = self.after();
         let comparison = Comparison { op, width, lhs, rhs, left, right };
-        match comparison.outcome() {
-            Some(true) => return Ok(Next::Goto(target)),
-            Some(false) => return Ok(Next::Goto(fall_through)),
-            None => {}
+        let is_stack = |value: &Value| {
+            matches!(value.as_pointer(), Some(Pointer { kind: PointerKind::Stack { .. }, .. }))
+        };
+        self.effects.stack_operands = [is_stack(&comparison.left), is_stack(&comparison.right)];
+        if let Some(taken) = comparison.outcome() {
+            for reg in [lhs].into_iter().chain(rhs.reg()) {
+                self.rely_on_number(reg);
+            }
+            return Ok(Next::Goto(if taken { target } else { fall_through }));
         }
-        self.forget_dead(self.pc);
-        linked::limit_groups(&mut self.state, &comparison.left, &comparison.right);
+        let linked = self.linked_cells(&comparison.left, &comparison.right);
+        self.effects.linked = linked;
         let mut taken_state = self.state.clone();
         for (state, taken) in [(&mut taken_state, true), (&mut self.state, false)] {
             comparison.learn(state, taken);
             // First what is known of the right operand, then of the left one.
             for reg in rhs.reg().into_iter().chain([lhs]) {
-                linked::spread(state, reg)?;
+                linked::spread(state, &linked, reg)?;
             }
         }
         Ok(Next::Fork { fall_through, taken: target, taken_state })

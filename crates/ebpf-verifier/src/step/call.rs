@@ -7,7 +7,7 @@ use ebpf_isa::{Pc, Reg};
 use super::{Machine, Next};
 use crate::error::{Checked, ErrorCode, Fault};
 use crate::rules::ExitRange;
-use crate::state::{Frame, PointerKind, Value};
+use crate::state::{FRAMES_MAX, Frame, PointerKind, Value};
 
 impl Machine<'_> {
     /// The path goes on in the callee, in a frame of its own.
@@ -22,11 +22,10 @@ impl Machine<'_> {
             }
         }
         let depth = self.state.depth();
-        if depth >= self.env.profile.max_frames as usize {
+        if depth >= FRAMES_MAX.min(self.env.profile.max_frames as usize) {
             let message = format!("the call stack of {} frames is too deep", depth + 1);
             return Err(Fault::new(ErrorCode::LimitCallDepth, message));
         }
-        self.forget_dead(self.pc);
         let mut callee = Frame::new(subprog, depth, Some(self.after()));
         let caller = self.state.frame_mut();
         for reg in Reg::ARGS {
@@ -52,7 +51,7 @@ impl Machine<'_> {
         Ok(Next::Goto(return_to))
     }
 
-    fn check_exit_value(&self) -> Checked {
+    fn check_exit_value(&mut self) -> Checked {
         let value = self.read(Reg::R0)?;
         let Some(ExitRange { min, max }) = self.env.program_type.exit_range(self.env.attach_type)
         else {
@@ -63,6 +62,7 @@ impl Machine<'_> {
             let name = value.name();
             return fault(format!("At program exit the register R0 is not a known value ({name})"));
         };
+        self.rely_on(Reg::R0);
         let (smin, smax) = (scalar.bounds.smin(), scalar.bounds.smax());
         if smin >= min.into() && smax <= max.into() {
             return Ok(());

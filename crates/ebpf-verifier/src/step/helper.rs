@@ -13,7 +13,7 @@ use crate::domain::Scalar;
 use crate::error::{Checked, ErrorCode, Fault};
 use crate::profile::{Feature, Span};
 use crate::rules::{ArgKind, HelperProto, PacketAccess, ProgramTypeRules, RetKind};
-use crate::state::{MapValueRef, PointerKind, StackOff, Value};
+use crate::state::{Cell, MapValueRef, PointerKind, StackOff, Value};
 
 /// What messages call the pointers that are accepted as memory.
 const MEMORY_KINDS: &str =
@@ -119,6 +119,7 @@ impl Machine<'_> {
             return Err(Fault::new(ErrorCode::PacketForbidden, message));
         }
         if kind == ArgKind::MemoryOrNull && value.is_zero() {
+            self.rely_on(reg);
             return Ok(());
         }
         check_kind(kind, reg, &value)?;
@@ -177,7 +178,7 @@ impl Machine<'_> {
             return fault("unbounded memory access, use 'var &= const' or 'if (var < const)'");
         }
         let before = index.checked_sub(1).map(|index| (proto.args[index], Reg::ARGS[index]));
-        let Some((kind, reg)) = before else {
+        let Some((kind, memory)) = before else {
             return Err(Fault::unsupported("a size without memory before it"));
         };
         let usage = match (kind, bounds.as_const()) {
@@ -186,7 +187,9 @@ impl Machine<'_> {
             _ => MemoryUse::Read,
         };
         let size = bounds.umax().cast_signed();
-        self.check_piece(Piece { reg, size, zero_size_allowed, usage })
+        self.check_piece(Piece { reg: memory, size, zero_size_allowed, usage })?;
+        self.rely_on(reg);
+        Ok(())
     }
 
     /// Checks memory that a helper reads or writes.
@@ -216,7 +219,11 @@ impl Machine<'_> {
                 };
                 let range = self.check_stack_range(reg, &pointer, frame, 0, size, verb)?;
                 let is_fixed = pointer.var.as_const().is_some();
-                if usage == MemoryUse::FillPart || (usage == MemoryUse::Fill && !is_fixed) {
+                let fills_later = usage == MemoryUse::Fill && is_fixed;
+                if !fills_later {
+                    self.note_stack_reads(frame, range);
+                }
+                if usage != MemoryUse::Read && !fills_later {
                     self.state.frame_at_mut(frame).stack.clobber(range.offs());
                 }
                 Ok(())
@@ -271,28 +278,27 @@ impl Machine<'_> {
             RetKind::Void => Ok(Value::Uninit),
             RetKind::MapValueOrNull => {
                 let map = map_of(facts)?;
-                let elides = self.env.profile.features.has(Feature::ConstantKeys);
-                let exists = elides
-                    && facts.key.is_some_and(|key| {
-                        let desc = &self.map(map).desc;
-                        let is_array =
-                            matches!(desc.map_type, MapType::Array | MapType::PercpuArray);
-                        is_array && key < desc.max_entries.into()
-                    });
+                let entries = u64::from(self.map(map).desc.max_entries);
+                let exists = facts.key.is_some_and(|key| key < entries);
                 let null = if exists { None } else { Some(self.new_null_id()) };
                 Ok(Value::pointer(PointerKind::MapValue(MapValueRef { map, null })))
             }
         }
     }
 
-    /// The key of a lookup, where it is a constant at a constant place in the stack.
-    fn constant_key(&self, reg: Reg, map: MapIdx) -> Option<u64> {
+    /// The key of an array's element, where it is a constant at a constant place in the stack.
+    fn constant_key(&mut self, reg: Reg, map: MapIdx) -> Option<u64> {
+        let desc = &self.map(map).desc;
+        let is_array = matches!(desc.map_type, MapType::Array | MapType::PercpuArray);
+        if !is_array || !self.env.profile.features.has(Feature::ConstantKeys) {
+            return None;
+        }
         let pointer = self.value(reg).as_pointer()?;
         let PointerKind::Stack { frame } = pointer.kind else {
             return None;
         };
         let at = StackOff::new(pointer.const_off()?)?;
-        let size = usize::try_from(self.map(map).desc.key_size).ok()?;
+        let size = usize::try_from(desc.key_size).ok()?;
         let slot = self.state.frame_at(frame).stack.slot(at);
         if slot.are_zero(at.in_slot(), size) {
             return Some(0);
@@ -302,7 +308,9 @@ impl Machine<'_> {
         if slot.spill_size() != at.in_slot() + size {
             return None;
         }
-        slot.spilled()?.as_scalar()?.bounds.as_const()
+        let key = slot.spilled()?.as_scalar()?.bounds.as_const()?;
+        self.effects.relied_on.push(Cell::slot(frame, at.slot()));
+        Some(key)
     }
 }
 

@@ -3,27 +3,37 @@
 //! The members of a group hold the same number, or that number and a constant. They are tied by
 //! being copied, and stay tied until something else is computed in their place.
 
-use ebpf_isa::{AluOp, Pc, Reg, Width};
+use alloc::vec::Vec;
+
+use ebpf_isa::{AluOp, Reg, Width};
 
 use super::Machine;
 use crate::domain::{self, Scalar};
 use crate::error::{Checked, Fault};
-use crate::state::{Distance, Link, ScalarId, ScalarValue, State, Value};
-
-/// How many members of the groups of two compared numbers learn; the others leave them.
-const LINKED_MAX: usize = 6;
+use crate::state::{Cell, Distance, Link, LinkedCells, ScalarId, ScalarValue, State, Value};
 
 impl Machine<'_> {
-    /// Forgets what is in registers of the current frame that nothing reads any more, so that they
-    /// are in no group.
-    pub(super) fn forget_dead(&mut self, pc: Pc) {
-        let live = self.live.before(pc);
-        let frame = self.state.frame_mut();
-        for reg in Reg::ALL {
-            if reg != Reg::FP && !live.contains(reg) {
-                frame.regs[reg.index()] = Value::Uninit;
+    /// The live members of the groups of the compared numbers, as far as there is room; the others
+    /// leave. The group of the right operand comes first. If both are one group, its members take
+    /// room twice.
+    pub(super) fn linked_cells(&mut self, left: &Value, right: &Value) -> LinkedCells {
+        let mut linked = LinkedCells::default();
+        for id in [right, left].into_iter().filter_map(group) {
+            let live_cells = self.state.live_cells(self.pc, |pc| self.live.before(pc));
+            let members = live_cells.filter(|(_, value)| group(value) == Some(id));
+            let mut leaving = Vec::new();
+            for (cell, _) in members {
+                if !linked.push(cell) {
+                    leaving.push(cell);
+                }
+            }
+            for cell in leaving {
+                if let Some(Value::Scalar(scalar)) = self.state.cell_mut(cell) {
+                    *scalar = scalar.unlinked();
+                }
             }
         }
+        linked
     }
 }
 
@@ -31,49 +41,29 @@ fn group(value: &Value) -> Option<ScalarId> {
     Some(value.as_scalar()?.link?.id)
 }
 
-/// Lets members leave the groups of the compared numbers until [`LINKED_MAX`] are left. The groups
-/// share the room, that of the right operand coming first. If both are one group, its members
-/// count twice.
-pub(super) fn limit_groups(state: &mut State, left: &Value, right: &Value) {
-    let mut room = LINKED_MAX;
-    for id in [right, left].into_iter().filter_map(group) {
-        let is_member = |value: &Value| group(value) == Some(id);
-        let members = state.values().filter(|value| is_member(value)).count();
-        let mut kept = members.min(room);
-        room -= kept;
-        if kept == members {
-            continue;
-        }
-        state.update(is_member, |value| match (kept.checked_sub(1), value) {
-            (None, Value::Scalar(scalar)) => *scalar = scalar.unlinked(),
-            (left, _) => kept = left.unwrap_or(0),
-        });
-    }
-}
-
-/// Computes the bounds of all members of a group from those of the number in `reg`, even where
-/// more was known of a member.
-pub(super) fn spread(state: &mut State, reg: Reg) -> Checked {
-    let Value::Scalar(known @ ScalarValue { link: Some(link), .. }) =
-        state.frame().regs[reg.index()]
-    else {
+/// Computes the bounds of the linked members of a group from those of the number in `reg`, even
+/// where more was known of a member.
+pub(super) fn spread(state: &mut State, linked: &LinkedCells, reg: Reg) -> Checked {
+    let from = Cell::reg(state.current(), reg);
+    let Value::Scalar(known @ ScalarValue { link: Some(link), .. }) = *state.cell(from) else {
         return Ok(());
     };
-    let is_member = |value: &Value| group(value) == Some(link.id);
-    let mismatch = |value: &Value| {
-        let member = value.as_scalar().and_then(|scalar| scalar.link);
-        member.is_some_and(|member| member.id == link.id && member.signed != link.signed)
-    };
-    if state.values().any(mismatch) {
-        return Err(Fault::unsupported(
-            "a comparison of a number that was spilled and then loaded with another sign",
-        ));
-    }
-    state.update(is_member, |value| {
-        if let Value::Scalar(scalar) = value {
-            *scalar = derived(&known, link, scalar);
+    for cell in linked.iter().filter(|&cell| cell != from) {
+        let Value::Scalar(member @ ScalarValue { link: Some(tie), .. }) = *state.cell(cell) else {
+            continue;
+        };
+        if tie.id != link.id {
+            continue;
         }
-    });
+        if tie.signed != link.signed {
+            return Err(Fault::unsupported(
+                "a comparison of a number that was spilled and then loaded with another sign",
+            ));
+        }
+        if let Some(Value::Scalar(scalar)) = state.cell_mut(cell) {
+            *scalar = derived(&known, link, &member);
+        }
+    }
     Ok(())
 }
 

@@ -3,6 +3,7 @@
 mod alu;
 mod branch;
 mod call;
+mod effects;
 mod helper;
 mod linked;
 mod memory;
@@ -22,9 +23,11 @@ use crate::environment::{Environment, MapInfo};
 use crate::error::{Checked, ErrorCode, Fault};
 use crate::liveness::LiveRegs;
 use crate::state::{
-    Link, MapValueRef, NullId, PacketId, Pointer, PointerKind, ScalarId, ScalarValue, State, Value,
+    Cell, Link, MapValueRef, NullId, PacketId, Pointer, PointerKind, ScalarId, ScalarValue, State,
+    Value,
 };
 
+pub(crate) use effects::Effects;
 pub(crate) use memory::ContextUse;
 
 /// Offsets and sizes must stay below this in magnitude; what may reach it counts as unbounded.
@@ -50,7 +53,9 @@ pub(crate) struct Machine<'a> {
     pub(crate) pc: Pc,
     /// Processors of the machine; `None` for any number of them.
     processors: Option<u32>,
-    live: LiveRegs,
+    pub(crate) live: LiveRegs,
+    /// Of the instruction that was processed last.
+    pub(crate) effects: Effects,
     /// The last id given out.
     last_id: u32,
     /// By slot: whether a memory access there is to the context.
@@ -68,6 +73,7 @@ impl<'a> Machine<'a> {
             state: State::entry(),
             pc: Pc::ENTRY,
             live: LiveRegs::of(program, env),
+            effects: Effects::default(),
             last_id: 0,
             context_use: vec![ContextUse::Unknown; program.slots().len()],
             stack_depth: vec![0; program.subprogs().len()],
@@ -76,6 +82,7 @@ impl<'a> Machine<'a> {
 
     /// Processes the instruction at `pc`.
     pub(crate) fn step(&mut self) -> Checked<Next> {
+        self.effects.clear();
         let insn = self.program.get(self.pc).expect("jumps land on instructions");
         match insn {
             Insn::Alu { op, width, dst, src } => return self.alu(op, width, dst, src),
@@ -135,6 +142,18 @@ impl<'a> Machine<'a> {
         match src {
             Operand::Reg(reg) => self.read(reg),
             Operand::Imm(imm) => Ok(Value::constant(semantics::immediate(imm))),
+        }
+    }
+
+    /// Notes that the number in a register of the current frame decides something.
+    fn rely_on(&mut self, reg: Reg) {
+        self.effects.relied_on.push(Cell::reg(self.state.current(), reg));
+    }
+
+    /// Notes that the number in a register decides something, if it is one.
+    fn rely_on_number(&mut self, reg: Reg) {
+        if self.value(reg).as_scalar().is_some() {
+            self.rely_on(reg);
         }
     }
 
@@ -204,5 +223,8 @@ impl<'a> Machine<'a> {
         let SubprogIdx(subprog) = self.state.frame_at(frame).subprog;
         let depth = &mut self.stack_depth[subprog as usize];
         *depth = (*depth).max(bytes.next_multiple_of(8));
+        if self.state.frame_at(frame).stack.depth() < usize::from(bytes) {
+            self.state.frame_at_mut(frame).stack.grow(bytes);
+        }
     }
 }

@@ -3,13 +3,13 @@
 use alloc::format;
 use alloc::string::String;
 
-use ebpf_isa::{Operand, Reg, Size, semantics};
+use ebpf_isa::{Extend, Operand, Reg, Size, semantics};
 
 use super::memory::{Access, Place, var_text};
 use super::{FAR, Machine};
 use crate::domain::{self, Scalar};
 use crate::error::{Checked, ErrorCode, Fault};
-use crate::state::{Link, Pointer, PointerKind, Slot, StackOff, Value};
+use crate::state::{Cell, Link, Pointer, PointerKind, ScalarValue, Slot, StackOff, Value};
 
 /// Bytes of a frame that an access may touch, counted from the frame pointer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -57,11 +57,17 @@ impl Machine<'_> {
         let fixed = pointer.const_off().and_then(|at| StackOff::new(at + i64::from(off)));
         let done = Value::UNKNOWN;
         match (access, fixed) {
-            (Access::Load(_), Some(at)) => {
+            (Access::Load(extend), Some(at)) => {
                 let slot = self.state.frame_at(frame).stack.slot(at);
-                fill(&slot, at, size, access)
+                let filled = fill(&slot, at, size, extend)?;
+                self.effects.read_slot(frame, at.slot());
+                if filled.from_spill {
+                    self.effects.slot = Some(Cell::slot(frame, at.slot()));
+                }
+                Ok(filled.value)
             }
             (Access::Load(extend), None) => {
+                self.note_stack_reads(frame, range);
                 let stack = &self.state.frame_at(frame).stack;
                 Ok(match stack.all_zero(range.offs()) {
                     true => Value::constant(0),
@@ -69,7 +75,12 @@ impl Machine<'_> {
                 })
             }
             (Access::Peek, Some(at)) => {
-                check_whole_fill(&self.state.frame_at(frame).stack.slot(at), size)?;
+                let slot = self.state.frame_at(frame).stack.slot(at);
+                check_whole_fill(&slot, size)?;
+                self.effects.read_slot(frame, at.slot());
+                if is_whole(&slot, size) {
+                    self.effects.slot = Some(Cell::slot(frame, at.slot()));
+                }
                 Ok(done)
             }
             (Access::Peek, None) => {
@@ -86,14 +97,25 @@ impl Machine<'_> {
             }
             (Access::Store(src), None) => {
                 let zero = self.operand(src)?.is_zero();
-                self.state.frame_at_mut(frame).stack.may_store(range.offs(), zero);
+                let stack = &mut self.state.frame_at_mut(frame).stack;
+                if let (true, Operand::Reg(reg)) = (stack.may_store(range.offs(), zero), src) {
+                    self.rely_on(reg);
+                }
                 Ok(done)
             }
             (Access::Clobber, _) => {
+                if let (Some(at), Size::Dw) = (fixed, size) {
+                    self.effects.write_slot(frame, at.slot());
+                }
                 self.state.frame_at_mut(frame).stack.clobber(range.offs());
                 Ok(done)
             }
         }
+    }
+
+    /// Notes that each slot of a range may be read.
+    pub(super) fn note_stack_reads(&mut self, frame: usize, range: StackRange) {
+        range.offs().for_each(|off| self.effects.read_slot(frame, off.slot()));
     }
 
     /// Checks that an access stays within a frame, and notes how much of the frame it uses.
@@ -162,11 +184,19 @@ impl Machine<'_> {
             }
             Value::Scalar(_) | Value::Uninit => None,
         };
-        let zero = value.is_zero();
+        if size == Size::Dw {
+            self.effects.write_slot(frame, at.slot());
+        }
         let slot = self.state.frame_at_mut(frame).stack.slot_mut(at);
-        match spilled {
-            Some(value) => slot.set_spill(value, bytes),
-            None => slot.set_bytes(at.in_slot(), bytes, zero),
+        if let Some(value) = spilled {
+            slot.set_spill(value, bytes);
+            self.effects.slot = Some(Cell::slot(frame, at.slot()));
+            return Ok(());
+        }
+        slot.set_bytes(at.in_slot(), bytes, value.is_zero());
+        match src {
+            Operand::Reg(reg) if value.is_zero() => self.rely_on(reg),
+            _ => {}
         }
         Ok(())
     }
@@ -183,19 +213,24 @@ impl Machine<'_> {
     }
 }
 
+/// What a load gives.
+struct Filled {
+    value: Value,
+    /// Whether it is made of the spilled value.
+    from_spill: bool,
+}
+
 /// What a load at a constant offset gives.
-fn fill(slot: &Slot, at: StackOff, size: Size, access: Access) -> Checked<Value> {
-    let Access::Load(extend) = access else {
-        unreachable!("only loads fill registers");
-    };
+fn fill(slot: &Slot, at: StackOff, size: Size, extend: Extend) -> Checked<Filled> {
     let bytes = usize::from(size.bytes());
     check_whole_fill(slot, size)?;
     let aligned = at.in_slot() == 0;
-    let narrowed = match slot.spilled() {
+    let spilled = |value| Ok(Filled { value, from_spill: true });
+    match slot.spilled() {
         Some(Value::Pointer(pointer)) if is_frame_of_callee(pointer) => {
             return Err(Fault::unsupported("a load of a called function's frame pointer"));
         }
-        Some(&value @ Value::Pointer(_)) => return Ok(value),
+        Some(&value @ Value::Pointer(_)) => return spilled(value),
         Some(Value::Scalar(scalar)) if aligned && bytes <= slot.spill_size() => {
             let kept = if scalar.fits(size.bits().into()) { *scalar } else { scalar.unlinked() };
             let bounds = domain::narrow(size, extend, &kept.bounds);
@@ -204,12 +239,16 @@ fn fill(slot: &Slot, at: StackOff, size: Size, access: Access) -> Checked<Value>
                 true => link,
                 false => Link { signed: true, ..link },
             });
-            return Ok(Value::Scalar(crate::state::ScalarValue { bounds, link }));
+            return spilled(Value::Scalar(ScalarValue { bounds, link }));
         }
-        _ => slot.constant_at(at.in_slot(), bytes),
-    };
-    let bounds = narrowed.unwrap_or(Scalar::UNKNOWN);
-    Ok(Value::scalar(domain::narrow(size, extend, &bounds)))
+        _ => {}
+    }
+    let constant = slot.constant_at(at.in_slot(), bytes);
+    // Bytes of a spilled zero; other zero bytes were relied on where they were stored.
+    let from_spill = constant.is_some() && at.in_slot() < slot.spill_size();
+    let bounds = constant.unwrap_or(Scalar::UNKNOWN);
+    let value = Value::scalar(domain::narrow(size, extend, &bounds));
+    Ok(Filled { value, from_spill })
 }
 
 /// Whether it is the frame pointer of a function that was called. The kernel loses track of it once
@@ -219,11 +258,15 @@ fn is_frame_of_callee(pointer: &Pointer) -> bool {
     is_callee && pointer.const_off() == Some(0)
 }
 
+/// Whether an access is of a whole slot, and that of a spilled value.
+fn is_whole(slot: &Slot, size: Size) -> bool {
+    size == Size::Dw && slot.spill_size() == 8
+}
+
 /// A spilled pointer can only be loaded as a whole.
 fn check_whole_fill(slot: &Slot, size: Size) -> Checked {
-    let whole = size == Size::Dw && slot.spill_size() == 8;
     match slot.spilled() {
-        Some(Value::Pointer(_)) if !whole => {
+        Some(Value::Pointer(_)) if !is_whole(slot, size) => {
             let message = String::from("invalid size of register fill");
             Err(Fault::new(ErrorCode::StackFillSize, message))
         }

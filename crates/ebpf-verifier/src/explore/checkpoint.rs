@@ -1,0 +1,120 @@
+//! States that were kept, and the tree of paths that goes on from them.
+
+use alloc::vec::Vec;
+
+use ebpf_isa::Pc;
+
+use super::history::Stretch;
+use super::live_stack::ChainId;
+use crate::state::{CellSet, SlotSets, State};
+
+/// A kept state.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct CheckpointId(u32);
+
+/// The way from the last checkpoint to where a path is, or to where it branched off.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Way {
+    /// The checkpoint; `None` where there is none yet.
+    pub(super) parent: Option<CheckpointId>,
+    /// The instruction before which the checkpoint was made, or the first one.
+    pub(super) first: Pc,
+    /// The instruction processed last; `None` at the start.
+    pub(super) last: Option<Pc>,
+    /// Where the history of the way starts.
+    pub(super) history: usize,
+    /// The calls that lead here.
+    pub(super) chain: ChainId,
+}
+
+/// A state that was kept.
+#[derive(Debug)]
+pub(super) struct Checkpoint {
+    /// The state before the instruction at `pc`.
+    pub(super) state: State,
+    pub(super) pc: Pc,
+    /// How it was reached.
+    pub(super) way: Way,
+    pub(super) stretch: Stretch,
+    /// Paths from here that have not come to an end.
+    pub(super) branches: u32,
+    /// Numbers on which something relied.
+    pub(super) precise: CellSet,
+    /// Slots that something reads; known once all paths have ended.
+    pub(super) live_slots: Option<SlotSets>,
+    /// How often another path was found to be covered, and how often not.
+    pub(super) hits: u32,
+    pub(super) misses: u32,
+    /// Whether it is compared with nothing any more.
+    pub(super) retired: bool,
+}
+
+/// All checkpoints that are still of use.
+#[derive(Debug, Default)]
+pub(super) struct Checkpoints {
+    slab: Vec<Option<Checkpoint>>,
+    free: Vec<CheckpointId>,
+    /// How many are kept.
+    count: u32,
+    pub(super) total: u32,
+    pub(super) peak: u32,
+}
+
+impl Checkpoints {
+    pub(super) fn add(&mut self, checkpoint: Checkpoint) -> CheckpointId {
+        self.count += 1;
+        self.total += 1;
+        self.peak = self.peak.max(self.count);
+        if let Some(id) = self.free.pop() {
+            self.slab[id.0 as usize] = Some(checkpoint);
+            return id;
+        }
+        self.slab.push(Some(checkpoint));
+        CheckpointId(self.slab.len() as u32 - 1)
+    }
+
+    pub(super) fn get(&self, id: CheckpointId) -> &Checkpoint {
+        self.slab[id.0 as usize].as_ref().expect("checkpoints in use are not freed")
+    }
+
+    pub(super) fn get_mut(&mut self, id: CheckpointId) -> &mut Checkpoint {
+        self.slab[id.0 as usize].as_mut().expect("checkpoints in use are not freed")
+    }
+
+    /// One more path goes on from a checkpoint.
+    pub(super) fn branch_off(&mut self, parent: Option<CheckpointId>) {
+        if let Some(parent) = parent {
+            self.get_mut(parent).branches += 1;
+        }
+    }
+
+    /// A path from a checkpoint has ended; if it was the last one, so has that to the checkpoint.
+    pub(super) fn end_path(&mut self, parent: Option<CheckpointId>) {
+        let mut next = parent;
+        while let Some(id) = next {
+            let checkpoint = self.get_mut(id);
+            checkpoint.branches -= 1;
+            if checkpoint.branches > 0 {
+                break;
+            }
+            next = checkpoint.way.parent;
+            self.free_if_unused(id);
+        }
+    }
+
+    /// Compares a checkpoint with nothing any more.
+    pub(super) fn retire(&mut self, id: CheckpointId) {
+        self.get_mut(id).retired = true;
+        self.free_if_unused(id);
+    }
+
+    /// Frees a checkpoint that is compared with nothing, once it is not part of an unfinished path.
+    fn free_if_unused(&mut self, id: CheckpointId) {
+        let checkpoint = self.get(id);
+        if checkpoint.retired && checkpoint.branches == 0 {
+            self.slab[id.0 as usize] = None;
+            self.free.push(id);
+            self.count -= 1;
+        }
+    }
+}

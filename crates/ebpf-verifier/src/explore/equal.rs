@@ -1,0 +1,238 @@
+//! Whether a state allows no more than an earlier one.
+//!
+//! The earlier state was explored to the end of all paths, and was fine. What it does not show to
+//! have mattered may differ: registers and slots that nothing reads, and numbers on which nothing
+//! relied. Of the others the current state must be a special case. What is not understood here is
+//! different.
+
+use ebpf_isa::{Pc, Reg, RegSet};
+
+use super::ids::IdMap;
+use crate::state::{
+    ByteKind, Cell, CellSet, Distance, Frame, Link, MapValueRef, PacketRange, Pointer, PointerKind,
+    ScalarValue, Slot, SlotSets, State, Value,
+};
+
+/// The earlier state, and what mattered of it.
+#[derive(Clone, Copy)]
+pub(super) struct Old<'a> {
+    pub(super) state: &'a State,
+    pub(super) pc: Pc,
+    /// Numbers that something relied on; `None` to take all for such.
+    pub(super) precise: Option<&'a CellSet>,
+    /// Slots that something reads.
+    pub(super) live_slots: &'a SlotSets,
+}
+
+/// Whether the current state, at the same instruction of the same chain of calls, is a special case
+/// of the earlier one. `live` says which registers are live before an instruction.
+pub(super) fn covers(
+    old: Old<'_>,
+    current: &State,
+    ids: &mut IdMap,
+    live: impl Fn(Pc) -> RegSet,
+) -> bool {
+    ids.clear();
+    let mut comparison = Comparison { ids, exact: false };
+    (0..old.state.depth()).rev().all(|index| {
+        let (old_frame, frame) = (old.state.frame_at(index), current.frame_at(index));
+        let is_precise = |cell| old.precise.is_none_or(|precise| precise.contains(cell));
+        let live_regs = live(old.state.place_in(index, old.pc)).without(Reg::FP);
+        let regs = live_regs.iter().all(|reg| {
+            let (old_value, value) = (&old_frame.regs[reg.index()], &frame.regs[reg.index()]);
+            comparison.value(old_value, value, is_precise(Cell::reg(index, reg)))
+        });
+        let live_slots = old.live_slots.of(index);
+        regs && old_frame.stack.slots().enumerate().all(|(slot, old_slot)| {
+            let is_live = live_slots & 1 << slot != 0;
+            let present = frame.stack.slots().nth(slot);
+            !is_live || comparison.slot(old_slot, present, is_precise(Cell::slot(index, slot)))
+        })
+    })
+}
+
+/// Whether the two states are the same apart from the names of ids, so that a path which leads from
+/// one to the other goes on for ever.
+pub(super) fn repeats(
+    old: &State,
+    current: &State,
+    pc: Pc,
+    ids: &mut IdMap,
+    live: impl Fn(Pc) -> RegSet,
+) -> bool {
+    // A quick answer for most loops; here ids must be the same, too, and dead registers.
+    if old.frame().regs != current.frame().regs {
+        return false;
+    }
+    ids.clear();
+    let mut comparison = Comparison { ids, exact: true };
+    (0..old.depth()).all(|index| {
+        let (old_frame, frame) = (old.frame_at(index), current.frame_at(index));
+        let live_regs = live(old.place_in(index, pc)).without(Reg::FP);
+        comparison.frame_repeats(old_frame, frame, live_regs)
+    })
+}
+
+/// A comparison in progress.
+struct Comparison<'a> {
+    ids: &'a mut IdMap,
+    /// Whether everything must be the same, apart from ids.
+    exact: bool,
+}
+
+impl Comparison<'_> {
+    fn frame_repeats(&mut self, old: &Frame, current: &Frame, live: RegSet) -> bool {
+        live.iter().all(|reg| self.value(&old.regs[reg.index()], &current.regs[reg.index()], true))
+            && old.stack.depth() <= current.stack.depth()
+            && old.stack.slots().zip(current.stack.slots()).all(|(old_slot, slot)| {
+                old_slot.bytes() == slot.bytes() && self.slot(old_slot, Some(slot), true)
+            })
+    }
+
+    fn value(&mut self, old: &Value, current: &Value, precise: bool) -> bool {
+        match (old, current) {
+            (Value::Uninit, _) => !self.exact || *current == Value::Uninit,
+            (Value::Scalar(old), Value::Scalar(current)) => self.scalar(old, current, precise),
+            (Value::Pointer(old), Value::Pointer(current)) => self.pointer(old, current),
+            (Value::Scalar(_) | Value::Pointer(_), _) => false,
+        }
+    }
+
+    fn scalar(&mut self, old: &ScalarValue, current: &ScalarValue, precise: bool) -> bool {
+        if self.exact {
+            return old.bounds == current.bounds
+                && is_same_distance(old.link, current.link)
+                && self.ids.relate_both(old.link.map(qualified), current.link.map(qualified));
+        }
+        if !precise {
+            return true;
+        }
+        current.bounds.is_subset_of(&old.bounds) && self.link(old.link, current.link)
+    }
+
+    /// Whether a number is tied to others as an earlier one was. One that was not tied may be.
+    fn link(&mut self, old: Option<Link>, current: Option<Link>) -> bool {
+        let Some(old) = old else {
+            return true;
+        };
+        let Some(current) = current else {
+            let made_up = self.ids.make_up();
+            return old.distance.is_none() && self.ids.relate(qualified(old), made_up);
+        };
+        is_same_distance(Some(old), Some(current))
+            && old.signed == current.signed
+            && self.ids.relate(qualified(old), qualified(current))
+            && (old.distance.is_none() || self.ids.relate(plain(old), plain(current)))
+    }
+
+    fn pointer(&mut self, old: &Pointer, current: &Pointer) -> bool {
+        if old.off != current.off {
+            return false;
+        }
+        let may_narrow = match (old.kind, current.kind) {
+            (PointerKind::MapValue(old), PointerKind::MapValue(current)) => {
+                if !self.map_value(old, current) {
+                    return false;
+                }
+                true
+            }
+            (
+                PointerKind::Packet { region, id, range },
+                PointerKind::Packet {
+                    region: current_region,
+                    id: current_id,
+                    range: current_range,
+                },
+            ) => {
+                let id_of = |id: u32| (id != 0).then_some(named(id));
+                let fits = region == current_region
+                    && self.has_range(range, current_range)
+                    && self.ids.relate_both(id_of(id.0), id_of(current_id.0));
+                if !fits {
+                    return false;
+                }
+                true
+            }
+            (old, current) => {
+                if old != current {
+                    return false;
+                }
+                false
+            }
+        };
+        match may_narrow && !self.exact {
+            true => current.var.is_subset_of(&old.var),
+            false => current.var == old.var,
+        }
+    }
+
+    fn map_value(&mut self, old: MapValueRef, current: MapValueRef) -> bool {
+        let id_of = |value: MapValueRef| value.null.map(|id| named(id.0));
+        old.map == current.map && self.ids.relate_both(id_of(old), id_of(current))
+    }
+
+    /// Whether at least as many bytes exist behind a packet pointer.
+    fn has_range(&self, old: PacketRange, current: PacketRange) -> bool {
+        match (old, current) {
+            (PacketRange::Bytes(old), PacketRange::Bytes(current)) if !self.exact => old <= current,
+            (old, current) => old == current,
+        }
+    }
+
+    /// Compares two slots; `current` is `None` below everything that was accessed.
+    fn slot(&mut self, old: &Slot, current: Option<&Slot>, precise: bool) -> bool {
+        // Reading such bytes gives anything.
+        let is_free = |&byte: &ByteKind| matches!(byte, ByteKind::Invalid | ByteKind::Misc);
+        if old.bytes().iter().all(is_free) {
+            return true;
+        }
+        let Some(current) = current else {
+            return false;
+        };
+        if let (Some(old), Some(current)) = (whole_number(old), number_read(current)) {
+            return self.scalar(&old, &current, precise);
+        }
+        let kinds = old.bytes().iter().zip(current.bytes());
+        let kinds_fit = kinds.into_iter().all(|(old, current)| is_free(old) || old == current);
+        match (kinds_fit, old.spilled(), current.spilled()) {
+            (false, ..) => false,
+            (true, None, _) => true,
+            (true, Some(old), Some(current)) => self.value(old, current, precise),
+            (true, Some(_), None) => false,
+        }
+    }
+}
+
+/// The number that fills a slot.
+fn whole_number(slot: &Slot) -> Option<ScalarValue> {
+    slot.spilled().filter(|_| slot.spill_size() == 8)?.as_scalar().copied()
+}
+
+/// What a load of the whole slot would give, if that is a number.
+fn number_read(slot: &Slot) -> Option<ScalarValue> {
+    let is_anything = |&byte: &ByteKind| matches!(byte, ByteKind::Invalid | ByteKind::Misc);
+    let anything = || Value::UNKNOWN.as_scalar().copied();
+    match slot.bytes().iter().all(is_anything) {
+        true => anything(),
+        false => whole_number(slot),
+    }
+}
+
+fn is_same_distance(old: Option<Link>, current: Option<Link>) -> bool {
+    let distance = |link: Option<Link>| -> Option<Distance> { link?.distance };
+    distance(old) == distance(current)
+}
+
+/// An id by itself.
+fn named(id: u32) -> u64 {
+    u64::from(id) << 2
+}
+
+fn plain(link: Link) -> u64 {
+    named(link.id.0)
+}
+
+/// The id of a group, told apart for its members at a distance.
+fn qualified(link: Link) -> u64 {
+    plain(link) | link.distance.map_or(0, |distance| u64::from(distance.width.bits() / 32))
+}

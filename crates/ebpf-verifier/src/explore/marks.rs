@@ -1,0 +1,101 @@
+//! Where paths may meet, and where they do not go straight on.
+
+use alloc::vec;
+use alloc::vec::Vec;
+
+use ebpf_isa::{CallTarget, Insn, Pc, Program};
+
+/// What is special about an instruction.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+struct Mark {
+    /// Other paths may be compared with this one before the instruction.
+    meeting: bool,
+    /// Control may come from elsewhere than the instruction before.
+    jumped_to: bool,
+    /// It is of one of the two jump classes, which calls and returns belong to.
+    jump: bool,
+}
+
+/// The marks of all instructions.
+#[derive(Debug)]
+pub(super) struct Marks {
+    /// By slot.
+    marks: Vec<Mark>,
+}
+
+impl Marks {
+    pub(super) fn of(program: &Program) -> Self {
+        let mut marks = Self { marks: vec![Mark::default(); program.slots().len()] };
+        for (pc, insn) in program.insns() {
+            marks.take_in(pc, insn);
+        }
+        marks
+    }
+
+    fn take_in(&mut self, pc: Pc, insn: Insn) {
+        match insn {
+            Insn::Branch { target, .. } => {
+                self.marks[pc.index()].meeting = true;
+                self.arrive(target);
+            }
+            Insn::Jump { target, .. } => self.arrive(target),
+            Insn::Call(callee) => {
+                if let CallTarget::Subprog(target) = callee {
+                    self.marks[pc.index()].meeting = true;
+                    self.arrive(target);
+                }
+                // Also behind calls of helpers, though they return where they were called.
+                if let Some(next) = insn.successors(pc).next {
+                    self.arrive(next);
+                }
+            }
+            Insn::Exit => {}
+            _ => return,
+        }
+        self.marks[pc.index()].jump = true;
+    }
+
+    fn arrive(&mut self, pc: Pc) {
+        let mark = &mut self.marks[pc.index()];
+        mark.meeting = true;
+        mark.jumped_to = true;
+    }
+
+    /// Whether states are compared, and perhaps kept, before the instruction.
+    pub(super) fn is_meeting(&self, pc: Pc) -> bool {
+        self.marks[pc.index()].meeting
+    }
+
+    /// Whether the way to the instruction is recorded.
+    pub(super) fn is_jumped_to(&self, pc: Pc) -> bool {
+        self.marks[pc.index()].jumped_to
+    }
+
+    pub(super) fn is_jump(&self, pc: Pc) -> bool {
+        self.marks[pc.index()].jump
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use alloc::vec::Vec;
+
+    use ebpf_isa::text::assemble;
+
+    use super::*;
+
+    fn pcs(text: &str, holds: impl Fn(&Marks, Pc) -> bool) -> Vec<u32> {
+        let program = assemble(text).expect("it is a program");
+        let marks = Marks::of(&program);
+        program.insns().map(|(pc, _)| pc).filter(|&pc| holds(&marks, pc)).map(|pc| pc.0).collect()
+    }
+
+    #[test]
+    fn paths_meet_at_branches_their_targets_and_around_calls() {
+        let text = "r0 = 0\nif r0 == 1 goto out\ncall bpf_get_prandom_u32#7\nr0 = 0\ncall f\nr0 = 1\n\
+                    goto out\nout:\nexit\nf:\nr0 = 2\nexit";
+        assert_eq!(pcs(text, Marks::is_meeting), [1, 3, 4, 5, 7, 8]);
+        assert_eq!(pcs(text, Marks::is_jumped_to), [3, 5, 7, 8]);
+        assert_eq!(pcs(text, Marks::is_jump), [1, 2, 4, 6, 7, 9]);
+    }
+}

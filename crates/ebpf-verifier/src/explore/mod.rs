@@ -1,0 +1,230 @@
+//! Exploration: paths through the program, one after the other.
+//!
+//! The order is the kernel's. At a fork the path goes on with the fall-through, and the other side
+//! waits on a stack; when a path ends, the newest waiting side is next. Where paths may meet
+//! (`marks`), states are kept (`checkpoint`), and a path ends early if an earlier one covers it
+//! (`visit`, `equal`): one that was explored to the end, and differs only in what did not matter.
+//! What mattered is found by walking back from decisions (`precision`, along the `history`), and
+//! from what was read of the stack (`live_stack`).
+
+mod checkpoint;
+mod equal;
+mod history;
+mod ids;
+mod live_stack;
+mod marks;
+mod precision;
+mod visit;
+
+use alloc::boxed::Box;
+use alloc::format;
+use alloc::vec;
+use alloc::vec::Vec;
+
+use ebpf_isa::{Pc, Program};
+
+use self::checkpoint::{Checkpoints, Way};
+use self::history::History;
+use self::ids::IdMap;
+use self::live_stack::{ChainId, LiveStack};
+use self::marks::Marks;
+use self::visit::{LastKept, Meetings, Visit};
+use crate::environment::Environment;
+use crate::error::{Checked, ErrorCode, Fault};
+use crate::state::{CellSet, State};
+use crate::step::{ContextUse, Machine, Next};
+use crate::{Exploration, Options, Stats};
+
+/// What exploration found out about an acceptable program.
+#[derive(Debug)]
+pub(crate) struct Explored {
+    /// By slot: whether some path comes here.
+    pub(crate) reached: Vec<bool>,
+    /// By slot: what a memory instruction accesses.
+    pub(crate) context_use: Vec<ContextUse>,
+    /// By subprogram: bytes of stack.
+    pub(crate) stack_depth: Vec<u16>,
+}
+
+/// Explores all paths, or all up to the first fault, and counts: on a machine with so many
+/// processors, or with any number.
+pub(crate) fn explore(
+    program: &Program,
+    env: &Environment,
+    processors: Option<u32>,
+    options: &Options,
+    stats: &mut Stats,
+) -> Result<Explored, (Box<Fault>, Pc)> {
+    let mut explorer = Explorer::new(Machine::new(program, env, processors), options);
+    let explored = explorer.run();
+    explorer.count(stats);
+    explored.map_err(|fault| (fault, explorer.machine.pc))?;
+    let Explorer { reached, machine: Machine { context_use, stack_depth, .. }, .. } = explorer;
+    Ok(Explored { reached, context_use, stack_depth })
+}
+
+/// A path that waits.
+#[derive(Debug)]
+struct Waiting {
+    pc: Pc,
+    state: State,
+    way: Way,
+    /// Length of the history at the fork.
+    history: usize,
+}
+
+/// Exploration in progress.
+struct Explorer<'a> {
+    machine: Machine<'a>,
+    options: Exploration,
+    max_processed: u32,
+    marks: Marks,
+    /// How the path being explored got here since its last checkpoint.
+    way: Way,
+    history: History,
+    waiting: Vec<Waiting>,
+    checkpoints: Checkpoints,
+    meetings: Meetings,
+    live_stack: LiveStack,
+    last_kept: LastKept,
+    ids: IdMap,
+    reached: Vec<bool>,
+    processed: u32,
+    /// Of these, jumps, calls and returns.
+    jumps: u32,
+    paths: u64,
+    peak_waiting: usize,
+}
+
+impl<'a> Explorer<'a> {
+    fn new(machine: Machine<'a>, options: &Options) -> Self {
+        let (program, limit) = (machine.program, machine.env.profile.max_processed);
+        let way =
+            Way { parent: None, first: Pc::ENTRY, last: None, history: 0, chain: ChainId::MAIN };
+        Self {
+            options: options.exploration,
+            max_processed: options.max_processed.map_or(limit, |max| max.min(limit)),
+            marks: Marks::of(program),
+            way,
+            history: History::default(),
+            waiting: Vec::new(),
+            checkpoints: Checkpoints::default(),
+            meetings: Meetings::new(program),
+            live_stack: LiveStack::new(program),
+            last_kept: LastKept::default(),
+            ids: IdMap::default(),
+            reached: vec![false; program.slots().len()],
+            processed: 0,
+            jumps: 0,
+            paths: 1,
+            peak_waiting: 0,
+            machine,
+        }
+    }
+
+    fn run(&mut self) -> Checked {
+        loop {
+            match self.process()? {
+                Next::Goto(next) => self.go_on(next),
+                Next::Fork { fall_through, taken, taken_state } => {
+                    self.wait(taken, taken_state)?;
+                    self.go_on(fall_through);
+                }
+                Next::End => {
+                    if !self.take_up() {
+                        return Ok(());
+                    }
+                }
+            }
+        }
+    }
+
+    /// Processes the instruction that the path is at, unless the path ends before it.
+    fn process(&mut self) -> Checked<Next> {
+        let pc = self.machine.pc;
+        self.processed += 1;
+        if self.processed > self.max_processed {
+            let message = format!("BPF program is too large. Processed {} insn", self.processed);
+            return Err(Fault::new(ErrorCode::LimitProcessed, message));
+        }
+        if self.marks.is_meeting(pc) && self.visit()? == Visit::Covered {
+            return Ok(Next::End);
+        }
+        let arrived = self.marks.is_jumped_to(pc);
+        if arrived {
+            self.history.arrive(pc, self.way.last);
+        }
+        self.jumps += u32::from(self.marks.is_jump(pc));
+        self.reached[pc.index()] = true;
+        let depth = self.machine.state.depth();
+        let next = self.machine.step();
+        self.history.take_in(pc, self.way.last, arrived, &self.machine.effects);
+        for index in 0..self.machine.effects.relied_on.len() {
+            let mut wanted = CellSet::EMPTY;
+            wanted.insert(self.machine.effects.relied_on[index]);
+            self.rely_on(wanted)?;
+        }
+        let next = next?;
+        self.follow_calls(depth, &next);
+        Ok(next)
+    }
+
+    /// Keeps track of the chain of calls over an instruction before which there were `depth` frames.
+    fn follow_calls(&mut self, depth: usize, next: &Next) {
+        let (pc, chain) = (self.machine.pc, self.way.chain);
+        let now = self.machine.state.depth();
+        match next {
+            Next::Goto(target) if now > depth => {
+                self.way.chain = self.live_stack.callee(self.machine.program, chain, pc, *target);
+            }
+            _ if now < depth => {
+                self.live_stack.update(chain);
+                self.way.chain = self.live_stack.caller(chain).unwrap_or(ChainId::MAIN);
+            }
+            _ => self.live_stack.take_in(chain, pc, &self.machine.effects),
+        }
+    }
+
+    fn go_on(&mut self, next: Pc) {
+        self.way.last = Some(self.machine.pc);
+        self.machine.pc = next;
+    }
+
+    /// Lets the other side of a fork wait.
+    fn wait(&mut self, pc: Pc, state: State) -> Checked {
+        self.checkpoints.branch_off(self.way.parent);
+        let way = Way { last: Some(self.machine.pc), ..self.way };
+        self.waiting.push(Waiting { pc, state, way, history: self.history.len() });
+        let waiting = self.waiting.len();
+        self.peak_waiting = self.peak_waiting.max(waiting);
+        if waiting > self.machine.env.profile.max_pending as usize {
+            let message = format!("The sequence of {waiting} jumps is too complex.");
+            return Err(Fault::new(ErrorCode::LimitPending, message));
+        }
+        Ok(())
+    }
+
+    /// The path has ended: takes up the newest one that waits, if there is one.
+    fn take_up(&mut self) -> bool {
+        self.live_stack.update(self.way.chain);
+        self.checkpoints.end_path(self.way.parent);
+        let Some(Waiting { pc, state, way, history }) = self.waiting.pop() else {
+            return false;
+        };
+        self.paths += 1;
+        self.machine.pc = pc;
+        self.machine.state = state;
+        self.way = way;
+        self.history.truncate(history);
+        true
+    }
+
+    fn count(&self, stats: &mut Stats) {
+        stats.processed = self.processed;
+        stats.paths = self.paths;
+        stats.peak_pending = self.peak_waiting as u32;
+        stats.total_states = self.checkpoints.total;
+        stats.peak_states = self.checkpoints.peak;
+        stats.max_states_per_insn = self.meetings.longest;
+    }
+}

@@ -1,0 +1,300 @@
+//! Which earlier numbers a decision rests on.
+//!
+//! When a number decides something (a branch, an offset, a size), the path is walked back to find
+//! the numbers that it was computed from, and these are marked in every checkpoint on the way: a
+//! state in which they differ is not covered by that checkpoint. Numbers that nothing was decided
+//! by may differ.
+
+use ebpf_isa::{AtomicOp, CallTarget, Insn, Operand, Pc, Program, Reg, RegSet};
+
+use super::checkpoint::{CheckpointId, Checkpoints};
+use super::history::{Entry, History, Stretch};
+use crate::error::{Checked, Fault};
+use crate::state::{Cell, CellSet, FRAMES_MAX, State, Value};
+
+/// A piece of path that is walked back.
+#[derive(Debug, Clone)]
+struct Piece {
+    first: Pc,
+    stretch: Stretch,
+}
+
+/// Where a walk starts: behind the instruction processed last, or at it.
+#[derive(Debug, Clone)]
+pub(super) struct Start {
+    /// The instruction at which the path is. It is not walked over.
+    pub(super) pc: Pc,
+    /// First instruction of the piece since the last checkpoint.
+    pub(super) first: Pc,
+    pub(super) stretch: Stretch,
+    pub(super) parent: Option<CheckpointId>,
+    /// Index of the frame being explored.
+    pub(super) frame: usize,
+}
+
+/// Why a walk ends early.
+enum Lost {
+    /// It cannot be told what a number was computed from.
+    Origin,
+    /// What is wanted cannot be there.
+    Bug,
+}
+
+/// What is being looked for.
+struct Walk<'a> {
+    program: &'a Program,
+    /// The frame of the function that is walked through.
+    frame: usize,
+    wanted: CellSet,
+}
+
+/// Marks what `wanted` was computed from, in all checkpoints of the path.
+pub(super) fn rely_on(
+    wanted: CellSet,
+    start: Start,
+    program: &Program,
+    history: &History,
+    checkpoints: &mut Checkpoints,
+) -> Checked {
+    let oldest = start.parent;
+    let mut walk = Walk { program, frame: start.frame, wanted };
+    match walk.run(start, history, checkpoints) {
+        Ok(()) => Ok(()),
+        Err(Lost::Origin) => {
+            rely_on_everything(oldest, checkpoints);
+            Ok(())
+        }
+        Err(Lost::Bug) => Err(Fault::unsupported("a number that comes from nowhere")),
+    }
+}
+
+/// Marks all numbers in a checkpoint and all those before it.
+fn rely_on_everything(checkpoint: Option<CheckpointId>, checkpoints: &mut Checkpoints) {
+    let mut next = checkpoint;
+    while let Some(id) = next {
+        let checkpoint = checkpoints.get_mut(id);
+        for (cell, value) in checkpoint.state.cells() {
+            if matches!(value, Value::Scalar(_)) {
+                checkpoint.precise.insert(cell);
+            }
+        }
+        next = checkpoint.way.parent;
+    }
+}
+
+impl Walk<'_> {
+    fn run(
+        &mut self,
+        start: Start,
+        history: &History,
+        checkpoints: &mut Checkpoints,
+    ) -> Result<(), Lost> {
+        let mut parent = start.parent;
+        let mut piece = Piece { first: start.first, stretch: start.stretch };
+        // The instruction walked over last: that behind the next one.
+        let mut behind = start.pc;
+        let mut at = previous(&mut piece, start.pc, history);
+        loop {
+            while let Some(pc) = at {
+                let entry = history.last(&piece.stretch, pc);
+                if let Some(insn) = self.program.get(pc) {
+                    self.walk_over(insn, entry, behind)?;
+                }
+                if self.wanted.is_empty() {
+                    return Ok(());
+                }
+                behind = pc;
+                at = previous(&mut piece, pc, history);
+            }
+            let Some(id) = parent else {
+                return Err(Lost::Origin);
+            };
+            let checkpoint = checkpoints.get_mut(id);
+            self.mark(&checkpoint.state, &mut checkpoint.precise)?;
+            if self.wanted.is_empty() {
+                return Ok(());
+            }
+            parent = checkpoint.way.parent;
+            behind = piece.first;
+            piece = Piece { first: checkpoint.way.first, stretch: checkpoint.stretch.clone() };
+            at = checkpoint.way.last;
+        }
+    }
+
+    /// Marks what is wanted in a checkpoint. What is no number there, or already marked, is not
+    /// looked for any further.
+    fn mark(&mut self, state: &State, precise: &mut CellSet) -> Result<(), Lost> {
+        if self.frame != state.current() {
+            return Err(Lost::Bug);
+        }
+        let wanted = self.wanted;
+        for cell in (0..=self.frame).flat_map(|frame| wanted.cells(frame)) {
+            let is_number = matches!(state.cell(cell), Value::Scalar(_));
+            if !is_number || precise.contains(cell) {
+                self.wanted.remove(cell);
+            } else {
+                precise.insert(cell);
+            }
+        }
+        Ok(())
+    }
+
+    /// From what is wanted after an instruction to what is wanted before it. `behind` is the
+    /// instruction that followed on the path.
+    fn walk_over(&mut self, insn: Insn, entry: Option<&Entry>, behind: Pc) -> Result<(), Lost> {
+        self.want_linked(entry);
+        let slot = entry.and_then(|entry| entry.slot);
+        match insn {
+            Insn::Alu { dst, src: Operand::Reg(src), .. } if self.wants(dst) => self.want(src),
+            Insn::Mov { dst, src: Operand::Reg(src), .. }
+            | Insn::MovSx { dst, src, .. }
+            | Insn::AddrSpaceCast { dst, src, .. } => {
+                if self.take(dst) {
+                    self.want(src);
+                }
+            }
+            Insn::Mov { dst, src: Operand::Imm(_), .. } | Insn::LoadWide { dst, .. } => {
+                self.take(dst);
+            }
+            Insn::Load { dst, .. } | Insn::LoadAcquire { dst, .. } => {
+                self.walk_over_load(dst, slot)
+            }
+            Insn::Atomic { op, fetch: true, src, .. } => {
+                let dst = if op == AtomicOp::Cmpxchg { Reg::R0 } else { src };
+                self.walk_over_load(dst, slot);
+            }
+            Insn::Store { base, src, .. } => self.walk_over_store(base, src.reg(), slot)?,
+            Insn::StoreRelease { base, src, .. } | Insn::Atomic { base, src, .. } => {
+                self.walk_over_store(base, Some(src), slot)?;
+            }
+            Insn::Branch { lhs, rhs: Operand::Reg(rhs), .. } => {
+                self.walk_over_comparison(lhs, rhs, entry);
+            }
+            Insn::Call(CallTarget::Subprog(_)) => self.leave_callee()?,
+            Insn::Call(CallTarget::Helper(_) | CallTarget::Kfunc { .. }) => {
+                self.take(Reg::R0);
+                self.check_unwanted(ARGUMENTS)?;
+            }
+            Insn::Exit => self.enter_callee(behind)?,
+            Insn::LoadPacket { .. } if self.wants(Reg::R0) => return Err(Lost::Origin),
+            _ => {}
+        }
+        self.want_linked(entry);
+        Ok(())
+    }
+
+    fn walk_over_load(&mut self, dst: Reg, slot: Option<Cell>) {
+        // Numbers that come from other memory than the stack are whatever they are.
+        if let (true, Some(slot)) = (self.take(dst), slot) {
+            self.wanted.insert(slot);
+        }
+    }
+
+    fn walk_over_store(
+        &mut self,
+        base: Reg,
+        src: Option<Reg>,
+        slot: Option<Cell>,
+    ) -> Result<(), Lost> {
+        if self.wants(base) {
+            // A number that was a pointer before: the difference of two.
+            return Err(Lost::Origin);
+        }
+        if slot.is_some_and(|slot| self.wanted.take(slot)) {
+            src.into_iter().for_each(|src| self.want(src));
+        }
+        Ok(())
+    }
+
+    /// What is learnt of one operand rests on the other.
+    fn walk_over_comparison(&mut self, lhs: Reg, rhs: Reg, entry: Option<&Entry>) {
+        if !self.wants(lhs) && !self.wants(rhs) {
+            return;
+        }
+        let are_stack = entry.map_or([false; 2], |entry| entry.stack_operands);
+        for (reg, is_stack) in [lhs, rhs].into_iter().zip(are_stack) {
+            if !is_stack {
+                self.wanted.insert(Cell::reg(self.frame, reg));
+            }
+        }
+    }
+
+    /// Over a call: from the callee's first instruction into the caller.
+    fn leave_callee(&mut self) -> Result<(), Lost> {
+        self.check_unwanted(Reg::ALL.into_iter().collect::<RegSet>().difference(ARGUMENTS))?;
+        if self.wanted.slots(self.frame) != 0 || self.frame == 0 {
+            return Err(Lost::Bug);
+        }
+        for reg in ARGUMENTS.iter() {
+            if self.take(reg) {
+                self.wanted.insert(Cell::reg(self.frame - 1, reg));
+            }
+        }
+        self.frame -= 1;
+        Ok(())
+    }
+
+    /// Over a return: from behind the call into the callee.
+    fn enter_callee(&mut self, behind: Pc) -> Result<(), Lost> {
+        debug_assert!(behind.0 > 0, "a call stands before the place that is returned to");
+        let result = self.take(Reg::R0);
+        self.check_unwanted(ARGUMENTS)?;
+        if self.frame + 1 == FRAMES_MAX {
+            return Err(Lost::Bug);
+        }
+        self.frame += 1;
+        if result {
+            self.want(Reg::R0);
+        }
+        Ok(())
+    }
+
+    /// Fails if one of these registers is wanted: what was in them is not there any more.
+    fn check_unwanted(&self, regs: RegSet) -> Result<(), Lost> {
+        if regs.iter().any(|reg| self.wants(reg)) { Err(Lost::Bug) } else { Ok(()) }
+    }
+
+    /// If one of the cells that learnt something together is wanted, so are the others.
+    fn want_linked(&mut self, entry: Option<&Entry>) {
+        let Some(linked) = entry.map(|entry| entry.linked) else {
+            return;
+        };
+        if linked.iter().any(|cell| self.wanted.contains(cell)) {
+            linked.iter().for_each(|cell| self.wanted.insert(cell));
+        }
+    }
+
+    fn wants(&self, reg: Reg) -> bool {
+        self.wanted.contains(Cell::reg(self.frame, reg))
+    }
+
+    fn want(&mut self, reg: Reg) {
+        if reg != Reg::FP {
+            self.wanted.insert(Cell::reg(self.frame, reg));
+        }
+    }
+
+    fn take(&mut self, reg: Reg) -> bool {
+        self.wanted.take(Cell::reg(self.frame, reg))
+    }
+}
+
+/// The registers that a call destroys, without `r0`.
+const ARGUMENTS: RegSet =
+    RegSet::EMPTY.with(Reg::R1).with(Reg::R2).with(Reg::R3).with(Reg::R4).with(Reg::R5);
+
+/// The slot before `pc` on a piece of path, and the piece up to there; `None` at its start.
+fn previous(piece: &mut Piece, pc: Pc, history: &History) -> Option<Pc> {
+    let arrived = history.last(&piece.stretch, pc).map(|entry| entry.from);
+    let left = piece.stretch.len();
+    if pc == piece.first && (left == 0 || (left == 1 && arrived.is_some())) {
+        return None;
+    }
+    match arrived {
+        Some(from) => {
+            piece.stretch.end -= 1;
+            from
+        }
+        None => pc.0.checked_sub(1).map(Pc),
+    }
+}

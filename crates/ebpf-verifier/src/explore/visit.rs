@@ -1,0 +1,212 @@
+//! What is done where paths may meet: ending a path that an earlier one covers, and keeping
+//! states for later ones.
+
+use alloc::format;
+use alloc::vec;
+use alloc::vec::Vec;
+
+use ebpf_isa::{Pc, Program};
+
+use super::checkpoint::{Checkpoint, CheckpointId};
+use super::equal::{self, Old};
+use super::{Explorer, precision};
+use crate::error::{Checked, ErrorCode, Fault};
+use crate::state::CellSet;
+
+/// A state is kept only after so many jumps and instructions since the last one was.
+const JUMPS_MIN: u32 = 2;
+const INSNS_MIN: u32 = 8;
+/// On a path that comes back to where it was, one of these numbers must have been reached.
+const LOOP_JUMPS_MIN: u32 = 20;
+const LOOP_INSNS_MIN: u32 = 100;
+/// A state is kept in any case if the way to it has more remembered instructions.
+const HISTORY_MAX: usize = 40;
+/// A checkpoint is retired when it missed more often than so many times for each hit and once more.
+const MISSES_PER_HIT: u32 = 3;
+
+/// What was processed before the last state was kept.
+#[derive(Debug, Default)]
+pub(super) struct LastKept {
+    jumps: u32,
+    insns: u32,
+}
+
+/// The checkpoints to compare with at each place.
+#[derive(Debug)]
+pub(super) struct Meetings {
+    /// The kernel's hash table; each list from the oldest to the newest.
+    buckets: Vec<Vec<CheckpointId>>,
+    /// The greatest number of checkpoints that were looked at in one visit.
+    pub(super) longest: u32,
+}
+
+impl Meetings {
+    pub(super) fn new(program: &Program) -> Self {
+        Self { buckets: vec![Vec::new(); program.slots().len()], longest: 0 }
+    }
+
+    /// The list for an instruction of a function that was called at `callsite`. Other places may
+    /// share it.
+    fn bucket(&self, pc: Pc, callsite: Option<Pc>) -> usize {
+        let callsite = callsite.map_or(u32::MAX, |pc| pc.0);
+        (pc.0 ^ callsite) as usize % self.buckets.len()
+    }
+}
+
+/// Whether a path goes on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Visit {
+    GoOn,
+    /// An earlier path covers it.
+    Covered,
+}
+
+/// How a checkpoint compares with the current state.
+enum Meeting {
+    /// It is at another place.
+    Elsewhere,
+    /// It covers the current state.
+    Hit,
+    Miss,
+}
+
+impl Explorer<'_> {
+    /// Compares the current state with earlier ones at the same place, and perhaps keeps it.
+    pub(super) fn visit(&mut self) -> Checked<Visit> {
+        let pc = self.machine.pc;
+        let must_keep =
+            self.options.keep_every_state || self.history.len() - self.way.history > HISTORY_MAX;
+        let (jumps, insns) =
+            (self.jumps - self.last_kept.jumps, self.processed - self.last_kept.insns);
+        let mut keep = must_keep || (jumps >= JUMPS_MIN && insns >= INSNS_MIN);
+        let bucket = self.meetings.bucket(pc, self.live_stack.callsite(self.way.chain));
+        let checkpoints = self.meetings.buckets[bucket].clone();
+        self.complete(&checkpoints);
+        let mut looked_at = 0;
+        for &id in checkpoints.iter().rev() {
+            looked_at += 1;
+            match self.meet(id)? {
+                Meeting::Elsewhere => continue,
+                Meeting::Hit => {
+                    self.checkpoints.get_mut(id).hits += 1;
+                    self.take_over_precision(id)?;
+                    return Ok(Visit::Covered);
+                }
+                Meeting::Miss => {}
+            }
+            let checkpoint = self.checkpoints.get_mut(id);
+            let early = jumps < LOOP_JUMPS_MIN && insns < LOOP_INSNS_MIN;
+            if checkpoint.branches > 0 && !must_keep && early {
+                keep = false;
+            }
+            checkpoint.misses += u32::from(keep);
+            if checkpoint.misses > checkpoint.hits * MISSES_PER_HIT + MISSES_PER_HIT {
+                self.meetings.buckets[bucket].retain(|&other| other != id);
+                self.checkpoints.retire(id);
+            }
+        }
+        self.meetings.longest = self.meetings.longest.max(looked_at);
+        if keep {
+            self.keep(bucket);
+        }
+        Ok(Visit::GoOn)
+    }
+
+    /// Settles, for finished checkpoints of this place, which slots something reads.
+    fn complete(&mut self, checkpoints: &[CheckpointId]) {
+        for &id in checkpoints {
+            let checkpoint = self.checkpoints.get_mut(id);
+            let is_here =
+                checkpoint.pc == self.machine.pc && checkpoint.way.chain == self.way.chain;
+            if is_here && checkpoint.branches == 0 && checkpoint.live_slots.is_none() {
+                checkpoint.live_slots = Some(self.live_stack.live(self.way.chain, checkpoint.pc));
+            }
+        }
+    }
+
+    fn meet(&mut self, id: CheckpointId) -> Checked<Meeting> {
+        let pc = self.machine.pc;
+        let checkpoint = self.checkpoints.get(id);
+        if checkpoint.pc != pc {
+            return Ok(Meeting::Elsewhere);
+        }
+        if checkpoint.way.chain != self.way.chain {
+            return Ok(Meeting::Miss);
+        }
+        let live = |pc| self.machine.live.before(pc);
+        if checkpoint.branches > 0 {
+            if equal::repeats(&checkpoint.state, &self.machine.state, pc, &mut self.ids, live) {
+                let message = format!("infinite loop detected at insn {pc}");
+                return Err(Fault::new(ErrorCode::LoopInfinite, message));
+            }
+            return Ok(Meeting::Miss);
+        }
+        let Some(live_slots) = &checkpoint.live_slots else {
+            unreachable!("finished checkpoints of this place were completed before");
+        };
+        let all_precise = self.options.all_precise;
+        let precise = (!all_precise).then_some(&checkpoint.precise);
+        let old = Old { state: &checkpoint.state, pc, precise, live_slots };
+        let is_covered = !self.options.without_pruning
+            && equal::covers(old, &self.machine.state, &mut self.ids, live);
+        Ok(if is_covered { Meeting::Hit } else { Meeting::Miss })
+    }
+
+    /// What a covering checkpoint relied on, the current path relies on.
+    fn take_over_precision(&mut self, id: CheckpointId) -> Checked {
+        let checkpoint = self.checkpoints.get(id);
+        let (pc, mut wanted) = (checkpoint.pc, checkpoint.precise);
+        for frame in 0..checkpoint.state.depth() {
+            let live = self.machine.live.before(checkpoint.state.place_in(frame, pc));
+            let slots = checkpoint.live_slots.as_ref().map_or(0, |slots| slots.of(frame));
+            wanted.retain(frame, live.bits(), slots);
+        }
+        if self.marks.is_jumped_to(pc) {
+            self.history.arrive(pc, self.way.last);
+        }
+        self.rely_on(wanted)
+    }
+
+    /// Walks the path back for what decides something.
+    pub(super) fn rely_on(&mut self, wanted: CellSet) -> Checked {
+        if wanted.is_empty() || self.options.all_precise {
+            return Ok(());
+        }
+        let start = precision::Start {
+            pc: self.machine.pc,
+            first: self.way.first,
+            stretch: self.way.history..self.history.len(),
+            parent: self.way.parent,
+            frame: self.machine.state.current(),
+        };
+        precision::rely_on(
+            wanted,
+            start,
+            self.machine.program,
+            &self.history,
+            &mut self.checkpoints,
+        )
+    }
+
+    /// Keeps the current state.
+    fn keep(&mut self, bucket: usize) {
+        self.last_kept = LastKept { jumps: self.jumps, insns: self.processed };
+        let pc = self.machine.pc;
+        let id = self.checkpoints.add(Checkpoint {
+            state: self.machine.state.clone(),
+            pc,
+            way: self.way,
+            stretch: self.way.history..self.history.len(),
+            branches: 1,
+            precise: CellSet::EMPTY,
+            live_slots: None,
+            hits: 0,
+            misses: 0,
+            retired: false,
+        });
+        self.meetings.buckets[bucket].push(id);
+        self.way.parent = Some(id);
+        self.way.first = pc;
+        self.way.history = self.history.len();
+    }
+}

@@ -1,0 +1,48 @@
+//! What an instruction did besides changing the state: what exploration remembers of it.
+
+use alloc::vec::Vec;
+
+use crate::state::{Cell, LinkedCells, SlotSets};
+
+/// The effects of one instruction.
+#[derive(Debug, Default)]
+pub(crate) struct Effects {
+    /// Numbers that decided something: no state in which they differ may be taken for the same.
+    pub(crate) relied_on: Vec<Cell>,
+    /// The slot that a value was spilled to or filled from.
+    pub(crate) slot: Option<Cell>,
+    /// What learnt from a comparison.
+    pub(crate) linked: LinkedCells,
+    /// Whether the operands of a comparison are stack pointers: first the left one.
+    pub(crate) stack_operands: [bool; 2],
+    /// Slots that may have been read.
+    pub(crate) read: SlotSets,
+    /// Slots that were written as a whole.
+    pub(crate) written: SlotSets,
+    /// Whether there is something in `read` or `written`.
+    pub(crate) touches_stack: bool,
+}
+
+impl Effects {
+    /// Ready for the next instruction.
+    pub(crate) fn clear(&mut self) {
+        self.relied_on.clear();
+        self.slot = None;
+        self.linked = LinkedCells::default();
+        self.stack_operands = [false; 2];
+        if core::mem::take(&mut self.touches_stack) {
+            self.read.clear();
+            self.written.clear();
+        }
+    }
+
+    pub(crate) fn read_slot(&mut self, frame: usize, slot: usize) {
+        self.touches_stack = true;
+        self.read.insert(frame, slot);
+    }
+
+    pub(crate) fn write_slot(&mut self, frame: usize, slot: usize) {
+        self.touches_stack = true;
+        self.written.insert(frame, slot);
+    }
+}
