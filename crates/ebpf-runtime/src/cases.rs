@@ -14,9 +14,12 @@ use ebpf_verifier::{
 
 use crate::open::is_gpl_compatible;
 
+/// `BPF_F_TEST_STATE_FREQ`: keep the state wherever paths may meet.
+const TEST_STATE_FREQ: u32 = 1 << 3;
+
 /// Flags of `BPF_PROG_LOAD` that change no verdict on x86-64: `BPF_F_ANY_ALIGNMENT`,
 /// `BPF_F_TEST_RND_HI32`, `BPF_F_TEST_STATE_FREQ`, `BPF_F_XDP_HAS_FRAGS`.
-const HARMLESS_FLAGS: u32 = 1 << 1 | 1 << 2 | 1 << 3 | 1 << 5;
+const HARMLESS_FLAGS: u32 = 1 << 1 | 1 << 2 | TEST_STATE_FREQ | 1 << 5;
 
 /// The largest contents of a frozen map that are looked at, in bytes.
 pub const MAX_FROZEN_BYTES: u64 = 64 << 20;
@@ -92,7 +95,9 @@ pub fn judge(
         Ok(Err(error)) => return CaseVerdict::Reject(Rejection::malformed(&error)),
         Err(unsupported) => return CaseVerdict::Unsupported(unsupported),
     };
-    match verify(&program, &environment, options) {
+    let mut options = options.clone();
+    options.exploration.keep_every_state |= case.flags & TEST_STATE_FREQ != 0;
+    match verify(&program, &environment, &options) {
         Ok(verified) => CaseVerdict::Accept(Box::new(verified)),
         Err(rejection) => CaseVerdict::Reject(rejection),
     }

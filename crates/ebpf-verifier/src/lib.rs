@@ -9,10 +9,9 @@
 //! [`ErrorCode::Unsupported`]: kernel functions, callbacks, tail calls, global functions, BTF
 //! pointers, most map types, and all program types and helpers without a row in the tables of
 //! [`rules`]. A program that the kernel refuses must never be accepted here; one that the kernel
-//! accepts may still be refused as unsupported or, since every path is explored on its own and
-//! none is found equal to an earlier one, for having too many paths.
+//! accepts may still be refused as unsupported.
 //!
-//! From outside in: [`verify`] checks the structure, explores every path (`explore`) one
+//! From outside in: [`verify`] checks the structure, explores the paths (`explore`) one
 //! instruction at a time (`step`) over states of registers and stack (`state`), whose numbers are
 //! those of [`domain`]. Program types are data ([`rules`]). [`Verified::rewrite`] makes the
 //! accepted program one that can run.

@@ -2,6 +2,8 @@
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
+mod support;
+
 use ebpf_isa::uapi::{HelperId, MapDesc, MapType};
 use ebpf_isa::{
     AluOp, AtomicOp, ByteOrder, CallTarget, CmpOp, Extend, Insn, LineTable, MapForm, MapIdx,
@@ -152,6 +154,19 @@ proptest! {
             Err(rejection) => {
                 prop_assert!(!rejection.message.is_empty());
                 prop_assert!(rejection.stats.processed <= 5_001);
+            }
+        }
+    }
+
+    #[test]
+    fn no_way_of_exploring_finds_a_fault_in_what_is_accepted(program in program()) {
+        let accepted = verify(&program, &environment(), &Options::default()).is_ok();
+        for options in support::other_ways(20_000) {
+            match verify(&program, &environment(), &options) {
+                Err(rejection) if accepted && !support::is_limit(&rejection) => {
+                    return Err(TestCaseError::fail(format!("{options:?}: {rejection}")));
+                }
+                _ => {}
             }
         }
     }

@@ -1,10 +1,11 @@
-//! Every program of `fixtures/verify` gets the verdict that the kernel gave it.
+//! Every program of `fixtures/verify` gets the verdict that the kernel gave it, after as much work
+//! where that is written down.
 
 mod support;
 
 use ebpf_isa::text::assemble;
 use ebpf_testkit::{Fixture, Verdict, for_each_fixture};
-use ebpf_verifier::{Options, verify};
+use ebpf_verifier::{Options, Stats, verify};
 
 #[test]
 fn verdicts_are_those_of_the_kernel() {
@@ -16,15 +17,41 @@ fn check(fixture: &Fixture) -> Result<(), String> {
     let asm = fixture.section("asm").ok_or("no asm section")?;
     let program = assemble(asm).map_err(|error| error.to_string())?;
     let env = support::parse_env(fixture.section("env").unwrap_or_default())?;
-    let actual = match verify(&program, &env, &Options::default()) {
-        Ok(_) => Verdict::Accept,
-        Err(rejection) => Verdict::Reject {
-            errno: rejection.errno_name().to_owned(),
-            message: rejection.message.clone(),
-        },
+    let (actual, stats) = match verify(&program, &env, &Options::default()) {
+        Ok(verified) => (Verdict::Accept, *verified.stats()),
+        Err(rejection) => {
+            let (errno, message) = (rejection.errno_name().to_owned(), rejection.message.clone());
+            (Verdict::Reject { errno, message }, rejection.stats)
+        }
     };
-    if &actual == expected {
-        return Ok(());
+    if &actual != expected {
+        return Err(format!("the kernel says {expected:?}, this verifier {actual:?}"));
     }
-    Err(format!("the kernel says {expected:?}, this verifier {actual:?}"))
+    let Stats { processed, total_states, peak_states, .. } = stats;
+    let counts =
+        format!("processed {processed} total_states {total_states} peak_states {peak_states}");
+    match fixture.section("counts") {
+        Some(kernel) if kernel.trim() != counts => {
+            Err(format!("the kernel counts `{}`, this verifier `{counts}`", kernel.trim()))
+        }
+        _ => Ok(()),
+    }
+}
+
+#[test]
+fn no_way_of_exploring_changes_a_verdict() {
+    for_each_fixture("verify", |fixture| {
+        let asm = fixture.section("asm").ok_or("no asm section")?;
+        let program = assemble(asm).map_err(|error| error.to_string())?;
+        let env = support::parse_env(fixture.section("env").unwrap_or_default())?;
+        let accepted = verify(&program, &env, &Options::default()).is_ok();
+        for options in support::other_ways(100_000) {
+            match verify(&program, &env, &options) {
+                Err(rejection) if support::is_limit(&rejection) => {}
+                verdict if verdict.is_ok() == accepted => {}
+                verdict => return Err(format!("{options:?}: {:?}", verdict.map(|_| "accepted"))),
+            }
+        }
+        Ok(())
+    });
 }

@@ -148,16 +148,16 @@ impl Walk<'_> {
             Insn::Alu { dst, src: Operand::Reg(src), .. } if self.wants(dst) => self.want(src),
             Insn::Mov { dst, src: Operand::Reg(src), .. }
             | Insn::MovSx { dst, src, .. }
-            | Insn::AddrSpaceCast { dst, src, .. } => {
-                if self.take(dst) {
-                    self.want(src);
-                }
+            | Insn::AddrSpaceCast { dst, src, .. }
+                if self.take(dst) =>
+            {
+                self.want(src);
             }
             Insn::Mov { dst, src: Operand::Imm(_), .. } | Insn::LoadWide { dst, .. } => {
                 self.take(dst);
             }
             Insn::Load { dst, .. } | Insn::LoadAcquire { dst, .. } => {
-                self.walk_over_load(dst, slot)
+                self.walk_over_load(dst, slot);
             }
             Insn::Atomic { op, fetch: true, src, .. } => {
                 let dst = if op == AtomicOp::Cmpxchg { Reg::R0 } else { src };

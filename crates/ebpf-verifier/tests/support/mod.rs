@@ -1,7 +1,10 @@
-//! The `-- env` sections of `fixtures/verify`; their README says what they mean.
+//! What several tests need: the `-- env` sections of `fixtures/verify`, whose README says what they
+//! mean, and other ways to explore.
+
+#![allow(dead_code, reason = "no test needs everything")]
 
 use ebpf_isa::uapi::{AttachType, MapDesc, MapType, ProgramType, map_flags};
-use ebpf_verifier::{Environment, MapInfo, program_types};
+use ebpf_verifier::{Environment, ErrorCode, MapInfo, Options, Rejection, program_types};
 
 /// Reads an environment.
 pub(crate) fn parse_env(text: &str) -> Result<Environment, String> {
@@ -51,4 +54,25 @@ fn parse_flag(map: &mut MapInfo, flag: &str) -> Option<()> {
         }
     }
     Some(())
+}
+
+/// Each other way to explore, and all of them at once, up to so many processed instructions.
+pub(crate) fn other_ways(max_processed: u32) -> Vec<Options> {
+    let all = [true, false];
+    let ways = all.map(|a| all.map(|b| all.map(|c| (a, b, c))));
+    let ways = ways.into_iter().flatten().flatten().filter(|&way| way != (false, false, false));
+    ways.map(|(without_pruning, all_precise, keep_every_state)| {
+        let mut options = Options::default();
+        options.max_processed = Some(max_processed);
+        options.exploration.without_pruning = without_pruning;
+        options.exploration.all_precise = all_precise;
+        options.exploration.keep_every_state = keep_every_state;
+        options
+    })
+    .collect()
+}
+
+/// Whether a limit was reached, which other ways of exploring may do.
+pub(crate) fn is_limit(rejection: &Rejection) -> bool {
+    matches!(rejection.code, ErrorCode::LimitProcessed | ErrorCode::LimitPending)
 }
