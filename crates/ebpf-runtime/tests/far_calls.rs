@@ -220,7 +220,7 @@ fn fuel_that_runs_out_in_a_callback_ends_the_program() {
         run(&place(&text, &pack, &options), &mut env);
         let trap = env.trap.trap().map(|trap| trap.to_string());
         assert_eq!(trap.as_deref(), Some("insn 15: out of fuel"));
-        assert_eq!((env.uncharged, env.unwind), (0, 0));
+        assert_eq!((env.allowance, env.allowed, env.unwind), (0, 0, 0));
         assert!(env.fuel.into_inner() < 0);
     }
 }

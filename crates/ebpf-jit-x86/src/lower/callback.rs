@@ -80,7 +80,7 @@ fn unwindable(e: &mut Emitter, subprog: SubprogIdx, fuel: bool) {
     e.push(resume);
     e.store(Size::Dw, UNWIND, Gpr::Rsp);
     if fuel {
-        fuel::load_count(e);
+        fuel::load_allowance(e);
     }
     e.call_subprog(subprog);
     let done = e.skip(None);
@@ -88,7 +88,7 @@ fn unwindable(e: &mut Emitter, subprog: SubprogIdx, fuel: bool) {
     e.store_imm(Size::Dw, ENDED, 1);
     e.land(done);
     if fuel {
-        fuel::save_count(e);
+        fuel::save_allowance(e);
     }
     e.load(ebpf_isa::Extend::Zero, Size::Dw, Gpr::Rsp, UNWIND);
     e.pop(resume);

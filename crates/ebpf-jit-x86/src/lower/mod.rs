@@ -64,6 +64,8 @@ pub(crate) fn compile(
     let fuel = exits.filter(|_| options.fuel);
     let checked = exits.filter(|_| options.checks_memory());
     let traps = fuel.or(checked).map(|exits| Traps::emit(e, exits));
+    let metered = fuel.and(traps);
+    let meter = metered.map(|traps| Meter::new(program.slots().len(), fuel::allow(e, traps)));
     let checks = checked.map(|exits| Checks::emit(e, exits, options.fuel));
     let mut lowering = Lowering {
         emitter: e,
@@ -77,7 +79,7 @@ pub(crate) fn compile(
         tail_calls,
         traps,
         checks,
-        meter: fuel.map(|_| Meter::default()),
+        meter,
         leaders: plan.leaders,
         cold: Vec::new(),
         taken: Vec::new(),
@@ -139,12 +141,10 @@ impl Lowering<'_> {
     fn subprog(&mut self, index: SubprogIdx, subprog: &Subprog) -> Result<(), JitError> {
         self.emitter.positions.begin_subprog(index, self.emitter.here());
         frame::prologue(self.emitter, &self.frame, self.checks);
+        self.set_pending(Some(0));
         let mut pc = subprog.start;
         while pc < subprog.end {
-            if self.meter.is_some() && self.leaders.contains(pc) {
-                // Whoever jumps here has its own count up to date.
-                self.flush();
-            }
+            self.arrive(pc);
             let here = self.emitter.here();
             self.emitter.positions.begin_insn(pc, here);
             let done = match self.program.get(pc) {
@@ -221,6 +221,7 @@ impl Lowering<'_> {
     fn exit(&mut self, pc: Pc) {
         self.before_return(pc);
         frame::epilogue(self.emitter, &self.frame);
+        self.set_pending(None);
     }
 }
 
