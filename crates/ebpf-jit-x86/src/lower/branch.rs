@@ -34,15 +34,14 @@ impl Lowering<'_> {
             self.depart(target);
             None
         } else {
-            self.charge_ahead(target)
+            self.charge_ahead()
         };
         comparison.emit(self.emitter);
-        let Some(from) = ahead else {
-            return self.jump_if(comparison.condition(), pc, target);
-        };
         self.emitter.jump_if(comparison.condition(), pc, target);
-        let (target, back) = (self.emitter.positions.insn(target), self.emitter.here());
-        self.cold.push(Cold::UsedUpIf { from, pc, comparison, target, back });
+        if let Some(from) = ahead {
+            let (target, back) = (self.emitter.positions.insn(target), self.emitter.here());
+            self.cold.push(Cold::UsedUpIf { from, pc, comparison, target, back });
+        }
     }
 
     /// Takes one from the budget and falls through; where nothing is left, jumps.
@@ -57,14 +56,10 @@ impl Lowering<'_> {
         // 0 - 1 borrows: adding that back gives 0 again, and carries in turn.
         e.arith_imm(Arith::Adc, Width::W64, budget, 0);
         e.store(Size::Dw, MAY_GOTO, budget);
-        self.jump_if(Cond::Below, pc, target);
-    }
-
-    fn jump_if(&mut self, cond: Cond, pc: Pc, target: Pc) {
         if target > pc || self.meter.is_none() {
-            return self.emitter.jump_if(cond, pc, target);
+            return e.jump_if(Cond::Below, pc, target);
         }
-        let not_taken = self.emitter.skip(Some(cond.negated()));
+        let not_taken = e.skip(Some(Cond::AboveEqual));
         let pending = self.pending();
         self.charge_and_jump(pc, target);
         self.set_pending(Some(pending));

@@ -38,8 +38,6 @@ pub(super) struct Meter {
     pending: Option<i32>,
     /// By slot, what is pending at the target of a jump ahead that was emitted, or `UNKNOWN`.
     at: Vec<i32>,
-    /// Where the last conditional jump back leads.
-    loop_start: Option<Pc>,
     /// The routine that makes a new allowance.
     allow: CodeOffset,
 }
@@ -49,7 +47,7 @@ const UNKNOWN: i32 = -1;
 
 impl Meter {
     pub(super) fn new(slots: usize, allow: CodeOffset) -> Self {
-        Self { pending: Some(0), at: vec![UNKNOWN; slots], loop_start: None, allow }
+        Self { pending: Some(0), at: vec![UNKNOWN; slots], allow }
     }
 }
 
@@ -146,17 +144,11 @@ impl Lowering<'_> {
         }
     }
 
-    /// Asks whether the fuel would last if a conditional jump back to `target` were taken: what is
-    /// never taken leaves no trace in the history from which the processor predicts jumps. Gives
-    /// where the jump for the other case is, which asks whether the conditional one is taken at all.
-    ///
-    /// Does so for the first jump back to a place only. Where there are more, most are not taken,
-    /// and it is better to charge behind them.
-    pub(super) fn charge_ahead(&mut self, target: Pc) -> Option<FarSkip> {
-        let meter = self.meter.as_mut()?;
-        if meter.loop_start.replace(target) == Some(target) {
-            return None;
-        }
+    /// Asks whether the fuel would last if a conditional jump back were taken: what is never taken
+    /// leaves no trace in the history from which the processor predicts jumps. Gives where the jump
+    /// for the other case is, which asks whether the conditional one is taken at all.
+    pub(super) fn charge_ahead(&mut self) -> Option<FarSkip> {
+        self.meter.as_ref()?;
         self.flush_and_compare();
         Some(self.emitter.far_skip(Some(Cond::Less)))
     }
