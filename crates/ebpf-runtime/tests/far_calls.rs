@@ -3,9 +3,11 @@
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use ebpf_runtime::image::{RelocKind, Symbol};
-use ebpf_runtime::isa::abi::{EntryFn, ExecEnv, HelperFn};
+use ebpf_runtime::isa::Pc;
+use ebpf_runtime::isa::abi::{EntryFn, ExecEnv, HelperFn, Trap, TrapKind};
 use ebpf_runtime::isa::text::assemble;
-use ebpf_runtime::jit::{self, Options};
+use ebpf_runtime::isa::uapi::HelperId;
+use ebpf_runtime::jit::{self, MemoryMode, Options};
 use ebpf_runtime::pack::{Pack, PackOptions, Placed, Position};
 
 /// Any address that a displacement of 32 bits does not lead to from the other.
@@ -23,17 +25,25 @@ unsafe extern "sysv64" fn sum(a: u64, b: u64, c: u64, d: u64, e: u64, env: *mut 
     a + 10 * b + 100 * c + 1_000 * d + 10_000 * e + 100_000 * u64::from(slot)
 }
 
-/// Calls the function in its first argument five times: `f(index, second)`.
+/// What [`repeat`] gives where it was handed something that is no callback.
+const REFUSED: u64 = 4711;
+
+/// Calls the function in its first argument five times: `f(index, second, first)`.
 ///
 /// # Safety
-/// The first argument is what a program took as the address of a subprogram.
+/// `env` is the environment of the run, and its `user` the addresses of the program's callbacks.
 unsafe extern "sysv64" fn repeat(f: u64, x: u64, _: u64, _: u64, _: u64, env: *mut ExecEnv) -> u64 {
-    // SAFETY: the caller's promise; the environment is that of the run.
+    // SAFETY: the caller's promise.
+    let callbacks = unsafe { &*(*env).user.cast::<Vec<u64>>() };
+    if !callbacks.contains(&f) {
+        return REFUSED;
+    }
+    // SAFETY: the address is that of a callback; the environment is that of the run.
     let callback: HelperFn = unsafe { std::mem::transmute(f as usize) };
     let mut sum = 0;
     for index in 0..5 {
         // SAFETY: as above.
-        sum += unsafe { callback(index, x, 0, 0, 0, env) };
+        sum += unsafe { callback(index, x, f, 0, 0, env) };
         // SAFETY: as above.
         if unsafe { (*env).ended } != 0 {
             return 77;
@@ -96,15 +106,30 @@ fn run(placed: &Placed, env: &mut ExecEnv) -> u64 {
     unsafe { entry(std::ptr::null_mut(), env) }
 }
 
-/// Plain, with frames linked, with fuel, and able to be ended.
-fn options() -> [Options; 4] {
-    let plain = Options::default();
-    [
-        plain.clone(),
-        plain.clone().with_frame_pointers(true),
-        plain.clone().with_fuel(true),
-        plain.with_ending_helpers([ebpf_runtime::isa::uapi::HelperId(END)]),
-    ]
+/// Calls a program whose callbacks come behind its two subprograms.
+fn run_with_callbacks(placed: &Placed, env: &mut ExecEnv) -> u64 {
+    let mut callbacks: Vec<u64> =
+        (2..).map_while(|index| Some(placed.entry(index)?.address())).collect();
+    assert_eq!(callbacks.len(), 1);
+    env.user = (&raw mut callbacks).cast();
+    run(placed, env)
+}
+
+/// Every combination of checked memory, fuel, linked frames, blinded constants, and a helper that ends
+/// the program.
+fn options() -> Vec<Options> {
+    let mut all = vec![Options::default()];
+    for switch in [
+        |options: Options| options.with_memory(MemoryMode::Checked),
+        |options: Options| options.with_fuel(true),
+        |options: Options| options.with_frame_pointers(true),
+        |options: Options| options.with_blinding([5, 6]),
+        |options: Options| options.with_ending_helpers([HelperId(END)]),
+    ] {
+        let switched: Vec<_> = all.iter().cloned().map(switch).collect();
+        all.extend(switched);
+    }
+    all
 }
 
 #[test]
@@ -190,7 +215,7 @@ fn native_functions_call_back() {
         for options in options() {
             let placed = place(&text, &pack, &options);
             let mut env = ExecEnv::new();
-            assert_eq!(run(&placed, &mut env), (510 + 3) * 4, "{options:?}");
+            assert_eq!(run_with_callbacks(&placed, &mut env), (510 + 3) * 4, "{options:?}");
             let charged = i64::MAX - env.fuel.into_inner();
             // 8 of the program, and in each of five rounds 14 of the callback.
             assert_eq!(charged, if options.fuel { 8 + 5 * 14 } else { 0 });
@@ -201,27 +226,88 @@ fn native_functions_call_back() {
 #[test]
 fn a_run_that_ends_in_a_callback_skips_no_native_frame() {
     let text = format!("{CALLS_BACK}if r6 != 2 goto go\nr1 = 5\ncall 3\ngo:\nr0 = 1\nexit\n");
-    let [.., ending] = options();
-    for pack in packs() {
-        let mut env = ExecEnv::new();
-        // What `repeat` gives when it sees that the run is over.
-        assert_eq!(run(&place(&text, &pack, &ending), &mut env), 77);
-        assert_eq!((env.ended, env.unwind), (1, 0));
+    let ending = |options: &Options| !options.ending_helpers.is_empty();
+    for options in options().into_iter().filter(ending) {
+        for pack in packs() {
+            let mut env = ExecEnv::new();
+            // What `repeat` gives when it sees that the run is over.
+            let value = run_with_callbacks(&place(&text, &pack, &options), &mut env);
+            assert_eq!(value, 77, "{options:?}");
+            assert_eq!((env.ended, env.unwind, env.depth), (1, 0, 0));
+        }
     }
 }
 
 #[test]
 fn fuel_that_runs_out_in_a_callback_ends_the_program() {
     let text = format!("{CALLS_BACK}again:\nr0 = 1\ngoto again\n");
-    let options = Options::default().with_fuel(true);
-    for pack in packs() {
+    for options in options().into_iter().filter(|options| options.fuel) {
+        for pack in packs() {
+            let mut env = ExecEnv::new();
+            *env.fuel.get_mut() = 1_000;
+            run_with_callbacks(&place(&text, &pack, &options), &mut env);
+            let trap = env.trap.trap().map(|trap| trap.to_string());
+            assert_eq!(trap.as_deref(), Some("insn 15: out of fuel"));
+            assert_eq!((env.allowance, env.allowed, env.unwind), (0, 0, 0));
+            assert!(env.fuel.into_inner() < 0);
+        }
+    }
+}
+
+fn checked() -> impl Iterator<Item = Options> {
+    options().into_iter().filter(|options| options.memory == MemoryMode::Checked)
+}
+
+/// Of the native code that calls it, an unverified callback sees its arguments.
+#[test]
+fn nothing_of_native_code_shows_in_a_checked_callback() {
+    let text = "r1 = func sub ll\nr2 = 0\ncall 2\nexit\n\
+                sub:\nr0 |= r6\nr0 |= r7\nr0 |= r8\nr0 |= r9\nr0 |= r5\n\
+                r1 = *(u64 *)(r10 -8)\nr0 |= r1\n*(u64 *)(r10 -8) = -1\nexit\n";
+    let pack = Pack::new(PackOptions::default()).unwrap();
+    for options in checked() {
+        let placed = place(text, &pack, &options);
+        assert_eq!(run_with_callbacks(&placed, &mut ExecEnv::new()), 0, "{options:?}");
+    }
+}
+
+/// What goes wrong in a callback ends the program, at its place.
+#[test]
+fn a_trap_in_a_checked_callback_ends_the_program() {
+    let text = "r1 = func sub ll\nr2 = 0\ncall 2\nr0 = 1\nexit\n\
+                sub:\nif r1 != 3 goto +1\n*(u64 *)(r10 +1024) = 1\nr0 = 0\nexit\n";
+    let pack = Pack::new(PackOptions::default()).unwrap();
+    for options in checked() {
         let mut env = ExecEnv::new();
-        *env.fuel.get_mut() = 1_000;
-        run(&place(&text, &pack, &options), &mut env);
+        run_with_callbacks(&place(text, &pack, &options), &mut env);
+        let Trap { kind, pc, .. } = env.trap.trap().unwrap();
+        assert_eq!((kind, pc), (TrapKind::OutOfBounds, Pc(7)), "{options:?}");
+        assert_eq!((env.unwind, env.depth, env.stack_low), (0, 0, 0));
+    }
+}
+
+/// A callback that has itself called back, without end: each is a frame.
+#[test]
+fn callbacks_of_checked_programs_are_frames() {
+    let text = "r1 = func sub ll\nr2 = 0\ncall 2\nexit\n\
+                sub:\nr1 = r3\ncall 2\nexit\n";
+    let pack = Pack::new(PackOptions::default()).unwrap();
+    for options in checked() {
+        let mut env = ExecEnv::new();
+        run_with_callbacks(&place(text, &pack, &options), &mut env);
         let trap = env.trap.trap().map(|trap| trap.to_string());
-        assert_eq!(trap.as_deref(), Some("insn 15: out of fuel"));
-        assert_eq!((env.allowance, env.allowed, env.unwind), (0, 0, 0));
-        assert!(env.fuel.into_inner() < 0);
+        assert_eq!(trap.as_deref(), Some("insn 5: call stack too deep"), "{options:?}");
+    }
+}
+
+/// An unverified program can make up an address; native code sees that it is none it may call.
+#[test]
+fn an_address_that_is_no_callback_is_known_as_such() {
+    let text = "r1 = func sub ll\nr1 += 1\nr2 = 0\ncall 2\nexit\nsub:\nexit\n";
+    let pack = Pack::new(PackOptions::default()).unwrap();
+    for options in checked() {
+        let placed = place(text, &pack, &options);
+        assert_eq!(run_with_callbacks(&placed, &mut ExecEnv::new()), REFUSED, "{options:?}");
     }
 }
 

@@ -29,7 +29,7 @@ use ebpf_isa::{AluOp, Facts, Insn, Operand, Pc, Program, Subprog, SubprogIdx, Wi
 use crate::emitter::{Emitter, Shift};
 use crate::regs::Gpr;
 use crate::{JitError, Options};
-use callback::Taken;
+use callback::{Callback, Taken};
 use checked::{Checks, Traps};
 use cold::Cold;
 use entry::{Entry, Exits, Unwindable};
@@ -89,23 +89,36 @@ pub(crate) fn compile(
         lowering.frame = frame;
         lowering.subprog(index, subprog)?;
     }
-    lowering.emit_callbacks();
+    let callbacks = lowering.emit_callbacks();
     lowering.emit_cold()?;
-    finish(&source, entry, emitter)
+    finish(&source, entry, &callbacks, emitter)
 }
 
-fn finish(source: &Source<'_>, entry: Entry, emitter: Emitter) -> Result<Image, JitError> {
+fn finish(
+    source: &Source<'_>,
+    entry: Entry,
+    callbacks: &[Callback],
+    emitter: Emitter,
+) -> Result<Image, JitError> {
     let (mut code, relocs, positions) = emitter.finish();
     positions.resolve_calls(&mut code)?;
-    let entry_point = |(index, subprog): (u32, &ebpf_isa::Subprog)| EntryPoint {
+    let subprogs = source.program.subprogs();
+    let name = |subprog: &Subprog| subprog.info.name.clone().unwrap_or_default();
+    let entry_point = |(index, subprog): (u32, &Subprog)| EntryPoint {
         offset: match index {
             0 if entry != Entry::Direct => CodeOffset(0),
             _ => positions.subprog(SubprogIdx(index)),
         },
         pc: SourcePc(source.origin(subprog.start).0),
-        name: subprog.info.name.clone().unwrap_or_default(),
+        name: name(subprog),
     };
-    let entries = (0..).zip(source.program.subprogs()).map(entry_point).collect();
+    let callback = |&Callback { subprog, start }: &Callback| {
+        let subprog = &subprogs[subprog.index()];
+        let name = format!("{}.callback", name(subprog));
+        EntryPoint { offset: start, pc: SourcePc(source.origin(subprog.start).0), name }
+    };
+    let own = (0..).zip(subprogs).map(entry_point);
+    let entries = own.chain(callbacks.iter().map(callback)).collect();
     Ok(Image::new(ImageParts { code, relocs, entries, pc_map: positions.into_pc_map() })?)
 }
 
