@@ -1,5 +1,5 @@
 //! Calls out of an image, placed near what they call and more than 2 GiB away from it: native
-//! functions, other programs, and subprograms that native functions call back.
+//! functions, other programs and their subprograms, and subprograms that native functions call back.
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use ebpf_runtime::image::{RelocKind, Symbol};
@@ -8,7 +8,7 @@ use ebpf_runtime::isa::abi::{EntryFn, ExecEnv, HelperFn, Trap, TrapKind};
 use ebpf_runtime::isa::text::assemble;
 use ebpf_runtime::isa::uapi::HelperId;
 use ebpf_runtime::jit::{self, MemoryMode, Options};
-use ebpf_runtime::pack::{Pack, PackOptions, Placed, Position};
+use ebpf_runtime::pack::{Pack, PackOptions, Placed, Position, Target};
 
 /// Any address that a displacement of 32 bits does not lead to from the other.
 fn is_far(one: u64, other: u64) -> bool {
@@ -42,6 +42,9 @@ unsafe extern "sysv64" fn repeat(f: u64, x: u64, _: u64, _: u64, _: u64, env: *m
     let callback: HelperFn = unsafe { std::mem::transmute(f as usize) };
     let mut sum = 0;
     for index in 0..5 {
+        // Native code leaves anything in scratch registers.
+        // SAFETY: the registers are declared as changed.
+        unsafe { core::arch::asm!("mov r10, -1", "mov r11, -1", out("r10") _, out("r11") _) };
         // SAFETY: as above.
         sum += unsafe { callback(index, x, f, 0, 0, env) };
         // SAFETY: as above.
@@ -74,12 +77,14 @@ unsafe extern "sysv64" fn target(_map: u64, _index: u64, env: *mut ExecEnv) -> u
 const SUM: u32 = 1;
 const REPEAT: u32 = 2;
 const END: u32 = 3;
+const MISALIGNMENT: u32 = 4;
 
 fn resolve(symbol: Symbol) -> Option<u64> {
     let function = match symbol {
         Symbol::Helper(SUM) | Symbol::Kfunc { btf_id: 7, module: 1 } => sum as HelperFn as usize,
         Symbol::Helper(REPEAT) => repeat as HelperFn as usize,
         Symbol::Helper(END) => end as HelperFn as usize,
+        Symbol::Helper(MISALIGNMENT) => misalignment as HelperFn as usize,
         jit::TAIL_CALL_TARGET => target as *const () as usize,
         _ => return None,
     };
@@ -204,6 +209,70 @@ fn programs_at_any_distance_from_each_other() {
     }
 }
 
+/// What a program gives native code to call can be what another program calls as a function.
+#[test]
+fn subprograms_of_other_programs_at_any_distance() {
+    let [near, far] = packs();
+    let library = "r1 = func sub ll\nr0 = 0\nexit\n\
+                   sub:\nr6 = r1\nr6 *= r2\nr7 = r3\nr1 = r4\nr2 = r5\ncall deeper\nr0 += r6\nr0 += r7\nexit\n\
+                   deeper:\nr0 = r1\nr0 *= r2\nexit\n";
+    let caller = format!("r6 = 1000\n{ARGUMENTS}call kfunc#9\nr0 += r6\nexit");
+    let caller = assemble(&caller).unwrap();
+    for options in options() {
+        let image = jit::compile(&caller, None, &options).unwrap();
+        for (from, to) in [(&near, &near), (&near, &far), (&far, &near), (&far, &far)] {
+            let callback = place(library, to, &options).entry(3).unwrap();
+            let kfunc = Symbol::Kfunc { btf_id: 9, module: 0 };
+            let target = |symbol| (symbol == kfunc).then(|| Target::from(callback.clone()));
+            let placed = from.place_linked(&image, &target).unwrap();
+            let apart = placed.code_range().start.abs_diff(callback.address());
+            assert_eq!(apart > 1 << 31, !std::ptr::eq(from, to));
+            let mut env = ExecEnv::new();
+            assert_eq!(run(&placed, &mut env), 1_000 + 2 + 3 + 20, "{options:?}");
+            // Both programs count what they run.
+            let charged = i64::MAX - env.fuel.into_inner();
+            assert_eq!(charged, if options.fuel { 9 + 9 + 3 } else { 0 }, "{options:?}");
+        }
+    }
+}
+
+/// 0 where the stack is aligned as the machine's convention wants it at a call, to 16 bytes.
+///
+/// # Safety
+/// None is asked for.
+#[unsafe(naked)]
+unsafe extern "sysv64" fn misalignment(
+    _: u64,
+    _: u64,
+    _: u64,
+    _: u64,
+    _: u64,
+    _: *mut ExecEnv,
+) -> u64 {
+    core::arch::naked_asm!("lea eax, [rsp + 8]", "and eax, 15", "ret")
+}
+
+/// In the main program, a subprogram and a callback, whatever registers they save and whether they
+/// have a stack.
+#[test]
+fn the_stack_is_aligned_at_calls() {
+    let pack = Pack::new(PackOptions::default()).unwrap();
+    let shapes = ["", "r6 = 1\n", "r6 = 1\nr7 = 1\n", "r6 = 1\nr7 = 1\nr8 = 1\nr9 = 1\n"];
+    let stacks = ["", "*(u64 *)(r10 -8) = 1\n", "*(u64 *)(r10 -16) = 1\n"];
+    let bodies = shapes.iter().flat_map(|saves| stacks.map(|stack| format!("{saves}{stack}")));
+    for body in bodies {
+        let text = format!(
+            "{body}call 4\nif r0 != 0 goto out\nr1 = func sub ll\nr2 = 0\ncall 2\n\
+             if r0 != 0 goto out\ncall sub\nout:\nexit\nsub:\n{body}call 4\nexit"
+        );
+        for options in options() {
+            let placed = place(&text, &pack, &options);
+            let mut env = ExecEnv::new();
+            assert_eq!(run_with_callbacks(&placed, &mut env), 0, "{options:?}:\n{text}");
+        }
+    }
+}
+
 /// The callback uses the registers that native code expects to keep, and a stack of its own.
 const CALLS_BACK: &str = "r6 = 3\nr7 = 4\nr1 = func sub ll\nr2 = 100\ncall 2\nr0 += r6\nr0 *= r7\nexit\n\
                           sub:\nr6 = r1\nr7 = r2\nr8 = 8\nr9 = 9\n*(u64 *)(r10 -8) = r6\n";
@@ -297,6 +366,9 @@ fn callbacks_of_checked_programs_are_frames() {
         run_with_callbacks(&place(text, &pack, &options), &mut env);
         let trap = env.trap.trap().map(|trap| trap.to_string());
         assert_eq!(trap.as_deref(), Some("insn 5: call stack too deep"), "{options:?}");
+        // Three of the program, and two of each of seven callbacks.
+        let charged = i64::MAX - env.fuel.into_inner();
+        assert_eq!(charged, if options.fuel { 3 + 7 * 2 } else { 0 }, "{options:?}");
     }
 }
 
@@ -315,7 +387,7 @@ fn an_address_that_is_no_callback_is_known_as_such() {
 fn nothing_is_placed_of_a_program_with_an_unknown_function() {
     let pack = Pack::new(PackOptions::default()).unwrap();
     let before = pack.stats();
-    let program = assemble("call sub\nexit\nsub:\ncall 4\nexit").unwrap();
+    let program = assemble("call sub\nexit\nsub:\ncall 99\nexit").unwrap();
     let image = jit::compile(&program, None, &Options::default()).unwrap();
     assert!(pack.place(&image, &resolve as &dyn Fn(Symbol) -> Option<u64>).is_err());
     assert_eq!(pack.stats(), before);

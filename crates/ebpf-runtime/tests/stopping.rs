@@ -9,9 +9,7 @@ use ebpf_runtime::flat::{Block, FlatEngine, FlatProgram};
 use ebpf_runtime::image::Symbol;
 use ebpf_runtime::interp::{Links, Memory, Vm};
 use ebpf_runtime::isa::Program;
-use ebpf_runtime::isa::abi::{
-    EntryFn, ExecEnv, HelperFn, MAX_ALLOWANCE, Stopper, Trap, TrapKind,
-};
+use ebpf_runtime::isa::abi::{EntryFn, ExecEnv, HelperFn, MAX_ALLOWANCE, Stopper, Trap, TrapKind};
 use ebpf_runtime::isa::text::assemble;
 use ebpf_runtime::jit::{self, MemoryMode, Options};
 use ebpf_runtime::pack::{Pack, PackOptions, Placed};
@@ -32,7 +30,8 @@ fn fuelled() -> Vec<Options> {
 
 fn place(program: &Program, pack: &Pack, options: &Options) -> Placed {
     let image = jit::compile(program, None, options).unwrap();
-    let resolve = |symbol| (symbol == Symbol::Helper(1)).then_some(on_call as HelperFn as usize as u64);
+    let resolve =
+        |symbol| (symbol == Symbol::Helper(1)).then_some(on_call as HelperFn as usize as u64);
     pack.place(&image, &resolve).unwrap()
 }
 

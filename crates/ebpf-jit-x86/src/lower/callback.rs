@@ -63,13 +63,13 @@ impl Lowering<'_> {
             return start;
         }
         let at_early_end = enter(self.emitter);
+        self.load_allowance();
         self.check_depth(pc);
         if self.checks.is_some() {
             for reg in Reg::ALL.into_iter().filter(|reg| !Reg::ARGS.contains(reg)) {
                 self.emitter.mov_imm(reg.into(), 0);
             }
         }
-        self.load_allowance();
         self.emitter.call_subprog(subprog);
         leave(self.emitter, at_early_end, self.meter.is_some());
         start

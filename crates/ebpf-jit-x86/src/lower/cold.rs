@@ -17,13 +17,7 @@ pub(super) enum Cold {
     UsedUp { from: FarSkip, pc: Pc, back: CodeOffset },
     /// It is used up if the conditional jump at `pc` is taken, and if there is more, that leads to
     /// `target`; else the code goes on at `back`.
-    UsedUpIf {
-        from: FarSkip,
-        pc: Pc,
-        comparison: Comparison,
-        target: CodeOffset,
-        back: CodeOffset,
-    },
+    UsedUpIf { from: FarSkip, pc: Pc, comparison: Comparison, target: CodeOffset, back: CodeOffset },
     /// One frame too many at `pc`.
     TooDeep { from: FarSkip, pc: Pc },
     /// An access outside of the region that was hit last; the code goes on at `back`.
