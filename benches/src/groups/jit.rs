@@ -86,8 +86,9 @@ fn ratios(report: &mut Report, times: &Times) {
         add("kernel/calls", KERNEL, JIT, &calls, Goal::AtLeast(3.0));
     } else if let Some(ratio) = times.ratio(KERNEL, JIT, calls) {
         let value = ratio.geomean();
+        let told = RETURNS.map(|name| format!("{name}: {}", mitigation(name))).join("; ");
         report.notes.push(format!(
-            "kernel/calls: {value:.2}, no claim: it is for kernels whose returns are never predicted"
+            "kernel/calls: {value:.2}, no claim on this machine, as its kernel does not untrain the prediction of returns ({told})"
         ));
     }
     if let Some(value) = times.gross(EMPTY.name, JIT) {
@@ -99,11 +100,17 @@ fn ratios(report: &mut Report, times: &Times) {
 /// that each return is mispredicted: the mitigations of Retbleed and of SRSO. (The aligned thunks
 /// against ITS return as usual.)
 fn untrained_returns() -> bool {
-    let says = |name: &str, text: &str| {
-        let path = format!("/sys/devices/system/cpu/vulnerabilities/{name}");
-        std::fs::read_to_string(path).is_ok_and(|told| told.contains(text))
-    };
-    says("retbleed", "untrained return thunk") || says("spec_rstack_overflow", "Safe RET")
+    mitigation("retbleed").contains("untrained return thunk")
+        || mitigation("spec_rstack_overflow").contains("Safe RET")
+}
+
+/// What concerns returns in the kernel.
+const RETURNS: [&str; 3] = ["retbleed", "spec_rstack_overflow", "indirect_target_selection"];
+
+/// What the running kernel says it does about one of the processor's vulnerabilities.
+fn mitigation(name: &str) -> String {
+    let path = format!("/sys/devices/system/cpu/vulnerabilities/{name}");
+    std::fs::read_to_string(path).map_or("not told".into(), |told| told.trim().into())
 }
 
 /// The ways of running a compiled program.

@@ -14,6 +14,9 @@ pub const STACK_SIZE: usize = 512;
 pub const MAX_CALL_DEPTH: usize = 8;
 /// Tail calls of one program run.
 pub const MAX_TAIL_CALLS: u32 = 33;
+/// How many instructions compiled code with fuel runs, at most, before it looks at whether its fuel was
+/// taken away or its run stopped by another thread. (What it was given at the start is exact.)
+pub const MAX_ALLOWANCE: i64 = 1 << 14;
 /// How often the `may_goto` instructions of one program run fall through before they jump.
 pub const MAX_MAY_GOTO: u64 = 8 << 20;
 
@@ -190,9 +193,9 @@ pub struct ExecEnv {
     pub stack_low: u64,
     /// One past the highest: the frame pointer of the main program.
     pub stack_high: u64,
-    /// Instructions run and not charged, while a compiled program is in a native function; the
-    /// engine's own.
-    pub uncharged: u64,
+    /// How many instructions a compiled program may run before it looks at the fuel again, while it
+    /// is in a native function; below 0 if it ran more. The engine's own.
+    pub allowance: i64,
     /// How many addresses from `stack_low` on accesses of 8 bytes may start at: checked memory's
     /// quick look at the stack. The engine's own.
     pub stack_room: u64,
@@ -202,6 +205,12 @@ pub struct ExecEnv {
     pub writable: Window,
     /// By which other threads stop runs.
     pub stopper: Option<Stopper>,
+    /// What all allowances of a compiled run come to: that, less what is left of the last one, was
+    /// run so far. The engine's own.
+    pub allowed: i64,
+    /// What compiled code looks at to see whether it was stopped: the stopper's cell, or null.
+    /// [`Self::start_run`] sets it.
+    pub stop_cell: *const AtomicI64,
 }
 
 /// Stops runs from another thread: see [`ExecEnv::stopper`].
@@ -213,12 +222,15 @@ const STOPPED: i64 = i64::MIN;
 
 impl Stopper {
     /// Ends the run that goes on with the environment, as if its fuel were used up, at its next
-    /// backward jump, call or return; and those that begin later, likewise, until [`Self::allow`].
+    /// backward jump, call or return, in compiled code at the first one after at most
+    /// [`MAX_ALLOWANCE`] more instructions; and those that begin later, likewise, until
+    /// [`Self::allow`].
     pub fn stop(&self) {
         self.0.store(STOPPED, Ordering::Relaxed);
     }
 
-    /// Lets runs begin, or be resumed, again.
+    /// Lets runs begin, or be resumed, again. A run that has not noticed yet that it was stopped may
+    /// go on.
     pub fn allow(&self) {
         self.0.store(0, Ordering::Relaxed);
     }
@@ -257,12 +269,14 @@ impl ExecEnv {
             ended: 0,
             stack_low: 0,
             stack_high: 0,
-            uncharged: 0,
+            allowance: 0,
             depth: 0,
             in_place: 0,
             readable: Window { base: 0, starts: [0; 4] },
             writable: Window { base: 0, starts: [0; 4] },
             stopper: None,
+            allowed: 0,
+            stop_cell: core::ptr::null(),
         }
     }
 
@@ -294,8 +308,9 @@ impl ExecEnv {
     }
 
     /// Forgets the last run: its trap, its tail calls, its `may_goto` budget. Fuel, packet and host
-    /// data stay.
+    /// data stay. From here on compiled code knows of the [stopper](Self::stopper), if there is one.
     pub fn start_run(&mut self) {
+        self.stop_cell = self.stopper.as_ref().map_or(core::ptr::null(), |it| Arc::as_ptr(&it.0));
         self.trap = TrapRecord::default();
         self.ended = 0;
         self.tail_calls = 0;
@@ -333,12 +348,14 @@ mod tests {
         assert_eq!(offset_of!(ExecEnv, ended), 96);
         assert_eq!(offset_of!(ExecEnv, stack_low), 104);
         assert_eq!(offset_of!(ExecEnv, stack_high), 112);
-        assert_eq!(offset_of!(ExecEnv, uncharged), 120);
+        assert_eq!(offset_of!(ExecEnv, allowance), 120);
         assert_eq!(offset_of!(ExecEnv, stack_room), 128);
         assert_eq!(offset_of!(ExecEnv, readable), 136);
         assert_eq!(offset_of!(ExecEnv, writable), 176);
-        assert_eq!(size_of::<ExecEnv>(), 224);
         assert_eq!(offset_of!(ExecEnv, stopper), 216);
+        assert_eq!(offset_of!(ExecEnv, allowed), 224);
+        assert_eq!(offset_of!(ExecEnv, stop_cell), 232);
+        assert_eq!(size_of::<ExecEnv>(), 240);
         assert_eq!(offset_of!(Window, base), 0);
         assert_eq!(offset_of!(Window, starts), 8);
         assert_eq!(size_of::<Window>(), 40);
@@ -364,6 +381,9 @@ mod tests {
         stopper.allow();
         env.charge(30);
         assert_eq!((fuel(&env), *env.fuel.get_mut()), (40, 40));
+        assert!(env.stop_cell.is_null());
+        env.start_run();
+        assert_eq!(env.stop_cell, Arc::as_ptr(&stopper.0));
     }
 
     #[test]

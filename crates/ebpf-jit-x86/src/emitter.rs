@@ -64,6 +64,8 @@ pub(crate) const ZEROS: usize = 64;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(u8)]
 pub(crate) enum Cond {
+    Overflow = 0x0,
+    NoOverflow = 0x1,
     Below = 0x2,
     AboveEqual = 0x3,
     Equal = 0x4,
@@ -80,6 +82,8 @@ impl Cond {
     /// The condition that holds where this one does not: its code differs in the lowest bit.
     pub(crate) const fn negated(self) -> Self {
         match self {
+            Self::Overflow => Self::NoOverflow,
+            Self::NoOverflow => Self::Overflow,
             Self::Below => Self::AboveEqual,
             Self::AboveEqual => Self::Below,
             Self::Equal => Self::NotEqual,

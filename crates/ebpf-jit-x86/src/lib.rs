@@ -67,17 +67,20 @@ pub const TAIL_CALL_TARGET: Symbol = Symbol::Native(0);
 
 /// Compiles a program and all its subprograms into one image.
 ///
-/// The first entry point of the image is the program's; one for each subprogram follows. Only the
-/// first is for the host to call: what native code may call is what a program hands it. `facts`
-/// make frames smaller; without them a subprogram that uses its frame pointer gets
+/// The first entry point of the image is the program's; one for each other subprogram follows, and
+/// then, by their order, one for each subprogram whose address is taken: what the address is of, a
+/// [`HelperFn`](ebpf_isa::abi::HelperFn). The host calls the first one. Native functions call back the last
+/// ones, when a program hands them their address; an unverified program may hand them anything, so
+/// they have to look whether it is one of these.
+///
+/// `facts` make frames smaller; without them a subprogram that uses its frame pointer gets
 /// [`abi::STACK_SIZE`](ebpf_isa::abi::STACK_SIZE) bytes.
 ///
 /// Takes time and memory linear in the length of the program.
 ///
 /// # Errors
 /// - [`JitError::Unsupported`] for kernel variables, for kernel functions of a module with a negative
-///   index, for atomic operations of 1 or 2 bytes, and with checked memory for addresses of
-///   subprograms.
+///   index, and for atomic operations of 1 or 2 bytes.
 /// - [`JitError::Blinding`] where constants are to be blinded and the program would grow too long.
 /// - [`JitError::Image`] where the code would exceed [`Image::MAX_CODE_LEN`].
 pub fn compile(

@@ -118,6 +118,11 @@ impl Positions {
         }
     }
 
+    /// Where an instruction of the current subprogram went that was emitted before.
+    pub(crate) fn insn(&self, pc: Pc) -> CodeOffset {
+        self.entries.start(self.entry(pc))
+    }
+
     /// Where a subprogram went that was emitted before.
     pub(crate) fn subprog(&self, subprog: SubprogIdx) -> CodeOffset {
         self.entries.start(self.frame(subprog))

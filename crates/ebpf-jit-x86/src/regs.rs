@@ -79,15 +79,14 @@ pub(crate) const ENV_AT_ENTRY: Gpr = Gpr::Rsi;
 pub(crate) const ENV_FOR_HELPERS: Gpr = Gpr::R9;
 
 /// Scratch registers: no BPF register of a program lives there, and calls destroy them.
-/// Scratch registers: no BPF register of a program lives there, and calls destroy them.
 ///
 /// The second one is also the home of [`Reg::Ax`]. Its value need not outlast the instruction that
 /// has it as source operand, and that instruction reads it before it uses more scratch than the
-/// first. The third one holds the [`COUNT`] of programs with fuel.
+/// first. The third one holds the [`ALLOWANCE`] of programs with fuel.
 pub(crate) const SCRATCH: [Gpr; 3] = [Gpr::R9, Gpr::R10, Gpr::R11];
 
-/// Holds the number of instructions that were run, in programs with fuel.
-pub(crate) const COUNT: Gpr = SCRATCH[2];
+/// Holds how many instructions may run before the fuel is looked at again, in programs with fuel.
+pub(crate) const ALLOWANCE: Gpr = SCRATCH[2];
 
 /// What the machine's convention lets no function destroy (System V ABI, section 3.2.1).
 pub(crate) const CALLEE_SAVED: [Gpr; 6] =

@@ -141,13 +141,18 @@ fn what_cannot_be_compiled_is_named() {
     let btf = Insn::LoadWide { dst, source: WideSource::Btf { id: 7, module: 0 } };
     let error = compile(&program(&[btf, Insn::Exit]), None).unwrap_err();
     assert_eq!(error.to_string(), "insn 0: the address of a kernel variable cannot be compiled");
-    let func = Insn::LoadWide { dst, source: WideSource::Func(Pc(3)) };
-    let program = program(&[func, Insn::Exit, Insn::Exit]);
-    assert!(compile(&program, None).is_ok());
-    let error = ebpf_jit_x86::compile(&program, None, &Options::checked()).unwrap_err();
-    let expected =
-        "insn 0: the address of a subprogram, with checked memory, cannot be compiled".to_string();
-    assert_eq!(error.to_string(), expected);
+}
+
+#[test]
+fn what_native_code_may_call_is_an_entry_once() {
+    let func = |dst| Insn::LoadWide { dst, source: WideSource::Func(Pc(5)) };
+    let program = program(&[func(Reg::R1), func(Reg::R2), Insn::Exit, Insn::Exit]);
+    for options in [Options::default(), Options::checked()] {
+        let image = ebpf_jit_x86::compile(&program, None, &options).unwrap();
+        let entries: Vec<_> = image.entries().iter().map(|e| (e.pc.0, e.name.as_str())).collect();
+        assert_eq!(entries, [(0, ""), (5, ""), (5, ".callback")]);
+        assert!(image.entries()[1].offset < image.entries()[2].offset);
+    }
 }
 
 /// Every form of every instruction, with registers and immediates of every encoding.

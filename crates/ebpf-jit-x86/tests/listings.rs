@@ -36,7 +36,11 @@ fn listing_with(program: &Program, facts: Option<&Facts>, options: &Options) -> 
 fn checked(insns: &[Insn]) -> String {
     let mut insns = insns.to_vec();
     insns.push(Insn::Exit);
-    let listing = listing_with(&program(&insns, &[]), None, &Options::checked());
+    of_subprograms(&listing_with(&program(&insns, &[]), None, &Options::checked()))
+}
+
+/// A listing without the entry and the routines, which are always the same.
+fn of_subprograms(listing: &str) -> String {
     let frame = listing.find("      frame").or(listing.find("   0: "));
     let frame = frame.expect("there is a first instruction");
     listing[frame..].to_string()
@@ -484,4 +488,5 @@ fn calls_back(options: &Options) -> String {
 fn callbacks() {
     insta::assert_snapshot!(calls_back(&Options::default()));
     insta::assert_snapshot!(calls_back(&Options::default().with_fuel(true)));
+    insta::assert_snapshot!(of_subprograms(&calls_back(&Options::checked())));
 }

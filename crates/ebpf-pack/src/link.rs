@@ -437,7 +437,58 @@ mod tests {
         assert!(placement_len(6, usize::MAX).is_err());
     }
 
+    /// Where the call at `at` of code that is at `base` leads, read as a processor would: perhaps through a jump by an
+    /// address in memory.
+    fn called(bytes: &[u8], base: u64, at: usize) -> u64 {
+        let field =
+            |at: usize| i64::from(i32::from_le_bytes(*bytes[at..].first_chunk().expect("four")));
+        assert_eq!(bytes[at], CALL);
+        let goal = (base + at as u64 + 5).wrapping_add_signed(field(at + 1));
+        let Some(stub) = goal.checked_sub(base).filter(|&stub| stub < bytes.len() as u64) else {
+            return goal;
+        };
+        let stub = stub as usize;
+        assert_eq!(bytes[stub..stub + 2], [0xff, 0x25], "jmp [rip + displacement]");
+        let slot = (stub as i64 + 6 + field(stub + 2)) as usize;
+        assert_eq!((base as usize + slot) % 8, 0, "a slot is read at once");
+        u64::from_le_bytes(*bytes[slot..].first_chunk().expect("eight"))
+    }
+
+    const CALL: u8 = 0xe8;
+
+    /// Any address of user space, some of them just in or out of reach of `base`.
+    fn target(base: u64) -> impl Strategy<Value = u64> {
+        let edge = prop::sample::select(vec![0x8000_0000u64, 0x8000_0000u64.wrapping_neg()]);
+        let near = (edge, -40i64..40).prop_map(move |(edge, off)| {
+            base.wrapping_add(edge).wrapping_add_signed(off) & ((1 << 48) - 1)
+        });
+        prop_oneof![0u64..1 << 48, near]
+    }
+
     proptest! {
+        /// Placed anywhere in 48 bits, two calls and an address come to exactly what they name, wherever that is.
+        #[test]
+        fn nothing_is_truncated_anywhere(
+            (base, [one, other, addressed]) in (1u64 << 12..1 << 44).prop_flat_map(|page| {
+                let base = page << 4;
+                (Just(base), [target(base), target(base), target(base)])
+            }),
+        ) {
+            let code = [&[CALL, 0, 0, 0, 0, CALL, 0, 0, 0, 0, 0x48, 0xb8][..], &[0; 8]].concat();
+            let address = Reloc { at: CodeOffset(12), kind: RelocKind::Address(Symbol::Map(0)) };
+            let image = image(code, vec![call(1, 1), call(6, 2), address]);
+            // Inside of the code nobody else can be.
+            prop_assume!([one, other].iter().all(|target| target.wrapping_sub(base) > 100));
+            let bytes = link(&image, base, &|symbol| Some(match symbol {
+                Symbol::Helper(1) => one,
+                Symbol::Helper(_) => other,
+                _ => addressed,
+            }));
+            prop_assert_eq!(called(&bytes, base, 0), one);
+            prop_assert_eq!(called(&bytes, base, 5), other);
+            prop_assert_eq!(u64::from_le_bytes(*bytes[12..].first_chunk().expect("eight")), addressed);
+        }
+
         /// The announced length is enough at every base in the arena, also where the target is at the edge of reach.
         #[test]
         fn the_placement_fits_in_what_was_announced(

@@ -149,7 +149,7 @@ proptest! {
     #[test]
     fn both_checked_engines_agree(
         functions in prop::collection::vec(prop::collection::vec(item(), 0..24), 2..5),
-        fuel in select(vec![0, 1, 20, 300, 5_000]),
+        fuel in select(vec![0, 1, 20, 300, 5_000, 40_000]),
     ) {
         thread_local!(static PACK: Pack = Pack::new(PackOptions::default()).unwrap());
         let program = program(&functions);

@@ -1,12 +1,14 @@
 //! Calls out of an image, placed near what they call and more than 2 GiB away from it: native
-//! functions, other programs, and subprograms that native functions call back.
+//! functions, other programs and their subprograms, and subprograms that native functions call back.
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use ebpf_runtime::image::{RelocKind, Symbol};
-use ebpf_runtime::isa::abi::{EntryFn, ExecEnv, HelperFn};
+use ebpf_runtime::isa::Pc;
+use ebpf_runtime::isa::abi::{EntryFn, ExecEnv, HelperFn, Trap, TrapKind};
 use ebpf_runtime::isa::text::assemble;
-use ebpf_runtime::jit::{self, Options};
-use ebpf_runtime::pack::{Pack, PackOptions, Placed, Position};
+use ebpf_runtime::isa::uapi::HelperId;
+use ebpf_runtime::jit::{self, MemoryMode, Options};
+use ebpf_runtime::pack::{Pack, PackOptions, Placed, Position, Target};
 
 /// Any address that a displacement of 32 bits does not lead to from the other.
 fn is_far(one: u64, other: u64) -> bool {
@@ -23,17 +25,28 @@ unsafe extern "sysv64" fn sum(a: u64, b: u64, c: u64, d: u64, e: u64, env: *mut 
     a + 10 * b + 100 * c + 1_000 * d + 10_000 * e + 100_000 * u64::from(slot)
 }
 
-/// Calls the function in its first argument five times: `f(index, second)`.
+/// What [`repeat`] gives where it was handed something that is no callback.
+const REFUSED: u64 = 4711;
+
+/// Calls the function in its first argument five times: `f(index, second, first)`.
 ///
 /// # Safety
-/// The first argument is what a program took as the address of a subprogram.
+/// `env` is the environment of the run, and its `user` the addresses of the program's callbacks.
 unsafe extern "sysv64" fn repeat(f: u64, x: u64, _: u64, _: u64, _: u64, env: *mut ExecEnv) -> u64 {
-    // SAFETY: the caller's promise; the environment is that of the run.
+    // SAFETY: the caller's promise.
+    let callbacks = unsafe { &*(*env).user.cast::<Vec<u64>>() };
+    if !callbacks.contains(&f) {
+        return REFUSED;
+    }
+    // SAFETY: the address is that of a callback; the environment is that of the run.
     let callback: HelperFn = unsafe { std::mem::transmute(f as usize) };
     let mut sum = 0;
     for index in 0..5 {
+        // Native code leaves anything in scratch registers.
+        // SAFETY: the registers are declared as changed.
+        unsafe { core::arch::asm!("mov r10, -1", "mov r11, -1", out("r10") _, out("r11") _) };
         // SAFETY: as above.
-        sum += unsafe { callback(index, x, 0, 0, 0, env) };
+        sum += unsafe { callback(index, x, f, 0, 0, env) };
         // SAFETY: as above.
         if unsafe { (*env).ended } != 0 {
             return 77;
@@ -64,12 +77,14 @@ unsafe extern "sysv64" fn target(_map: u64, _index: u64, env: *mut ExecEnv) -> u
 const SUM: u32 = 1;
 const REPEAT: u32 = 2;
 const END: u32 = 3;
+const MISALIGNMENT: u32 = 4;
 
 fn resolve(symbol: Symbol) -> Option<u64> {
     let function = match symbol {
         Symbol::Helper(SUM) | Symbol::Kfunc { btf_id: 7, module: 1 } => sum as HelperFn as usize,
         Symbol::Helper(REPEAT) => repeat as HelperFn as usize,
         Symbol::Helper(END) => end as HelperFn as usize,
+        Symbol::Helper(MISALIGNMENT) => misalignment as HelperFn as usize,
         jit::TAIL_CALL_TARGET => target as *const () as usize,
         _ => return None,
     };
@@ -96,15 +111,30 @@ fn run(placed: &Placed, env: &mut ExecEnv) -> u64 {
     unsafe { entry(std::ptr::null_mut(), env) }
 }
 
-/// Plain, with frames linked, with fuel, and able to be ended.
-fn options() -> [Options; 4] {
-    let plain = Options::default();
-    [
-        plain.clone(),
-        plain.clone().with_frame_pointers(true),
-        plain.clone().with_fuel(true),
-        plain.with_ending_helpers([ebpf_runtime::isa::uapi::HelperId(END)]),
-    ]
+/// Calls a program whose callbacks come behind its two subprograms.
+fn run_with_callbacks(placed: &Placed, env: &mut ExecEnv) -> u64 {
+    let mut callbacks: Vec<u64> =
+        (2..).map_while(|index| Some(placed.entry(index)?.address())).collect();
+    assert_eq!(callbacks.len(), 1);
+    env.user = (&raw mut callbacks).cast();
+    run(placed, env)
+}
+
+/// Every combination of checked memory, fuel, linked frames, blinded constants, and a helper that ends
+/// the program.
+fn options() -> Vec<Options> {
+    let mut all = vec![Options::default()];
+    for switch in [
+        |options: Options| options.with_memory(MemoryMode::Checked),
+        |options: Options| options.with_fuel(true),
+        |options: Options| options.with_frame_pointers(true),
+        |options: Options| options.with_blinding([5, 6]),
+        |options: Options| options.with_ending_helpers([HelperId(END)]),
+    ] {
+        let switched: Vec<_> = all.iter().cloned().map(switch).collect();
+        all.extend(switched);
+    }
+    all
 }
 
 #[test]
@@ -179,6 +209,70 @@ fn programs_at_any_distance_from_each_other() {
     }
 }
 
+/// What a program gives native code to call can be what another program calls as a function.
+#[test]
+fn subprograms_of_other_programs_at_any_distance() {
+    let [near, far] = packs();
+    let library = "r1 = func sub ll\nr0 = 0\nexit\n\
+                   sub:\nr6 = r1\nr6 *= r2\nr7 = r3\nr1 = r4\nr2 = r5\ncall deeper\nr0 += r6\nr0 += r7\nexit\n\
+                   deeper:\nr0 = r1\nr0 *= r2\nexit\n";
+    let caller = format!("r6 = 1000\n{ARGUMENTS}call kfunc#9\nr0 += r6\nexit");
+    let caller = assemble(&caller).unwrap();
+    for options in options() {
+        let image = jit::compile(&caller, None, &options).unwrap();
+        for (from, to) in [(&near, &near), (&near, &far), (&far, &near), (&far, &far)] {
+            let callback = place(library, to, &options).entry(3).unwrap();
+            let kfunc = Symbol::Kfunc { btf_id: 9, module: 0 };
+            let target = |symbol| (symbol == kfunc).then(|| Target::from(callback.clone()));
+            let placed = from.place_linked(&image, &target).unwrap();
+            let apart = placed.code_range().start.abs_diff(callback.address());
+            assert_eq!(apart > 1 << 31, !std::ptr::eq(from, to));
+            let mut env = ExecEnv::new();
+            assert_eq!(run(&placed, &mut env), 1_000 + 2 + 3 + 20, "{options:?}");
+            // Both programs count what they run.
+            let charged = i64::MAX - env.fuel.into_inner();
+            assert_eq!(charged, if options.fuel { 9 + 9 + 3 } else { 0 }, "{options:?}");
+        }
+    }
+}
+
+/// 0 where the stack is aligned as the machine's convention wants it at a call, to 16 bytes.
+///
+/// # Safety
+/// None is asked for.
+#[unsafe(naked)]
+unsafe extern "sysv64" fn misalignment(
+    _: u64,
+    _: u64,
+    _: u64,
+    _: u64,
+    _: u64,
+    _: *mut ExecEnv,
+) -> u64 {
+    core::arch::naked_asm!("lea eax, [rsp + 8]", "and eax, 15", "ret")
+}
+
+/// In the main program, a subprogram and a callback, whatever registers they save and whether they
+/// have a stack.
+#[test]
+fn the_stack_is_aligned_at_calls() {
+    let pack = Pack::new(PackOptions::default()).unwrap();
+    let shapes = ["", "r6 = 1\n", "r6 = 1\nr7 = 1\n", "r6 = 1\nr7 = 1\nr8 = 1\nr9 = 1\n"];
+    let stacks = ["", "*(u64 *)(r10 -8) = 1\n", "*(u64 *)(r10 -16) = 1\n"];
+    let bodies = shapes.iter().flat_map(|saves| stacks.map(|stack| format!("{saves}{stack}")));
+    for body in bodies {
+        let text = format!(
+            "{body}call 4\nif r0 != 0 goto out\nr1 = func sub ll\nr2 = 0\ncall 2\n\
+             if r0 != 0 goto out\ncall sub\nout:\nexit\nsub:\n{body}call 4\nexit"
+        );
+        for options in options() {
+            let placed = place(&text, &pack, &options);
+            let mut env = ExecEnv::new();
+            assert_eq!(run_with_callbacks(&placed, &mut env), 0, "{options:?}:\n{text}");
+        }
+    }
+}
+
 /// The callback uses the registers that native code expects to keep, and a stack of its own.
 const CALLS_BACK: &str = "r6 = 3\nr7 = 4\nr1 = func sub ll\nr2 = 100\ncall 2\nr0 += r6\nr0 *= r7\nexit\n\
                           sub:\nr6 = r1\nr7 = r2\nr8 = 8\nr9 = 9\n*(u64 *)(r10 -8) = r6\n";
@@ -190,7 +284,7 @@ fn native_functions_call_back() {
         for options in options() {
             let placed = place(&text, &pack, &options);
             let mut env = ExecEnv::new();
-            assert_eq!(run(&placed, &mut env), (510 + 3) * 4, "{options:?}");
+            assert_eq!(run_with_callbacks(&placed, &mut env), (510 + 3) * 4, "{options:?}");
             let charged = i64::MAX - env.fuel.into_inner();
             // 8 of the program, and in each of five rounds 14 of the callback.
             assert_eq!(charged, if options.fuel { 8 + 5 * 14 } else { 0 });
@@ -201,27 +295,91 @@ fn native_functions_call_back() {
 #[test]
 fn a_run_that_ends_in_a_callback_skips_no_native_frame() {
     let text = format!("{CALLS_BACK}if r6 != 2 goto go\nr1 = 5\ncall 3\ngo:\nr0 = 1\nexit\n");
-    let [.., ending] = options();
-    for pack in packs() {
-        let mut env = ExecEnv::new();
-        // What `repeat` gives when it sees that the run is over.
-        assert_eq!(run(&place(&text, &pack, &ending), &mut env), 77);
-        assert_eq!((env.ended, env.unwind), (1, 0));
+    let ending = |options: &Options| !options.ending_helpers.is_empty();
+    for options in options().into_iter().filter(ending) {
+        for pack in packs() {
+            let mut env = ExecEnv::new();
+            // What `repeat` gives when it sees that the run is over.
+            let value = run_with_callbacks(&place(&text, &pack, &options), &mut env);
+            assert_eq!(value, 77, "{options:?}");
+            assert_eq!((env.ended, env.unwind, env.depth), (1, 0, 0));
+        }
     }
 }
 
 #[test]
 fn fuel_that_runs_out_in_a_callback_ends_the_program() {
     let text = format!("{CALLS_BACK}again:\nr0 = 1\ngoto again\n");
-    let options = Options::default().with_fuel(true);
-    for pack in packs() {
+    for options in options().into_iter().filter(|options| options.fuel) {
+        for pack in packs() {
+            let mut env = ExecEnv::new();
+            *env.fuel.get_mut() = 1_000;
+            run_with_callbacks(&place(&text, &pack, &options), &mut env);
+            let trap = env.trap.trap().map(|trap| trap.to_string());
+            assert_eq!(trap.as_deref(), Some("insn 15: out of fuel"));
+            assert_eq!((env.allowance, env.allowed, env.unwind), (0, 0, 0));
+            assert!(env.fuel.into_inner() < 0);
+        }
+    }
+}
+
+fn checked() -> impl Iterator<Item = Options> {
+    options().into_iter().filter(|options| options.memory == MemoryMode::Checked)
+}
+
+/// Of the native code that calls it, an unverified callback sees its arguments.
+#[test]
+fn nothing_of_native_code_shows_in_a_checked_callback() {
+    let text = "r1 = func sub ll\nr2 = 0\ncall 2\nexit\n\
+                sub:\nr0 |= r6\nr0 |= r7\nr0 |= r8\nr0 |= r9\nr0 |= r5\n\
+                r1 = *(u64 *)(r10 -8)\nr0 |= r1\n*(u64 *)(r10 -8) = -1\nexit\n";
+    let pack = Pack::new(PackOptions::default()).unwrap();
+    for options in checked() {
+        let placed = place(text, &pack, &options);
+        assert_eq!(run_with_callbacks(&placed, &mut ExecEnv::new()), 0, "{options:?}");
+    }
+}
+
+/// What goes wrong in a callback ends the program, at its place.
+#[test]
+fn a_trap_in_a_checked_callback_ends_the_program() {
+    let text = "r1 = func sub ll\nr2 = 0\ncall 2\nr0 = 1\nexit\n\
+                sub:\nif r1 != 3 goto +1\n*(u64 *)(r10 +1024) = 1\nr0 = 0\nexit\n";
+    let pack = Pack::new(PackOptions::default()).unwrap();
+    for options in checked() {
         let mut env = ExecEnv::new();
-        *env.fuel.get_mut() = 1_000;
-        run(&place(&text, &pack, &options), &mut env);
+        run_with_callbacks(&place(text, &pack, &options), &mut env);
+        let Trap { kind, pc, .. } = env.trap.trap().unwrap();
+        assert_eq!((kind, pc), (TrapKind::OutOfBounds, Pc(7)), "{options:?}");
+        assert_eq!((env.unwind, env.depth, env.stack_low), (0, 0, 0));
+    }
+}
+
+/// A callback that has itself called back, without end: each is a frame.
+#[test]
+fn callbacks_of_checked_programs_are_frames() {
+    let text = "r1 = func sub ll\nr2 = 0\ncall 2\nexit\n\
+                sub:\nr1 = r3\ncall 2\nexit\n";
+    let pack = Pack::new(PackOptions::default()).unwrap();
+    for options in checked() {
+        let mut env = ExecEnv::new();
+        run_with_callbacks(&place(text, &pack, &options), &mut env);
         let trap = env.trap.trap().map(|trap| trap.to_string());
-        assert_eq!(trap.as_deref(), Some("insn 15: out of fuel"));
-        assert_eq!((env.uncharged, env.unwind), (0, 0));
-        assert!(env.fuel.into_inner() < 0);
+        assert_eq!(trap.as_deref(), Some("insn 5: call stack too deep"), "{options:?}");
+        // Three of the program, and two of each of seven callbacks.
+        let charged = i64::MAX - env.fuel.into_inner();
+        assert_eq!(charged, if options.fuel { 3 + 7 * 2 } else { 0 }, "{options:?}");
+    }
+}
+
+/// An unverified program can make up an address; native code sees that it is none it may call.
+#[test]
+fn an_address_that_is_no_callback_is_known_as_such() {
+    let text = "r1 = func sub ll\nr1 += 1\nr2 = 0\ncall 2\nexit\nsub:\nexit\n";
+    let pack = Pack::new(PackOptions::default()).unwrap();
+    for options in checked() {
+        let placed = place(text, &pack, &options);
+        assert_eq!(run_with_callbacks(&placed, &mut ExecEnv::new()), REFUSED, "{options:?}");
     }
 }
 
@@ -229,7 +387,7 @@ fn fuel_that_runs_out_in_a_callback_ends_the_program() {
 fn nothing_is_placed_of_a_program_with_an_unknown_function() {
     let pack = Pack::new(PackOptions::default()).unwrap();
     let before = pack.stats();
-    let program = assemble("call sub\nexit\nsub:\ncall 4\nexit").unwrap();
+    let program = assemble("call sub\nexit\nsub:\ncall 99\nexit").unwrap();
     let image = jit::compile(&program, None, &Options::default()).unwrap();
     assert!(pack.place(&image, &resolve as &dyn Fn(Symbol) -> Option<u64>).is_err());
     assert_eq!(pack.stats(), before);

@@ -36,7 +36,7 @@ struct Seen {
 
 fn case(rng: &mut Rng, pack: &Pack) -> Result<(), String> {
     let program = program(rng)?;
-    let fuel = *rng.pick(&[0, 1, 20, 300, 5_000]);
+    let fuel = *rng.pick(&[0, 1, 20, 300, 5_000, 40_000]);
     let mut block = Block::new(&rng.bytes(BLOCK));
     let before = block.bytes_mut().to_vec();
     let model = FlatProgram::new(&program, FlatEngine::Interp, &[]).map_err(|e| e.to_string())?;

@@ -10,12 +10,15 @@ use crate::regs::{Gpr, SCRATCH};
 
 impl Lowering<'_> {
     pub(super) fn jump(&mut self, pc: Pc, target: Pc) {
-        self.flush();
         if target <= pc && self.meter.is_some() {
             self.charge_and_jump(pc, target);
         } else if pc.checked_add(1) != Some(target) {
+            self.depart(target);
             self.emitter.jump(pc, target);
+        } else {
+            return;
         }
+        self.set_pending(None);
     }
 
     pub(super) fn branch(
@@ -26,37 +29,40 @@ impl Lowering<'_> {
         (lhs, rhs): (Gpr, Operand),
         target: Pc,
     ) {
-        self.flush();
         let comparison = Comparison { op, width, lhs, rhs };
-        let ahead = (target <= pc).then(|| self.charge_ahead(target)).flatten();
-        comparison.emit(self.emitter);
-        let Some(from) = ahead else {
-            return self.jump_if(comparison.condition(), pc, target);
+        let ahead = if target > pc {
+            self.depart(target);
+            None
+        } else {
+            self.charge_ahead()
         };
+        comparison.emit(self.emitter);
         self.emitter.jump_if(comparison.condition(), pc, target);
-        let back = self.emitter.here();
-        self.cold.push(Cold::OutOfFuelIf { from, pc, comparison, back });
+        if let Some(from) = ahead {
+            let (target, back) = (self.emitter.positions.insn(target), self.emitter.here());
+            self.cold.push(Cold::UsedUpIf { from, pc, comparison, target, back });
+        }
     }
 
     /// Takes one from the budget and falls through; where nothing is left, jumps.
     pub(super) fn may_goto(&mut self, pc: Pc, target: Pc) {
         let [budget, ..] = SCRATCH;
-        self.flush();
+        if target > pc {
+            self.depart(target);
+        }
         let e = &mut *self.emitter;
         e.load(Extend::Zero, Size::Dw, budget, MAY_GOTO);
         e.arith_imm(Arith::Sub, Width::W64, budget, 1);
         // 0 - 1 borrows: adding that back gives 0 again, and carries in turn.
         e.arith_imm(Arith::Adc, Width::W64, budget, 0);
         e.store(Size::Dw, MAY_GOTO, budget);
-        self.jump_if(Cond::Below, pc, target);
-    }
-
-    fn jump_if(&mut self, cond: Cond, pc: Pc, target: Pc) {
         if target > pc || self.meter.is_none() {
-            return self.emitter.jump_if(cond, pc, target);
+            return e.jump_if(Cond::Below, pc, target);
         }
-        let not_taken = self.emitter.skip(Some(cond.negated()));
+        let not_taken = e.skip(Some(Cond::AboveEqual));
+        let pending = self.pending();
         self.charge_and_jump(pc, target);
+        self.set_pending(Some(pending));
         self.emitter.land(not_taken);
     }
 }

@@ -46,7 +46,7 @@ fn native(lowering: &mut Lowering<'_>, function: Symbol, ending: bool) {
     if ending && lowering.exits.is_some() {
         lowering.flush();
     }
-    lowering.save_count();
+    lowering.save_allowance();
     // What the function leaves in registers is not for an unverified program to see.
     let kept: &[Reg] = if lowering.checks.is_some() { &Reg::ARGS } else { &[] };
     // An odd number, and one more to keep the stack aligned.
@@ -61,7 +61,7 @@ fn native(lowering: &mut Lowering<'_>, function: Symbol, ending: bool) {
     for reg in kept().rev() {
         e.pop(reg);
     }
-    lowering.load_count();
+    lowering.load_allowance();
     if let (true, Some(exits)) = (ending, lowering.exits) {
         lowering.emitter.arith_mem_imm(Arith::Cmp, Width::W64, ENDED, 0);
         lowering.emitter.jump_back(Some(Cond::NotEqual), exits.finish);

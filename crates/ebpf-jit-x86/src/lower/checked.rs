@@ -32,7 +32,7 @@ use super::env::{
 use super::memory::address;
 use crate::emitter::{Arith, Cond, Emitter, FarSkip, Unary, ZEROS};
 use crate::encode::Mem;
-use crate::regs::{COUNT, Gpr, SCRATCH};
+use crate::regs::{ALLOWANCE, Gpr, SCRATCH};
 
 /// The address of an access, or the size of a frame.
 pub(super) const SUBJECT: Gpr = SCRATCH[0];
@@ -123,8 +123,7 @@ impl Lowering<'_> {
 
     #[cold]
     fn check(&mut self, access: Access) {
-        let pending = self.meter.as_ref().map_or(0, |meter| meter.pending);
-        let access = Access { pending, ..access };
+        let access = Access { pending: self.pending(), ..access };
         if access.atomic {
             // Whether the address is aligned is for the routine to see.
             return self.ask(access);
@@ -244,7 +243,7 @@ impl Refusals {
         let mut refusal = |kind: TrapKind| {
             let start = e.here();
             if fuel {
-                e.arith_load(Arith::Add, Width::W64, COUNT, TOLD_PENDING);
+                e.arith_load(Arith::Sub, Width::W64, ALLOWANCE, TOLD_PENDING);
             }
             e.store_imm(Size::W, TRAP_KIND, kind as i32);
             e.store(Size::Dw, TRAP_ADDR, SUBJECT);

@@ -13,11 +13,11 @@ use crate::regs::SCRATCH;
 /// What is to be emitted later.
 #[derive(Debug)]
 pub(super) enum Cold {
-    /// The fuel does not last at `pc`.
-    OutOfFuel { from: FarSkip, pc: Pc },
-    /// The fuel does not last if the conditional jump at `pc` is taken; else the code goes on at
-    /// `back`.
-    OutOfFuelIf { from: FarSkip, pc: Pc, comparison: Comparison, back: CodeOffset },
+    /// The allowance is used up at `pc`; if there is more, the code goes on at `back`.
+    UsedUp { from: FarSkip, pc: Pc, back: CodeOffset },
+    /// It is used up if the conditional jump at `pc` is taken, and if there is more, that leads to
+    /// `target`; else the code goes on at `back`.
+    UsedUpIf { from: FarSkip, pc: Pc, comparison: Comparison, target: CodeOffset, back: CodeOffset },
     /// One frame too many at `pc`.
     TooDeep { from: FarSkip, pc: Pc },
     /// An access outside of the region that was hit last; the code goes on at `back`.
@@ -27,9 +27,7 @@ pub(super) enum Cold {
 impl Cold {
     const fn pc(&self) -> Pc {
         match self {
-            Self::OutOfFuel { pc, .. }
-            | Self::OutOfFuelIf { pc, .. }
-            | Self::TooDeep { pc, .. } => *pc,
+            Self::UsedUp { pc, .. } | Self::UsedUpIf { pc, .. } | Self::TooDeep { pc, .. } => *pc,
             Self::Miss { access, .. } => access.pc,
         }
     }
@@ -50,29 +48,27 @@ impl Lowering<'_> {
             }
             self.emitter.positions.append(self.source.origin(cold.pc()), here);
             match cold {
-                Cold::OutOfFuel { from, pc } => {
-                    self.trap_at(from, pc, traps.out_of_fuel);
+                Cold::UsedUp { from, pc, back } => {
+                    self.emitter.land_far(from);
+                    self.allow_more(pc);
+                    self.emitter.jump_back(None, back);
                 }
-                Cold::OutOfFuelIf { from, pc, comparison, back } => {
+                Cold::UsedUpIf { from, pc, comparison, target, back } => {
                     self.emitter.land_far(from);
                     comparison.emit(self.emitter);
-                    let taken = self.emitter.far_skip(Some(comparison.condition()));
-                    self.emitter.jump_back(None, back);
-                    self.trap_at(taken, pc, traps.out_of_fuel);
+                    self.emitter.jump_back(Some(comparison.condition().negated()), back);
+                    self.allow_more(pc);
+                    self.emitter.jump_back(None, target);
                 }
                 Cold::TooDeep { from, pc } => {
-                    self.trap_at(from, pc, traps.too_deep);
+                    self.emitter.land_far(from);
+                    self.emitter.mov_imm(SCRATCH[0], self.source.origin(pc).0.into());
+                    self.emitter.jump_back(None, traps.too_deep);
                 }
                 Cold::Miss { from, back, access } => self.miss(from, back, access),
             }
         }
         Ok(())
-    }
-
-    fn trap_at(&mut self, from: FarSkip, pc: Pc, trap: CodeOffset) {
-        self.emitter.land_far(from);
-        self.emitter.mov_imm(SCRATCH[0], self.source.origin(pc).0.into());
-        self.emitter.jump_back(None, trap);
     }
 
     /// Looks at the stack first. Where the access straddles the top of the stack, or is one of its

@@ -114,7 +114,7 @@ impl Unwindable {
             self.make_stack(e);
         }
         if self.fuel {
-            fuel::load_count(e);
+            fuel::load_allowance(e);
         }
         if self.checked {
             clear_windows(e);

@@ -27,7 +27,9 @@ pub(super) const ENDED: Mem = field(offset_of!(ExecEnv, ended));
 pub(super) const STACK_LOW: Mem = field(offset_of!(ExecEnv, stack_low));
 pub(super) const STACK_HIGH: Mem = field(offset_of!(ExecEnv, stack_high));
 pub(super) const STACK_ROOM: Mem = field(offset_of!(ExecEnv, stack_room));
-pub(super) const UNCHARGED: Mem = field(offset_of!(ExecEnv, uncharged));
+pub(super) const ALLOWANCE: Mem = field(offset_of!(ExecEnv, allowance));
+pub(super) const ALLOWED: Mem = field(offset_of!(ExecEnv, allowed));
+pub(super) const STOP_CELL: Mem = field(offset_of!(ExecEnv, stop_cell));
 pub(super) const DEPTH: Mem = field(offset_of!(ExecEnv, depth));
 pub(super) const IN_PLACE: Mem = field(offset_of!(ExecEnv, in_place));
 

@@ -29,8 +29,8 @@ pub(super) fn is_plain(options: &Options) -> bool {
 fn added(insn: Insn, options: &Options) -> u32 {
     /// `cmp qword [r12 + disp8], 0` and `jne rel32`.
     const ENDING: u32 = 6 + 6;
-    /// The count left in the environment, and taken back.
-    const SAVED_COUNT: u32 = 5 + 5;
+    /// The allowance left in the environment, and taken back.
+    const SAVED_ALLOWANCE: u32 = 5 + 5;
     /// `lea r9, [base + disp32]`, `sub` and `cmp` with a field of the environment, `jae rel32`; a
     /// call of the routine after three pushes is no longer.
     const ACCESS: u32 = 8 + 8 + 8 + 6;
@@ -40,7 +40,7 @@ fn added(insn: Insn, options: &Options) -> u32 {
     const DEPTH: u32 = 6 + 6;
     /// `mov dword [r12 + disp8], imm32`, the count left and taken back, a call with another push and
     /// pop, and a jump.
-    const IN_PLACE: u32 = 9 + SAVED_COUNT + 2 + 2 + 5;
+    const IN_PLACE: u32 = 9 + SAVED_ALLOWANCE + 2 + 2 + 5;
     let checks = if options.checks_memory() { 1 } else { 0 };
     FLUSH
         + match insn {
@@ -56,18 +56,19 @@ fn added(insn: Insn, options: &Options) -> u32 {
             Insn::Jump { .. } => CHARGE,
             Insn::Call(CallTarget::Helper(HelperId::TAIL_CALL)) => RETURN + DEPTH + IN_PLACE,
             Insn::Call(CallTarget::Subprog(_)) => CHARGE + DEPTH,
-            Insn::Call(_) => ENDING + SAVED_COUNT + checks * KEPT,
+            Insn::Call(_) => ENDING + SAVED_ALLOWANCE + checks * KEPT,
             Insn::Exit => RETURN,
             _ => 0,
         }
 }
 
-/// `add r11, imm32`: the count of instructions.
+/// `sub r11, imm32`: what ran is taken from the allowance.
 const FLUSH: u32 = 7;
-/// `cmp r11, [r12]` and `jg rel32`.
-const CHARGE: u32 = 4 + 6;
-/// The depth compared, a charge, two fields of the environment restored, and one counted down.
-const RETURN: u32 = 8 + CHARGE + 8 + 5 + 6;
+/// The same, and `jl rel32`.
+const CHARGE: u32 = FLUSH + 6;
+/// The depth compared, a charge or another test, two fields of the environment restored, and one
+/// counted down.
+const RETURN: u32 = 8 + CHARGE + 3 + 8 + 5 + 6;
 /// Six registers, `leave` or padding, and `ret`.
 const EXIT: u32 = 12;
 /// Divisions, compare-and-exchange loops.

@@ -40,8 +40,7 @@ pub(super) fn access(e: &mut Emitter, insn: Insn) {
 /// Emits a wide load.
 ///
 /// # Errors
-/// What the symbol is of, in words, if it cannot be loaded: a kind that images do not know, or with
-/// checked memory a subprogram, which may be entered through the checks of a call only.
+/// What the symbol is of, in words, if it cannot be loaded: a kind that images do not know.
 pub(super) fn load_wide(
     lowering: &mut Lowering<'_>,
     dst: Gpr,
@@ -53,9 +52,6 @@ pub(super) fn load_wide(
         WideSource::Map(map, _) => e.mov_address(dst, Symbol::Map(map.0)),
         WideSource::MapValue(map, offset, _) => {
             e.mov_address(dst, Symbol::MapValue { map: map.0, offset });
-        }
-        WideSource::Func(_) if lowering.checks.is_some() => {
-            return Err("the address of a subprogram, with checked memory,");
         }
         WideSource::Func(pc) => lowering.take_address(dst, lowering.program.subprog_of(pc)),
         WideSource::Btf { .. } => return Err("the address of a kernel variable"),

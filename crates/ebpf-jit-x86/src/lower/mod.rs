@@ -29,7 +29,7 @@ use ebpf_isa::{AluOp, Facts, Insn, Operand, Pc, Program, Subprog, SubprogIdx, Wi
 use crate::emitter::{Emitter, Shift};
 use crate::regs::Gpr;
 use crate::{JitError, Options};
-use callback::Taken;
+use callback::{Callback, Taken};
 use checked::{Checks, Traps};
 use cold::Cold;
 use entry::{Entry, Exits, Unwindable};
@@ -64,6 +64,8 @@ pub(crate) fn compile(
     let fuel = exits.filter(|_| options.fuel);
     let checked = exits.filter(|_| options.checks_memory());
     let traps = fuel.or(checked).map(|exits| Traps::emit(e, exits));
+    let metered = fuel.and(traps);
+    let meter = metered.map(|traps| Meter::new(program.slots().len(), fuel::allow(e, traps)));
     let checks = checked.map(|exits| Checks::emit(e, exits, options.fuel));
     let mut lowering = Lowering {
         emitter: e,
@@ -77,7 +79,7 @@ pub(crate) fn compile(
         tail_calls,
         traps,
         checks,
-        meter: fuel.map(|_| Meter::default()),
+        meter,
         leaders: plan.leaders,
         cold: Vec::new(),
         taken: Vec::new(),
@@ -87,23 +89,36 @@ pub(crate) fn compile(
         lowering.frame = frame;
         lowering.subprog(index, subprog)?;
     }
-    lowering.emit_callbacks();
+    let callbacks = lowering.emit_callbacks();
     lowering.emit_cold()?;
-    finish(&source, entry, emitter)
+    finish(&source, entry, &callbacks, emitter)
 }
 
-fn finish(source: &Source<'_>, entry: Entry, emitter: Emitter) -> Result<Image, JitError> {
+fn finish(
+    source: &Source<'_>,
+    entry: Entry,
+    callbacks: &[Callback],
+    emitter: Emitter,
+) -> Result<Image, JitError> {
     let (mut code, relocs, positions) = emitter.finish();
     positions.resolve_calls(&mut code)?;
-    let entry_point = |(index, subprog): (u32, &ebpf_isa::Subprog)| EntryPoint {
+    let subprogs = source.program.subprogs();
+    let name = |subprog: &Subprog| subprog.info.name.clone().unwrap_or_default();
+    let entry_point = |(index, subprog): (u32, &Subprog)| EntryPoint {
         offset: match index {
             0 if entry != Entry::Direct => CodeOffset(0),
             _ => positions.subprog(SubprogIdx(index)),
         },
         pc: SourcePc(source.origin(subprog.start).0),
-        name: subprog.info.name.clone().unwrap_or_default(),
+        name: name(subprog),
     };
-    let entries = (0..).zip(source.program.subprogs()).map(entry_point).collect();
+    let callback = |&Callback { subprog, start }: &Callback| {
+        let subprog = &subprogs[subprog.index()];
+        let name = format!("{}.callback", name(subprog));
+        EntryPoint { offset: start, pc: SourcePc(source.origin(subprog.start).0), name }
+    };
+    let own = (0..).zip(subprogs).map(entry_point);
+    let entries = own.chain(callbacks.iter().map(callback)).collect();
     Ok(Image::new(ImageParts { code, relocs, entries, pc_map: positions.into_pc_map() })?)
 }
 
@@ -139,12 +154,10 @@ impl Lowering<'_> {
     fn subprog(&mut self, index: SubprogIdx, subprog: &Subprog) -> Result<(), JitError> {
         self.emitter.positions.begin_subprog(index, self.emitter.here());
         frame::prologue(self.emitter, &self.frame, self.checks);
+        self.set_pending(Some(0));
         let mut pc = subprog.start;
         while pc < subprog.end {
-            if self.meter.is_some() && self.leaders.contains(pc) {
-                // Whoever jumps here has its own count up to date.
-                self.flush();
-            }
+            self.arrive(pc);
             let here = self.emitter.here();
             self.emitter.positions.begin_insn(pc, here);
             let done = match self.program.get(pc) {
@@ -221,6 +234,7 @@ impl Lowering<'_> {
     fn exit(&mut self, pc: Pc) {
         self.before_return(pc);
         frame::epilogue(self.emitter, &self.frame);
+        self.set_pending(None);
     }
 }
 

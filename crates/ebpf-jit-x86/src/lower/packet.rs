@@ -13,7 +13,6 @@ use crate::regs::{Gpr, SCRATCH};
 pub(super) fn load(lowering: &mut Lowering<'_>, pc: Pc, size: Size, index: Option<Reg>, imm: i32) {
     let [end, offset, ..] = SCRATCH;
     let r0 = Gpr::from(Reg::R0);
-    lowering.flush();
     let e = &mut *lowering.emitter;
     match index {
         Some(index) => {
@@ -27,7 +26,9 @@ pub(super) fn load(lowering: &mut Lowering<'_>, pc: Pc, size: Size, index: Optio
     e.arith_load(Arith::Cmp, Width::W64, end, PACKET_LEN);
     let inside = e.skip(Some(Cond::BelowEqual));
     e.mov_imm(r0, 0);
+    let pending = lowering.pending();
     lowering.exit(pc);
+    lowering.set_pending(Some(pending));
     let e = &mut *lowering.emitter;
     e.land(inside);
     e.arith_load(Arith::Add, Width::W64, offset, PACKET);

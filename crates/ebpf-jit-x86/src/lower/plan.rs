@@ -31,7 +31,7 @@ impl Plan {
         let (program, facts) = (&*source.program, source.facts.as_deref());
         let subprogs = program.subprogs();
         let mut positions = Positions::with_capacity(program.slots().len(), subprogs.len());
-        let mut leaders = Leaders::new(program.slots().len());
+        let mut leaders = Leaders::new(program.slots().len(), options.fuel);
         let scan = |subprog| Scan::new(source, subprog, options, &mut positions, &mut leaders);
         let mut scans: Vec<_> = subprogs.iter().map(scan).collect();
         if options.checks_memory() {
@@ -136,12 +136,13 @@ impl Scan {
         let mut estimate = 0;
         let slots = &source.program.slots()[subprog.start.index()..subprog.end.index()];
         let plain = length::is_plain(options);
-        let mut estimates = slots.iter().map(|slot| {
+        let mut estimates = (subprog.start.0..).map(Pc).zip(slots).map(|(pc, slot)| {
             let here = CodeOffset(estimate);
             if let Some(insn) = slot {
                 estimate += if plain {
                     scan.insn(insn, options, leaders)
                 } else {
+                    leaders.mark_loop(pc, insn.jump_target());
                     scan.other(*insn, options, leaders)
                 };
             }

@@ -51,7 +51,7 @@ fn emit_find(e: &mut Emitter, options: &Options) -> CodeOffset {
     e.arith_mem_imm(Arith::Cmp, Width::W32, TAIL_CALLS, MAX_TAIL_CALLS.cast_signed());
     let too_many = e.skip(Some(Cond::AboveEqual));
     if options.fuel {
-        fuel::save_count(e);
+        fuel::save_allowance(e);
     }
     // An odd number, to align the stack. The context stays; an unverified program finds all of its
     // registers again.
@@ -69,7 +69,7 @@ fn emit_find(e: &mut Emitter, options: &Options) -> CodeOffset {
         e.pop(reg);
     }
     if options.fuel {
-        fuel::load_count(e);
+        fuel::load_allowance(e);
     }
     e.test(Width::W64, TARGET, TARGET);
     let no_target = e.skip(Some(Cond::Equal));
@@ -88,7 +88,7 @@ fn go(lowering: &mut Lowering<'_>, tail_calls: TailCalls) {
     let Some(after) = tail_calls.after else {
         return e.jump_reg(TARGET);
     };
-    lowering.save_count();
+    lowering.save_allowance();
     let e = &mut *lowering.emitter;
     // Whether the target came to its end or ended all of this is known only when it returns.
     if lowering.checks.is_some() || lowering.meter.is_some() {
@@ -106,7 +106,7 @@ fn go(lowering: &mut Lowering<'_>, tail_calls: TailCalls) {
     if counts {
         e.arith_mem_imm(Arith::Sub, Width::W32, DEPTH, 1);
     }
-    lowering.load_count();
+    lowering.load_allowance();
     lowering.emitter.jump_back(None, after);
 }
 

@@ -20,7 +20,7 @@ pub(super) fn case(rng: &mut Rng, pack: &Pack) -> Result<(), String> {
     let statements = rng.range(0..40);
     let program = wild_program(rng, statements);
     let before = rng.bytes(BLOCK_BYTES);
-    let fuel = *rng.pick(&[0, 1, 20, 300, 5_000]);
+    let fuel = *rng.pick(&[0, 1, 20, 300, 5_000, 40_000]);
     let mut block = Block::new(&before);
     let address = block.bytes_mut().as_mut_ptr() as u64;
     let machine = Machine::new(&program, &before).with_block_at(address);
