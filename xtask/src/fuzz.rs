@@ -9,7 +9,9 @@ mod asm;
 mod decode;
 mod engines;
 mod object;
+mod total;
 mod unverified;
+mod verifier;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::{Duration, Instant};
@@ -25,16 +27,25 @@ type Case = Box<dyn FnMut(&mut Rng) -> Result<(), String>>;
 /// Something to fuzz.
 struct Target {
     name: &'static str,
-    /// Reads what the cases are made from.
-    prepare: fn() -> Result<Case, TaskError>,
+    run: Run,
 }
 
-const TARGETS: [Target; 5] = [
-    Target { name: "decode", prepare: decode::prepare },
-    Target { name: "asm", prepare: asm::prepare },
-    Target { name: "object", prepare: object::prepare },
-    Target { name: "engines", prepare: engines::prepare },
-    Target { name: "unverified", prepare: unverified::prepare },
+/// How to fuzz it.
+enum Run {
+    /// One case after the other: reads what they are made from.
+    Cases(fn() -> Result<Case, TaskError>),
+    /// In its own way.
+    Own(fn(Plan) -> Result<(), TaskError>),
+}
+
+const TARGETS: [Target; 7] = [
+    Target { name: "decode", run: Run::Cases(decode::prepare) },
+    Target { name: "asm", run: Run::Cases(asm::prepare) },
+    Target { name: "object", run: Run::Cases(object::prepare) },
+    Target { name: "engines", run: Run::Cases(engines::prepare) },
+    Target { name: "unverified", run: Run::Cases(unverified::prepare) },
+    Target { name: "verifier", run: Run::Own(verifier::run) },
+    Target { name: "verifier-total", run: Run::Cases(total::prepare) },
 ];
 
 /// No case may take longer: input that makes a reader slow is as bad as input that makes it panic.
@@ -51,9 +62,14 @@ struct Plan {
 /// Runs one target until its time is over or a case fails.
 pub(crate) fn run(arguments: &[String]) -> Result<(), TaskError> {
     let (target, plan) = parse(arguments)?;
-    let cases = fuzz(target, plan)?;
-    say(&format!("{}: {cases} cases from seed {} on", target.name, plan.seed));
-    Ok(())
+    match target.run {
+        Run::Own(run) => run(plan),
+        Run::Cases(prepare) => {
+            let cases = fuzz(target.name, prepare()?, plan)?;
+            say(&format!("{}: {cases} cases from seed {} on", target.name, plan.seed));
+            Ok(())
+        }
+    }
 }
 
 fn parse(arguments: &[String]) -> Result<(&'static Target, Plan), TaskError> {
@@ -78,8 +94,7 @@ fn parse(arguments: &[String]) -> Result<(&'static Target, Plan), TaskError> {
 }
 
 /// Runs at least one case; gives how many.
-fn fuzz(target: &Target, plan: Plan) -> Result<u64, TaskError> {
-    let mut case = (target.prepare)()?;
+fn fuzz(name: &str, mut case: Case, plan: Plan) -> Result<u64, TaskError> {
     let start = Instant::now();
     let mut cases = 0;
     loop {
@@ -93,7 +108,6 @@ fn fuzz(target: &Target, plan: Plan) -> Result<u64, TaskError> {
             outcome = Err(format!("took {:.1} s", took.as_secs_f64()));
         }
         if let Err(what) = outcome {
-            let name = target.name;
             return Err(TaskError::Failed(format!(
                 "{name}: {what}\nagain: cargo xtask fuzz {name} --seconds 0 --seed {seed}"
             )));
@@ -146,8 +160,12 @@ mod tests {
 
     fn for_a_moment(name: &str) {
         let target = TARGETS.iter().find(|target| target.name == name).unwrap();
+        let Run::Cases(prepare) = target.run else { panic!("{name} runs in its own way") };
         let plan = Plan { seed: 1, time: Duration::from_secs(1) };
-        assert!(fuzz(target, plan).unwrap() > 10, "{name}: hardly anything was run");
+        assert!(
+            fuzz(name, prepare().unwrap(), plan).unwrap() > 10,
+            "{name}: hardly anything was run"
+        );
     }
 
     #[test]
@@ -176,17 +194,19 @@ mod tests {
     }
 
     #[test]
+    fn verifier_total_for_a_moment() {
+        for_a_moment("verifier-total");
+    }
+
+    #[test]
     fn failures_and_panics_name_their_seed() {
-        fn failing() -> Result<Case, TaskError> {
-            Ok(Box::new(|rng| if rng.chance(1, 3) { Err("wrong".into()) } else { Ok(()) }))
-        }
-        fn panicking() -> Result<Case, TaskError> {
-            Ok(Box::new(|_| panic!("on purpose")))
-        }
+        let failing: Case =
+            Box::new(|rng| if rng.chance(1, 3) { Err("wrong".into()) } else { Ok(()) });
+        let panicking: Case = Box::new(|_| panic!("on purpose"));
         let plan = Plan { seed: 7, time: Duration::from_secs(60) };
-        let failed = fuzz(&Target { name: "x", prepare: failing }, plan).unwrap_err().to_string();
+        let failed = fuzz("x", failing, plan).unwrap_err().to_string();
         assert!(failed.contains("wrong") && failed.contains("--seed"), "{failed}");
-        let panicked = fuzz(&Target { name: "x", prepare: panicking }, plan).unwrap_err();
+        let panicked = fuzz("x", panicking, plan).unwrap_err();
         assert!(panicked.to_string().contains("--seed 7"), "{panicked}");
     }
 

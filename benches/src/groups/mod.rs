@@ -8,6 +8,7 @@ mod load;
 mod pack;
 mod patch;
 mod run_time;
+mod verifier;
 
 use std::path::PathBuf;
 
@@ -52,6 +53,7 @@ pub const GROUPS: &[Group] = &[
     Group::new("pack", "small programs in shared pages", pack::run),
     Group::new("patch", "rewriting programs of up to a million instructions", patch::run)
         .with_fresh_memory(),
+    Group::new("verifier", "verification, beside that of the running kernel", verifier::run),
 ];
 
 /// Why a group could not be measured.

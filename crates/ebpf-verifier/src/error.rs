@@ -59,6 +59,8 @@ error_codes! {
     LimitProcessed = "limit.processed", E2BIG;
     /// More branches waiting than the limit.
     LimitPending = "limit.pending", EFAULT;
+    /// The kernel's verifier comes to something that it takes for impossible, and gives up.
+    VerifierBug = "verifier.bug", EFAULT;
     /// More frames than the limit.
     LimitCallDepth = "limit.call-depth", E2BIG;
     /// More stack, in one frame or in a chain of calls, than the limit.

@@ -251,7 +251,10 @@ impl CallWalk<'_> {
             return Ok(());
         }
         let own = u32::from(self.stack_depth[subprog.index()]);
-        let stack = stack + own.next_multiple_of(self.env.profile.stack_rounding);
+        // Any profile gives a verdict: one that rounds to multiples of 0 does not round.
+        let rounding = self.env.profile.stack_rounding.max(1);
+        let rounded = own.checked_next_multiple_of(rounding).unwrap_or(u32::MAX);
+        let stack = stack.saturating_add(rounded);
         if stack > self.env.profile.max_stack {
             let calls = frames + 1;
             let message = format!("combined stack size of {calls} calls is {stack}. Too large");

@@ -5,12 +5,14 @@
 //! state in which they differ is not covered by that checkpoint. Numbers that nothing was decided
 //! by may differ.
 
+use alloc::format;
+
 use ebpf_isa::{AtomicOp, CallTarget, Insn, Operand, Pc, Program, Reg, RegSet};
 
 use super::checkpoint::{CheckpointId, Checkpoints};
 use super::history::{Entry, History, Stretch};
-use crate::error::{Checked, Fault};
-use crate::state::{Cell, CellSet, FRAMES_MAX, State, Value};
+use crate::error::{Checked, ErrorCode, Fault};
+use crate::state::{At, Cell, CellSet, FRAMES_MAX, State, Value};
 
 /// A piece of path that is walked back.
 #[derive(Debug, Clone)]
@@ -38,6 +40,8 @@ enum Lost {
     Origin,
     /// What is wanted cannot be there.
     Bug,
+    /// A slot is wanted of a stack that has only so many.
+    NoSlot { slot: usize, slots: usize },
 }
 
 /// What is being looked for.
@@ -65,6 +69,13 @@ pub(super) fn rely_on(
             Ok(())
         }
         Err(Lost::Bug) => Err(Fault::unsupported("a number that comes from nowhere")),
+        Err(Lost::NoSlot { slot, slots }) => {
+            let message = format!(
+                "verifier bug: stack slot {slot}, total slots {slots} \
+                 (i >= func->allocated_stack / BPF_REG_SIZE)"
+            );
+            Err(Fault::new(ErrorCode::VerifierBug, message))
+        }
     }
 }
 
@@ -122,13 +133,21 @@ impl Walk<'_> {
     }
 
     /// Marks what is wanted in a checkpoint. What is no number there, or already marked, is not
-    /// looked for any further.
+    /// looked for any further. A slot may be wanted that was not there yet: of a state that was found
+    /// equal to one in which the program had stored there. The kernel takes that for impossible, and
+    /// refuses the program.
     fn mark(&mut self, state: &State, precise: &mut CellSet) -> Result<(), Lost> {
         if self.frame != state.current() {
             return Err(Lost::Bug);
         }
         let wanted = self.wanted;
-        for cell in (0..=self.frame).flat_map(|frame| wanted.cells(frame)) {
+        for cell in (0..=self.frame).rev().flat_map(|frame| wanted.cells(frame)) {
+            let slots = state.frame_at(cell.frame.into()).stack.slots().count();
+            if let At::Slot(slot) = cell.at
+                && usize::from(slot) >= slots
+            {
+                return Err(Lost::NoSlot { slot: slot.into(), slots });
+            }
             let is_number = matches!(state.cell(cell), Value::Scalar(_));
             if !is_number || precise.contains(cell) {
                 self.wanted.remove(cell);
@@ -159,9 +178,8 @@ impl Walk<'_> {
             Insn::Load { dst, .. } | Insn::LoadAcquire { dst, .. } => {
                 self.walk_over_load(dst, slot);
             }
-            Insn::Atomic { op, fetch: true, src, .. } => {
-                let dst = if op == AtomicOp::Cmpxchg { Reg::R0 } else { src };
-                self.walk_over_load(dst, slot);
+            Insn::Atomic { op, fetch: true, base, src, .. } => {
+                self.walk_over_fetch(op, base, src, slot)?;
             }
             Insn::Store { base, src, .. } => self.walk_over_store(base, src.reg(), slot)?,
             Insn::StoreRelease { base, src, .. } | Insn::Atomic { base, src, .. } => {
@@ -203,6 +221,22 @@ impl Walk<'_> {
         if slot.is_some_and(|slot| self.wanted.take(slot)) {
             src.into_iter().for_each(|src| self.want(src));
         }
+        Ok(())
+    }
+
+    /// Linux 6.18 takes what fetches for a store, and so goes on to look for the register that was
+    /// fetched into. That alone would be wrong: what was fetched is what the slot held.
+    fn walk_over_fetch(
+        &mut self,
+        op: AtomicOp,
+        base: Reg,
+        src: Reg,
+        slot: Option<Cell>,
+    ) -> Result<(), Lost> {
+        let dst = if op == AtomicOp::Cmpxchg { Reg::R0 } else { src };
+        let fetched = slot.filter(|_| self.wants(dst));
+        self.walk_over_store(base, Some(src), slot)?;
+        fetched.into_iter().for_each(|slot| self.wanted.insert(slot));
         Ok(())
     }
 

@@ -1,0 +1,93 @@
+//! Generated programs, judged by the running kernel and by us.
+//!
+//! The kernel loads each program in a process of its own ([`Pool`]), and attaches none. What is
+//! compared is the verdict, the error number, and the numbers of instructions processed and of states kept. The first
+//! program of each kind of difference is made as small as it can be while the difference stays the
+//! same, and written as a fixture of `fixtures/verify`, with what the kernel says as expectation.
+//!
+//! `Unsupported` agrees with nothing. A program that we accept and the kernel refuses is one too
+//! many.
+//!
+//! [`Pool`]: crate::oracle::Pool
+
+pub(super) mod programs;
+mod report;
+mod shrink;
+mod subject;
+mod verdict;
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::mpsc::{Sender, channel};
+use std::thread;
+use std::time::Instant;
+
+use ebpf_runtime::kernel::probe;
+use ebpf_runtime::verifier::KernelProfile;
+
+use super::Plan;
+use crate::error::TaskError;
+use crate::say;
+use report::{Report, Tally};
+use subject::Subject;
+use verdict::{Judges, Ours, Verdict};
+
+/// What was said about the program of a seed; `None` where the kernel came to no verdict.
+struct Outcome {
+    seed: u64,
+    judged: Option<(Verdict, Ours)>,
+}
+
+/// Runs at least one case, and reports.
+pub(super) fn run(plan: Plan) -> Result<(), TaskError> {
+    let profile = match probe() {
+        Ok(probe) => probe.profile,
+        Err(error) => {
+            say("verifier: not measured");
+            return Err(error.into());
+        }
+    };
+    let begin = Instant::now();
+    let tally = judge(plan, begin, &profile)?;
+    say(&tally.table(plan.seed, begin.elapsed()));
+    Report::new(&tally, Judges::new(profile)).write()?;
+    tally.result()
+}
+
+/// Judges programs on all processors until the time is over.
+fn judge(plan: Plan, begin: Instant, profile: &KernelProfile) -> Result<Tally, TaskError> {
+    let next = AtomicU64::new(0);
+    // Each waits half of the time for the process that asks the kernel.
+    let threads = 2 * thread::available_parallelism().map_or(1, usize::from);
+    thread::scope(|scope| {
+        let (sender, receiver) = channel();
+        for _ in 0..threads {
+            let (sender, judges) = (sender.clone(), Judges::new(profile.clone()));
+            let seed = || {
+                let number = next.fetch_add(1, Ordering::Relaxed);
+                let goes_on = number == 0 || begin.elapsed() < plan.time;
+                goes_on.then(|| plan.seed.wrapping_add(number))
+            };
+            scope.spawn(move || worker(judges, seed, &sender));
+        }
+        drop(sender);
+        let mut tally = Tally::default();
+        for outcome in receiver {
+            tally.add(&outcome?);
+        }
+        Ok(tally)
+    })
+}
+
+/// Judges the programs of these seeds.
+fn worker(
+    mut judges: Judges,
+    next: impl Fn() -> Option<u64>,
+    outcomes: &Sender<Result<Outcome, TaskError>>,
+) {
+    while let Some(seed) = next() {
+        let judged = Subject::of_seed(seed).and_then(|subject| judges.judge(&subject));
+        if outcomes.send(judged.map(|judged| Outcome { seed, judged })).is_err() {
+            break;
+        }
+    }
+}

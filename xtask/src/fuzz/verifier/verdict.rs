@@ -1,0 +1,217 @@
+//! What two verifiers say about a program, and how it differs.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
+use ebpf_runtime::cases::{CaseVerdict, judge};
+use ebpf_runtime::object::cases::KeptStates;
+use ebpf_runtime::verifier::{ErrorCode, KernelProfile, Options, Rejection, Stats};
+use serde_json::Value;
+
+use super::subject::Subject;
+use crate::error::TaskError;
+use crate::oracle::Pool;
+
+/// A verdict, and what it took.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub(super) struct Verdict {
+    /// 0 for an accept.
+    pub(super) errno: i32,
+    /// Why not.
+    pub(super) message: String,
+    /// Instructions processed, where they were counted.
+    pub(super) processed: Option<u32>,
+    /// States kept, likewise.
+    pub(super) states: Option<KeptStates>,
+}
+
+impl Verdict {
+    fn new(errno: i32, message: String, stats: &Stats) -> Self {
+        let states = KeptStates { total: stats.total_states, peak: stats.peak_states };
+        Self { errno, message, processed: Some(stats.processed), states: Some(states) }
+    }
+}
+
+/// What our verifier says.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) enum Ours {
+    Verdict(Verdict),
+    /// It does not know something in the program.
+    Unsupported(String),
+    Panic,
+}
+
+/// How two verdicts differ most.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Difference {
+    /// We accept, the kernel refuses: what must never be.
+    FalseAccept,
+    /// Our verifier panicked.
+    Panic,
+    /// We refuse, the kernel accepts.
+    FalseReject { ours: i32 },
+    /// Both refuse, with different error numbers.
+    Errno { kernel: i32, ours: i32 },
+    /// The same verdict, after another number of instructions.
+    Processed,
+    /// The same, but other states were kept.
+    States,
+}
+
+impl Difference {
+    pub(super) const fn name(self) -> &'static str {
+        match self {
+            Self::FalseAccept => "false-accept",
+            Self::Panic => "panic",
+            Self::FalseReject { .. } => "false-reject",
+            Self::Errno { .. } => "errno",
+            Self::Processed => "processed",
+            Self::States => "states",
+        }
+    }
+
+    /// Whether it must not be, whatever is being worked on.
+    pub(super) const fn is_grave(self) -> bool {
+        matches!(self, Self::FalseAccept | Self::Panic)
+    }
+
+    /// The difference between two verdicts; `None` if there is none, or one of them is no verdict.
+    pub(super) fn between(kernel: &Verdict, ours: &Ours) -> Option<Self> {
+        let ours = match ours {
+            Ours::Verdict(verdict) => verdict,
+            Ours::Unsupported(_) => return None,
+            Ours::Panic => return Some(Self::Panic),
+        };
+        match (kernel.errno, ours.errno) {
+            (0, 0) => {}
+            (_, 0) => return Some(Self::FalseAccept),
+            (0, errno) => return Some(Self::FalseReject { ours: errno }),
+            (kernel, ours) if kernel != ours => return Some(Self::Errno { kernel, ours }),
+            _ => {}
+        }
+        let differ = |(kernel, ours)| kernel != ours;
+        if kernel.processed.zip(ours.processed).is_some_and(differ) {
+            return Some(Self::Processed);
+        }
+        let differ = |(kernel, ours)| kernel != ours;
+        kernel.states.zip(ours.states).is_some_and(differ).then_some(Self::States)
+    }
+}
+
+/// The two that judge.
+pub(super) struct Judges {
+    kernel: Pool,
+    profile: KernelProfile,
+}
+
+impl Judges {
+    pub(super) fn new(profile: KernelProfile) -> Self {
+        Self { kernel: Pool::new(".".as_ref(), 0), profile }
+    }
+
+    /// What both say; `None` where the kernel comes to no verdict.
+    pub(super) fn judge(
+        &mut self,
+        subject: &Subject,
+    ) -> Result<Option<(Verdict, Ours)>, TaskError> {
+        let Some(kernel) = of_answer(&self.kernel.ask("", &subject.line())?) else {
+            return Ok(None);
+        };
+        Ok(Some((kernel, self.ours(subject))))
+    }
+
+    /// How they differ.
+    pub(super) fn difference(
+        &mut self,
+        subject: &Subject,
+    ) -> Result<Option<Difference>, TaskError> {
+        let judged = self.judge(subject)?;
+        Ok(judged.and_then(|(kernel, ours)| Difference::between(&kernel, &ours)))
+    }
+
+    fn ours(&self, subject: &Subject) -> Ours {
+        // Nothing of a verification is looked at after it panicked.
+        let verdict = catch_unwind(AssertUnwindSafe(|| {
+            judge(&subject.case(), None, &self.profile, &Options::default())
+        }));
+        match verdict {
+            Err(_) => Ours::Panic,
+            Ok(CaseVerdict::Unsupported(why)) => Ours::Unsupported(why.to_string()),
+            Ok(CaseVerdict::Reject(rejection)) if rejection.code == ErrorCode::Unsupported => {
+                Ours::Unsupported(rejection.message)
+            }
+            Ok(CaseVerdict::Reject(rejection)) => {
+                let Rejection { errno, message, stats, .. } = *rejection;
+                Ours::Verdict(Verdict::new(errno, message, &stats))
+            }
+            Ok(CaseVerdict::Accept(verified)) => {
+                Ours::Verdict(Verdict::new(0, String::new(), verified.stats()))
+            }
+        }
+    }
+}
+
+/// The verdict in an answer of the oracle.
+fn of_answer(answer: &Value) -> Option<Verdict> {
+    let number = |field: &str| answer[field].as_u64().and_then(|number| number.try_into().ok());
+    let errno = match answer["verdict"].as_str()? {
+        "accept" => 0,
+        "reject" => answer["errno"].as_i64()? as i32,
+        _ => return None,
+    };
+    let states = number("total_states").zip(number("peak_states"));
+    Some(Verdict {
+        errno,
+        message: answer["msg"].as_str().unwrap_or_default().to_owned(),
+        processed: number("processed"),
+        states: states.map(|(total, peak)| KeptStates { total, peak }),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn verdict(errno: i32, processed: u32) -> Verdict {
+        Verdict { errno, processed: Some(processed), ..Verdict::default() }
+    }
+
+    #[test]
+    fn the_gravest_difference_is_told() {
+        let between = |kernel, ours| Difference::between(&kernel, &Ours::Verdict(ours));
+        assert_eq!(between(verdict(0, 5), verdict(0, 5)), None);
+        assert_eq!(between(verdict(13, 5), verdict(13, 5)), None);
+        assert_eq!(between(verdict(0, 5), verdict(0, 6)), Some(Difference::Processed));
+        assert_eq!(between(verdict(13, 5), verdict(13, 6)), Some(Difference::Processed));
+        assert_eq!(between(verdict(13, 5), verdict(0, 5)), Some(Difference::FalseAccept));
+        let false_reject = Difference::FalseReject { ours: 7 };
+        assert_eq!(between(verdict(0, 5), verdict(7, 9)), Some(false_reject));
+        let errno = Difference::Errno { kernel: 13, ours: 22 };
+        assert_eq!(between(verdict(13, 5), verdict(22, 4)), Some(errno));
+        let with = |peak| Verdict { states: Some(KeptStates { total: 3, peak }), ..verdict(0, 5) };
+        assert_eq!(between(with(2), with(2)), None);
+        assert_eq!(between(with(2), with(3)), Some(Difference::States));
+        let uncounted = Verdict { processed: None, ..verdict(22, 0) };
+        assert_eq!(between(uncounted, verdict(22, 4)), None);
+    }
+
+    #[test]
+    fn what_is_not_known_is_no_verdict_and_a_panic_is_one() {
+        let kernel = verdict(0, 5);
+        assert_eq!(Difference::between(&kernel, &Ours::Unsupported(String::new())), None);
+        assert_eq!(Difference::between(&kernel, &Ours::Panic), Some(Difference::Panic));
+    }
+
+    #[test]
+    fn answers_are_read() {
+        let accept = json!({"verdict": "accept", "errno": 0, "processed": 5});
+        assert_eq!(of_answer(&accept), Some(verdict(0, 5)));
+        let reject = json!({"verdict": "reject", "errno": 13, "msg": "no"});
+        let expected = Verdict { errno: 13, message: "no".into(), ..Verdict::default() };
+        assert_eq!(of_answer(&reject), Some(expected));
+        for verdict in ["error", "timeout", "crash"] {
+            assert_eq!(of_answer(&json!({"verdict": verdict})), None);
+        }
+    }
+}
