@@ -24,7 +24,7 @@ pub(crate) fn program(rng: &mut Rng) -> (String, Environment) {
         let desc = MapDesc { map_type, key_size: 4, value_size: VALUE, max_entries: 4, flags: 0 };
         env.maps.push(MapInfo::new("map", desc));
     }
-    let mut writer = Writer { rng, text: String::new(), labels: 0, in_main: true };
+    let mut writer = Writer { rng, text: String::new(), labels: 0, in_main: true, calls: false };
     writer.main();
     (writer.text, env)
 }
@@ -35,6 +35,8 @@ struct Writer<'r> {
     labels: u32,
     /// Whether it is the main program, which has the context.
     in_main: bool,
+    /// Whether it calls the other function.
+    calls: bool,
 }
 
 impl Writer<'_> {
@@ -56,8 +58,15 @@ impl Writer<'_> {
         }
         let statements = self.rng.range(4..16);
         self.block(statements, 2);
-        self.line("r0 = r6\nexit\nsub:");
-        self.in_main = false;
+        self.line("r0 = r6\nexit");
+        if self.calls {
+            self.in_main = false;
+            self.callee();
+        }
+    }
+
+    fn callee(&mut self) {
+        self.line("sub:");
         self.fill_stack();
         self.line("r6 = r1\nr7 = r2\nr8 = 0");
         let statements = self.rng.range(1..5);
@@ -104,10 +113,15 @@ impl Writer<'_> {
         match self.rng.range(0..20) {
             0..5 => self.arithmetic(),
             5..7 => self.conversion(),
-            7..10 => self.stack(),
-            10..14 if nested > 0 => self.branch(nested),
+            7..9 => self.stack(),
+            9 => self.stack_somewhere(),
+            10..13 if nested > 0 => self.branch(nested),
+            13 if nested > 0 => self.relation(nested),
             14 if nested > 0 && self.in_main => self.repeat(),
-            15 if self.in_main => self.line("r1 = r6\nr2 = r7\ncall sub\nr8 = r0"),
+            15 if self.in_main => {
+                self.calls = true;
+                self.line("r1 = r6\nr2 = r7\ncall sub\nr8 = r0");
+            }
             16..18 if self.in_main => self.map(),
             18 if self.in_main => self.packet(),
             _ => {
@@ -146,15 +160,37 @@ impl Writer<'_> {
         self.line(&line);
     }
 
+    /// A register, or a number as it is often stored.
+    fn stored(&mut self) -> String {
+        match self.rng.range(0..4) {
+            0 | 1 => format!("r{}", self.number()),
+            2 => "0".to_owned(),
+            _ => self.imm().to_string(),
+        }
+    }
+
     /// A store or a load, of any part of a slot.
     fn stack(&mut self) {
-        let (slot, reg) = (*self.rng.pick(&SLOTS), self.number());
+        let (slot, reg, stored) = (*self.rng.pick(&SLOTS), self.number(), self.stored());
         let bits = *self.rng.pick(&[64, 64, 32, 16, 8]);
         let off = slot + (self.rng.range(0..64 / bits) * bits / 8) as i32;
         let sign = if bits < 64 && self.rng.chance(1, 3) { 's' } else { 'u' };
         let line = match self.rng.chance(1, 2) {
-            true => format!("*(u{bits} *)(r10 {off}) = r{reg}"),
+            true => format!("*(u{bits} *)(r10 {off}) = {stored}"),
             false => format!("r{reg} = *({sign}{bits} *)(r10 {off})"),
+        };
+        self.line(&line);
+    }
+
+    /// The same at a place that is known in part.
+    fn stack_somewhere(&mut self) {
+        let (index, reg) = (self.number(), self.number());
+        let (slot, mask) = (*self.rng.pick(&SLOTS), *self.rng.pick(&[1, 7, 8]));
+        self.line(&format!("r2 = r{index}\nr2 &= {mask}\nr1 = r10\nr1 += {slot}\nr1 += r2"));
+        let stored = self.stored();
+        let line = match self.rng.chance(2, 3) {
+            true => format!("*(u8 *)(r1 +0) = {stored}"),
+            false => format!("r{reg} = *(u8 *)(r1 +0)"),
         };
         self.line(&line);
     }
@@ -166,6 +202,14 @@ impl Writer<'_> {
         let statements = self.rng.range(1..4);
         self.block(statements, nested - 1);
         self.line(&format!("{label}:"));
+    }
+
+    /// A branch that tells something of another register, too.
+    fn relation(&mut self, nested: u32) {
+        let (dst, src, by) = (self.number(), self.number(), self.rng.range(0..12) as i32 - 4);
+        let file = self.file();
+        self.line(&format!("{file}{dst} = {file}{src}\n{file}{dst} += {by}"));
+        self.branch(nested);
     }
 
     fn repeat(&mut self) {
