@@ -10,9 +10,12 @@ mod walk;
 
 use std::collections::BTreeMap;
 use std::path::Path;
+use std::thread::sleep;
+use std::time::Duration;
 
 use ebpf_runtime::kernel::{KernelError, Oracle};
 use ebpf_testkit::Rng;
+use serde_json::Value;
 
 use crate::error::TaskError;
 use crate::oracle::Pool;
@@ -22,6 +25,9 @@ use walk::{Pair, Walk};
 
 /// The level of the log that shows registers.
 const LOG_LEVEL: u32 = 2;
+/// How often a program is shown to the kernel again that it has no room for, and after what time.
+const RETRIES: u32 = 5;
+const PAUSE: Duration = Duration::from_millis(200);
 /// Differences that are shown for an operation.
 const SHOWN: u64 = 3;
 
@@ -95,12 +101,7 @@ fn compare(
 ) -> Result<u64, TaskError> {
     let walk = Walk::new(&mut Rng::seed(seed));
     let id = seed.to_string();
-    let answer = pool.ask(&id, &walk.case(&id).to_string())?;
-    if answer["verdict"] != "accept" {
-        let message = &answer["msg"];
-        let verdict = &answer["verdict"];
-        return Err(TaskError::Failed(format!("seed {seed}: the kernel: {verdict} {message}")));
-    }
+    let answer = ask(pool, &id, &walk)?;
     let log = Log::parse(answer["log"].as_str().unwrap_or_default());
     let mut pairs = 0;
     for pair in walk.pairs() {
@@ -117,6 +118,22 @@ fn compare(
         }
     }
     Ok(pairs)
+}
+
+/// What the kernel says about a program that it must accept. Where it has no room for machine code,
+/// since many programs were freed lately, it is asked again.
+fn ask(pool: &mut Pool, id: &str, walk: &Walk) -> Result<Value, TaskError> {
+    let line = walk.case(id).to_string();
+    let mut answer = pool.ask(id, &line)?;
+    for _ in 0..RETRIES {
+        if answer["verdict"] == "accept" {
+            return Ok(answer);
+        }
+        sleep(PAUSE);
+        answer = pool.ask(id, &line)?;
+    }
+    let (verdict, message) = (&answer["verdict"], &answer["msg"]);
+    Err(TaskError::Failed(format!("seed {id}: the kernel: {verdict} {message}")))
 }
 
 /// What the log tells otherwise.
