@@ -6,6 +6,7 @@ mod bless;
 mod ci;
 mod conformance;
 mod corpus;
+mod domain;
 mod error;
 mod fixtures;
 mod fuzz;
@@ -30,7 +31,7 @@ struct Command {
     run: fn(&[String]) -> Result<(), TaskError>,
 }
 
-const COMMANDS: [Command; 14] = [
+const COMMANDS: [Command; 15] = [
     Command {
         name: "ci",
         arguments: "",
@@ -66,6 +67,12 @@ const COMMANDS: [Command; 14] = [
         arguments: "[--build] [--record] [--dir DIR] [--differences]",
         about: "judge the kernel's own test programs, and compare with the running kernel",
         run: corpus::run,
+    },
+    Command {
+        name: "domain",
+        arguments: "[--pairs N] [--seed S]",
+        about: "compare what we know of numbers with the running kernel, bounds for bounds",
+        run: domain::run,
     },
     Command {
         name: "fixtures",

@@ -174,8 +174,12 @@ fn frozen_contents(map: &CaseMap) -> Option<Vec<u8>> {
     Some(contents)
 }
 
-/// The program of a case, whose wide loads name maps by their place in the case.
-fn program(case: &Case) -> Result<Result<Program, ProgramError>, CaseUnsupported> {
+/// The program of a case, whose wide loads name maps by their place in the case; or why its slots are
+/// no program.
+///
+/// # Errors
+/// It has something that is not known here.
+pub fn program(case: &Case) -> Result<Result<Program, ProgramError>, CaseUnsupported> {
     let insns = match decode_all(&with_maps(case)) {
         Ok(insns) => insns,
         Err(error) => return Ok(Err(error.into())),

@@ -10,6 +10,7 @@ use crate::digest::Digest;
 use crate::environment::Environment;
 use crate::error::Rejection;
 use crate::explore::{Explored, explore};
+use crate::observe::Observer;
 use crate::profile::KernelProfile;
 use crate::structure;
 
@@ -103,11 +104,34 @@ pub fn verify(
     env: &Environment,
     options: &Options,
 ) -> Result<Verified, Box<Rejection>> {
+    verify_with(program, env, options, None)
+}
+
+/// Verifies a program like [`verify`], every state seen by `observer` before the instruction that is
+/// explored in it.
+///
+/// # Errors
+/// As for [`verify`].
+pub fn verify_observed(
+    program: &Program,
+    env: &Environment,
+    options: &Options,
+    observer: &mut dyn Observer,
+) -> Result<Verified, Box<Rejection>> {
+    verify_with(program, env, options, Some(observer))
+}
+
+fn verify_with(
+    program: &Program,
+    env: &Environment,
+    options: &Options,
+    observer: Option<&mut dyn Observer>,
+) -> Result<Verified, Box<Rejection>> {
     let known = env.profile.processors;
-    let verified = verify_on(program, env, known, options)?;
+    let verified = verify_on(program, env, known, options, observer)?;
     if known.is_none() && asks_for_the_processor(program) {
         for processors in KernelProfile::PROCESSORS_TRIED {
-            verify_on(program, env, Some(processors), options)?;
+            verify_on(program, env, Some(processors), options, None)?;
         }
     }
     Ok(verified)
@@ -125,11 +149,12 @@ fn verify_on(
     env: &Environment,
     processors: Option<u32>,
     options: &Options,
+    observer: Option<&mut dyn Observer>,
 ) -> Result<Verified, Box<Rejection>> {
     let mut stats = Stats::default();
     structure::check(program, env)
         .map_err(|(fault, pc)| Rejection::new(*fault, pc, program, stats))?;
-    let explored = explore(program, env, processors, options, &mut stats)
+    let explored = explore(program, env, processors, options, observer, &mut stats)
         .map_err(|(fault, pc)| Rejection::new(*fault, Some(pc), program, stats))?;
     structure::check_jump_room(program, &explored)
         .map_err(|(fault, pc)| Rejection::new(*fault, pc, program, stats))?;

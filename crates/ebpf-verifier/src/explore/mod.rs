@@ -31,6 +31,7 @@ use self::marks::Marks;
 use self::visit::{LastKept, Meetings, Visit};
 use crate::environment::Environment;
 use crate::error::{Checked, ErrorCode, Fault};
+use crate::observe::{ExploredState, Observer};
 use crate::state::{CellSet, State};
 use crate::step::{ContextUse, Machine, Next};
 use crate::{Exploration, Options, Stats};
@@ -53,9 +54,11 @@ pub(crate) fn explore(
     env: &Environment,
     processors: Option<u32>,
     options: &Options,
+    observer: Option<&mut dyn Observer>,
     stats: &mut Stats,
 ) -> Result<Explored, (Box<Fault>, Pc)> {
-    let mut explorer = Explorer::new(Machine::new(program, env, processors), options);
+    let machine = Machine::new(program, env, processors);
+    let mut explorer = Explorer::new(machine, options, observer);
     let explored = explorer.run();
     explorer.count(stats);
     explored.map_err(|fault| (fault, explorer.machine.pc))?;
@@ -74,8 +77,9 @@ struct Waiting {
 }
 
 /// Exploration in progress.
-struct Explorer<'a> {
+struct Explorer<'a, 'o> {
     machine: Machine<'a>,
+    observer: Option<&'o mut dyn Observer>,
     options: Exploration,
     max_processed: u32,
     marks: Marks,
@@ -96,8 +100,12 @@ struct Explorer<'a> {
     peak_waiting: usize,
 }
 
-impl<'a> Explorer<'a> {
-    fn new(machine: Machine<'a>, options: &Options) -> Self {
+impl<'a, 'o> Explorer<'a, 'o> {
+    fn new(
+        machine: Machine<'a>,
+        options: &Options,
+        observer: Option<&'o mut dyn Observer>,
+    ) -> Self {
         let (program, limit) = (machine.program, machine.env.profile.max_processed);
         let way =
             Way { parent: None, first: Pc::ENTRY, last: None, history: 0, chain: ChainId::MAIN };
@@ -119,6 +127,7 @@ impl<'a> Explorer<'a> {
             paths: 1,
             peak_waiting: 0,
             machine,
+            observer,
         }
     }
 
@@ -156,6 +165,9 @@ impl<'a> Explorer<'a> {
         }
         self.jumps += u32::from(self.marks.is_jump(pc));
         self.reached[pc.index()] = true;
+        if let Some(observer) = &mut self.observer {
+            observer.before(pc, ExploredState::of(&self.machine.state));
+        }
         let depth = self.machine.state.depth();
         let next = self.machine.step();
         self.history.take_in(pc, self.way.last, arrived, &self.machine.effects);

@@ -70,7 +70,7 @@ enum Meeting {
     Miss,
 }
 
-impl Explorer<'_> {
+impl Explorer<'_, '_> {
     /// Compares the current state with earlier ones at the same place, and perhaps keeps it.
     pub(super) fn visit(&mut self) -> Checked<Visit> {
         let pc = self.machine.pc;

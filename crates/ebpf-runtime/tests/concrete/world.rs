@@ -1,0 +1,288 @@
+//! Random surroundings for a program: context, packet, maps, helpers.
+
+#![allow(unsafe_code, reason = "native functions get addresses")]
+
+use std::cell::RefCell;
+use std::sync::Arc;
+use std::sync::atomic::AtomicI64;
+
+use ebpf_runtime::flat::Block;
+use ebpf_runtime::interp::{Helpers, Links, Memory, Moment, Vm};
+use ebpf_runtime::isa::abi::{ExecEnv, HelperFn, Trap};
+use ebpf_runtime::isa::uapi::{AttachType, MapType, ProgramType};
+use ebpf_runtime::isa::{CallTarget, Insn, Program, Size};
+use ebpf_runtime::verifier::rules::{
+    ContextAccess, ContextField, ContextQuery, FieldAccess, FieldKind, PacketAccess,
+    ProgramTypeRules, RetKind, TableRules,
+};
+use ebpf_runtime::verifier::{
+    ContextAccessInsn, Environment, HostField, MapInfo, PacketBounds, RewriteError, RewriteHooks,
+};
+use ebpf_testkit::Rng;
+
+/// Bytes of a context as programs see it; behind them are the packet's addresses.
+const CONTEXT: usize = 256;
+const DATA: i16 = CONTEXT as i16;
+const DATA_END: i16 = DATA + 8;
+const DATA_META: i16 = DATA + 16;
+/// Bytes of metadata before the packet.
+const META: usize = 8;
+/// Elements that a map has, as far as it may have any number.
+const ELEMENTS: u32 = 4;
+/// What stands for the first map; it is the address of nothing.
+const HANDLES: u64 = 0x1000;
+
+/// The start of a packet that programs may look for: Ethernet, IPv4, and TCP.
+const HEADERS: [u8; 34] = [
+    2, 0, 0, 0, 0, 1, 2, 0, 0, 0, 0, 2, 8, 0, 0x45, 0, 0, 40, 0, 0, 0, 0, 64, 6, 0, 0, 10, 0, 0, 1,
+    10, 0, 0, 2,
+];
+
+/// Where things are.
+#[derive(Debug)]
+pub(crate) struct Places {
+    pub(crate) context: u64,
+    pub(crate) packet: PacketBounds,
+    pub(crate) maps: Vec<MapPlace>,
+}
+
+/// Where a map's values are.
+#[derive(Debug)]
+pub(crate) struct MapPlace {
+    pub(crate) handle: u64,
+    base: u64,
+    stride: u64,
+    count: u64,
+    /// Whether every element exists.
+    is_full: bool,
+}
+
+impl MapPlace {
+    /// The addresses of the values.
+    pub(crate) fn values(&self) -> impl Iterator<Item = u64> {
+        (0..self.count).map(|index| self.base + index * self.stride)
+    }
+}
+
+/// What helpers see.
+struct Host {
+    places: Places,
+    rng: RefCell<Rng>,
+}
+
+/// The surroundings of one run.
+pub(crate) struct World {
+    context: Block,
+    packet: Block,
+    maps: Vec<Block>,
+    host: Host,
+}
+
+impl World {
+    pub(crate) fn new(env: &Environment, rng: &mut Rng) -> Self {
+        let mut packet = Block::new(&packet(rng));
+        let mut maps: Vec<Block> =
+            env.maps.iter().map(|map| Block::new(&values(map, rng))).collect();
+        let mut context = Block::new(&bytes(rng, CONTEXT + 24));
+        let range = packet.bytes_mut().as_mut_ptr_range();
+        let (meta, end) = (range.start.expose_provenance(), range.end.addr());
+        let packet_bounds =
+            PacketBounds { meta: meta as u64, start: (meta + META) as u64, end: end as u64 };
+        let PacketBounds { meta, start, end } = packet_bounds;
+        for (at, address) in [(DATA, start), (DATA_END, end), (DATA_META, meta)] {
+            let place = &mut context.bytes_mut()[at as usize..at as usize + 8];
+            place.copy_from_slice(&address.to_le_bytes());
+        }
+        let map_places = env.maps.iter().zip(&mut maps).enumerate().map(|(index, (map, block))| {
+            let stride = u64::from(stride(map));
+            let bytes = block.bytes_mut();
+            MapPlace {
+                handle: HANDLES + 16 * index as u64,
+                base: bytes.as_mut_ptr().expose_provenance() as u64,
+                stride,
+                count: bytes.len() as u64 / stride,
+                is_full: map.desc.map_type == MapType::Array,
+            }
+        });
+        let places = Places {
+            context: context.bytes_mut().as_mut_ptr().expose_provenance() as u64,
+            packet: packet_bounds,
+            maps: map_places.collect(),
+        };
+        let rng = RefCell::new(Rng::seed(rng.next_u64()));
+        Self { context, packet, maps, host: Host { places, rng } }
+    }
+
+    /// The program's helpers and maps.
+    pub(crate) fn links(&self, env: &Environment, program: &Program) -> Links {
+        let mut helpers = Helpers::new();
+        for (_, insn) in program.insns() {
+            let Insn::Call(CallTarget::Helper(id)) = insn else { continue };
+            let Some(proto) = env.program_type.helper(id) else { continue };
+            let native: HelperFn = match proto.ret {
+                RetKind::Integer => any_number,
+                RetKind::Processor | RetKind::Void => zero,
+                RetKind::MapValueOrNull => any_value,
+            };
+            // SAFETY: the functions are sound for all arguments: they only compare them.
+            unsafe { helpers.register(id, native) };
+        }
+        let maps = &self.host.places.maps;
+        Links {
+            helpers,
+            maps: maps.iter().map(|map| map.handle).collect(),
+            map_values: maps.iter().map(|map| Some(map.base)).collect(),
+            ..Links::default()
+        }
+    }
+
+    /// Runs the program under checked memory, each instruction seen before.
+    pub(crate) fn run(
+        &mut self,
+        vm: &Vm,
+        fuel: i64,
+        mut see: impl FnMut(&Moment<'_>, &Places),
+    ) -> Result<u64, Trap> {
+        let Self { context, packet, maps, host } = self;
+        let mut memory = Memory::new();
+        let context = memory.add_mut(context.bytes_mut());
+        memory.add_mut(packet.bytes_mut());
+        for map in maps {
+            memory.add_mut(map.bytes_mut());
+        }
+        let user = (&raw mut *host).cast();
+        let mut env = ExecEnv { fuel: AtomicI64::new(fuel), user, ..ExecEnv::new() };
+        let mut run = vm.start(context, &memory);
+        run.resume_observed(&mut env, &mut |moment: &Moment<'_>| {
+            // SAFETY: it is the host that was lent above; helpers, which have it too, do not run now.
+            let host = unsafe { &*user.cast::<Host>() };
+            see(moment, &host.places);
+        })
+    }
+}
+
+fn bytes(rng: &mut Rng, len: usize) -> Vec<u8> {
+    match rng.range(0..3) {
+        0 => vec![0; len],
+        1 => (0..len).map(|_| *rng.pick(&[0, 0, 0, 1, 0x7f, 0x80, 0xff])).collect(),
+        _ => rng.bytes(len),
+    }
+}
+
+fn packet(rng: &mut Rng) -> Vec<u8> {
+    let len = META + rng.range(0..160) as usize;
+    let mut packet = bytes(rng, len);
+    if rng.chance(1, 2) {
+        packet.iter_mut().skip(META).zip(HEADERS).for_each(|(byte, header)| *byte = header);
+    }
+    packet
+}
+
+/// From one value to the next.
+fn stride(map: &MapInfo) -> u32 {
+    map.desc.value_size.next_multiple_of(8).max(8)
+}
+
+fn values(map: &MapInfo, rng: &mut Rng) -> Vec<u8> {
+    let stride = stride(map);
+    if let Some(frozen) = &map.frozen {
+        let padded = |value: &[u8]| [value, &vec![0; stride as usize - value.len()]].concat();
+        return frozen.chunks(map.desc.value_size as usize).flat_map(padded).collect();
+    }
+    let len = stride * map.desc.max_entries.min(ELEMENTS);
+    bytes(rng, len.min(1 << 16) as usize)
+}
+
+/// # Safety
+/// `env` is the environment of a run of [`World::run`].
+unsafe fn host<'a>(env: *mut ExecEnv) -> &'a Host {
+    // SAFETY: the caller's promise; the host outlives the run, and nobody changes it.
+    unsafe { &*(*env).user.cast::<Host>() }
+}
+
+/// Any number: what is known of the result of most helpers.
+unsafe extern "sysv64" fn any_number(
+    _: u64,
+    _: u64,
+    _: u64,
+    _: u64,
+    _: u64,
+    env: *mut ExecEnv,
+) -> u64 {
+    // SAFETY: helpers are called in runs of a world.
+    let mut rng = unsafe { host(env) }.rng.borrow_mut();
+    let word = rng.next_u64() >> rng.range(0..64);
+    if rng.chance(1, 4) { word.wrapping_neg() } else { word }
+}
+
+unsafe extern "sysv64" fn zero(_: u64, _: u64, _: u64, _: u64, _: u64, _: *mut ExecEnv) -> u64 {
+    0
+}
+
+/// Some value of the map, whatever the key; or none, if the map need not have all.
+unsafe extern "sysv64" fn any_value(
+    map: u64,
+    _: u64,
+    _: u64,
+    _: u64,
+    _: u64,
+    env: *mut ExecEnv,
+) -> u64 {
+    // SAFETY: helpers are called in runs of a world.
+    let Host { places, rng } = unsafe { host(env) };
+    let mut rng = rng.borrow_mut();
+    let Some(place) = places.maps.iter().find(|place| place.handle == map) else { return 0 };
+    if place.count == 0 || !place.is_full && rng.chance(1, 3) {
+        return 0;
+    }
+    place.base + rng.range(0..place.count) * place.stride
+}
+
+/// The context as it is in a [`World`]: numbers where programs see them, addresses behind.
+pub(crate) struct Hooks {
+    rules: Arc<dyn ProgramTypeRules>,
+    attach_type: Option<AttachType>,
+}
+
+impl Hooks {
+    pub(crate) fn of(env: &Environment) -> Self {
+        Self { rules: Arc::clone(&env.program_type), attach_type: env.attach_type }
+    }
+}
+
+impl RewriteHooks for Hooks {
+    fn context_field(&self, access: &ContextAccessInsn) -> Result<HostField, RewriteError> {
+        let ContextAccessInsn { offset, size, write, .. } = *access;
+        let (off, attach_type) = (offset.into(), self.attach_type);
+        let query = ContextQuery { off, size, write, sign_extended: false, attach_type };
+        let address = |at| Ok(HostField::whole(offset, size, at, Size::Dw));
+        match self.rules.context_access(&query) {
+            ContextAccess::Scalar => Ok(HostField::whole(offset, size, offset as i16, size)),
+            ContextAccess::PacketData => address(DATA),
+            ContextAccess::PacketEnd => address(DATA_END),
+            ContextAccess::PacketMeta => address(DATA_META),
+            ContextAccess::Invalid | ContextAccess::Unsupported => Err(access.unsupported()),
+        }
+    }
+}
+
+/// A program type whose context is so many bytes of memory without any meaning.
+pub(crate) fn plain_memory(len: usize) -> Arc<TableRules> {
+    let memory = ContextField {
+        name: "memory".into(),
+        start: 0,
+        end: len as u16,
+        read: FieldAccess::Inside,
+        write: FieldAccess::Inside,
+        kind: FieldKind::Scalar,
+        only_for: None,
+    };
+    Arc::new(TableRules {
+        program_type: ProgramType::SocketFilter,
+        context: vec![memory],
+        helpers: Vec::new(),
+        unsupported_helpers: Vec::new(),
+        packet: PacketAccess::None,
+        exit: None,
+    })
+}
