@@ -5,8 +5,29 @@ use ebpf_isa::{AluOp, ByteOrder, Extend, Size, Width, semantics};
 use ebpf_lower::Shift;
 
 use super::op;
-use crate::code::Cell;
+use crate::code::{Cell, Op};
 use crate::dispatch::{Body, Regs};
+
+/// An operation of one cell that gives a register a value, made of its operands.
+pub(crate) trait Value {
+    /// What `a` is to be. `A`, `B` and `C` are the places of the operands.
+    fn value<const A: usize, const B: usize, const C: usize>(op: &Op, regs: &Regs<'_, '_>) -> u64;
+}
+
+impl<T: Value> Body for T {
+    #[inline(always)]
+    unsafe fn run<const A: usize, const B: usize, const C: usize>(
+        at: *const Cell,
+        regs: &mut Regs<'_, '_>,
+    ) -> *const Cell {
+        // SAFETY: the caller's promise.
+        let op = unsafe { op(at) };
+        let value = T::value::<A, B, C>(op, regs);
+        regs.set::<A>(op.a, value);
+        // SAFETY: another operation follows.
+        unsafe { at.add(1) }
+    }
+}
 
 const fn width(wide: bool) -> Width {
     if wide { Width::W64 } else { Width::W32 }
@@ -21,110 +42,62 @@ fn compute<const OP: usize, const WIDE: bool>(lhs: u64, rhs: u64) -> u64 {
 /// `a op= b`
 pub(crate) struct Alu<const OP: usize, const WIDE: bool>;
 
-impl<const OP: usize, const WIDE: bool> Body for Alu<OP, WIDE> {
+impl<const OP: usize, const WIDE: bool> Value for Alu<OP, WIDE> {
     #[inline(always)]
-    unsafe fn run<const A: usize, const B: usize, const C: usize>(
-        at: *const Cell,
-        regs: &mut Regs<'_, '_>,
-    ) -> *const Cell {
-        // SAFETY: the caller's promise.
-        let op = unsafe { op(at) };
-        let value = compute::<OP, WIDE>(regs.get::<A>(op.a), regs.get::<B>(op.b));
-        regs.set::<A>(op.a, value);
-        // SAFETY: another operation follows.
-        unsafe { at.add(1) }
+    fn value<const A: usize, const B: usize, const C: usize>(op: &Op, regs: &Regs<'_, '_>) -> u64 {
+        compute::<OP, WIDE>(regs.get::<A>(op.a), regs.get::<B>(op.b))
     }
 }
 
 /// `a op= imm`
 pub(crate) struct AluImm<const OP: usize, const WIDE: bool>;
 
-impl<const OP: usize, const WIDE: bool> Body for AluImm<OP, WIDE> {
+impl<const OP: usize, const WIDE: bool> Value for AluImm<OP, WIDE> {
     #[inline(always)]
-    unsafe fn run<const A: usize, const B: usize, const C: usize>(
-        at: *const Cell,
-        regs: &mut Regs<'_, '_>,
-    ) -> *const Cell {
-        // SAFETY: the caller's promise.
-        let op = unsafe { op(at) };
+    fn value<const A: usize, const B: usize, const C: usize>(op: &Op, regs: &Regs<'_, '_>) -> u64 {
         let imm = semantics::immediate(op.imm);
-        let value = compute::<OP, WIDE>(regs.get::<A>(op.a), imm);
-        regs.set::<A>(op.a, value);
-        // SAFETY: another operation follows.
-        unsafe { at.add(1) }
+        compute::<OP, WIDE>(regs.get::<A>(op.a), imm)
     }
 }
 
 /// `a = b op c`, where `c` is the slot in `off`.
 pub(crate) struct Alu3<const OP: usize, const WIDE: bool>;
 
-impl<const OP: usize, const WIDE: bool> Body for Alu3<OP, WIDE> {
+impl<const OP: usize, const WIDE: bool> Value for Alu3<OP, WIDE> {
     #[inline(always)]
-    unsafe fn run<const A: usize, const B: usize, const C: usize>(
-        at: *const Cell,
-        regs: &mut Regs<'_, '_>,
-    ) -> *const Cell {
-        // SAFETY: the caller's promise.
-        let op = unsafe { op(at) };
-        let value = compute::<OP, WIDE>(regs.get::<B>(op.b), regs.get::<C>(op.off as u8));
-        regs.set::<A>(op.a, value);
-        // SAFETY: another operation follows.
-        unsafe { at.add(1) }
+    fn value<const A: usize, const B: usize, const C: usize>(op: &Op, regs: &Regs<'_, '_>) -> u64 {
+        compute::<OP, WIDE>(regs.get::<B>(op.b), regs.get::<C>(op.off as u8))
     }
 }
 
 /// `a = b op imm`
 pub(crate) struct Alu3Imm<const OP: usize, const WIDE: bool>;
 
-impl<const OP: usize, const WIDE: bool> Body for Alu3Imm<OP, WIDE> {
+impl<const OP: usize, const WIDE: bool> Value for Alu3Imm<OP, WIDE> {
     #[inline(always)]
-    unsafe fn run<const A: usize, const B: usize, const C: usize>(
-        at: *const Cell,
-        regs: &mut Regs<'_, '_>,
-    ) -> *const Cell {
-        // SAFETY: the caller's promise.
-        let op = unsafe { op(at) };
+    fn value<const A: usize, const B: usize, const C: usize>(op: &Op, regs: &Regs<'_, '_>) -> u64 {
         let imm = semantics::immediate(op.imm);
-        let value = compute::<OP, WIDE>(regs.get::<B>(op.b), imm);
-        regs.set::<A>(op.a, value);
-        // SAFETY: another operation follows.
-        unsafe { at.add(1) }
+        compute::<OP, WIDE>(regs.get::<B>(op.b), imm)
     }
 }
 
 /// `a = b`
 pub(crate) struct Mov<const WIDE: bool>;
 
-impl<const WIDE: bool> Body for Mov<WIDE> {
+impl<const WIDE: bool> Value for Mov<WIDE> {
     #[inline(always)]
-    unsafe fn run<const A: usize, const B: usize, const C: usize>(
-        at: *const Cell,
-        regs: &mut Regs<'_, '_>,
-    ) -> *const Cell {
-        // SAFETY: the caller's promise.
-        let op = unsafe { op(at) };
-        let value = semantics::truncate(const { width(WIDE) }, regs.get::<B>(op.b));
-        regs.set::<A>(op.a, value);
-        // SAFETY: another operation follows.
-        unsafe { at.add(1) }
+    fn value<const A: usize, const B: usize, const C: usize>(op: &Op, regs: &Regs<'_, '_>) -> u64 {
+        semantics::truncate(const { width(WIDE) }, regs.get::<B>(op.b))
     }
 }
 
 /// `a = imm`
 pub(crate) struct MovImm<const WIDE: bool>;
 
-impl<const WIDE: bool> Body for MovImm<WIDE> {
+impl<const WIDE: bool> Value for MovImm<WIDE> {
     #[inline(always)]
-    unsafe fn run<const A: usize, const B: usize, const C: usize>(
-        at: *const Cell,
-        regs: &mut Regs<'_, '_>,
-    ) -> *const Cell {
-        // SAFETY: the caller's promise.
-        let op = unsafe { op(at) };
-        let value = semantics::truncate(const { width(WIDE) }, semantics::immediate(op.imm));
-        regs.set::<A>(op.a, value);
-        // SAFETY: another operation follows.
-        unsafe { at.add(1) }
+    fn value<const A: usize, const B: usize, const C: usize>(op: &Op, _: &Regs<'_, '_>) -> u64 {
+        semantics::truncate(const { width(WIDE) }, semantics::immediate(op.imm))
     }
 }
 
@@ -148,36 +121,22 @@ impl Body for MovWide {
 /// `a = ` the low `FROM` bytes of `b`, sign-extended to 64 bits.
 pub(crate) struct SignExtend<const FROM: usize>;
 
-impl<const FROM: usize> Body for SignExtend<FROM> {
+impl<const FROM: usize> Value for SignExtend<FROM> {
     #[inline(always)]
-    unsafe fn run<const A: usize, const B: usize, const C: usize>(
-        at: *const Cell,
-        regs: &mut Regs<'_, '_>,
-    ) -> *const Cell {
-        // SAFETY: the caller's promise.
-        let op = unsafe { op(at) };
+    fn value<const A: usize, const B: usize, const C: usize>(op: &Op, regs: &Regs<'_, '_>) -> u64 {
         let from = const { Size::ALL[FROM] };
-        regs.set::<A>(op.a, semantics::extend(Extend::Sign, from, regs.get::<B>(op.b)));
-        // SAFETY: another operation follows.
-        unsafe { at.add(1) }
+        semantics::extend(Extend::Sign, from, regs.get::<B>(op.b))
     }
 }
 
 /// `a = ` the low `SIZE` bytes of `a` in reverse order.
 pub(crate) struct Swap<const SIZE: usize>;
 
-impl<const SIZE: usize> Body for Swap<SIZE> {
+impl<const SIZE: usize> Value for Swap<SIZE> {
     #[inline(always)]
-    unsafe fn run<const A: usize, const B: usize, const C: usize>(
-        at: *const Cell,
-        regs: &mut Regs<'_, '_>,
-    ) -> *const Cell {
-        // SAFETY: the caller's promise.
-        let op = unsafe { op(at) };
+    fn value<const A: usize, const B: usize, const C: usize>(op: &Op, regs: &Regs<'_, '_>) -> u64 {
         let size = const { Size::ALL[SIZE] };
-        regs.set::<A>(op.a, semantics::swap(ByteOrder::Be, size, regs.get::<A>(op.a)));
-        // SAFETY: another operation follows.
-        unsafe { at.add(1) }
+        semantics::swap(ByteOrder::Be, size, regs.get::<A>(op.a))
     }
 }
 
@@ -199,54 +158,32 @@ const SHIFTS: [Shift; 3] = [Shift::Left, Shift::Right, Shift::Rotate];
 /// `a = b` rotated to the left by `imm`.
 pub(crate) struct Rotate<const WIDE: bool>;
 
-impl<const WIDE: bool> Body for Rotate<WIDE> {
+impl<const WIDE: bool> Value for Rotate<WIDE> {
     #[inline(always)]
-    unsafe fn run<const A: usize, const B: usize, const C: usize>(
-        at: *const Cell,
-        regs: &mut Regs<'_, '_>,
-    ) -> *const Cell {
-        // SAFETY: the caller's promise.
-        let op = unsafe { op(at) };
+    fn value<const A: usize, const B: usize, const C: usize>(op: &Op, regs: &Regs<'_, '_>) -> u64 {
         let by = op.imm as u32;
-        let value = shifted::<{ Shift::Rotate as usize }, WIDE>(regs.get::<B>(op.b), by);
-        regs.set::<A>(op.a, value);
-        // SAFETY: another operation follows.
-        unsafe { at.add(1) }
+        shifted::<{ Shift::Rotate as usize }, WIDE>(regs.get::<B>(op.b), by)
     }
 }
 
 /// `a = a op (b shifted by imm)`
 pub(crate) struct AluShifted<const OP: usize, const SHIFT: usize, const WIDE: bool>;
 
-impl<const OP: usize, const SHIFT: usize, const WIDE: bool> Body for AluShifted<OP, SHIFT, WIDE> {
+impl<const OP: usize, const SHIFT: usize, const WIDE: bool> Value for AluShifted<OP, SHIFT, WIDE> {
     #[inline(always)]
-    unsafe fn run<const A: usize, const B: usize, const C: usize>(
-        at: *const Cell,
-        regs: &mut Regs<'_, '_>,
-    ) -> *const Cell {
-        // SAFETY: the caller's promise.
-        let op = unsafe { op(at) };
+    fn value<const A: usize, const B: usize, const C: usize>(op: &Op, regs: &Regs<'_, '_>) -> u64 {
         let moved = shifted::<SHIFT, WIDE>(regs.get::<B>(op.b), op.imm as u32);
-        regs.set::<A>(op.a, compute::<OP, WIDE>(regs.get::<A>(op.a), moved));
-        // SAFETY: another operation follows.
-        unsafe { at.add(1) }
+        compute::<OP, WIDE>(regs.get::<A>(op.a), moved)
     }
 }
 
 /// `a = b op (a shifted by imm)`
 pub(crate) struct ShiftAlu<const OP: usize, const SHIFT: usize, const WIDE: bool>;
 
-impl<const OP: usize, const SHIFT: usize, const WIDE: bool> Body for ShiftAlu<OP, SHIFT, WIDE> {
+impl<const OP: usize, const SHIFT: usize, const WIDE: bool> Value for ShiftAlu<OP, SHIFT, WIDE> {
     #[inline(always)]
-    unsafe fn run<const A: usize, const B: usize, const C: usize>(
-        at: *const Cell,
-        regs: &mut Regs<'_, '_>,
-    ) -> *const Cell {
-        // SAFETY: the caller's promise.
-        let op = unsafe { op(at) };
+    fn value<const A: usize, const B: usize, const C: usize>(op: &Op, regs: &Regs<'_, '_>) -> u64 {
         let moved = shifted::<SHIFT, WIDE>(regs.get::<A>(op.a), op.imm as u32);
-        regs.set::<A>(op.a, compute::<OP, WIDE>(regs.get::<B>(op.b), moved));
-        // SAFETY: another operation follows.
-        unsafe { at.add(1) }
+        compute::<OP, WIDE>(regs.get::<B>(op.b), moved)
     }
 }
