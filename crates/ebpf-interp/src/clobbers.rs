@@ -11,11 +11,12 @@ use ebpf_lower::Effects;
 /// subprogram below it writes.
 ///
 /// Subprograms are closed under jumps, so this holds for any program. Helpers write none of them. A
-/// tail call goes on in a program that nobody has seen, which may write all.
+/// tail call goes on in a program that nobody has seen, which may write all; so may what is called
+/// through a register.
 pub(crate) struct Clobbers(Vec<RegSet>);
 
 /// What a callee preserves.
-fn preserved() -> RegSet {
+pub(crate) fn preserved() -> RegSet {
     [Reg::R6, Reg::R7, Reg::R8, Reg::R9].into_iter().collect()
 }
 
@@ -35,7 +36,9 @@ impl Clobbers {
                     Some(Insn::Call(CallTarget::Subprog(target))) => {
                         calls.push((program.subprog_of(*target).0, index));
                     }
-                    Some(Insn::Call(CallTarget::Helper(HelperId::TAIL_CALL))) => {
+                    Some(Insn::Call(
+                        CallTarget::Helper(HelperId::TAIL_CALL) | CallTarget::Reg(_),
+                    )) => {
                         written = written.union(preserved());
                     }
                     _ => {}
@@ -123,8 +126,10 @@ mod tests {
     }
 
     #[test]
-    fn a_tail_call_may_write_all() {
-        let found = clobbers("call f\nexit\nf:\ncall 12\nr0 = 0\nexit");
-        assert_eq!(found[1], preserved());
+    fn a_tail_call_and_a_call_through_a_register_may_write_all() {
+        for call in ["call 12", "callx r1"] {
+            let found = clobbers(&format!("call f\nexit\nf:\n{call}\nr0 = 0\nexit"));
+            assert_eq!(found[1], preserved(), "{call}");
+        }
     }
 }

@@ -138,7 +138,7 @@ impl<'a> State<'a> {
     #[inline(always)]
     pub(crate) fn begin(&mut self, ctx: u64) {
         self.set(Reg::R1, ctx);
-        self.enter_cleared(self.frame.top, self.vm.main_frame);
+        self.enter_cleared(self.frame.top, self.vm.program.main_frame);
     }
 
     /// Lends the environment to the run.

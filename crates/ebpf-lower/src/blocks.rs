@@ -1,9 +1,10 @@
 //! Basic blocks.
 
-use alloc::vec;
 use alloc::vec::Vec;
 
-use ebpf_isa::{Pc, Program};
+use ebpf_isa::{Insn, Pc, Program};
+
+use crate::{SlotMarks, SlotSet};
 
 /// Where the basic blocks of a program start.
 ///
@@ -12,6 +13,7 @@ use ebpf_isa::{Pc, Program};
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Blocks {
     starts: Vec<Pc>,
+    numbers: SlotSet,
     len: u32,
 }
 
@@ -19,24 +21,25 @@ impl Blocks {
     /// The blocks of `program`.
     #[must_use]
     pub fn new(program: &Program) -> Self {
-        let mut leads = vec![false; program.slots().len() + 1];
+        let len = program.len();
+        let mut leads = SlotMarks::new(len);
         for subprog in program.subprogs() {
-            leads[subprog.start.index()] = true;
+            leads.mark(subprog.start);
         }
-        for (pc, insn) in program.insns() {
+        for (slot, next) in program.slots().iter().zip(1_u32..) {
+            let Some(insn) = slot else { continue };
             let target = insn.jump_target();
             if let Some(target) = target {
-                leads[target.index()] = true;
+                leads.mark(target);
             }
-            if target.is_some() || insn.is_terminator() {
-                leads[pc.index() + 1] = true;
+            if (target.is_some() || insn.is_terminator()) && next < len {
+                leads.mark(Pc(next));
             }
         }
-        leads.pop();
-        let mut starts = Vec::with_capacity(leads.iter().filter(|&&leads| leads).count());
-        let slots = (0..).zip(&leads).filter(|&(_, &leads)| leads);
-        starts.extend(slots.map(|(at, _)| Pc(at)));
-        Self { starts, len: program.len() }
+        let numbers = leads.into_set();
+        let mut starts = Vec::with_capacity(numbers.len());
+        starts.extend(numbers.iter());
+        Self { starts, numbers, len }
     }
 
     /// First instructions, ascending.
@@ -45,11 +48,25 @@ impl Blocks {
         &self.starts
     }
 
+    /// The number of the block that starts at `pc`, as every target of a jump does.
+    #[inline]
+    #[must_use]
+    pub fn at(&self, pc: Pc) -> usize {
+        debug_assert!(self.numbers.contains(pc));
+        self.numbers.rank(pc)
+    }
+
     /// First slot of each block and one past its last, ascending. Together they are the program.
     pub fn ranges(&self) -> impl DoubleEndedIterator<Item = (Pc, Pc)> + ExactSizeIterator {
         let end = |index: usize| self.starts.get(index + 1).copied().unwrap_or(Pc(self.len));
         self.starts.iter().enumerate().map(move |(index, &start)| (start, end(index)))
     }
+}
+
+/// The last instruction of a block of `program` that ends before `end`: the only one that may jump.
+pub(crate) fn last_before(program: &Program, end: Pc) -> Insn {
+    let slots = &program.slots()[..end.index()];
+    *slots.iter().rev().flatten().next().expect("a block starts with an instruction")
 }
 
 #[cfg(test)]

@@ -12,10 +12,21 @@
 use alloc::vec::Vec;
 
 use ebpf_isa::uapi::HelperId;
-use ebpf_isa::{CallTarget, Insn, Pc, Program, Reg, RegSet};
+use ebpf_isa::{CallTarget, Insn, Operands, Pc, Program, Reg, RegSet};
 
 /// What a caller sees of a subprogram's registers.
 const RETURNED: RegSet = RegSet::ARGS.with(Reg::R0);
+
+/// What a subprogram sees of its caller's.
+const ALL: RegSet = {
+    let mut all = RegSet::EMPTY;
+    let mut index = 0;
+    while index < Reg::ALL.len() {
+        all = all.with(Reg::ALL[index]);
+        index += 1;
+    }
+    all
+};
 
 /// What one instruction, or a stretch of several, does to registers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -33,18 +44,23 @@ impl Effect {
 
     /// That of `insn`, in a function whose caller sees `result`.
     fn of(insn: Insn, result: RegSet) -> Self {
-        let (reads, writes) = match insn {
-            Insn::Call(CallTarget::Subprog(_)) => (Reg::ALL.into_iter().collect(), RegSet::EMPTY),
-            Insn::Call(CallTarget::Helper(HelperId::TAIL_CALL)) => (RegSet::ARGS, RegSet::EMPTY),
-            Insn::Call(_) => (RegSet::ARGS, RegSet::of(Reg::R0)),
-            Insn::Exit => (result, RegSet::EMPTY),
+        let Operands { reads, writes } = insn.operands();
+        match insn {
+            Insn::Call(CallTarget::Subprog(_) | CallTarget::Reg(_)) => {
+                Self { reads: ALL, writes: RegSet::EMPTY }
+            }
+            Insn::Call(CallTarget::Helper(HelperId::TAIL_CALL)) => {
+                Self { reads, writes: RegSet::EMPTY }
+            }
+            Insn::Call(_) => Self { reads, writes: RegSet::of(Reg::R0) },
+            Insn::Exit => Self { reads: result, writes },
             Insn::LoadPacket { index, .. } => {
                 let index = index.map_or(RegSet::EMPTY, RegSet::of);
-                (result.without(Reg::R0).union(index), RegSet::of(Reg::R0))
+                let reads = result.without(Reg::R0).union(index);
+                Self { reads, writes: RegSet::of(Reg::R0) }
             }
-            other => (other.reads(), other.writes()),
-        };
-        Self { reads, writes }
+            _ => Self { reads, writes },
+        }
     }
 
     /// What is live before, if `after` is live behind.

@@ -1,9 +1,11 @@
 //! Which registers matter most.
 
 use alloc::vec;
+use alloc::vec::Vec;
 
 use ebpf_isa::{Insn, Program, Reg};
 
+use crate::blocks::{Blocks, last_before};
 use crate::{Effect, Effects};
 
 /// Each loop around an instruction makes it count this many times more.
@@ -12,38 +14,47 @@ const LOOP_WEIGHT: u64 = 8;
 const MAX_DEPTH: u32 = 6;
 
 /// The registers, most used first. Uses inside of loops (stretches that a jump leads back over)
-/// count more; uses by calls and returns, which go by the calling convention, do not count. `effects`
-/// are the program's.
+/// count more; uses by calls and returns, which go by the calling convention, do not count. `blocks`
+/// and `effects` are the program's.
 #[must_use]
-pub fn by_use(program: &Program, effects: &Effects) -> [Reg; Reg::COUNT] {
-    // How many more loops there are around a slot than around the one before.
-    let mut change = vec![0_i32; program.slots().len() + 1];
-    for (pc, insn) in program.insns() {
-        if let Some(target) = insn.jump_target()
-            && target <= pc
-        {
-            change[target.index()] += 1;
-            change[pc.index() + 1] -= 1;
-        }
-    }
+pub fn by_use(program: &Program, blocks: &Blocks, effects: &Effects) -> [Reg; Reg::COUNT] {
     let mut uses = [0_u64; Reg::COUNT];
     let mut stretch = Stretch::new();
-    let (mut depth, mut weight) = (0_i32, 1);
-    for ((&change, slot), effect) in change.iter().zip(program.slots()).zip(effects.by_slot()) {
-        if change != 0 || stretch.is_full() {
-            stretch.finish(weight, &mut uses);
+    let mut depth = 0_i32;
+    for ((start, end), change) in blocks.ranges().zip(loop_changes(program, blocks)) {
+        if change != 0 {
+            stretch.finish(depth, &mut uses);
             depth += change;
-            weight = LOOP_WEIGHT.pow(depth.unsigned_abs().min(MAX_DEPTH));
         }
-        if !matches!(slot, Some(Insn::Call(_) | Insn::Exit)) {
-            stretch.add(effect);
+        let slots = start.index()..end.index();
+        for (slot, effect) in program.slots()[slots.clone()].iter().zip(&effects.by_slot()[slots]) {
+            if stretch.is_full() {
+                stretch.finish(depth, &mut uses);
+            }
+            if !matches!(slot, Some(Insn::Call(_) | Insn::Exit)) {
+                stretch.add(effect);
+            }
         }
     }
-    stretch.finish(weight, &mut uses);
+    stretch.finish(depth, &mut uses);
     let mut regs = [Reg::Ax; Reg::COUNT];
     regs[..Reg::ALL.len()].copy_from_slice(&Reg::ALL);
     regs.sort_by_key(|reg| core::cmp::Reverse(uses[reg.index()]));
     regs
+}
+
+/// By block: how many more loops there are around it than around the one before.
+fn loop_changes(program: &Program, blocks: &Blocks) -> Vec<i32> {
+    let mut changes = vec![0; blocks.starts().len() + 1];
+    for (next, (_, end)) in (1..).zip(blocks.ranges()) {
+        if let Some(target) = last_before(program, end).jump_target()
+            && target < end
+        {
+            changes[blocks.at(target)] += 1;
+            changes[next] -= 1;
+        }
+    }
+    changes
 }
 
 /// Registers in one word of [`Stretch`].
@@ -90,7 +101,9 @@ impl Stretch {
         self.len += 1;
     }
 
-    fn finish(&mut self, weight: u64, uses: &mut [u64; Reg::COUNT]) {
+    /// Counts the stretch, around which there are so many loops, and begins a new one.
+    fn finish(&mut self, depth: i32, uses: &mut [u64; Reg::COUNT]) {
+        let weight = LOOP_WEIGHT.pow(depth.unsigned_abs().min(MAX_DEPTH));
         for reg in Reg::ALL {
             let number = usize::from(reg.number());
             let count = self.words[number / LANES].to_le_bytes()[number % LANES];
@@ -107,7 +120,7 @@ mod tests {
     use super::*;
 
     fn hot(program: &Program) -> [Reg; Reg::COUNT] {
-        by_use(program, &Effects::new(program))
+        by_use(program, &Blocks::new(program), &Effects::new(program))
     }
 
     #[test]

@@ -48,6 +48,7 @@ mod fuse;
 mod hot;
 mod liveness;
 mod op;
+mod slots;
 
 pub use blocks::Blocks;
 pub use effects::{Effect, Effects};
@@ -55,3 +56,4 @@ pub use fuse::{lower, lower_each, plain};
 pub use hot::by_use;
 pub use liveness::Liveness;
 pub use op::{Fused, FusedOp, Shift};
+pub use slots::{SlotMarks, SlotSet};

@@ -7,7 +7,7 @@ use alloc::vec::Vec;
 
 use ebpf_isa::{Pc, Program, RegSet};
 
-use crate::Blocks;
+use crate::blocks::{Blocks, last_before};
 use crate::effects::{Effect, Effects};
 
 /// Registers that are read later on, by position.
@@ -42,6 +42,12 @@ impl Liveness {
     pub fn after(&self, pc: Pc) -> RegSet {
         self.after[pc.index()]
     }
+
+    /// The same for each slot.
+    #[must_use]
+    pub fn by_slot(&self) -> &[RegSet] {
+        &self.after
+    }
 }
 
 /// The equations, one for each block.
@@ -54,23 +60,18 @@ struct Flow {
 impl Flow {
     /// `effects` are those of single instructions, by slot.
     fn new(program: &Program, blocks: &Blocks, effects: &[Effect]) -> Self {
-        let mut block_at = vec![0; effects.len()];
-        for (block, start) in (0_u32..).zip(blocks.starts()) {
-            block_at[start.index()] = block;
-        }
         let count = blocks.starts().len();
         let mut flow =
             Self { effects: Vec::with_capacity(count), successors: Vec::with_capacity(count) };
         for (next, (start, end)) in (1_u32..).zip(blocks.ranges()) {
             let slots = start.index()..end.index();
-            let whole = effects[slots.clone()].iter().rev().fold(Effect::NONE, |whole, effect| {
+            let whole = effects[slots].iter().rev().fold(Effect::NONE, |whole, effect| {
                 let writes = whole.writes.union(effect.writes);
                 Effect { reads: effect.before(whole.reads), writes }
             });
-            let last = program.slots()[slots].iter().rev().flatten().next();
-            let last = last.expect("a block starts with an instruction");
+            let last = last_before(program, end);
             let next = (!last.is_terminator()).then_some(next);
-            let target = last.jump_target().map(|target| block_at[target.index()]);
+            let target = last.jump_target().map(|target| blocks.at(target) as u32);
             flow.effects.push(whole);
             flow.successors.push([next, target]);
         }

@@ -11,7 +11,7 @@ mod select;
 
 use alloc::vec::Vec;
 
-use ebpf_isa::{Pc, Reg};
+use ebpf_isa::{Pc, Program, Reg};
 
 pub(crate) use self::emit::emit;
 pub(crate) use self::select::Selector;
@@ -108,13 +108,31 @@ pub(crate) union Cell {
 // The layout is what makes code small; handlers do not rely on it.
 const _: () = assert!(size_of::<usize>() != 8 || size_of::<Cell>() == 16);
 
-/// Where a cell comes from.
+/// Where a cell comes from: the window of instructions that its operation stands for, as its start
+/// and, in the lowest bits, its length.
 #[derive(Clone, Copy)]
-pub(crate) struct Origin {
-    /// The window of instructions that its operation stands for.
-    pub(crate) start: Pc,
-    pub(crate) end: Pc,
+pub(crate) struct Origin(u32);
+
+impl Origin {
+    /// Windows are short.
+    const LENGTH_BITS: u32 = 7;
+
+    fn new(start: Pc, slots: u32) -> Self {
+        debug_assert!(slots < 1 << Self::LENGTH_BITS);
+        Self(start.0 << Self::LENGTH_BITS | slots)
+    }
+
+    pub(crate) fn start(self) -> Pc {
+        Pc(self.0 >> Self::LENGTH_BITS)
+    }
+
+    /// One past the last slot.
+    pub(crate) fn end(self) -> Pc {
+        Pc(self.start().0 + self.0 % (1 << Self::LENGTH_BITS))
+    }
 }
+
+const _: () = assert!(Program::MAX_SLOTS <= 1 << (u32::BITS - Origin::LENGTH_BITS));
 
 /// A program in cells, for checked and for unchecked runs. Both have the same operations at the same
 /// places.
@@ -167,7 +185,7 @@ impl Code<'_> {
     /// The operation that control comes to at the instruction at `pc`: the first that does not
     /// start before it.
     pub(crate) fn at(&self, pc: Pc) -> *const Cell {
-        let index = self.origins.partition_point(|origin| origin.start < pc);
+        let index = self.origins.partition_point(|origin| origin.start() < pc);
         &raw const self.cells[index]
     }
 
@@ -182,18 +200,19 @@ impl Code<'_> {
     }
 
     fn boundary_behind_entry(&self, pc: Pc) -> Option<*const Cell> {
-        let index = self.origins.partition_point(|origin| origin.start < pc);
-        let starts_here = self.origins[index].start == pc;
+        let index = self.origins.partition_point(|origin| origin.start() < pc);
+        let starts_here = self.origins[index].start() == pc;
         // Windows are short.
         let mut before = self.origins[index.saturating_sub(LONGEST_WINDOW)..index].iter();
-        (starts_here && before.all(|origin| origin.end <= pc)).then(|| &raw const self.cells[index])
+        (starts_here && before.all(|origin| origin.end() <= pc))
+            .then(|| &raw const self.cells[index])
     }
 
     /// The operation behind the window of the one at `at`.
     pub(crate) fn behind(&self, at: *const Cell) -> *const Cell {
         let index = self.index(at);
-        let end = self.origins[index].end;
-        let skipped = self.origins[index..].iter().take_while(|origin| origin.start < end);
+        let end = self.origins[index].end();
+        let skipped = self.origins[index..].iter().take_while(|origin| origin.start() < end);
         &raw const self.cells[index + skipped.count()]
     }
 }

@@ -5,12 +5,15 @@
 //! xtask stats` tells); single instructions without one are run by [`Plain`], and fused operations
 //! without one as their instructions.
 
-use ebpf_isa::{AluOp, ByteOrder, CmpOp, Extend, Insn, Operand, Pc, Program, Reg, Size, Width};
+use ebpf_isa::{
+    AluOp, ByteOrder, CmpOp, Extend, Insn, Operand, Pc, Program, Reg, RegSet, Size, Width,
+};
 use ebpf_lower::{Fused, FusedOp, Shift};
 
 use super::{HOT, Op, SAVED, Slots};
+use crate::clobbers::preserved;
 use crate::dispatch::{Dispatcher, Handler};
-use crate::link::Linked;
+use crate::link::{Linked, LinkedProgram};
 use crate::ops::alu::{
     Alu, Alu3, Alu3Imm, AluImm, AluShifted, Mov, MovImm, MovWide, Rotate, ShiftAlu, SignExtend,
     Swap,
@@ -33,9 +36,7 @@ pub(crate) struct Selector<'a> {
     /// One past the main program.
     pub(crate) main_end: Pc,
     pub(crate) slots: Slots,
-    pub(crate) linked: &'a [Linked],
-    /// By slot: how many instructions are in front.
-    pub(crate) places: &'a [u32],
+    pub(crate) linked: &'a LinkedProgram,
 }
 
 /// The cells of an operation.
@@ -63,7 +64,11 @@ impl From<Handler> for Handlers {
 pub(super) enum Second {
     None,
     Value(u64),
-    Jump { target: Pc, imm: i32 },
+    Jump {
+        /// `None` where only a run tells.
+        target: Option<Pc>,
+        imm: i32,
+    },
 }
 
 /// Evaluates `$pick!` with the value of `$value` as a constant, if it is one of the rows.
@@ -265,7 +270,7 @@ impl Selector<'_> {
                 };
                 let handlers = Handlers { checked: self.dispatcher.cold::<Exit>(), unchecked };
                 let op = plain_operands(handlers, [0, 0], 0, pc.0 as i32);
-                let here = u64::from(self.places[pc.index()]) + 1;
+                let here = u64::from(self.linked.place(pc)) + 1;
                 Some(Selected { second: Second::Value(here), ..op })
             }
             Insn::LoadWide { .. } | Insn::Call(_) => self.linked(pc),
@@ -275,35 +280,43 @@ impl Selector<'_> {
     }
 
     fn linked(&self, pc: Pc) -> Option<Selected> {
-        match self.linked[pc.index()] {
+        match self.linked.linked(pc) {
             Linked::LoadWide { dst, value } => {
                 let slot = self.slot(dst);
                 let op = plain_operands(self.dispatcher.one::<MovWide>(slot), [slot, 0], 0, 0);
-                Some(Selected { second: Second::Value(value.get()), ..op })
+                Some(Selected { second: Second::Value(value), ..op })
             }
             Linked::CallNative(index) => {
                 let handler = self.dispatcher.cold::<CallNative>();
                 Some(plain_operands(handler, [0, 0], 0, index as i32))
             }
-            Linked::CallSubprog { target, frame, saved } => {
-                let return_to = pc.0 as i32 + 1;
-                let mut slots = [0; SAVED];
-                for (to, reg) in slots.iter_mut().zip(saved.iter()) {
-                    *to = self.slot(reg);
-                }
-                let count = saved.iter().count();
-                let is_hot = |&slot: &u8| usize::from(slot) < HOT;
-                let is_hot = is_hot(&self.slot(Reg::FP)) || slots[..count].iter().any(is_hot);
-                let handlers = Handlers {
-                    checked: self.dispatcher.cold::<CallSubprog>(),
-                    unchecked: self.fast_call(count, is_hot),
-                };
-                let registers = [count as u8, is_hot.into()];
-                let op = plain_operands(handlers, registers, frame as i16, return_to);
-                Some(op.jumping(target, u32::from_le_bytes(slots) as i32))
+            Linked::CallSubprog { callee, saved } => {
+                let mut call = self.call(pc, saved, Some(callee.start));
+                let [count, is_hot] = [call.op.a, call.op.b];
+                call.op.off = callee.frame as i16;
+                call.op.handler = self.dispatcher.cold::<CallSubprog>();
+                call.unchecked = self.fast_call(count.into(), is_hot != 0);
+                Some(call)
             }
-            _ => None,
+            // Which subprogram that is, only the instruction itself knows.
+            Linked::CallReg(_) => Some(self.call(pc, preserved(), None)),
+            Linked::CallEnding(_) | Linked::TailCall => None,
         }
+    }
+
+    /// A call of a subprogram that is run as the instruction at `pc`, and what it saves.
+    fn call(&self, pc: Pc, saved: RegSet, target: Option<Pc>) -> Selected {
+        let mut slots = [0; SAVED];
+        for (to, reg) in slots.iter_mut().zip(saved.iter()) {
+            *to = self.slot(reg);
+        }
+        let count = saved.iter().count();
+        let is_hot = |&slot: &u8| usize::from(slot) < HOT;
+        let is_hot = is_hot(&self.slot(Reg::FP)) || slots[..count].iter().any(is_hot);
+        let (registers, return_to) = ([count as u8, is_hot.into()], pc.0 as i32 + 1);
+        let call = plain_operands(self.dispatcher.cold::<Plain>(), registers, 0, return_to);
+        let imm = u32::from_le_bytes(slots) as i32;
+        Selected { second: Second::Jump { target, imm }, ..call }
     }
 
     fn fast_call(&self, count: usize, is_hot: bool) -> Handler {
@@ -679,7 +692,7 @@ impl Selector<'_> {
 
 impl Selected {
     fn jumping(self, target: Pc, imm: i32) -> Self {
-        Self { second: Second::Jump { target, imm }, ..self }
+        Self { second: Second::Jump { target: Some(target), imm }, ..self }
     }
 }
 

@@ -1,20 +1,21 @@
-//! Arithmetic and moves. What they compute is [`semantics`]; the operation is a constant of the
-//! handler, so nothing is left of the choice.
+//! Arithmetic and moves: operations that give a register a value.
 
-use ebpf_isa::{AluOp, ByteOrder, Extend, Size, Width, semantics};
+use core::marker::PhantomData;
+
 use ebpf_lower::Shift;
 
+use super::memory::{NoSource, Source};
 use super::op;
-use crate::code::{Cell, Op};
+use super::value::{
+    Binary, Extended, Imm, Inputs, RegA, RegB, RegC, Shifted, Swapped, Truncated, Value,
+};
+use crate::code::Cell;
 use crate::dispatch::{Body, Regs};
 
-/// An operation of one cell that gives a register a value, made of its operands.
-pub(crate) trait Value {
-    /// What `a` is to be. `A`, `B` and `C` are the places of the operands.
-    fn value<const A: usize, const B: usize, const C: usize>(op: &Op, regs: &Regs<'_, '_>) -> u64;
-}
+/// `a = V`, where `V` may use what `S` reads. An operation of one cell.
+pub(crate) struct Set<V, S = NoSource>(PhantomData<(V, S)>);
 
-impl<T: Value> Body for T {
+impl<V: Value, S: Source> Body for Set<V, S> {
     #[inline(always)]
     unsafe fn run<const A: usize, const B: usize, const C: usize>(
         at: *const Cell,
@@ -22,84 +23,41 @@ impl<T: Value> Body for T {
     ) -> *const Cell {
         // SAFETY: the caller's promise.
         let op = unsafe { op(at) };
-        let value = T::value::<A, B, C>(op, regs);
+        // SAFETY: the caller's promise.
+        let Some(loaded) = (unsafe { S::read::<B, C>(op, regs) }) else {
+            return regs.state.run_plainly(at);
+        };
+        let value = V::of::<A, B, C>(&Inputs { op, regs, loaded, second: 0 });
         regs.set::<A>(op.a, value);
         // SAFETY: another operation follows.
         unsafe { at.add(1) }
     }
 }
 
-const fn width(wide: bool) -> Width {
-    if wide { Width::W64 } else { Width::W32 }
-}
-
-#[inline(always)]
-fn compute<const OP: usize, const WIDE: bool>(lhs: u64, rhs: u64) -> u64 {
-    const { assert!(OP < AluOp::ALL.len()) };
-    semantics::alu(const { AluOp::ALL[OP] }, const { width(WIDE) }, lhs, rhs)
-}
-
 /// `a op= b`
-pub(crate) struct Alu<const OP: usize, const WIDE: bool>;
-
-impl<const OP: usize, const WIDE: bool> Value for Alu<OP, WIDE> {
-    #[inline(always)]
-    fn value<const A: usize, const B: usize, const C: usize>(op: &Op, regs: &Regs<'_, '_>) -> u64 {
-        compute::<OP, WIDE>(regs.get::<A>(op.a), regs.get::<B>(op.b))
-    }
-}
-
+pub(crate) type Alu<const OP: usize, const WIDE: bool> = Set<Binary<RegA, RegB, OP, WIDE>>;
 /// `a op= imm`
-pub(crate) struct AluImm<const OP: usize, const WIDE: bool>;
-
-impl<const OP: usize, const WIDE: bool> Value for AluImm<OP, WIDE> {
-    #[inline(always)]
-    fn value<const A: usize, const B: usize, const C: usize>(op: &Op, regs: &Regs<'_, '_>) -> u64 {
-        let imm = semantics::immediate(op.imm);
-        compute::<OP, WIDE>(regs.get::<A>(op.a), imm)
-    }
-}
-
-/// `a = b op c`, where `c` is the slot in `off`.
-pub(crate) struct Alu3<const OP: usize, const WIDE: bool>;
-
-impl<const OP: usize, const WIDE: bool> Value for Alu3<OP, WIDE> {
-    #[inline(always)]
-    fn value<const A: usize, const B: usize, const C: usize>(op: &Op, regs: &Regs<'_, '_>) -> u64 {
-        compute::<OP, WIDE>(regs.get::<B>(op.b), regs.get::<C>(op.off as u8))
-    }
-}
-
+pub(crate) type AluImm<const OP: usize, const WIDE: bool> = Set<Binary<RegA, Imm, OP, WIDE>>;
+/// `a = b op c`
+pub(crate) type Alu3<const OP: usize, const WIDE: bool> = Set<Binary<RegB, RegC, OP, WIDE>>;
 /// `a = b op imm`
-pub(crate) struct Alu3Imm<const OP: usize, const WIDE: bool>;
-
-impl<const OP: usize, const WIDE: bool> Value for Alu3Imm<OP, WIDE> {
-    #[inline(always)]
-    fn value<const A: usize, const B: usize, const C: usize>(op: &Op, regs: &Regs<'_, '_>) -> u64 {
-        let imm = semantics::immediate(op.imm);
-        compute::<OP, WIDE>(regs.get::<B>(op.b), imm)
-    }
-}
-
+pub(crate) type Alu3Imm<const OP: usize, const WIDE: bool> = Set<Binary<RegB, Imm, OP, WIDE>>;
 /// `a = b`
-pub(crate) struct Mov<const WIDE: bool>;
-
-impl<const WIDE: bool> Value for Mov<WIDE> {
-    #[inline(always)]
-    fn value<const A: usize, const B: usize, const C: usize>(op: &Op, regs: &Regs<'_, '_>) -> u64 {
-        semantics::truncate(const { width(WIDE) }, regs.get::<B>(op.b))
-    }
-}
-
+pub(crate) type Mov<const WIDE: bool> = Set<Truncated<RegB, WIDE>>;
 /// `a = imm`
-pub(crate) struct MovImm<const WIDE: bool>;
-
-impl<const WIDE: bool> Value for MovImm<WIDE> {
-    #[inline(always)]
-    fn value<const A: usize, const B: usize, const C: usize>(op: &Op, _: &Regs<'_, '_>) -> u64 {
-        semantics::truncate(const { width(WIDE) }, semantics::immediate(op.imm))
-    }
-}
+pub(crate) type MovImm<const WIDE: bool> = Set<Truncated<Imm, WIDE>>;
+/// `a = ` the low `FROM` bytes of `b`, sign-extended to 64 bits.
+pub(crate) type SignExtend<const FROM: usize> = Set<Extended<RegB, FROM>>;
+/// `a = ` the low `SIZE` bytes of `a` in reverse order.
+pub(crate) type Swap<const SIZE: usize> = Set<Swapped<RegA, SIZE>>;
+/// `a = b` rotated to the left by `imm`.
+pub(crate) type Rotate<const WIDE: bool> = Set<Shifted<RegB, { Shift::Rotate as usize }, WIDE>>;
+/// `a = a op (b shifted by imm)`
+pub(crate) type AluShifted<const OP: usize, const SHIFT: usize, const WIDE: bool> =
+    Set<Binary<RegA, Shifted<RegB, SHIFT, WIDE>, OP, WIDE>>;
+/// `a = b op (a shifted by imm)`
+pub(crate) type ShiftAlu<const OP: usize, const SHIFT: usize, const WIDE: bool> =
+    Set<Binary<RegB, Shifted<RegA, SHIFT, WIDE>, OP, WIDE>>;
 
 /// `a =` the value in the second cell.
 pub(crate) struct MovWide;
@@ -115,75 +73,5 @@ impl Body for MovWide {
         regs.set::<A>(op.a, value);
         // SAFETY: another operation follows.
         unsafe { at.add(2) }
-    }
-}
-
-/// `a = ` the low `FROM` bytes of `b`, sign-extended to 64 bits.
-pub(crate) struct SignExtend<const FROM: usize>;
-
-impl<const FROM: usize> Value for SignExtend<FROM> {
-    #[inline(always)]
-    fn value<const A: usize, const B: usize, const C: usize>(op: &Op, regs: &Regs<'_, '_>) -> u64 {
-        let from = const { Size::ALL[FROM] };
-        semantics::extend(Extend::Sign, from, regs.get::<B>(op.b))
-    }
-}
-
-/// `a = ` the low `SIZE` bytes of `a` in reverse order.
-pub(crate) struct Swap<const SIZE: usize>;
-
-impl<const SIZE: usize> Value for Swap<SIZE> {
-    #[inline(always)]
-    fn value<const A: usize, const B: usize, const C: usize>(op: &Op, regs: &Regs<'_, '_>) -> u64 {
-        let size = const { Size::ALL[SIZE] };
-        semantics::swap(ByteOrder::Be, size, regs.get::<A>(op.a))
-    }
-}
-
-/// `src` shifted by less than its width.
-#[inline(always)]
-fn shifted<const SHIFT: usize, const WIDE: bool>(src: u64, by: u32) -> u64 {
-    match (const { SHIFTS[SHIFT] }, WIDE) {
-        (Shift::Left, true) => src.wrapping_shl(by),
-        (Shift::Left, false) => (src as u32).wrapping_shl(by).into(),
-        (Shift::Right, true) => src.wrapping_shr(by),
-        (Shift::Right, false) => (src as u32).wrapping_shr(by).into(),
-        (Shift::Rotate, true) => src.rotate_left(by),
-        (Shift::Rotate, false) => (src as u32).rotate_left(by).into(),
-    }
-}
-
-const SHIFTS: [Shift; 3] = [Shift::Left, Shift::Right, Shift::Rotate];
-
-/// `a = b` rotated to the left by `imm`.
-pub(crate) struct Rotate<const WIDE: bool>;
-
-impl<const WIDE: bool> Value for Rotate<WIDE> {
-    #[inline(always)]
-    fn value<const A: usize, const B: usize, const C: usize>(op: &Op, regs: &Regs<'_, '_>) -> u64 {
-        let by = op.imm as u32;
-        shifted::<{ Shift::Rotate as usize }, WIDE>(regs.get::<B>(op.b), by)
-    }
-}
-
-/// `a = a op (b shifted by imm)`
-pub(crate) struct AluShifted<const OP: usize, const SHIFT: usize, const WIDE: bool>;
-
-impl<const OP: usize, const SHIFT: usize, const WIDE: bool> Value for AluShifted<OP, SHIFT, WIDE> {
-    #[inline(always)]
-    fn value<const A: usize, const B: usize, const C: usize>(op: &Op, regs: &Regs<'_, '_>) -> u64 {
-        let moved = shifted::<SHIFT, WIDE>(regs.get::<B>(op.b), op.imm as u32);
-        compute::<OP, WIDE>(regs.get::<A>(op.a), moved)
-    }
-}
-
-/// `a = b op (a shifted by imm)`
-pub(crate) struct ShiftAlu<const OP: usize, const SHIFT: usize, const WIDE: bool>;
-
-impl<const OP: usize, const SHIFT: usize, const WIDE: bool> Value for ShiftAlu<OP, SHIFT, WIDE> {
-    #[inline(always)]
-    fn value<const A: usize, const B: usize, const C: usize>(op: &Op, regs: &Regs<'_, '_>) -> u64 {
-        let moved = shifted::<SHIFT, WIDE>(regs.get::<A>(op.a), op.imm as u32);
-        compute::<OP, WIDE>(regs.get::<B>(op.b), moved)
     }
 }

@@ -5,7 +5,6 @@ use ebpf_isa::{Insn, Pc, Reg};
 use super::{jump, op};
 use crate::code::{CALL_CELLS, Cell, HOT, Saved};
 use crate::dispatch::{Body, Cold, Regs};
-use crate::link::Linked;
 use crate::memory::Frame;
 use crate::state::{Outcome, State};
 
@@ -188,10 +187,8 @@ pub(crate) struct Slowly;
 impl Cold for Slowly {
     unsafe fn run(_: *const Cell, state: &mut State<'_>) -> *const Cell {
         let at = state.pending;
-        let is_exit = matches!(
-            state.vm.linked[state.code().origin(at).start.index()],
-            Linked::Insn(Insn::Exit)
-        );
+        let pc = state.code().origin(at).start();
+        let is_exit = state.vm.program.insn(pc) == Insn::Exit;
         // SAFETY: only fast calls and returns are pending here, which have the cells of slow ones.
         unsafe { if is_exit { Exit::run(at, state) } else { CallSubprog::run(at, state) } }
     }
