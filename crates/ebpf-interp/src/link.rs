@@ -8,7 +8,7 @@ use ebpf_isa::abi::{ExecEnv, HelperFn, STACK_SIZE, subprog_address, subprog_at};
 use ebpf_isa::uapi::HelperId;
 use ebpf_isa::{CallTarget, Facts, Insn, Pc, Program, Reg, RegSet, Size, SubprogIdx, WideSource};
 
-use ebpf_lower::{Effects, SlotMarks, SlotSet};
+use ebpf_lower::{Outline, SlotSet};
 
 use crate::clobbers::Clobbers;
 
@@ -142,6 +142,8 @@ pub(crate) enum Linked {
     CallReg(Reg),
     /// A call of the helper `bpf_tail_call`.
     TailCall,
+    /// The instruction itself, which refers to nothing.
+    Insn,
 }
 
 /// A subprogram as its callers know it.
@@ -158,8 +160,8 @@ pub(crate) struct LinkedProgram {
     slots: Arc<Vec<Option<Insn>>>,
     /// The second slots of wide loads.
     holes: SlotSet,
-    /// Where the instructions in `linked` are.
-    refers: SlotSet,
+    /// Where calls, wide loads and a few others are, and what they come to.
+    special: SlotSet,
     linked: Vec<Linked>,
     /// The subprograms whose address is taken, by position.
     callees: Vec<Callee>,
@@ -177,7 +179,7 @@ impl LinkedProgram {
 
     /// What the call or wide load at `pc` comes to.
     pub(crate) fn linked(&self, pc: Pc) -> Linked {
-        self.linked[self.refers.rank(pc)]
+        self.linked[self.special.rank(pc)]
     }
 
     /// The subprogram with this address, if it is one whose address the program takes.
@@ -193,33 +195,25 @@ impl LinkedProgram {
     }
 }
 
-/// Resolves the symbols of `program`, whose effects are `effects`.
+/// Resolves the symbols of `program`, whose outline is `outline`.
 pub(crate) fn link(
     program: &Program,
-    effects: &Effects,
+    outline: &Outline,
     facts: Option<&Facts>,
     links: &Links,
 ) -> Result<LinkedProgram, LinkError> {
-    let clobbers = Clobbers::new(program, effects);
+    let clobbers = Clobbers::new(program, outline);
     let (natives, taken) = (Vec::new(), Vec::new());
     let mut linker = Linker { program, facts, links, clobbers, natives, taken };
-    let (mut holes, mut refers) = (SlotMarks::new(program.len()), SlotMarks::new(program.len()));
-    let mut linked = Vec::new();
-    for (slot, pc) in program.slots().iter().zip((0..).map(Pc)) {
-        match slot {
-            None => holes.mark(pc),
-            Some(insn) => {
-                if let Some(resolved) = linker.resolve(pc, insn)? {
-                    refers.mark(pc);
-                    linked.push(resolved);
-                }
-            }
-        }
+    let mut linked = Vec::with_capacity(outline.special().len());
+    for pc in outline.special().iter() {
+        let insn = program.get(pc).expect("special slots have instructions");
+        linked.push(linker.resolve(pc, insn)?);
     }
     Ok(LinkedProgram {
         slots: program.shared_slots(),
-        holes: holes.into_set(),
-        refers: refers.into_set(),
+        holes: outline.holes().clone(),
+        special: outline.special().clone(),
         linked,
         callees: linker.callees(),
         main_frame: linker.callee(SubprogIdx::MAIN).frame,
@@ -239,21 +233,19 @@ struct Linker<'a> {
 }
 
 impl Linker<'_> {
-    /// What an instruction comes to that refers to something; `None` for others.
-    #[inline]
-    fn resolve(&mut self, pc: Pc, insn: &Insn) -> Result<Option<Linked>, LinkError> {
+    /// What an instruction comes to.
+    fn resolve(&mut self, pc: Pc, insn: Insn) -> Result<Linked, LinkError> {
         let unsupported = |what| Err(LinkError::Unsupported { pc, what });
-        match *insn {
+        match insn {
             Insn::LoadWide { dst, source } => {
-                let value = self.wide(pc, source)?;
-                Ok(Some(Linked::LoadWide { dst, value }))
+                Ok(Linked::LoadWide { dst, value: self.wide(pc, source)? })
             }
-            Insn::Call(target) => self.call(pc, target).map(Some),
+            Insn::Call(target) => self.call(pc, target),
             Insn::Atomic { size: Size::B | Size::H, .. } => {
                 unsupported("atomic operations on 1 or 2 bytes")
             }
             Insn::LoadPacket { size: Size::Dw, .. } => unsupported("packet loads of 8 bytes"),
-            _ => Ok(None),
+            _ => Ok(Linked::Insn),
         }
     }
 

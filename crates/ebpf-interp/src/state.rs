@@ -155,6 +155,13 @@ impl<'a> State<'a> {
         if self.memory.is_some() { self.vm.codes.checked() } else { self.vm.codes.unchecked() }
     }
 
+    /// The operation of the call at `pc`. For a program that was made ready for other runs it is one
+    /// of those: what it says of the call is the same.
+    pub(crate) fn call_at(&self, pc: Pc) -> *const Cell {
+        let code = self.code();
+        if code.is_there() { code.at(pc) } else { self.vm.codes.any().at(pc) }
+    }
+
     #[inline(always)]
     pub(crate) fn reg(&self, slot: u8) -> u64 {
         debug_assert!(usize::from(slot) < Reg::COUNT);
@@ -280,7 +287,8 @@ impl<'a> State<'a> {
     /// Notes the function that runs as the caller of another one, unless there are too many.
     ///
     /// # Safety
-    /// `call` is an operation that calls a subprogram, in the code that runs.
+    /// `call` is an operation that calls a subprogram, in the code that runs, or what
+    /// [`Self::call_at`] gives.
     pub(crate) unsafe fn push_caller(&mut self, call: *const Cell) -> Result<(), Fault> {
         if !self.has_room() {
             return Err((TrapKind::CallDepth, 0));

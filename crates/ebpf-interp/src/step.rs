@@ -68,6 +68,7 @@ impl State<'_> {
                 }
             }
             Linked::TailCall => Ok(self.tail_call(pc)),
+            Linked::Insn => unreachable!("calls and wide loads come to something"),
         }
     }
 

@@ -1,7 +1,7 @@
 //! Programs that are ready to run.
 
 use ebpf_isa::{Facts, Pc, Program};
-use ebpf_lower::{Blocks, Effects};
+use ebpf_lower::Outline;
 
 use crate::LinkError;
 use crate::code::{Cell, Codes, Op, Selector, Slots, emit};
@@ -21,11 +21,36 @@ pub struct Options {
     pub fuel: bool,
     /// Whether instructions are fused.
     pub fuse: bool,
+    /// What the program is made ready for.
+    pub runs: Runs,
+}
+
+/// Kinds of runs. Runs for which a program was not made ready do the same, but instruction by
+/// instruction.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Runs {
+    /// [`Vm::run`].
+    Checked,
+    /// [`Vm::run_unchecked`].
+    Unchecked,
+    /// Both of them, for which making it ready takes longer.
+    #[default]
+    All,
+}
+
+impl Runs {
+    pub(crate) fn checked(self) -> bool {
+        self != Self::Unchecked
+    }
+
+    pub(crate) fn unchecked(self) -> bool {
+        self != Self::Checked
+    }
 }
 
 impl Default for Options {
     fn default() -> Self {
-        Self { dispatcher: None, fuel: true, fuse: true }
+        Self { dispatcher: None, fuel: true, fuse: true, runs: Runs::All }
     }
 }
 
@@ -76,15 +101,15 @@ impl Vm {
         links: &Links,
         options: &Options,
     ) -> Result<Self, LinkError> {
-        let (blocks, effects) = (Blocks::new(program), Effects::new(program));
-        let linked = link(program, &effects, facts, links)?;
+        let outline = Outline::new(program);
+        let linked = link(program, &outline, facts, links)?;
         let chosen = options.dispatcher.map(|wanted| wanted.if_built().unwrap_or(Dispatcher::Loop));
         let dispatcher = chosen.unwrap_or_else(Dispatcher::best);
-        let slots = Slots::new(ebpf_lower::by_use(program, &blocks, &effects));
+        let slots = Slots::new(ebpf_lower::by_use(program, &outline));
         let is_metered = options.fuel;
         let main_end = program.subprogs()[0].end;
         let selector = Selector { dispatcher, is_metered, main_end, slots, linked: &linked };
-        let codes = emit(program, &selector, &blocks, options.fuse.then_some(&effects));
+        let codes = emit(program, &outline, &selector, options);
         let exit = |handler| Cell { op: Op { handler, a: 0, b: 0, off: 0, imm: 0 } };
         let exits = Exits {
             end: exit(dispatcher.end()),

@@ -2,9 +2,9 @@
 
 use alloc::vec::Vec;
 
-use ebpf_isa::{Insn, Pc, Program};
+use ebpf_isa::Pc;
 
-use crate::{SlotMarks, SlotSet};
+use crate::slots::{SlotMarks, SlotSet};
 
 /// Where the basic blocks of a program start.
 ///
@@ -18,24 +18,8 @@ pub struct Blocks {
 }
 
 impl Blocks {
-    /// The blocks of `program`.
-    #[must_use]
-    pub fn new(program: &Program) -> Self {
-        let len = program.len();
-        let mut leads = SlotMarks::new(len);
-        for subprog in program.subprogs() {
-            leads.mark(subprog.start);
-        }
-        for (slot, next) in program.slots().iter().zip(1_u32..) {
-            let Some(insn) = slot else { continue };
-            let target = insn.jump_target();
-            if let Some(target) = target {
-                leads.mark(target);
-            }
-            if (target.is_some() || insn.is_terminator()) && next < len {
-                leads.mark(Pc(next));
-            }
-        }
+    /// The blocks of a program of `len` slots that start at `leads`.
+    pub(crate) fn new(leads: SlotMarks, len: u32) -> Self {
         let numbers = leads.into_set();
         let mut starts = Vec::with_capacity(numbers.len());
         starts.extend(numbers.iter());
@@ -56,6 +40,11 @@ impl Blocks {
         self.numbers.rank(pc)
     }
 
+    /// The number of the block behind the one that ends in the instruction at `pc`, of one slot.
+    pub(crate) fn behind(&self, pc: Pc) -> usize {
+        self.numbers.rank(Pc(pc.0 + 1))
+    }
+
     /// First slot of each block and one past its last, ascending. Together they are the program.
     pub fn ranges(&self) -> impl DoubleEndedIterator<Item = (Pc, Pc)> + ExactSizeIterator {
         let end = |index: usize| self.starts.get(index + 1).copied().unwrap_or(Pc(self.len));
@@ -63,21 +52,16 @@ impl Blocks {
     }
 }
 
-/// The last instruction of a block of `program` that ends before `end`: the only one that may jump.
-pub(crate) fn last_before(program: &Program, end: Pc) -> Insn {
-    let slots = &program.slots()[..end.index()];
-    *slots.iter().rev().flatten().next().expect("a block starts with an instruction")
-}
-
 #[cfg(test)]
 mod tests {
     use ebpf_isa::text::assemble;
 
     use super::*;
+    use crate::Outline;
 
     fn ranges(asm: &str) -> Vec<(u32, u32)> {
-        let blocks = Blocks::new(&assemble(asm).unwrap());
-        blocks.ranges().map(|(start, end)| (start.0, end.0)).collect()
+        let outline = Outline::new(&assemble(asm).unwrap());
+        outline.blocks().ranges().map(|(start, end)| (start.0, end.0)).collect()
     }
 
     #[test]

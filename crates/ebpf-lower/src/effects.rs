@@ -12,7 +12,7 @@
 use alloc::vec::Vec;
 
 use ebpf_isa::uapi::HelperId;
-use ebpf_isa::{CallTarget, Insn, Operands, Pc, Program, Reg, RegSet};
+use ebpf_isa::{CallTarget, Insn, Operands, Reg, RegSet};
 
 /// What a caller sees of a subprogram's registers.
 const RETURNED: RegSet = RegSet::ARGS.with(Reg::R0);
@@ -42,8 +42,15 @@ impl Effect {
     /// That of nothing.
     pub(crate) const NONE: Self = Self { reads: RegSet::EMPTY, writes: RegSet::EMPTY };
 
+    /// What the caller of a function sees of its registers: of a main program, the result.
+    #[inline]
+    pub(crate) const fn returned(is_main: bool) -> RegSet {
+        if is_main { RegSet::of(Reg::R0) } else { RETURNED }
+    }
+
     /// That of `insn`, in a function whose caller sees `result`.
-    fn of(insn: Insn, result: RegSet) -> Self {
+    #[inline]
+    pub(crate) fn of(insn: Insn, result: RegSet) -> Self {
         let Operands { reads, writes } = insn.operands();
         match insn {
             Insn::Call(CallTarget::Subprog(_) | CallTarget::Reg(_)) => {
@@ -71,22 +78,9 @@ impl Effect {
 
 /// What each instruction of a program does to registers.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Effects(Vec<Effect>);
+pub struct Effects(pub(crate) Vec<Effect>);
 
 impl Effects {
-    /// Those of `program`.
-    #[must_use]
-    pub fn new(program: &Program) -> Self {
-        // Where the main program ends, if nobody calls it: its `exit` ends the run.
-        let called = program.insns().any(|(_, insn)| insn.subprog_ref() == Some(Pc::ENTRY));
-        let main_end = if called { 0 } else { program.subprogs()[0].end.index() };
-        let effect = |(at, slot): (usize, &Option<Insn>)| {
-            let result = if at < main_end { RegSet::of(Reg::R0) } else { RETURNED };
-            slot.map_or(Effect::NONE, |insn| Effect::of(insn, result))
-        };
-        Self(program.slots().iter().enumerate().map(effect).collect())
-    }
-
     /// One for each slot; the second slot of a wide load has none.
     #[must_use]
     pub fn by_slot(&self) -> &[Effect] {

@@ -2,31 +2,32 @@
 
 use alloc::vec::Vec;
 
-use ebpf_isa::{CallTarget, Insn, Pc, Program};
-use ebpf_lower::{Blocks, Effects, Fused, FusedOp};
+use ebpf_isa::{Insn, Pc, Program};
+use ebpf_lower::{Blocks, Fused, FusedOp, Outline};
 
 use super::select::{Second, Selected, Selector};
-use super::{Cell, Codes, Jump, Op, Origin};
+use super::{Cell, Codes, Jump, Origin};
+use crate::vm::{Options, Runs};
 
-/// Makes code of `program`, whose blocks are `blocks`. Its instructions are fused where their
-/// `effects` are given.
+/// Makes code of `program`, as `options` say. `outline` is the program's.
 pub(crate) fn emit(
     program: &Program,
+    outline: &Outline,
     selector: &Selector<'_>,
-    blocks: &Blocks,
-    effects: Option<&Effects>,
+    options: &Options,
 ) -> Codes {
     // Some operations have two cells, and some stand for several instructions.
     let room = program.slots().len() + program.slots().len() / 4;
     let mut emitter = Emitter {
         program,
         selector,
-        blocks,
-        checked: Vec::with_capacity(room),
-        unchecked: Vec::with_capacity(room),
+        blocks: outline.blocks(),
+        runs: options.runs,
+        checked: Vec::with_capacity(if options.runs.checked() { room } else { 0 }),
+        unchecked: Vec::with_capacity(if options.runs.unchecked() { room } else { 0 }),
         origins: Vec::with_capacity(room),
-        starts: Vec::with_capacity(blocks.starts().len()),
-        jumps: Vec::new(),
+        starts: Vec::with_capacity(outline.blocks().starts().len()),
+        jumps: Vec::with_capacity(outline.blocks().starts().len()),
     };
     let emit = |op: FusedOp| {
         if emitter.push(&op).is_some() {
@@ -38,9 +39,10 @@ pub(crate) fn emit(
             emitter.push(&op).expect("each instruction is an operation");
         }
     };
-    match effects {
-        Some(effects) => ebpf_lower::lower_each(program, blocks, effects, emit),
-        None => ebpf_lower::plain(program).into_iter().for_each(emit),
+    if options.fuse {
+        ebpf_lower::lower_each(program, outline, emit);
+    } else {
+        ebpf_lower::plain(program).for_each(emit);
     }
     emitter.finish()
 }
@@ -54,6 +56,7 @@ struct Emitter<'a> {
     program: &'a Program,
     selector: &'a Selector<'a>,
     blocks: &'a Blocks,
+    runs: Runs,
     checked: Vec<Cell>,
     unchecked: Vec<Cell>,
     origins: Vec<Origin>,
@@ -66,14 +69,13 @@ struct Emitter<'a> {
 impl Emitter<'_> {
     /// Emits `op`, if there is such an operation.
     fn push(&mut self, op: &FusedOp) -> Option<()> {
-        let Selected { op: checked, unchecked, second } = self.selector.select(self.program, op)?;
-        let unchecked = Op { handler: unchecked, ..checked };
+        let Selected { checked, unchecked, second } = self.selector.select(self.program, op)?;
         let at = self.origins.len() as u32;
         while self.blocks.starts().get(self.starts.len()).is_some_and(|&start| start <= op.pc) {
             self.starts.push(at);
         }
         let origin = Origin::new(op.pc, op.slots);
-        self.cell(origin, Cell { op: checked }, Cell { op: unchecked });
+        self.cell(origin, checked, unchecked);
         let second = match second {
             Second::None => return Some(()),
             Second::Value(value) => Cell { value },
@@ -87,8 +89,10 @@ impl Emitter<'_> {
             }
         };
         self.cell(origin, second, second);
-        if matches!(op.op, Fused::Insn(Insn::Call(CallTarget::Subprog(_) | CallTarget::Reg(_)))) {
-            let landing = Cell { op: self.selector.landing(&unchecked) };
+        if matches!(op.op, Fused::Insn(Insn::Call(_)))
+            && let Some(saved) = self.selector.saved(op.pc)
+        {
+            let landing = self.selector.landing(saved);
             self.cell(origin, landing, landing);
         }
         Some(())
@@ -96,15 +100,21 @@ impl Emitter<'_> {
 
     fn cell(&mut self, origin: Origin, checked: Cell, unchecked: Cell) {
         self.origins.push(origin);
-        self.checked.push(checked);
-        self.unchecked.push(unchecked);
+        if self.runs.checked() {
+            self.checked.push(checked);
+        }
+        if self.runs.unchecked() {
+            self.unchecked.push(unchecked);
+        }
     }
 
     fn finish(mut self) -> Codes {
         for (at, target) in self.jumps {
             let target = self.starts[self.blocks.at(target)] as i32 - at as i32;
             for cells in [&mut self.checked, &mut self.unchecked] {
-                cells[at as usize + 1].jump.target = target;
+                if let Some(second) = cells.get_mut(at as usize + 1) {
+                    second.jump.target = target;
+                }
             }
         }
         let Self { checked, unchecked, origins, .. } = self;

@@ -134,8 +134,8 @@ impl Origin {
 
 const _: () = assert!(Program::MAX_SLOTS <= 1 << (u32::BITS - Origin::LENGTH_BITS));
 
-/// A program in cells, for checked and for unchecked runs. Both have the same operations at the same
-/// places.
+/// A program in cells, for checked and for unchecked runs, or for one kind of them: then there are
+/// no cells for the other one. Both have the same operations at the same places.
 #[derive(Clone)]
 pub(crate) struct Codes {
     checked: Vec<Cell>,
@@ -151,6 +151,12 @@ impl Codes {
 
     pub(crate) fn unchecked(&self) -> Code<'_> {
         Code { cells: &self.unchecked, origins: &self.origins }
+    }
+
+    /// One of them that there are cells for.
+    pub(crate) fn any(&self) -> Code<'_> {
+        let code = self.checked();
+        if code.is_there() { code } else { self.unchecked() }
     }
 }
 
@@ -168,9 +174,9 @@ pub(crate) struct Code<'c> {
 }
 
 impl Code<'_> {
-    /// The first operation.
-    pub(crate) fn entry(&self) -> *const Cell {
-        self.cells.as_ptr()
+    /// Whether there are cells for such runs.
+    pub(crate) fn is_there(&self) -> bool {
+        !self.cells.is_empty()
     }
 
     /// Where the operation at `at` comes from.
@@ -190,13 +196,11 @@ impl Code<'_> {
     }
 
     /// The operation that starts at the instruction at `pc`, or `None` where that is inside of what
-    /// is one operation, or was dropped.
+    /// is one operation, or was dropped, or where there are no cells.
     #[inline]
     pub(crate) fn boundary(&self, pc: Pc) -> Option<*const Cell> {
-        if pc == Pc::ENTRY {
-            return Some(self.entry());
-        }
-        self.boundary_behind_entry(pc)
+        let entry = self.cells.first()?;
+        if pc == Pc::ENTRY { Some(entry) } else { self.boundary_behind_entry(pc) }
     }
 
     fn boundary_behind_entry(&self, pc: Pc) -> Option<*const Cell> {

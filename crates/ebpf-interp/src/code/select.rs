@@ -10,7 +10,7 @@ use ebpf_isa::{
 };
 use ebpf_lower::{Fused, FusedOp, Shift};
 
-use super::{HOT, Op, SAVED, Slots};
+use super::{Cell, HOT, Op, SAVED, Slots};
 use crate::clobbers::preserved;
 use crate::dispatch::{Dispatcher, Handler};
 use crate::link::{Linked, LinkedProgram};
@@ -41,10 +41,8 @@ pub(crate) struct Selector<'a> {
 
 /// The cells of an operation.
 pub(super) struct Selected {
-    /// Of checked runs.
-    pub(super) op: Op,
-    /// The handler for unchecked runs.
-    pub(super) unchecked: Handler,
+    pub(super) checked: Cell,
+    pub(super) unchecked: Cell,
     pub(super) second: Second,
 }
 
@@ -291,35 +289,25 @@ impl Selector<'_> {
                 Some(plain_operands(handler, [0, 0], 0, index as i32))
             }
             Linked::CallSubprog { callee, saved } => {
-                let mut call = self.call(pc, saved, Some(callee.start));
-                let [count, is_hot] = [call.op.a, call.op.b];
-                call.op.off = callee.frame as i16;
-                call.op.handler = self.dispatcher.cold::<CallSubprog>();
-                call.unchecked = self.fast_call(count.into(), is_hot != 0);
-                Some(call)
+                let saves = Saves::new(self.slots, saved);
+                let handlers = Handlers {
+                    checked: self.dispatcher.cold::<CallSubprog>(),
+                    unchecked: self.fast_call(saves),
+                };
+                let call = saves.call(handlers, callee.frame as i16, pc);
+                Some(call.jumping(Some(callee.start), saves.slots()))
             }
             // Which subprogram that is, only the instruction itself knows.
-            Linked::CallReg(_) => Some(self.call(pc, preserved(), None)),
-            Linked::CallEnding(_) | Linked::TailCall => None,
+            Linked::CallReg(_) => {
+                let saves = Saves::new(self.slots, preserved());
+                let call = saves.call(self.dispatcher.cold::<Plain>().into(), 0, pc);
+                Some(call.jumping(None, saves.slots()))
+            }
+            Linked::CallEnding(_) | Linked::TailCall | Linked::Insn => None,
         }
     }
 
-    /// A call of a subprogram that is run as the instruction at `pc`, and what it saves.
-    fn call(&self, pc: Pc, saved: RegSet, target: Option<Pc>) -> Selected {
-        let mut slots = [0; SAVED];
-        for (to, reg) in slots.iter_mut().zip(saved.iter()) {
-            *to = self.slot(reg);
-        }
-        let count = saved.iter().count();
-        let is_hot = |&slot: &u8| usize::from(slot) < HOT;
-        let is_hot = is_hot(&self.slot(Reg::FP)) || slots[..count].iter().any(is_hot);
-        let (registers, return_to) = ([count as u8, is_hot.into()], pc.0 as i32 + 1);
-        let call = plain_operands(self.dispatcher.cold::<Plain>(), registers, 0, return_to);
-        let imm = u32::from_le_bytes(slots) as i32;
-        Selected { second: Second::Jump { target, imm }, ..call }
-    }
-
-    fn fast_call(&self, count: usize, is_hot: bool) -> Handler {
+    fn fast_call(&self, Saves { count, is_hot, .. }: Saves) -> Handler {
         macro_rules! pick {
             ($count:expr, $hot:expr) => {
                 self.dispatcher.either::<CallSubprog, FastCall<$count, $hot>>()
@@ -328,15 +316,24 @@ impl Selector<'_> {
         by_saved!(count, is_hot, pick)
     }
 
-    /// The operation behind the one that calls a subprogram.
-    pub(super) fn landing(&self, call: &Op) -> Op {
-        let (count, is_hot) = (usize::from(call.a), call.b != 0);
+    /// The operation behind the one that calls a subprogram, which saves `saved`.
+    pub(super) fn landing(&self, saved: RegSet) -> Cell {
+        let Saves { count, is_hot, .. } = Saves::new(self.slots, saved);
         macro_rules! pick {
             ($count:expr, $hot:expr) => {
                 self.dispatcher.either::<Landed, Landing<$count, $hot>>()
             };
         }
-        plain_operands(by_saved!(count, is_hot, pick), [0, 0], 0, 0).op
+        plain_operands(by_saved!(count, is_hot, pick), [0, 0], 0, 0).checked
+    }
+
+    /// The registers that the call of a subprogram at `pc` saves, if it is one.
+    pub(super) fn saved(&self, pc: Pc) -> Option<RegSet> {
+        match self.linked.linked(pc) {
+            Linked::CallSubprog { saved, .. } => Some(saved),
+            Linked::CallReg(_) => Some(preserved()),
+            _ => None,
+        }
     }
 
     fn alu(&self, op: AluOp, width: Width, dst: Reg, src: Reg) -> Option<Selected> {
@@ -691,12 +688,46 @@ impl Selector<'_> {
 }
 
 impl Selected {
-    fn jumping(self, target: Pc, imm: i32) -> Self {
-        Self { second: Second::Jump { target: Some(target), imm }, ..self }
+    /// The same, leading to `target`, if that is known, with another number.
+    fn jumping(self, target: impl Into<Option<Pc>>, imm: i32) -> Self {
+        Self { second: Second::Jump { target: target.into(), imm }, ..self }
+    }
+}
+
+/// What a call of a subprogram saves besides `r10`.
+#[derive(Clone, Copy)]
+struct Saves {
+    slots: [u8; SAVED],
+    count: usize,
+    /// Whether one of them, or `r10`, is in the first places.
+    is_hot: bool,
+}
+
+impl Saves {
+    fn new(slots: Slots, saved: RegSet) -> Self {
+        let mut saves = Self { slots: [0; SAVED], count: 0, is_hot: false };
+        for (to, reg) in saves.slots.iter_mut().zip(saved.iter()) {
+            *to = slots.of(reg);
+            saves.count += 1;
+        }
+        let is_hot = |slot: u8| usize::from(slot) < HOT;
+        let all = saves.slots[..saves.count].iter().copied();
+        saves.is_hot = all.chain([slots.of(Reg::FP)]).any(is_hot);
+        saves
+    }
+
+    /// The first cell of the call at `pc`, with `off` bytes of stack.
+    fn call(self, handlers: Handlers, off: i16, pc: Pc) -> Selected {
+        plain_operands(handlers, [self.count as u8, 0], off, pc.0 as i32 + 1)
+    }
+
+    fn slots(self) -> i32 {
+        u32::from_le_bytes(self.slots) as i32
     }
 }
 
 fn plain_operands(handlers: impl Into<Handlers>, [a, b]: [u8; 2], off: i16, imm: i32) -> Selected {
     let Handlers { checked, unchecked } = handlers.into();
-    Selected { op: Op { handler: checked, a, b, off, imm }, unchecked, second: Second::None }
+    let cell = |handler| Cell { op: Op { handler, a, b, off, imm } };
+    Selected { checked: cell(checked), unchecked: cell(unchecked), second: Second::None }
 }

@@ -47,7 +47,7 @@ impl Cold for Exit {
             return state.trap(pc, fault);
         }
         let at = state.return_to_caller(total);
-        state.unless_switched(at)
+        if state.is_switched() { state.end(Outcome::Switch) } else { at }
     }
 }
 
@@ -216,11 +216,11 @@ pub(crate) fn done(pc: Pc, state: &mut State<'_>) -> *const Cell {
 impl State<'_> {
     /// The operation at [`Self::pc`], where control moved to, maybe in another program.
     pub(crate) fn go_on(&mut self) -> *const Cell {
-        self.unless_switched(self.code().at(self.pc))
+        if self.is_switched() { self.end(Outcome::Switch) } else { self.code().at(self.pc) }
     }
 
-    /// `at`, unless another dispatcher goes on there.
-    fn unless_switched(&mut self, at: *const Cell) -> *const Cell {
-        if self.vm.dispatcher == self.dispatcher { at } else { self.end(Outcome::Switch) }
+    /// Whether the program that runs now is one that this dispatcher has no operations of.
+    fn is_switched(&self) -> bool {
+        self.vm.dispatcher != self.dispatcher || !self.code().is_there()
     }
 }

@@ -43,7 +43,7 @@ impl State<'_> {
         let Callee { start: target, frame } = callee;
         self.charge(pc)?;
         // SAFETY: a call is an operation of its own.
-        unsafe { self.push_caller(self.code().at(pc))? };
+        unsafe { self.push_caller(self.call_at(pc))? };
         self.enter(self.frame.low, frame);
         self.move_count(pc, target);
         Ok(Next::At(target))

@@ -44,10 +44,10 @@ struct Pieces {
 }
 
 pub(super) fn merge(window: Window<'_>) -> Option<Merge> {
-    let Insn::Load { base, .. } = window.get(0)? else { return None };
+    let Insn::Load { base, .. } = *window.get(0)? else { return None };
     // Most loads are not pieces: the next piece would be near.
     let is_near =
-        |index| matches!(window.get(index), Some(Insn::Load { base: other, .. }) if other == base);
+        |index| matches!(window.get(index), Some(&Insn::Load { base: other, .. }) if other == base);
     if !(1..=NEAR).any(is_near) {
         return None;
     }

@@ -15,7 +15,7 @@ use alloc::vec::Vec;
 
 use ebpf_isa::{AluOp, Extend, Insn, Operand, Pc, Program, Reg, RegSet, Size, Width};
 
-use crate::{Blocks, Effects, Fused, FusedOp, Liveness};
+use crate::{Fused, FusedOp, Liveness, Outline};
 
 /// The rest of a block, one element a slot.
 #[derive(Clone, Copy)]
@@ -27,12 +27,14 @@ struct Window<'a> {
 
 impl Window<'_> {
     /// What follows the first `len` slots.
+    #[inline]
     fn behind(self, len: usize) -> Self {
         Self { slots: &self.slots[len..], live_after: &self.live_after[len..] }
     }
 
-    fn get(&self, index: usize) -> Option<Insn> {
-        self.slots.get(index).copied().flatten()
+    #[inline]
+    fn get(&self, index: usize) -> Option<&Insn> {
+        self.slots.get(index)?.as_ref()
     }
 
     /// Whether nobody reads what `reg` holds after the instruction at `index`.
@@ -88,21 +90,14 @@ fn rules(insn: Insn) -> &'static [Rule] {
 #[must_use]
 pub fn lower(program: &Program) -> Vec<FusedOp> {
     let mut ops = Vec::with_capacity(program.slots().len());
-    let blocks = Blocks::new(program);
-    lower_each(program, &blocks, &Effects::new(program), |op| ops.push(op));
+    lower_each(program, &Outline::new(program), |op| ops.push(op));
     ops
 }
 
-/// Gives the operations of [`lower`] to `emit`, one after the other. `blocks` and `effects` are the
-/// program's.
-pub fn lower_each(
-    program: &Program,
-    blocks: &Blocks,
-    effects: &Effects,
-    mut emit: impl FnMut(FusedOp),
-) {
-    let live = Liveness::new(program, blocks, effects);
-    for (start, end) in blocks.ranges() {
+/// Gives the operations of [`lower`] to `emit`, one after the other. `outline` is the program's.
+pub fn lower_each(program: &Program, outline: &Outline, mut emit: impl FnMut(FusedOp)) {
+    let live = Liveness::new(outline);
+    for (start, end) in outline.blocks().ranges() {
         let slots = start.index()..end.index();
         let window =
             Window { slots: &program.slots()[slots.clone()], live_after: &live.by_slot()[slots] };
@@ -111,9 +106,8 @@ pub fn lower_each(
 }
 
 /// Each instruction of `program` as an operation of its own.
-#[must_use]
-pub fn plain(program: &Program) -> Vec<FusedOp> {
-    program.insns().map(|(pc, insn)| plain_op(pc, insn)).collect()
+pub fn plain(program: &Program) -> impl Iterator<Item = FusedOp> {
+    program.insns().map(|(pc, insn)| plain_op(pc, insn))
 }
 
 fn plain_op(pc: Pc, insn: Insn) -> FusedOp {
@@ -124,7 +118,7 @@ fn plain_op(pc: Pc, insn: Insn) -> FusedOp {
 fn fuse_block(mut pc: Pc, mut window: Window<'_>, emit: &mut impl FnMut(FusedOp)) {
     // Registers whose upper half is zero.
     let mut narrow = RegSet::EMPTY;
-    while let Some(insn) = window.get(0) {
+    while let Some(&insn) = window.get(0) {
         let len = if extend::is_redundant(insn, narrow) {
             1
         } else if let Some(Merge { op, len, rest }) =
@@ -154,7 +148,7 @@ fn emit_rest(
 ) -> RegSet {
     while rest != 0 {
         let index = rest.trailing_zeros();
-        let insn = window.get(index as usize).expect("bits are instructions");
+        let insn = *window.get(index as usize).expect("bits are instructions");
         emit(plain_op(Pc(pc.0 + index), insn));
         narrow = narrow_after(Fused::Insn(insn), narrow);
         rest &= rest - 1;
@@ -229,7 +223,7 @@ mod tests {
     #[test]
     fn plain_operations_are_the_instructions() {
         let program = assemble("r2 = 7 ll\nr3 = r2\nr3 += 1\nexit").unwrap();
-        let insns: Vec<_> = plain(&program).iter().map(|op| (op.pc, op.op)).collect();
+        let insns: Vec<_> = plain(&program).map(|op| (op.pc, op.op)).collect();
         let expected: Vec<_> = program.insns().map(|(pc, insn)| (pc, Fused::Insn(insn))).collect();
         assert_eq!(insns, expected);
     }
