@@ -1,7 +1,7 @@
 //! Interpreters: the benchmark programs, lowering, and the empty call.
 
 use ebpf_runtime::flat::FlatEngine;
-use ebpf_runtime::interp::{Options, Vm};
+use ebpf_runtime::interp::{Options, Runs, Vm};
 
 use super::run_time::{O2, SCALAR, Subject, Times, add_claim, native_columns};
 use super::{GroupError, code};
@@ -83,14 +83,16 @@ fn without_fuel() -> Options {
     options
 }
 
-/// Making a program ready to run, for each instruction of code of several lengths.
+/// Making a verified program ready to run, for each instruction of code of several lengths.
 fn lowering(report: &mut Report, effort: Effort) -> Result<(), Error> {
     let mut worst = 0.0_f64;
     for (name, slots) in code::SIZES {
         let program = code::of_length(slots)?;
         let links = links_for_lowering(&program);
-        Vm::new(&program, None, &links)?;
-        let lower = || u64::from(Vm::new(&program, None, &links).is_ok());
+        let mut options = Options::default();
+        options.runs = Runs::Unchecked;
+        Vm::with_options(&program, None, &links, &options)?;
+        let lower = || u64::from(Vm::with_options(&program, None, &links, &options).is_ok());
         let mut workload = Workload {
             name: format!("lower {name}"),
             units_per_run: program.insns().count() as u64,

@@ -1,47 +1,47 @@
 //! Which registers calls must save.
 
-use alloc::vec;
 use alloc::vec::Vec;
 
 use ebpf_isa::uapi::HelperId;
-use ebpf_isa::{CallTarget, Insn, Program, Reg, RegSet, SubprogIdx};
-use ebpf_lower::Effects;
+use ebpf_isa::{CallTarget, Insn, Program, Reg, RegSet, Subprog, SubprogIdx};
+use ebpf_lower::{Effect, Outline};
 
 /// By subprogram: which of `r6` to `r9`, which its callers find as they left them, it or a
 /// subprogram below it writes.
 ///
 /// Subprograms are closed under jumps, so this holds for any program. Helpers write none of them. A
-/// tail call goes on in a program that nobody has seen, which may write all.
+/// tail call goes on in a program that nobody has seen, which may write all; so may what is called
+/// through a register.
 pub(crate) struct Clobbers(Vec<RegSet>);
 
 /// What a callee preserves.
-fn preserved() -> RegSet {
+pub(crate) fn preserved() -> RegSet {
     [Reg::R6, Reg::R7, Reg::R8, Reg::R9].into_iter().collect()
 }
 
 impl Clobbers {
     /// In time linear in the length of `program`, but for the sorting of its calls.
-    pub(crate) fn new(program: &Program, effects: &Effects) -> Self {
-        let (subprogs, effects) = (program.subprogs(), effects.by_slot());
-        let mut sets = vec![RegSet::EMPTY; subprogs.len()];
+    pub(crate) fn new(program: &Program, outline: &Outline) -> Self {
+        let effects = outline.effects().by_slot();
+        let written = |subprog: &Subprog| {
+            let slots = &effects[subprog.start.index()..subprog.end.index()];
+            let all = |all: RegSet, effect: &Effect| all.union(effect.writes);
+            among_preserved(slots.iter().fold(RegSet::EMPTY, all))
+        };
+        let mut sets: Vec<RegSet> = program.subprogs().iter().map(written).collect();
         // Callee and caller.
         let mut calls = Vec::new();
-        for (index, subprog) in (0_u32..).zip(subprogs) {
-            let mut written = RegSet::EMPTY;
-            let slots = subprog.start.index()..subprog.end.index();
-            for (slot, effect) in program.slots()[slots.clone()].iter().zip(&effects[slots]) {
-                written = written.union(effect.writes);
-                match slot {
-                    Some(Insn::Call(CallTarget::Subprog(target))) => {
-                        calls.push((program.subprog_of(*target).0, index));
-                    }
-                    Some(Insn::Call(CallTarget::Helper(HelperId::TAIL_CALL))) => {
-                        written = written.union(preserved());
-                    }
-                    _ => {}
+        for pc in outline.special().iter() {
+            let caller = program.subprog_of(pc);
+            match program.get(pc) {
+                Some(Insn::Call(CallTarget::Subprog(target))) => {
+                    calls.push((program.subprog_of(target).0, caller.0));
                 }
+                Some(Insn::Call(CallTarget::Helper(HelperId::TAIL_CALL) | CallTarget::Reg(_))) => {
+                    sets[caller.index()] = preserved();
+                }
+                _ => {}
             }
-            sets[index as usize] = among_preserved(written);
         }
         calls.sort_unstable();
         calls.dedup();
@@ -49,7 +49,7 @@ impl Clobbers {
     }
 
     pub(crate) fn of(&self, subprog: SubprogIdx) -> RegSet {
-        self.0[subprog.0 as usize]
+        self.0[subprog.index()]
     }
 }
 
@@ -84,7 +84,7 @@ mod tests {
 
     fn clobbers(asm: &str) -> Vec<RegSet> {
         let program = assemble(asm).unwrap();
-        Clobbers::new(&program, &Effects::new(&program)).0
+        Clobbers::new(&program, &Outline::new(&program)).0
     }
 
     fn set(regs: &[Reg]) -> RegSet {
@@ -123,8 +123,10 @@ mod tests {
     }
 
     #[test]
-    fn a_tail_call_may_write_all() {
-        let found = clobbers("call f\nexit\nf:\ncall 12\nr0 = 0\nexit");
-        assert_eq!(found[1], preserved());
+    fn a_tail_call_and_a_call_through_a_register_may_write_all() {
+        for call in ["call 12", "callx r1"] {
+            let found = clobbers(&format!("call f\nexit\nf:\n{call}\nr0 = 0\nexit"));
+            assert_eq!(found[1], preserved(), "{call}");
+        }
     }
 }

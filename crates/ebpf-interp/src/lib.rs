@@ -46,4 +46,4 @@ pub use link::{Helpers, LinkError, Links, TailTarget, TailTargetFn};
 pub use memory::Memory;
 pub use observe::{Coverage, LineCoverage, Moment, Observer};
 pub use run::Run;
-pub use vm::{Options, Vm};
+pub use vm::{Options, Runs, Vm};

@@ -1,15 +1,14 @@
 //! Programs with their symbols resolved.
 
 use alloc::collections::BTreeMap;
+use alloc::sync::Arc;
 use alloc::vec::Vec;
 
-use ebpf_isa::abi::{ExecEnv, HelperFn, STACK_SIZE};
+use ebpf_isa::abi::{ExecEnv, HelperFn, STACK_SIZE, subprog_address, subprog_at};
 use ebpf_isa::uapi::HelperId;
-use ebpf_isa::{
-    CallTarget, Facts, Imm64, Insn, Pc, Program, Reg, RegSet, Size, SubprogIdx, WideSource,
-};
+use ebpf_isa::{CallTarget, Facts, Insn, Pc, Program, Reg, RegSet, Size, SubprogIdx, WideSource};
 
-use ebpf_lower::Effects;
+use ebpf_lower::{Outline, SlotSet};
 
 use crate::clobbers::Clobbers;
 
@@ -123,59 +122,104 @@ pub struct Links {
     pub tail_target: Option<TailTarget>,
 }
 
-/// One slot of a linked program.
+/// What an instruction that refers to something comes to.
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum Linked {
-    /// An instruction that needs no link.
-    Insn(Insn),
     /// A wide load of a number.
-    LoadWide { dst: Reg, value: Imm64 },
+    LoadWide { dst: Reg, value: u64 },
     /// A call of a native function, by its place in [`Vm::natives`](crate::Vm).
     CallNative(u32),
     /// The same for a function that may end the run.
     CallEnding(u32),
     /// A call of a subprogram.
     CallSubprog {
-        target: Pc,
-        frame: u16,
+        callee: Callee,
         /// The registers that the caller saves: see [`Clobbers`].
         saved: RegSet,
     },
+    /// A call of the subprogram whose address is in this register. The caller saves all that there
+    /// are to save.
+    CallReg(Reg),
     /// A call of the helper `bpf_tail_call`.
     TailCall,
-    /// The second slot of a wide load.
-    Hole,
+    /// The instruction itself, which refers to nothing.
+    Insn,
+}
+
+/// A subprogram as its callers know it.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Callee {
+    pub(crate) start: Pc,
+    /// Bytes of stack.
+    pub(crate) frame: u16,
 }
 
 /// A program whose symbols are resolved.
+#[derive(Debug, Clone)]
 pub(crate) struct LinkedProgram {
-    pub(crate) slots: Vec<Linked>,
+    slots: Arc<Vec<Option<Insn>>>,
+    /// The second slots of wide loads.
+    holes: SlotSet,
+    /// Where calls, wide loads and a few others are, and what they come to.
+    special: SlotSet,
+    linked: Vec<Linked>,
+    /// The subprograms whose address is taken, by position.
+    callees: Vec<Callee>,
     pub(crate) natives: Vec<HelperFn>,
     pub(crate) tail_target: Option<TailTargetFn>,
     /// Bytes of stack of the main program.
     pub(crate) main_frame: u16,
 }
 
-/// Resolves the symbols of `program`, whose effects are `effects`.
+impl LinkedProgram {
+    /// The instruction at `pc`, where there is one.
+    pub(crate) fn insn(&self, pc: Pc) -> Insn {
+        self.slots[pc.index()].expect("targets are instructions in every Program")
+    }
+
+    /// What the call or wide load at `pc` comes to.
+    pub(crate) fn linked(&self, pc: Pc) -> Linked {
+        self.linked[self.special.rank(pc)]
+    }
+
+    /// The subprogram with this address, if it is one whose address the program takes.
+    pub(crate) fn callee(&self, address: u64) -> Option<Callee> {
+        let start = subprog_at(address)?;
+        let found = self.callees.binary_search_by_key(&start, |callee| callee.start);
+        found.ok().map(|index| self.callees[index])
+    }
+
+    /// How many instructions are in front of the one at `pc`.
+    pub(crate) fn place(&self, pc: Pc) -> u32 {
+        pc.0 - self.holes.rank(pc) as u32
+    }
+}
+
+/// Resolves the symbols of `program`, whose outline is `outline`.
 pub(crate) fn link(
     program: &Program,
-    effects: &Effects,
+    outline: &Outline,
     facts: Option<&Facts>,
     links: &Links,
 ) -> Result<LinkedProgram, LinkError> {
-    let clobbers = Clobbers::new(program, effects);
-    let mut linker = Linker { program, facts, links, clobbers, natives: Vec::new() };
-    let mut slots = Vec::with_capacity(program.slots().len());
-    for (at, slot) in program.slots().iter().enumerate() {
-        slots.push(match slot {
-            Some(insn) => linker.op(Pc(at as u32), *insn)?,
-            None => Linked::Hole,
-        });
+    let clobbers = Clobbers::new(program, outline);
+    let (natives, taken) = (Vec::new(), Vec::new());
+    let mut linker = Linker { program, facts, links, clobbers, natives, taken };
+    let mut linked = Vec::with_capacity(outline.special().len());
+    for pc in outline.special().iter() {
+        let insn = program.get(pc).expect("special slots have instructions");
+        linked.push(linker.resolve(pc, insn)?);
     }
-    let main_frame = linker.frame(SubprogIdx::MAIN);
-    let natives = linker.natives.into_iter().map(|(_, function)| function).collect();
-    let tail_target = links.tail_target.map(|TailTarget(function)| function);
-    Ok(LinkedProgram { slots, natives, tail_target, main_frame })
+    Ok(LinkedProgram {
+        slots: program.shared_slots(),
+        holes: outline.holes().clone(),
+        special: outline.special().clone(),
+        linked,
+        callees: linker.callees(),
+        main_frame: linker.callee(SubprogIdx::MAIN).frame,
+        natives: linker.natives.into_iter().map(|(_, function)| function).collect(),
+        tail_target: links.tail_target.map(|TailTarget(function)| function),
+    })
 }
 
 struct Linker<'a> {
@@ -184,35 +228,55 @@ struct Linker<'a> {
     links: &'a Links,
     clobbers: Clobbers,
     natives: Vec<(HelperId, HelperFn)>,
+    /// Subprograms whose address is taken.
+    taken: Vec<Pc>,
 }
 
 impl Linker<'_> {
-    fn op(&mut self, pc: Pc, insn: Insn) -> Result<Linked, LinkError> {
+    /// What an instruction comes to.
+    fn resolve(&mut self, pc: Pc, insn: Insn) -> Result<Linked, LinkError> {
         let unsupported = |what| Err(LinkError::Unsupported { pc, what });
         match insn {
             Insn::LoadWide { dst, source } => {
-                Ok(Linked::LoadWide { dst, value: Imm64::new(self.wide(pc, source)?) })
+                Ok(Linked::LoadWide { dst, value: self.wide(pc, source)? })
             }
-            Insn::Call(CallTarget::Helper(id @ HelperId::TAIL_CALL)) => {
-                let known = self.links.tail_target.is_some();
-                if known { Ok(Linked::TailCall) } else { Err(LinkError::UnknownHelper { pc, id }) }
-            }
-            Insn::Call(CallTarget::Helper(id)) => self.native(pc, id),
-            Insn::Call(CallTarget::Subprog(target)) => {
-                let callee = self.program.subprog_of(target);
-                let saved = self.clobbers.of(callee);
-                Ok(Linked::CallSubprog { target, frame: self.frame(callee), saved })
-            }
-            Insn::Call(CallTarget::Kfunc { .. }) => unsupported("calls of kernel functions"),
+            Insn::Call(target) => self.call(pc, target),
             Insn::Atomic { size: Size::B | Size::H, .. } => {
                 unsupported("atomic operations on 1 or 2 bytes")
             }
             Insn::LoadPacket { size: Size::Dw, .. } => unsupported("packet loads of 8 bytes"),
-            other => Ok(Linked::Insn(other)),
+            _ => Ok(Linked::Insn),
         }
     }
 
-    fn wide(&self, pc: Pc, source: WideSource) -> Result<u64, LinkError> {
+    fn call(&mut self, pc: Pc, target: CallTarget) -> Result<Linked, LinkError> {
+        match target {
+            CallTarget::Helper(id @ HelperId::TAIL_CALL) => {
+                let known = self.links.tail_target.is_some();
+                if known { Ok(Linked::TailCall) } else { Err(LinkError::UnknownHelper { pc, id }) }
+            }
+            CallTarget::Helper(id) => self.native(pc, id),
+            CallTarget::Subprog(target) => {
+                let subprog = self.program.subprog_of(target);
+                let saved = self.clobbers.of(subprog);
+                Ok(Linked::CallSubprog { callee: self.callee(subprog), saved })
+            }
+            CallTarget::Reg(callee) => Ok(Linked::CallReg(callee)),
+            CallTarget::Kfunc { .. } => {
+                Err(LinkError::Unsupported { pc, what: "calls of kernel functions" })
+            }
+        }
+    }
+
+    /// The subprograms whose address is taken, by position.
+    fn callees(&mut self) -> Vec<Callee> {
+        self.taken.sort_unstable();
+        self.taken.dedup();
+        let callee = |&start| self.callee(self.program.subprog_of(start));
+        self.taken.iter().map(callee).collect()
+    }
+
+    fn wide(&mut self, pc: Pc, source: WideSource) -> Result<u64, LinkError> {
         let unknown = |map: ebpf_isa::MapIdx| LinkError::UnknownMap { pc, map: map.0 };
         match source {
             WideSource::Imm(imm) => Ok(imm.get()),
@@ -226,8 +290,9 @@ impl Linker<'_> {
             WideSource::Btf { .. } => {
                 Err(LinkError::Unsupported { pc, what: "addresses of kernel variables" })
             }
-            WideSource::Func(_) => {
-                Err(LinkError::Unsupported { pc, what: "addresses of subprograms" })
+            WideSource::Func(start) => {
+                self.taken.push(start);
+                Ok(subprog_address(start))
             }
         }
     }
@@ -242,11 +307,11 @@ impl Linker<'_> {
         Ok(if helper.may_end { Linked::CallEnding(index) } else { Linked::CallNative(index) })
     }
 
-    /// Bytes of stack that a frame of this subprogram needs, in steps of 8: the whole frame where
-    /// nothing is known.
-    fn frame(&self, subprog: SubprogIdx) -> u16 {
+    /// With bytes of stack in steps of 8: the whole frame where nothing is known.
+    fn callee(&self, subprog: SubprogIdx) -> Callee {
         let known = self.facts.and_then(|facts| facts.subprog(subprog));
         let whole = STACK_SIZE as u16;
-        known.map_or(whole, |known| known.stack_depth.min(whole).next_multiple_of(8))
+        let frame = known.map_or(whole, |known| known.stack_depth.min(whole).next_multiple_of(8));
+        Callee { start: self.program.subprogs()[subprog.index()].start, frame }
     }
 }

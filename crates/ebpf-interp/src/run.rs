@@ -46,7 +46,8 @@ impl Vm {
     ///   atomic, and ask for that;
     /// - writes go to writable memory only, atomic accesses are aligned;
     /// - if the program loads from the packet, all of it, as `env` has it, is such memory;
-    /// - calls of helpers pass what their prototypes ask for;
+    /// - calls of helpers pass what their prototypes ask for, and no helper calls the address of a
+    ///   subprogram: here, that is a number;
     /// - frames use no more stack than the facts say, and are never more than
     ///   [`MAX_CALL_DEPTH`](ebpf_isa::abi::MAX_CALL_DEPTH) deep;
     /// - all of this holds for the programs that tail calls lead to, too.
@@ -184,10 +185,12 @@ impl Drop for OwnRoom<'_> {
 fn finish(state: &mut State<'_>, ctx: u64, env: &mut ExecEnv) -> Result<u64, Trap> {
     state.begin(ctx);
     lend(state, env);
-    let entry = state.code().entry();
-    // SAFETY: the entry is in the code that the state runs, which is made for the dispatcher of its
-    // program. Accesses are checked, or their safety was promised.
-    unsafe { state.dispatcher.run(entry, state) };
+    match state.code().boundary(Pc::ENTRY) {
+        // SAFETY: the entry is in the code that the state runs, which is made for the dispatcher of
+        // its program. Accesses are checked, or their safety was promised.
+        Some(entry) => unsafe { state.dispatcher.run(entry, state) },
+        None => state.outcome = Outcome::Switch,
+    }
     if state.outcome == Outcome::Switch {
         dispatch(state);
     }
@@ -230,7 +233,7 @@ fn dispatch(state: &mut State<'_>) {
     loop {
         state.outcome = Outcome::Running;
         let Some(at) = state.code().boundary(state.pc) else {
-            // Inside of what is one operation: it was stepped into.
+            // Inside of what is one operation (it was stepped into), or made ready for other runs.
             state.step_once();
             if state.outcome == Outcome::Running {
                 continue;

@@ -138,7 +138,7 @@ impl<'a> State<'a> {
     #[inline(always)]
     pub(crate) fn begin(&mut self, ctx: u64) {
         self.set(Reg::R1, ctx);
-        self.enter_cleared(self.frame.top, self.vm.main_frame);
+        self.enter_cleared(self.frame.top, self.vm.program.main_frame);
     }
 
     /// Lends the environment to the run.
@@ -153,6 +153,13 @@ impl<'a> State<'a> {
     #[inline]
     pub(crate) fn code(&self) -> Code<'a> {
         if self.memory.is_some() { self.vm.codes.checked() } else { self.vm.codes.unchecked() }
+    }
+
+    /// The operation of the call at `pc`. For a program that was made ready for other runs it is one
+    /// of those: what it says of the call is the same.
+    pub(crate) fn call_at(&self, pc: Pc) -> *const Cell {
+        let code = self.code();
+        if code.is_there() { code.at(pc) } else { self.vm.codes.any().at(pc) }
     }
 
     #[inline(always)]
@@ -280,7 +287,8 @@ impl<'a> State<'a> {
     /// Notes the function that runs as the caller of another one, unless there are too many.
     ///
     /// # Safety
-    /// `call` is an operation that calls a subprogram, in the code that runs.
+    /// `call` is an operation that calls a subprogram, in the code that runs, or what
+    /// [`Self::call_at`] gives.
     pub(crate) unsafe fn push_caller(&mut self, call: *const Cell) -> Result<(), Fault> {
         if !self.has_room() {
             return Err((TrapKind::CallDepth, 0));

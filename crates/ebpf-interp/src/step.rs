@@ -27,26 +27,31 @@ pub(crate) enum Next {
 impl State<'_> {
     /// Runs the instruction at `pc`.
     pub(crate) fn step(&mut self, pc: Pc) -> Result<Next, Fault> {
-        match self.vm.linked[pc.index()] {
-            Linked::Insn(Insn::Exit) => self.exit(pc),
-            Linked::Insn(Insn::Jump { target, .. }) => self.jump(pc, target),
-            Linked::Insn(Insn::Branch { op, width, lhs, rhs, target }) => {
+        match self.vm.program.insn(pc) {
+            Insn::Exit => self.exit(pc),
+            Insn::Jump { target, .. } => self.jump(pc, target),
+            Insn::Branch { op, width, lhs, rhs, target } => {
                 if semantics::compare(op, width, self.get(lhs), self.operand(rhs)) {
                     self.jump(pc, target)
                 } else {
                     Ok(Next::Insn)
                 }
             }
-            Linked::Insn(Insn::MayGoto { target }) => self.may_goto(pc, target),
-            Linked::Insn(Insn::LoadPacket { size, index, imm }) => {
-                self.load_packet(pc, size, index, imm)
-            }
-            Linked::Insn(insn) => {
+            Insn::MayGoto { target } => self.may_goto(pc, target),
+            Insn::LoadPacket { size, index, imm } => self.load_packet(pc, size, index, imm),
+            Insn::Call(_) | Insn::LoadWide { .. } => self.linked(pc),
+            insn => {
                 self.straight(insn)?;
                 Ok(Next::Insn)
             }
+        }
+    }
+
+    /// Runs the call or wide load at `pc`.
+    fn linked(&mut self, pc: Pc) -> Result<Next, Fault> {
+        match self.vm.program.linked(pc) {
             Linked::LoadWide { dst, value } => {
-                self.set(dst, value.get());
+                self.set(dst, value);
                 Ok(Next::Insn)
             }
             Linked::CallNative(index) => {
@@ -54,9 +59,16 @@ impl State<'_> {
                 Ok(Next::Insn)
             }
             Linked::CallEnding(index) => Ok(self.call_ending(index)),
-            Linked::CallSubprog { target, frame, .. } => self.call_subprog(pc, target, frame),
+            Linked::CallSubprog { callee, .. } => self.call_subprog(pc, callee),
+            Linked::CallReg(reg) => {
+                let address = self.get(reg);
+                match self.vm.program.callee(address) {
+                    Some(callee) => self.call_subprog(pc, callee),
+                    None => Err((TrapKind::BadCallee, address)),
+                }
+            }
             Linked::TailCall => Ok(self.tail_call(pc)),
-            Linked::Hole => unreachable!("targets are instructions in every Program"),
+            Linked::Insn => unreachable!("calls and wide loads come to something"),
         }
     }
 

@@ -1,15 +1,12 @@
 //! Programs that are ready to run.
 
-use alloc::vec::Vec;
-
-use ebpf_isa::abi::HelperFn;
 use ebpf_isa::{Facts, Pc, Program};
-use ebpf_lower::Effects;
+use ebpf_lower::Outline;
 
 use crate::LinkError;
 use crate::code::{Cell, Codes, Op, Selector, Slots, emit};
 use crate::dispatch::Dispatcher;
-use crate::link::{Linked, LinkedProgram, Links, TailTargetFn, link};
+use crate::link::{LinkedProgram, Links, link};
 use crate::ops::call::Slowly;
 use crate::ops::plain::{Plainly, WithoutFuel};
 
@@ -24,11 +21,36 @@ pub struct Options {
     pub fuel: bool,
     /// Whether instructions are fused.
     pub fuse: bool,
+    /// What the program is made ready for.
+    pub runs: Runs,
+}
+
+/// Kinds of runs. Runs for which a program was not made ready do the same, but instruction by
+/// instruction.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Runs {
+    /// [`Vm::run`].
+    Checked,
+    /// [`Vm::run_unchecked`].
+    Unchecked,
+    /// Both of them, for which making it ready takes longer.
+    #[default]
+    All,
+}
+
+impl Runs {
+    pub(crate) fn checked(self) -> bool {
+        self != Self::Unchecked
+    }
+
+    pub(crate) fn unchecked(self) -> bool {
+        self != Self::Checked
+    }
 }
 
 impl Default for Options {
     fn default() -> Self {
-        Self { dispatcher: None, fuel: true, fuse: true }
+        Self { dispatcher: None, fuel: true, fuse: true, runs: Runs::All }
     }
 }
 
@@ -40,14 +62,8 @@ pub struct Vm {
     pub(crate) slots: Slots,
     pub(crate) codes: Codes,
     pub(crate) exits: Exits,
-    /// Single instructions, by slot.
-    pub(crate) linked: Vec<Linked>,
-    /// By slot: how many instructions are in front.
-    places: Vec<u32>,
-    pub(crate) natives: Vec<HelperFn>,
-    pub(crate) tail_target: Option<TailTargetFn>,
-    /// Bytes of stack of the main program.
-    pub(crate) main_frame: u16,
+    /// Single instructions.
+    pub(crate) program: LinkedProgram,
 }
 
 /// Operations that are no part of the program, but follow what is.
@@ -85,28 +101,15 @@ impl Vm {
         links: &Links,
         options: &Options,
     ) -> Result<Self, LinkError> {
-        let effects = Effects::new(program);
-        let linked = link(program, &effects, facts, links)?;
+        let outline = Outline::new(program);
+        let linked = link(program, &outline, facts, links)?;
         let chosen = options.dispatcher.map(|wanted| wanted.if_built().unwrap_or(Dispatcher::Loop));
         let dispatcher = chosen.unwrap_or_else(Dispatcher::best);
-        Ok(Self::of(program, &effects, linked, dispatcher, options))
-    }
-
-    fn of(
-        program: &Program,
-        effects: &Effects,
-        linked: LinkedProgram,
-        dispatcher: Dispatcher,
-        options: &Options,
-    ) -> Self {
-        let LinkedProgram { slots: linked, natives, tail_target, main_frame } = linked;
-        let slots = Slots::new(ebpf_lower::by_use(program, effects));
-        let places = places(program);
+        let slots = Slots::new(ebpf_lower::by_use(program, &outline));
         let is_metered = options.fuel;
         let main_end = program.subprogs()[0].end;
-        let selector =
-            Selector { dispatcher, is_metered, main_end, slots, linked: &linked, places: &places };
-        let codes = emit(program, &selector, options.fuse.then_some(effects));
+        let selector = Selector { dispatcher, is_metered, main_end, slots, linked: &linked };
+        let codes = emit(program, &outline, &selector, options);
         let exit = |handler| Cell { op: Op { handler, a: 0, b: 0, off: 0, imm: 0 } };
         let exits = Exits {
             end: exit(dispatcher.end()),
@@ -114,18 +117,7 @@ impl Vm {
             without_fuel: exit(dispatcher.cold::<WithoutFuel>()),
             slowly: exit(dispatcher.cold::<Slowly>()),
         };
-        Self {
-            dispatcher,
-            is_metered: options.fuel,
-            slots,
-            codes,
-            exits,
-            linked,
-            places,
-            natives,
-            tail_target,
-            main_frame,
-        }
+        Ok(Self { dispatcher, is_metered, slots, codes, exits, program: linked })
     }
 
     /// What dispatches the operations of this program.
@@ -142,22 +134,11 @@ impl Vm {
 
     /// How many instructions are in front of the one at `pc`.
     pub(crate) fn place(&self, pc: Pc) -> i64 {
-        self.places[pc.index()].into()
+        self.program.place(pc).into()
     }
 
     /// The instruction behind the one at `pc`.
     pub(crate) fn next(&self, pc: Pc) -> Pc {
-        let is_wide = matches!(self.linked.get(pc.index() + 1), Some(Linked::Hole));
-        Pc(pc.0 + 1 + u32::from(is_wide))
+        Pc(pc.0 + self.program.insn(pc).slots())
     }
-}
-
-fn places(program: &Program) -> Vec<u32> {
-    let mut count = 0;
-    let place = |slot: &Option<_>| {
-        let place = count;
-        count += u32::from(slot.is_some());
-        place
-    };
-    program.slots().iter().map(place).collect()
 }

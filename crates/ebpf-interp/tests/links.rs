@@ -28,7 +28,6 @@ fn symbols_that_only_a_kernel_has() {
     let unsupported = [
         (Insn::Call(CallTarget::Kfunc { btf_id: 1, module: 0 }), "calls of kernel functions"),
         (load(WideSource::Btf { id: 1, module: 0 }), "addresses of kernel variables"),
-        (load(WideSource::Func(Pc(0))), "addresses of subprograms"),
     ];
     for (insn, what) in unsupported {
         let program = common::program(&[insn, Insn::Exit]);

@@ -20,6 +20,27 @@ pub const MAX_ALLOWANCE: i64 = 1 << 14;
 /// How often the `may_goto` instructions of one program run fall through before they jump.
 pub const MAX_MAY_GOTO: u64 = 8 << 20;
 
+/// What the address of a subprogram is where programs have no machine code: that of its first byte,
+/// if the program's bytes were at 4 GiB.
+const BYTECODE: u64 = 1 << 32;
+
+/// Bytes of a slot.
+const SLOT: u64 = 8;
+
+/// The address of the subprogram that starts at `pc`, in the interpreter.
+#[must_use]
+pub fn subprog_address(pc: Pc) -> u64 {
+    BYTECODE + SLOT * u64::from(pc.0)
+}
+
+/// The slot whose address this would be, if it were that of a subprogram.
+#[must_use]
+pub fn subprog_at(address: u64) -> Option<Pc> {
+    let offset = address.checked_sub(BYTECODE)?;
+    let slot = offset.is_multiple_of(SLOT).then_some(offset / SLOT)?;
+    u32::try_from(slot).ok().map(Pc)
+}
+
 /// A native function that programs call: five arguments and the environment of the run.
 ///
 /// Calling one is unsafe: its prototype, which a verifier checked calls against, is a promise.
@@ -44,17 +65,20 @@ pub enum TrapKind {
     OutOfFuel = 5,
     /// A helper failed: it panicked, or refused its arguments.
     Helper = 6,
+    /// A call through a register that holds no address of a subprogram.
+    BadCallee = 7,
 }
 
 impl TrapKind {
     /// Every kind.
-    pub const ALL: [Self; 6] = [
+    pub const ALL: [Self; 7] = [
         Self::OutOfBounds,
         Self::ReadOnly,
         Self::Misaligned,
         Self::CallDepth,
         Self::OutOfFuel,
         Self::Helper,
+        Self::BadCallee,
     ];
 
     /// The kind with this number; `None` for 0, which means that nothing happened.
@@ -74,6 +98,7 @@ impl TrapKind {
             Self::CallDepth => "call stack too deep",
             Self::OutOfFuel => "out of fuel",
             Self::Helper => "helper failed",
+            Self::BadCallee => "call of what is no subprogram",
         }
     }
 }
@@ -85,7 +110,7 @@ pub struct Trap {
     pub kind: TrapKind,
     /// The instruction.
     pub pc: Pc,
-    /// The address of a memory access, otherwise 0.
+    /// The address of a memory access, or what was called; otherwise 0.
     pub addr: u64,
 }
 
@@ -93,7 +118,10 @@ impl fmt::Display for Trap {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "insn {}: {}", self.pc, self.kind.describe())?;
         match self.kind {
-            TrapKind::OutOfBounds | TrapKind::ReadOnly | TrapKind::Misaligned => {
+            TrapKind::OutOfBounds
+            | TrapKind::ReadOnly
+            | TrapKind::Misaligned
+            | TrapKind::BadCallee => {
                 write!(f, " at address {:#x}", self.addr)
             }
             _ => Ok(()),
@@ -111,7 +139,7 @@ pub struct TrapRecord {
     pub kind: u32,
     /// Position of the instruction.
     pub pc: u32,
-    /// Address of a memory access.
+    /// Address of a memory access, or what was called.
     pub addr: u64,
 }
 
@@ -389,7 +417,7 @@ mod tests {
     #[test]
     fn trap_kinds_have_their_documented_numbers() {
         let numbers: Vec<u32> = TrapKind::ALL.into_iter().map(|kind| kind as u32).collect();
-        assert_eq!(numbers, [1, 2, 3, 4, 5, 6]);
+        assert_eq!(numbers, [1, 2, 3, 4, 5, 6, 7]);
         assert_eq!(TrapKind::from_code(0), None);
         assert_eq!(TrapKind::from_code(2), Some(TrapKind::ReadOnly));
     }

@@ -274,6 +274,7 @@ impl Slot {
                 *insn = Some(Insn::MayGoto { target: self.target(raw.off.into())? });
             }
             Form::Call => *insn = Some(Insn::Call(self.callee()?)),
+            Form::CallReg => *insn = Some(Insn::Call(CallTarget::Reg(self.register_called()?))),
             Form::Exit => {
                 self.reserved([Field::Dst, Field::Src, Field::Off, Field::Imm])?;
                 *insn = Some(Insn::Exit);
@@ -409,6 +410,13 @@ impl Slot {
             call::KFUNC => Ok(CallTarget::Kfunc { btf_id: imm as u32, module: self.raw.off }),
             kind => Err(Fault::BadVariant(Variant::Call, kind.into())),
         }
+    }
+
+    /// The register is in `dst`, where LLVM 19 and gcc put it. Other encodings of this opcode are
+    /// none: LLVM before 19 had the register's number in `imm`, and to Linux the opcode is unknown.
+    fn register_called(&self) -> Result<Reg> {
+        let only_dst = self.reserved([Field::Src, Field::Off, Field::Imm]);
+        only_dst.and_then(|()| self.dst()).map_err(|_| Fault::UnknownOpcode)
     }
 
     fn load_packet(&self, size: Size, indexed: bool) -> Result<Insn> {

@@ -202,6 +202,7 @@ fn encode_call(target: CallTarget, at: Pc) -> Result<RawInsn, EncodeError> {
         CallTarget::Helper(id) => (call::HELPER, 0, id.0 as i32),
         CallTarget::Subprog(target) => (call::SUBPROG, 0, long_offset(at, target)?),
         CallTarget::Kfunc { btf_id, module } => (call::KFUNC, module, btf_id as i32),
+        CallTarget::Reg(callee) => return Ok(with_dst(Form::CallReg, callee)),
     };
     Ok(RawInsn { src, off, imm, ..empty(Form::Call) })
 }

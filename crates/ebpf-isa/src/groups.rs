@@ -1,7 +1,7 @@
 //! Conformance groups (RFC 9669, section 2.4).
 
 use crate::opcode::{Extend, Size, Width};
-use crate::{AluOp, Insn};
+use crate::{AluOp, CallTarget, Insn};
 
 /// A set of instructions that a runtime may claim to support. An instruction is listed under the
 /// smallest group that has it.
@@ -21,13 +21,15 @@ pub enum ConformanceGroup {
     Atomic64,
     /// Packet loads.
     Packet,
+    /// What LLVM adds to the RFC: calls through registers.
+    Callx,
     /// What Linux adds to the RFC: load-acquire, store-release, `may_goto`, address-space casts.
     Linux,
 }
 
 impl ConformanceGroup {
     /// Every group.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 9] = [
         Self::Base32,
         Self::Base64,
         Self::Divmul32,
@@ -35,10 +37,11 @@ impl ConformanceGroup {
         Self::Atomic32,
         Self::Atomic64,
         Self::Packet,
+        Self::Callx,
         Self::Linux,
     ];
 
-    /// The label of the RFC; `linux` for what is not in it.
+    /// The label of the RFC; `callx` and `linux` for what is not in it.
     #[must_use]
     pub const fn label(self) -> &'static str {
         match self {
@@ -49,6 +52,7 @@ impl ConformanceGroup {
             Self::Atomic32 => "atomic32",
             Self::Atomic64 => "atomic64",
             Self::Packet => "packet",
+            Self::Callx => "callx",
             Self::Linux => "linux",
         }
     }
@@ -59,7 +63,7 @@ impl Insn {
     #[must_use]
     pub const fn conformance_group(self) -> ConformanceGroup {
         use ConformanceGroup::{
-            Atomic32, Atomic64, Base32, Base64, Divmul32, Divmul64, Linux, Packet,
+            Atomic32, Atomic64, Base32, Base64, Callx, Divmul32, Divmul64, Linux, Packet,
         };
         const fn by_width(
             width: Width,
@@ -103,6 +107,7 @@ impl Insn {
             | Self::StoreRelease { .. }
             | Self::MayGoto { .. }
             | Self::AddrSpaceCast { .. } => Linux,
+            Self::Call(CallTarget::Reg(_)) => Callx,
             Self::Jump { .. } | Self::Call(_) | Self::Exit => Base32,
         }
     }

@@ -121,6 +121,9 @@ pub enum CallTarget {
         /// Index into the table of BTFs.
         module: i16,
     },
+    /// The subprogram whose address a register holds (`callx`). It is LLVM's, which emits it for
+    /// calls of function pointers; neither RFC 9669 nor Linux has it.
+    Reg(Reg),
 }
 
 /// A decoded instruction, at most 16 bytes. Jumps and calls hold the [`Pc`] they lead to, not an
@@ -295,6 +298,15 @@ pub enum Insn {
     Exit,
 }
 
+/// The registers that an instruction uses, and those that it changes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Operands {
+    /// See [`Insn::reads`].
+    pub reads: RegSet,
+    /// See [`Insn::writes`].
+    pub writes: RegSet,
+}
+
 /// Where control may go from an instruction, apart from calls and returns.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Successors {
@@ -368,31 +380,12 @@ impl Insn {
         Successors { next, target: self.jump_target() }
     }
 
-    /// Registers whose value the instruction uses. A call to a helper or kernel function is taken
-    /// to read all five argument registers; its prototype knows better.
+    /// Registers whose value the instruction uses. A call is taken to read all five argument
+    /// registers; its prototype knows better.
     #[inline]
     #[must_use]
     pub const fn reads(self) -> RegSet {
-        match self {
-            Self::Alu { dst, src, .. } | Self::Branch { lhs: dst, rhs: src, .. } => {
-                src.regs().with(dst)
-            }
-            Self::Mov { src, .. } => src.regs(),
-            Self::MovSx { src, .. } | Self::AddrSpaceCast { src, .. } => RegSet::of(src),
-            Self::Neg { dst, .. } | Self::Swap { dst, .. } => RegSet::of(dst),
-            Self::Load { base, .. } | Self::LoadAcquire { base, .. } => RegSet::of(base),
-            Self::Store { base, src, .. } => src.regs().with(base),
-            Self::StoreRelease { base, src, .. } => RegSet::of(base).with(src),
-            Self::Atomic { op: AtomicOp::Cmpxchg, base, src, .. } => {
-                RegSet::of(base).with(src).with(Reg::R0)
-            }
-            Self::Atomic { base, src, .. } => RegSet::of(base).with(src),
-            Self::LoadPacket { index: Some(index), .. } => RegSet::of(Reg::R6).with(index),
-            Self::LoadPacket { index: None, .. } => RegSet::of(Reg::R6),
-            Self::Call(_) => RegSet::ARGS,
-            Self::Exit => RegSet::of(Reg::R0),
-            Self::LoadWide { .. } | Self::Jump { .. } | Self::MayGoto { .. } => RegSet::EMPTY,
-        }
+        self.operands().reads
     }
 
     /// Registers that hold another value afterwards, or none that may be used (`r1` to `r5` after
@@ -400,27 +393,45 @@ impl Insn {
     #[inline]
     #[must_use]
     pub const fn writes(self) -> RegSet {
-        match self {
-            Self::Alu { dst, .. }
-            | Self::Mov { dst, .. }
-            | Self::MovSx { dst, .. }
-            | Self::Neg { dst, .. }
-            | Self::Swap { dst, .. }
-            | Self::AddrSpaceCast { dst, .. }
-            | Self::LoadWide { dst, .. }
-            | Self::Load { dst, .. }
-            | Self::LoadAcquire { dst, .. } => RegSet::of(dst),
-            Self::Atomic { op: AtomicOp::Cmpxchg, .. } => RegSet::of(Reg::R0),
-            Self::Atomic { fetch: true, src, .. } => RegSet::of(src),
-            Self::Call(_) | Self::LoadPacket { .. } => RegSet::ARGS.with(Reg::R0),
-            Self::Atomic { .. }
-            | Self::Store { .. }
-            | Self::StoreRelease { .. }
-            | Self::Jump { .. }
-            | Self::Branch { .. }
-            | Self::MayGoto { .. }
-            | Self::Exit => RegSet::EMPTY,
-        }
+        self.operands().writes
+    }
+
+    /// [`Self::reads`] and [`Self::writes`] at once.
+    #[inline]
+    #[must_use]
+    pub const fn operands(self) -> Operands {
+        const NONE: RegSet = RegSet::EMPTY;
+        const RESULT: RegSet = RegSet::ARGS.with(Reg::R0);
+        let (reads, writes) = match self {
+            Self::Alu { dst, src, .. } => (src.regs().with(dst), RegSet::of(dst)),
+            Self::Mov { dst, src, .. } => (src.regs(), RegSet::of(dst)),
+            Self::MovSx { dst, src, .. } | Self::AddrSpaceCast { dst, src, .. } => {
+                (RegSet::of(src), RegSet::of(dst))
+            }
+            Self::Neg { dst, .. } | Self::Swap { dst, .. } => (RegSet::of(dst), RegSet::of(dst)),
+            Self::LoadWide { dst, .. } => (NONE, RegSet::of(dst)),
+            Self::Load { dst, base, .. } | Self::LoadAcquire { dst, base, .. } => {
+                (RegSet::of(base), RegSet::of(dst))
+            }
+            Self::Store { base, src, .. } => (src.regs().with(base), NONE),
+            Self::StoreRelease { base, src, .. } => (RegSet::of(base).with(src), NONE),
+            Self::Atomic { op: AtomicOp::Cmpxchg, base, src, .. } => {
+                (RegSet::of(base).with(src).with(Reg::R0), RegSet::of(Reg::R0))
+            }
+            Self::Atomic { fetch, base, src, .. } => {
+                (RegSet::of(base).with(src), if fetch { RegSet::of(src) } else { NONE })
+            }
+            Self::LoadPacket { index: Some(index), .. } => {
+                (RegSet::of(Reg::R6).with(index), RESULT)
+            }
+            Self::LoadPacket { index: None, .. } => (RegSet::of(Reg::R6), RESULT),
+            Self::Branch { lhs, rhs, .. } => (rhs.regs().with(lhs), NONE),
+            Self::Call(CallTarget::Reg(callee)) => (RegSet::ARGS.with(callee), RESULT),
+            Self::Call(_) => (RegSet::ARGS, RESULT),
+            Self::Exit => (RegSet::of(Reg::R0), NONE),
+            Self::Jump { .. } | Self::MayGoto { .. } => (NONE, NONE),
+        };
+        Operands { reads, writes }
     }
 }
 

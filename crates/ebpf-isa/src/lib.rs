@@ -67,7 +67,9 @@ pub use decode::{DecodeError, Decoded, decode, decode_all};
 pub use encode::{EncodeError, encode, encode_all};
 pub use facts::{Facts, SubprogFacts};
 pub use groups::ConformanceGroup;
-pub use insn::{CallTarget, Imm64, Insn, MapForm, MapIdx, Operand, Successors, WideSource};
+pub use insn::{
+    CallTarget, Imm64, Insn, MapForm, MapIdx, Operand, Operands, Successors, WideSource,
+};
 pub use lines::{LineInfo, LineTable, SourceLine, StrIdx};
 pub use opcode::{AluOp, AtomicOp, ByteOrder, CmpOp, Extend, Size, Width};
 pub use pc::Pc;

@@ -2,6 +2,7 @@
 
 use alloc::collections::BTreeMap;
 use alloc::string::String;
+use alloc::sync::Arc;
 use alloc::vec::Vec;
 
 use crate::lines::LineTable;
@@ -134,7 +135,7 @@ impl ProgramError {
 /// Subprograms are what is called or whose address is taken (the rule of the kernel's verifier).
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Program {
-    slots: Vec<Option<Insn>>,
+    slots: Arc<Vec<Option<Insn>>>,
     subprogs: Vec<Subprog>,
     lines: LineTable,
 }
@@ -177,7 +178,7 @@ impl Program {
             return Err(ProgramError::NoSubprogAt { pc });
         }
         check_lines(&slots, &lines)?;
-        Ok(Self { slots, subprogs, lines })
+        Ok(Self { slots: Arc::new(slots), subprogs, lines })
     }
 
     /// The instruction that starts at `pc`; `None` past the end and inside wide loads.
@@ -196,6 +197,12 @@ impl Program {
     #[must_use]
     pub fn slots(&self) -> &[Option<Insn>] {
         &self.slots
+    }
+
+    /// The same, for who keeps them longer than the program.
+    #[must_use]
+    pub fn shared_slots(&self) -> Arc<Vec<Option<Insn>>> {
+        Arc::clone(&self.slots)
     }
 
     /// Length in slots, which is what the kernel counts as instructions.

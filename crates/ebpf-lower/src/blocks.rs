@@ -1,9 +1,10 @@
 //! Basic blocks.
 
-use alloc::vec;
 use alloc::vec::Vec;
 
-use ebpf_isa::{Pc, Program};
+use ebpf_isa::Pc;
+
+use crate::slots::{SlotMarks, SlotSet};
 
 /// Where the basic blocks of a program start.
 ///
@@ -12,37 +13,36 @@ use ebpf_isa::{Pc, Program};
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Blocks {
     starts: Vec<Pc>,
+    numbers: SlotSet,
     len: u32,
 }
 
 impl Blocks {
-    /// The blocks of `program`.
-    #[must_use]
-    pub fn new(program: &Program) -> Self {
-        let mut leads = vec![false; program.slots().len() + 1];
-        for subprog in program.subprogs() {
-            leads[subprog.start.index()] = true;
-        }
-        for (pc, insn) in program.insns() {
-            let target = insn.jump_target();
-            if let Some(target) = target {
-                leads[target.index()] = true;
-            }
-            if target.is_some() || insn.is_terminator() {
-                leads[pc.index() + 1] = true;
-            }
-        }
-        leads.pop();
-        let mut starts = Vec::with_capacity(leads.iter().filter(|&&leads| leads).count());
-        let slots = (0..).zip(&leads).filter(|&(_, &leads)| leads);
-        starts.extend(slots.map(|(at, _)| Pc(at)));
-        Self { starts, len: program.len() }
+    /// The blocks of a program of `len` slots that start at `leads`.
+    pub(crate) fn new(leads: SlotMarks, len: u32) -> Self {
+        let numbers = leads.into_set();
+        let mut starts = Vec::with_capacity(numbers.len());
+        starts.extend(numbers.iter());
+        Self { starts, numbers, len }
     }
 
     /// First instructions, ascending.
     #[must_use]
     pub fn starts(&self) -> &[Pc] {
         &self.starts
+    }
+
+    /// The number of the block that starts at `pc`, as every target of a jump does.
+    #[inline]
+    #[must_use]
+    pub fn at(&self, pc: Pc) -> usize {
+        debug_assert!(self.numbers.contains(pc));
+        self.numbers.rank(pc)
+    }
+
+    /// The number of the block behind the one that ends in the instruction at `pc`, of one slot.
+    pub(crate) fn behind(&self, pc: Pc) -> usize {
+        self.numbers.rank(Pc(pc.0 + 1))
     }
 
     /// First slot of each block and one past its last, ascending. Together they are the program.
@@ -57,10 +57,11 @@ mod tests {
     use ebpf_isa::text::assemble;
 
     use super::*;
+    use crate::Outline;
 
     fn ranges(asm: &str) -> Vec<(u32, u32)> {
-        let blocks = Blocks::new(&assemble(asm).unwrap());
-        blocks.ranges().map(|(start, end)| (start.0, end.0)).collect()
+        let outline = Outline::new(&assemble(asm).unwrap());
+        outline.blocks().ranges().map(|(start, end)| (start.0, end.0)).collect()
     }
 
     #[test]

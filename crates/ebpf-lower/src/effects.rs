@@ -12,10 +12,21 @@
 use alloc::vec::Vec;
 
 use ebpf_isa::uapi::HelperId;
-use ebpf_isa::{CallTarget, Insn, Pc, Program, Reg, RegSet};
+use ebpf_isa::{CallTarget, Insn, Operands, Reg, RegSet};
 
 /// What a caller sees of a subprogram's registers.
 const RETURNED: RegSet = RegSet::ARGS.with(Reg::R0);
+
+/// What a subprogram sees of its caller's.
+const ALL: RegSet = {
+    let mut all = RegSet::EMPTY;
+    let mut index = 0;
+    while index < Reg::ALL.len() {
+        all = all.with(Reg::ALL[index]);
+        index += 1;
+    }
+    all
+};
 
 /// What one instruction, or a stretch of several, does to registers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -31,20 +42,32 @@ impl Effect {
     /// That of nothing.
     pub(crate) const NONE: Self = Self { reads: RegSet::EMPTY, writes: RegSet::EMPTY };
 
+    /// What the caller of a function sees of its registers: of a main program, the result.
+    #[inline]
+    pub(crate) const fn returned(is_main: bool) -> RegSet {
+        if is_main { RegSet::of(Reg::R0) } else { RETURNED }
+    }
+
     /// That of `insn`, in a function whose caller sees `result`.
-    fn of(insn: Insn, result: RegSet) -> Self {
-        let (reads, writes) = match insn {
-            Insn::Call(CallTarget::Subprog(_)) => (Reg::ALL.into_iter().collect(), RegSet::EMPTY),
-            Insn::Call(CallTarget::Helper(HelperId::TAIL_CALL)) => (RegSet::ARGS, RegSet::EMPTY),
-            Insn::Call(_) => (RegSet::ARGS, RegSet::of(Reg::R0)),
-            Insn::Exit => (result, RegSet::EMPTY),
+    #[inline]
+    pub(crate) fn of(insn: Insn, result: RegSet) -> Self {
+        let Operands { reads, writes } = insn.operands();
+        match insn {
+            Insn::Call(CallTarget::Subprog(_) | CallTarget::Reg(_)) => {
+                Self { reads: ALL, writes: RegSet::EMPTY }
+            }
+            Insn::Call(CallTarget::Helper(HelperId::TAIL_CALL)) => {
+                Self { reads, writes: RegSet::EMPTY }
+            }
+            Insn::Call(_) => Self { reads, writes: RegSet::of(Reg::R0) },
+            Insn::Exit => Self { reads: result, writes },
             Insn::LoadPacket { index, .. } => {
                 let index = index.map_or(RegSet::EMPTY, RegSet::of);
-                (result.without(Reg::R0).union(index), RegSet::of(Reg::R0))
+                let reads = result.without(Reg::R0).union(index);
+                Self { reads, writes: RegSet::of(Reg::R0) }
             }
-            other => (other.reads(), other.writes()),
-        };
-        Self { reads, writes }
+            _ => Self { reads, writes },
+        }
     }
 
     /// What is live before, if `after` is live behind.
@@ -55,22 +78,9 @@ impl Effect {
 
 /// What each instruction of a program does to registers.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Effects(Vec<Effect>);
+pub struct Effects(pub(crate) Vec<Effect>);
 
 impl Effects {
-    /// Those of `program`.
-    #[must_use]
-    pub fn new(program: &Program) -> Self {
-        // Where the main program ends, if nobody calls it: its `exit` ends the run.
-        let called = program.insns().any(|(_, insn)| insn.subprog_ref() == Some(Pc::ENTRY));
-        let main_end = if called { 0 } else { program.subprogs()[0].end.index() };
-        let effect = |(at, slot): (usize, &Option<Insn>)| {
-            let result = if at < main_end { RegSet::of(Reg::R0) } else { RETURNED };
-            slot.map_or(Effect::NONE, |insn| Effect::of(insn, result))
-        };
-        Self(program.slots().iter().enumerate().map(effect).collect())
-    }
-
     /// One for each slot; the second slot of a wide load has none.
     #[must_use]
     pub fn by_slot(&self) -> &[Effect] {

@@ -1,49 +1,88 @@
 //! Which registers matter most.
 
 use alloc::vec;
+use alloc::vec::Vec;
 
 use ebpf_isa::{Insn, Program, Reg};
 
-use crate::{Effect, Effects};
+use crate::outline::End;
+use crate::{Effect, Outline};
 
 /// Each loop around an instruction makes it count this many times more.
-const LOOP_WEIGHT: u64 = 8;
+const LOOP_WEIGHT: i64 = 8;
 /// Deeper nesting counts no more.
 const MAX_DEPTH: u32 = 6;
 
 /// The registers, most used first. Uses inside of loops (stretches that a jump leads back over)
-/// count more; uses by calls and returns, which go by the calling convention, do not count. `effects`
-/// are the program's.
+/// count more; uses by calls and returns, which go by the calling convention, do not count. `outline`
+/// is the program's.
 #[must_use]
-pub fn by_use(program: &Program, effects: &Effects) -> [Reg; Reg::COUNT] {
-    // How many more loops there are around a slot than around the one before.
-    let mut change = vec![0_i32; program.slots().len() + 1];
-    for (pc, insn) in program.insns() {
-        if let Some(target) = insn.jump_target()
-            && target <= pc
-        {
-            change[target.index()] += 1;
-            change[pc.index() + 1] -= 1;
-        }
-    }
-    let mut uses = [0_u64; Reg::COUNT];
+pub fn by_use(program: &Program, outline: &Outline) -> [Reg; Reg::COUNT] {
+    let effects = outline.effects().by_slot();
+    let mut uses = Uses([0; Reg::COUNT]);
     let mut stretch = Stretch::new();
-    let (mut depth, mut weight) = (0_i32, 1);
-    for ((&change, slot), effect) in change.iter().zip(program.slots()).zip(effects.by_slot()) {
-        if change != 0 || stretch.is_full() {
-            stretch.finish(weight, &mut uses);
+    let mut depth = 0;
+    let mut ends = outline.ends().iter().peekable();
+    let mut special = outline.special().iter().peekable();
+    for ((start, end), change) in outline.blocks().ranges().zip(loop_changes(outline)) {
+        if change != 0 {
+            stretch.finish(depth, &mut uses);
             depth += change;
-            weight = LOOP_WEIGHT.pow(depth.unsigned_abs().min(MAX_DEPTH));
         }
-        if !matches!(slot, Some(Insn::Call(_) | Insn::Exit)) {
-            stretch.add(effect);
+        let mut rest = &effects[start.index()..end.index()];
+        while !rest.is_empty() {
+            rest = stretch.add(rest);
+            if stretch.is_full() {
+                stretch.finish(depth, &mut uses);
+            }
+        }
+        while let Some(pc) = special.next_if(|&pc| pc < end) {
+            if let Some(Insn::Call(_)) = program.get(pc) {
+                uses.take_back(&effects[pc.index()], depth);
+            }
+        }
+        if let Some(last) = ends.next_if(|last| last.at < end)
+            && last.target.is_none()
+        {
+            uses.take_back(&effects[last.at.index()], depth);
         }
     }
-    stretch.finish(weight, &mut uses);
+    stretch.finish(depth, &mut uses);
     let mut regs = [Reg::Ax; Reg::COUNT];
     regs[..Reg::ALL.len()].copy_from_slice(&Reg::ALL);
-    regs.sort_by_key(|reg| core::cmp::Reverse(uses[reg.index()]));
+    regs.sort_by_key(|reg| core::cmp::Reverse(uses.0[reg.index()]));
     regs
+}
+
+/// By block: how many more loops there are around it than around the one before.
+fn loop_changes(outline: &Outline) -> Vec<i32> {
+    let blocks = outline.blocks();
+    let mut changes = vec![0; blocks.starts().len() + 1];
+    for &End { at, target, .. } in outline.ends() {
+        if let Some(target) = target.filter(|&target| target <= at) {
+            let first = blocks.at(target);
+            changes[first] += 1;
+            changes[blocks.behind(at)] -= 1;
+        }
+    }
+    changes
+}
+
+/// How much an instruction counts that has so many loops around it.
+fn weight(depth: i32) -> i64 {
+    LOOP_WEIGHT.pow(depth.unsigned_abs().min(MAX_DEPTH))
+}
+
+/// Weighted uses by register.
+struct Uses([i64; Reg::COUNT]);
+
+impl Uses {
+    /// Makes an instruction not count.
+    fn take_back(&mut self, effect: &Effect, depth: i32) {
+        for reg in effect.reads.iter().chain(effect.writes.iter()) {
+            self.0[reg.index()] -= weight(depth);
+        }
+    }
 }
 
 /// Registers in one word of [`Stretch`].
@@ -68,33 +107,43 @@ const SPREAD: [u64; 1 << LANES] = {
 /// sets.
 struct Stretch {
     words: [u64; 2],
-    len: u8,
+    len: usize,
 }
 
 impl Stretch {
+    const ROOM: usize = u8::MAX as usize / 2;
+
     const fn new() -> Self {
         Self { words: [0; 2], len: 0 }
     }
 
     /// Whether another instruction, which uses a register twice at most, may be too much.
     const fn is_full(&self) -> bool {
-        self.len == u8::MAX / 2
+        self.len == Self::ROOM
     }
 
-    fn add(&mut self, effect: &Effect) {
-        for set in [effect.reads, effect.writes] {
-            let bits = usize::from(set.bits());
-            self.words[0] += SPREAD[bits % SPREAD.len()];
-            self.words[1] += SPREAD[(bits >> LANES) % SPREAD.len()];
+    /// Adds as many as there is room for; gives the others.
+    fn add<'e>(&mut self, effects: &'e [Effect]) -> &'e [Effect] {
+        let (added, rest) = effects.split_at(effects.len().min(Self::ROOM - self.len));
+        let spread = |bits: u16| SPREAD[usize::from(bits) % SPREAD.len()];
+        let [mut low, mut high] = self.words;
+        for effect in added {
+            let (reads, writes) = (effect.reads.bits(), effect.writes.bits());
+            low += spread(reads) + spread(writes);
+            high += spread(reads >> LANES) + spread(writes >> LANES);
         }
-        self.len += 1;
+        self.words = [low, high];
+        self.len += added.len();
+        rest
     }
 
-    fn finish(&mut self, weight: u64, uses: &mut [u64; Reg::COUNT]) {
+    /// Counts the stretch, around which there are so many loops, and begins a new one.
+    fn finish(&mut self, depth: i32, uses: &mut Uses) {
+        let weight = weight(depth);
         for reg in Reg::ALL {
             let number = usize::from(reg.number());
             let count = self.words[number / LANES].to_le_bytes()[number % LANES];
-            uses[reg.index()] += weight * u64::from(count);
+            uses.0[reg.index()] += weight * i64::from(count);
         }
         *self = Self::new();
     }
@@ -107,7 +156,7 @@ mod tests {
     use super::*;
 
     fn hot(program: &Program) -> [Reg; Reg::COUNT] {
-        by_use(program, &Effects::new(program))
+        by_use(program, &Outline::new(program))
     }
 
     #[test]

@@ -6,6 +6,7 @@
 //! place where such merges are found, each in a file of its own under `fuse` with the argument why it
 //! is allowed:
 //!
+//! - [`Outline`]: what one pass over the program finds.
 //! - [`Blocks`]: which instructions control can come to from elsewhere. Nothing is fused across.
 //! - [`Effects`]: what each instruction reads and writes.
 //! - [`Liveness`]: which registers are still read. A merge drops the values in between, so nobody may
@@ -48,6 +49,8 @@ mod fuse;
 mod hot;
 mod liveness;
 mod op;
+mod outline;
+mod slots;
 
 pub use blocks::Blocks;
 pub use effects::{Effect, Effects};
@@ -55,3 +58,5 @@ pub use fuse::{lower, lower_each, plain};
 pub use hot::by_use;
 pub use liveness::Liveness;
 pub use op::{Fused, FusedOp, Shift};
+pub use outline::Outline;
+pub use slots::SlotSet;

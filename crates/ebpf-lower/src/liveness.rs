@@ -1,14 +1,14 @@
 //! Which registers are still read.
 //!
-//! The answer holds for the programs that [`Effects`] is right about.
+//! The answer holds for the programs that [`Effects`](crate::Effects) is right about.
 
 use alloc::vec;
 use alloc::vec::Vec;
 
-use ebpf_isa::{Pc, Program, RegSet};
+use ebpf_isa::{Pc, RegSet};
 
-use crate::Blocks;
-use crate::effects::{Effect, Effects};
+use crate::effects::Effect;
+use crate::outline::Outline;
 
 /// Registers that are read later on, by position.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -18,16 +18,16 @@ pub struct Liveness {
 }
 
 impl Liveness {
-    /// Solves the backward flow equations over the blocks of `program`, in time linear in the
-    /// number of edges: a set grows at most as often as there are registers.
+    /// Solves the backward flow equations over the blocks of the program that `outline` is of, in
+    /// time linear in the number of edges: a set grows at most as often as there are registers.
     #[must_use]
-    pub fn new(program: &Program, blocks: &Blocks, effects: &Effects) -> Self {
-        let effects = effects.by_slot();
-        let flow = Flow::new(program, blocks, effects);
+    pub fn new(outline: &Outline) -> Self {
+        let effects = outline.effects().by_slot();
+        let flow = Flow::new(outline);
         let live_in = flow.solve();
         let mut after = vec![RegSet::EMPTY; effects.len()];
-        for (block, (start, end)) in blocks.ranges().enumerate() {
-            let mut live = flow.out(block, &live_in);
+        for (node, (start, end)) in flow.0.iter().zip(outline.blocks().ranges()) {
+            let mut live = node.out(&live_in);
             let slots = start.index()..end.index();
             for (after, effect) in after[slots.clone()].iter_mut().zip(&effects[slots]).rev() {
                 *after = live;
@@ -42,95 +42,109 @@ impl Liveness {
     pub fn after(&self, pc: Pc) -> RegSet {
         self.after[pc.index()]
     }
+
+    /// The same for each slot.
+    #[must_use]
+    pub fn by_slot(&self) -> &[RegSet] {
+        &self.after
+    }
 }
 
-/// The equations, one for each block.
-struct Flow {
-    effects: Vec<Effect>,
-    /// Blocks that control goes on to: at most two.
-    successors: Vec<[Option<u32>; 2]>,
+/// The equation of a block.
+struct Node {
+    /// What the whole block does.
+    effect: Effect,
+    /// Blocks that control goes on to. Where there is none, it is one past the last block, where
+    /// nothing is live.
+    next: u32,
+    target: u32,
 }
+
+impl Node {
+    fn out(&self, live_in: &[RegSet]) -> RegSet {
+        live_in[self.next as usize].union(live_in[self.target as usize])
+    }
+}
+
+struct Flow(Vec<Node>);
 
 impl Flow {
-    /// `effects` are those of single instructions, by slot.
-    fn new(program: &Program, blocks: &Blocks, effects: &[Effect]) -> Self {
-        let mut block_at = vec![0; effects.len()];
-        for (block, start) in (0_u32..).zip(blocks.starts()) {
-            block_at[start.index()] = block;
-        }
-        let count = blocks.starts().len();
-        let mut flow =
-            Self { effects: Vec::with_capacity(count), successors: Vec::with_capacity(count) };
-        for (next, (start, end)) in (1_u32..).zip(blocks.ranges()) {
-            let slots = start.index()..end.index();
-            let whole = effects[slots.clone()].iter().rev().fold(Effect::NONE, |whole, effect| {
+    fn new(outline: &Outline) -> Self {
+        let (blocks, effects) = (outline.blocks(), outline.effects().by_slot());
+        let nobody = blocks.starts().len() as u32;
+        let mut ends = outline.ends().iter().peekable();
+        let node = |(next, (start, end)): (u32, (Pc, Pc))| {
+            let slots = &effects[start.index()..end.index()];
+            let effect = slots.iter().rev().fold(Effect::NONE, |whole, effect| {
                 let writes = whole.writes.union(effect.writes);
                 Effect { reads: effect.before(whole.reads), writes }
             });
-            let last = program.slots()[slots].iter().rev().flatten().next();
-            let last = last.expect("a block starts with an instruction");
-            let next = (!last.is_terminator()).then_some(next);
-            let target = last.jump_target().map(|target| block_at[target.index()]);
-            flow.effects.push(whole);
-            flow.successors.push([next, target]);
-        }
-        flow
+            let Some(last) = ends.next_if(|last| last.at < end) else {
+                return Node { effect, next, target: nobody };
+            };
+            let target = last.target.map_or(nobody, |target| blocks.at(target) as u32);
+            Node { effect, next: if last.falls_through { next } else { nobody }, target }
+        };
+        Self((1..).zip(blocks.ranges()).map(node).collect())
     }
 
-    /// What is live at the start of each block.
+    /// What is live at the start of each block, and behind the last.
     fn solve(&self) -> Vec<RegSet> {
-        let count = self.effects.len();
-        let (ends, predecessors) = self.predecessors();
-        let mut live_in = vec![RegSet::EMPTY; count];
-        let mut queued = vec![true; count];
-        // The last block comes first, so most blocks come after their successors.
-        let mut work: Vec<u32> = (0..count as u32).collect();
+        let mut live_in = vec![RegSet::EMPTY; self.0.len() + 1];
+        let mut queued = vec![false; self.0.len()];
+        let mut work = Vec::new();
+        // Each block comes after its successors, but for those that it jumps back to.
+        for (block, node) in self.0.iter().enumerate().rev() {
+            live_in[block] = node.effect.before(node.out(&live_in));
+            if node.target as usize <= block {
+                queued[block] = true;
+                work.push(block);
+            }
+        }
+        let jumps = Jumps::new(&self.0);
         while let Some(block) = work.pop() {
-            let block = block as usize;
             queued[block] = false;
-            let live = self.effects[block].before(self.out(block, &live_in));
+            let node = &self.0[block];
+            let live = node.effect.before(node.out(&live_in));
             if live == live_in[block] {
                 continue;
             }
             live_in[block] = live;
-            let start = block.checked_sub(1).map_or(0, |before| ends[before] as usize);
-            for &predecessor in &predecessors[start..ends[block] as usize] {
-                if !core::mem::replace(&mut queued[predecessor as usize], true) {
+            let before = block.checked_sub(1).filter(|&b| self.0[b].next as usize == block);
+            for predecessor in jumps.to(block).chain(before) {
+                if !core::mem::replace(&mut queued[predecessor], true) {
                     work.push(predecessor);
                 }
             }
         }
         live_in
     }
+}
 
-    /// The blocks that lead to each block, all in one list, and where those of each block end in it.
-    fn predecessors(&self) -> (Vec<u32>, Vec<u32>) {
-        let edges = || {
-            let blocks = (0_u32..).zip(&self.successors);
-            blocks.flat_map(|(block, next)| next.iter().flatten().map(move |&next| (block, next)))
+/// The blocks that jump to each block, as lists through all of them.
+struct Jumps {
+    /// By target: the last that jumps to it.
+    last: Vec<u32>,
+    /// By block: the one in front of it that jumps to the same target.
+    earlier: Vec<u32>,
+}
+
+impl Jumps {
+    const NONE: u32 = u32::MAX;
+
+    fn new(nodes: &[Node]) -> Self {
+        let mut last = vec![Self::NONE; nodes.len() + 1];
+        let replace = |(block, node): (u32, &Node)| {
+            core::mem::replace(&mut last[node.target as usize], block)
         };
-        let mut ends = vec![0_u32; self.successors.len()];
-        for (_, next) in edges() {
-            ends[next as usize] += 1;
-        }
-        let mut sum = 0;
-        for end in &mut ends {
-            sum += *end;
-            // Until the list is filled, this is where the next one goes.
-            *end = sum - *end;
-        }
-        let mut list = vec![0; sum as usize];
-        for (block, next) in edges() {
-            let end = &mut ends[next as usize];
-            list[*end as usize] = block;
-            *end += 1;
-        }
-        (ends, list)
+        let earlier = (0..).zip(nodes).map(replace).collect();
+        Self { last, earlier }
     }
 
-    fn out(&self, block: usize, live_in: &[RegSet]) -> RegSet {
-        let successors = self.successors[block].iter().flatten();
-        successors.fold(RegSet::EMPTY, |live, &next| live.union(live_in[next as usize]))
+    fn to(&self, target: usize) -> impl Iterator<Item = usize> {
+        let some = |block: u32| (block != Self::NONE).then_some(block as usize);
+        let first = some(self.last[target]);
+        core::iter::successors(first, move |&block| some(self.earlier[block]))
     }
 }
 
@@ -145,7 +159,7 @@ mod tests {
     /// The numbers of the registers that are live after each instruction, by slot.
     fn after(asm: &str) -> Vec<String> {
         let program = assemble(asm).unwrap();
-        let liveness = Liveness::new(&program, &Blocks::new(&program), &Effects::new(&program));
+        let liveness = Liveness::new(&Outline::new(&program));
         let numbers = |pc| liveness.after(pc).iter().map(|reg| reg.index().to_string()).collect();
         program.insns().map(|(pc, _)| numbers(pc)).collect()
     }

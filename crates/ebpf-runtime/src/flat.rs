@@ -6,7 +6,7 @@
 #![allow(unsafe_code, reason = "helpers that are sound for all arguments are declared and called")]
 
 use ebpf_image::Symbol;
-use ebpf_interp::{Helpers, LinkError, Links, Memory, Vm};
+use ebpf_interp::{Helpers, LinkError, Links, Memory, Options, Runs, Vm};
 use ebpf_isa::abi::{ExecEnv, HelperFn, Trap};
 use ebpf_isa::uapi::HelperId;
 use ebpf_isa::{CallTarget, Extend, Insn, Pc, Program, Reg, Size};
@@ -235,7 +235,10 @@ fn link(program: &Program, helpers: &[FlatHelper]) -> Result<Vm, LinkError> {
             }
         }
     }
-    Vm::new(program, None, &Links { helpers: natives, ..Links::default() })
+    let links = Links { helpers: natives, ..Links::default() };
+    let mut options = Options::default();
+    options.runs = Runs::Checked;
+    Vm::with_options(program, None, &links, &options)
 }
 
 fn compile(

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use ebpf_btf::Btf;
 use ebpf_image::Symbol;
-use ebpf_interp::{Helpers, LinkError, Links, Vm};
+use ebpf_interp::{Helpers, LinkError, Links, Runs, Vm};
 use ebpf_isa::abi::HelperFn;
 use ebpf_isa::uapi::HelperId;
 use ebpf_isa::{CallTarget, Insn, Pc, Program};
@@ -133,7 +133,8 @@ impl Runtime {
         })
     }
 
-    /// With programs made ready for the interpreter like this from now on. Without fuel, nobody can
+    /// With programs made ready for the interpreter like this from now on, but for unchecked runs
+    /// in any case. Without fuel, nobody can
     /// stop a program, though each one ends.
     #[must_use]
     pub fn with_interp(mut self, options: ebpf_interp::Options) -> Self {
@@ -254,7 +255,9 @@ fn link(
         map_values: bindings.maps.iter().map(|map| map.direct_value_address()).collect(),
         ..Links::default()
     };
-    Vm::with_options(&rewritten.program, Some(&rewritten.facts), &links, options)
+    let mut options = *options;
+    options.runs = Runs::Unchecked;
+    Vm::with_options(&rewritten.program, Some(&rewritten.facts), &links, &options)
 }
 
 /// The address of a symbol of the compiled program.

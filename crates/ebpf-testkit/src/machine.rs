@@ -6,7 +6,7 @@
 
 use std::ops::Range;
 
-use ebpf_isa::abi::{Trap, TrapKind};
+use ebpf_isa::abi::{Trap, TrapKind, subprog_address, subprog_at};
 use ebpf_isa::semantics;
 use ebpf_isa::{
     AtomicOp, ByteOrder, CallTarget, Extend, Insn, Operand, Pc, Program, Reg, Size, WideSource,
@@ -154,7 +154,7 @@ impl<'p> Machine<'p> {
     ///
     /// # Panics
     /// The program has an instruction that this machine does not have: calls of anything but
-    /// subprograms, wide loads of symbols.
+    /// subprograms, wide loads of symbols other than subprograms.
     #[must_use]
     pub fn run(mut self) -> Ran {
         self.set(Reg::R1, self.block_at);
@@ -232,6 +232,9 @@ impl<'p> Machine<'p> {
                 self.set(dst, value);
             }
             Insn::LoadWide { dst, source: WideSource::Imm(imm) } => self.set(dst, imm.get()),
+            Insn::LoadWide { dst, source: WideSource::Func(start) } => {
+                self.set(dst, subprog_address(start));
+            }
             Insn::Jump { target, .. } => return Ok(Next::At(target)),
             // No run here uses the budget up.
             Insn::MayGoto { .. } => {}
@@ -242,11 +245,23 @@ impl<'p> Machine<'p> {
                 }
             }
             Insn::Call(CallTarget::Subprog(target)) => return Ok(Next::Call(target)),
+            Insn::Call(CallTarget::Reg(callee)) => {
+                let address = self.read(callee);
+                let target = subprog_at(address).filter(|&start| self.takes_address_of(start));
+                return target.map(Next::Call).ok_or((TrapKind::BadCallee, address));
+            }
             Insn::Exit => return Ok(Next::Return),
             Insn::LoadPacket { size, index, imm } => return Ok(self.packet(size, index, imm)),
             other => self.memory(other)?,
         }
         Ok(Next::Insn)
+    }
+
+    fn takes_address_of(&self, start: Pc) -> bool {
+        let source = WideSource::Func(start);
+        self.program.insns().any(
+            |(_, insn)| matches!(insn, Insn::LoadWide { source: taken, .. } if taken == source),
+        )
     }
 
     fn memory(&mut self, insn: Insn) -> Step<()> {

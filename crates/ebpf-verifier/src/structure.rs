@@ -44,6 +44,9 @@ pub(crate) fn check(program: &Program, env: &Environment) -> Result<(), Located>
 fn check_known(program: &Program, env: &Environment) -> Result<(), Located> {
     let unknown = |insn| Feature::of_insn(insn).filter(|&f| !env.profile.features.has(f));
     for (pc, insn) in program.insns() {
+        if matches!(insn, Insn::Call(CallTarget::Reg(_))) {
+            return Err((Fault::new(ErrorCode::InsnUnknown, "unknown opcode 8d"), Some(pc)));
+        }
         if let Some(feature) = unknown(insn) {
             let (feature, since) = (feature.name(), feature.span().since);
             let message = format!("unknown opcode: {feature} came with Linux {since}");

@@ -42,6 +42,7 @@ impl Form {
                 CallTarget::Helper(_) => CallTarget::Helper(HelperId(1)),
                 CallTarget::Subprog(_) => CallTarget::Subprog(target),
                 CallTarget::Kfunc { .. } => CallTarget::Kfunc { btf_id: 1, module: 0 },
+                CallTarget::Reg(_) => CallTarget::Reg(reg),
             }),
             Insn::Exit => Insn::Exit,
         })

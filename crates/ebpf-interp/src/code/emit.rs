@@ -1,27 +1,33 @@
 //! From fused operations to cells.
 
-use alloc::vec;
 use alloc::vec::Vec;
 
-use ebpf_isa::{CallTarget, Insn, Pc, Program};
-use ebpf_lower::{Effects, Fused, FusedOp};
+use ebpf_isa::{Insn, Pc, Program};
+use ebpf_lower::{Blocks, Fused, FusedOp, Outline};
 
 use super::select::{Second, Selected, Selector};
-use super::{Cell, Codes, Jump, Op, Origin};
+use super::{Cell, Codes, Jump, Origin};
+use crate::vm::{Options, Runs};
 
-/// Makes code of `program`. Its instructions are fused where their `effects` are given.
-pub(crate) fn emit(program: &Program, selector: &Selector<'_>, effects: Option<&Effects>) -> Codes {
+/// Makes code of `program`, as `options` say. `outline` is the program's.
+pub(crate) fn emit(
+    program: &Program,
+    outline: &Outline,
+    selector: &Selector<'_>,
+    options: &Options,
+) -> Codes {
     // Some operations have two cells, and some stand for several instructions.
     let room = program.slots().len() + program.slots().len() / 4;
     let mut emitter = Emitter {
         program,
         selector,
-        checked: Vec::with_capacity(room),
-        unchecked: Vec::with_capacity(room),
+        blocks: outline.blocks(),
+        runs: options.runs,
+        checked: Vec::with_capacity(if options.runs.checked() { room } else { 0 }),
+        unchecked: Vec::with_capacity(if options.runs.unchecked() { room } else { 0 }),
         origins: Vec::with_capacity(room),
-        starts: vec![0; selector.places.len()],
-        known: 0,
-        jumps: Vec::new(),
+        starts: Vec::with_capacity(outline.blocks().starts().len()),
+        jumps: Vec::with_capacity(outline.blocks().starts().len()),
     };
     let emit = |op: FusedOp| {
         if emitter.push(&op).is_some() {
@@ -33,9 +39,10 @@ pub(crate) fn emit(program: &Program, selector: &Selector<'_>, effects: Option<&
             emitter.push(&op).expect("each instruction is an operation");
         }
     };
-    match effects {
-        Some(effects) => ebpf_lower::lower_each(program, effects, emit),
-        None => ebpf_lower::plain(program).into_iter().for_each(emit),
+    if options.fuse {
+        ebpf_lower::lower_each(program, outline, emit);
+    } else {
+        ebpf_lower::plain(program).for_each(emit);
     }
     emitter.finish()
 }
@@ -48,13 +55,13 @@ fn instructions(program: &Program, op: &FusedOp) -> impl Iterator<Item = (Pc, In
 struct Emitter<'a> {
     program: &'a Program,
     selector: &'a Selector<'a>,
+    blocks: &'a Blocks,
+    runs: Runs,
     checked: Vec<Cell>,
     unchecked: Vec<Cell>,
     origins: Vec<Origin>,
-    /// By slot: the first operation that does not start before it.
+    /// By block: the first operation that does not start before it.
     starts: Vec<u32>,
-    /// Slots whose start is known.
-    known: usize,
     /// Operations that jump, and where to.
     jumps: Vec<(u32, Pc)>,
 }
@@ -62,31 +69,30 @@ struct Emitter<'a> {
 impl Emitter<'_> {
     /// Emits `op`, if there is such an operation.
     fn push(&mut self, op: &FusedOp) -> Option<()> {
-        let Selected { op: checked, unchecked, second } = self.selector.select(self.program, op)?;
-        let unchecked = Op { handler: unchecked, ..checked };
+        let Selected { checked, unchecked, second } = self.selector.select(self.program, op)?;
         let at = self.origins.len() as u32;
-        // Operations inside of a window start no earlier slot than what is known.
-        while self.known <= op.pc.index() {
-            self.starts[self.known] = at;
-            self.known += 1;
+        while self.blocks.starts().get(self.starts.len()).is_some_and(|&start| start <= op.pc) {
+            self.starts.push(at);
         }
-        let origin = Origin { start: op.pc, end: op.end() };
-        self.cell(origin, Cell { op: checked }, Cell { op: unchecked });
+        let origin = Origin::new(op.pc, op.slots);
+        self.cell(origin, checked, unchecked);
         let second = match second {
             Second::None => return Some(()),
             Second::Value(value) => Cell { value },
             Second::Jump { target, imm } => {
-                self.jumps.push((at, target));
                 // A jump is the last instruction of its window, and has one slot.
-                let places = self.selector.places;
-                let here = places[op.end().index() - 1] as i32 + 1;
-                let gain = here - places[target.index()] as i32;
+                let place = |pc| self.selector.linked.place(pc) as i32;
+                let here = place(Pc(op.end().0 - 1)) + 1;
+                let gain = target.map_or(0, |target| here - place(target));
+                self.jumps.extend(target.map(|target| (at, target)));
                 Cell { jump: Jump { target: 0, here, gain, imm } }
             }
         };
         self.cell(origin, second, second);
-        if matches!(op.op, Fused::Insn(Insn::Call(CallTarget::Subprog(_)))) {
-            let landing = Cell { op: self.selector.landing(&unchecked) };
+        if matches!(op.op, Fused::Insn(Insn::Call(_)))
+            && let Some(saved) = self.selector.saved(op.pc)
+        {
+            let landing = self.selector.landing(saved);
             self.cell(origin, landing, landing);
         }
         Some(())
@@ -94,15 +100,21 @@ impl Emitter<'_> {
 
     fn cell(&mut self, origin: Origin, checked: Cell, unchecked: Cell) {
         self.origins.push(origin);
-        self.checked.push(checked);
-        self.unchecked.push(unchecked);
+        if self.runs.checked() {
+            self.checked.push(checked);
+        }
+        if self.runs.unchecked() {
+            self.unchecked.push(unchecked);
+        }
     }
 
     fn finish(mut self) -> Codes {
         for (at, target) in self.jumps {
-            let target = self.starts[target.index()] as i32 - at as i32;
+            let target = self.starts[self.blocks.at(target)] as i32 - at as i32;
             for cells in [&mut self.checked, &mut self.unchecked] {
-                cells[at as usize + 1].jump.target = target;
+                if let Some(second) = cells.get_mut(at as usize + 1) {
+                    second.jump.target = target;
+                }
             }
         }
         let Self { checked, unchecked, origins, .. } = self;

@@ -11,7 +11,7 @@ mod select;
 
 use alloc::vec::Vec;
 
-use ebpf_isa::{Pc, Reg};
+use ebpf_isa::{Pc, Program, Reg};
 
 pub(crate) use self::emit::emit;
 pub(crate) use self::select::Selector;
@@ -108,16 +108,34 @@ pub(crate) union Cell {
 // The layout is what makes code small; handlers do not rely on it.
 const _: () = assert!(size_of::<usize>() != 8 || size_of::<Cell>() == 16);
 
-/// Where a cell comes from.
+/// Where a cell comes from: the window of instructions that its operation stands for, as its start
+/// and, in the lowest bits, its length.
 #[derive(Clone, Copy)]
-pub(crate) struct Origin {
-    /// The window of instructions that its operation stands for.
-    pub(crate) start: Pc,
-    pub(crate) end: Pc,
+pub(crate) struct Origin(u32);
+
+impl Origin {
+    /// Windows are short.
+    const LENGTH_BITS: u32 = 7;
+
+    fn new(start: Pc, slots: u32) -> Self {
+        debug_assert!(slots < 1 << Self::LENGTH_BITS);
+        Self(start.0 << Self::LENGTH_BITS | slots)
+    }
+
+    pub(crate) fn start(self) -> Pc {
+        Pc(self.0 >> Self::LENGTH_BITS)
+    }
+
+    /// One past the last slot.
+    pub(crate) fn end(self) -> Pc {
+        Pc(self.start().0 + self.0 % (1 << Self::LENGTH_BITS))
+    }
 }
 
-/// A program in cells, for checked and for unchecked runs. Both have the same operations at the same
-/// places.
+const _: () = assert!(Program::MAX_SLOTS <= 1 << (u32::BITS - Origin::LENGTH_BITS));
+
+/// A program in cells, for checked and for unchecked runs, or for one kind of them: then there are
+/// no cells for the other one. Both have the same operations at the same places.
 #[derive(Clone)]
 pub(crate) struct Codes {
     checked: Vec<Cell>,
@@ -133,6 +151,12 @@ impl Codes {
 
     pub(crate) fn unchecked(&self) -> Code<'_> {
         Code { cells: &self.unchecked, origins: &self.origins }
+    }
+
+    /// One of them that there are cells for.
+    pub(crate) fn any(&self) -> Code<'_> {
+        let code = self.checked();
+        if code.is_there() { code } else { self.unchecked() }
     }
 }
 
@@ -150,9 +174,9 @@ pub(crate) struct Code<'c> {
 }
 
 impl Code<'_> {
-    /// The first operation.
-    pub(crate) fn entry(&self) -> *const Cell {
-        self.cells.as_ptr()
+    /// Whether there are cells for such runs.
+    pub(crate) fn is_there(&self) -> bool {
+        !self.cells.is_empty()
     }
 
     /// Where the operation at `at` comes from.
@@ -167,33 +191,32 @@ impl Code<'_> {
     /// The operation that control comes to at the instruction at `pc`: the first that does not
     /// start before it.
     pub(crate) fn at(&self, pc: Pc) -> *const Cell {
-        let index = self.origins.partition_point(|origin| origin.start < pc);
+        let index = self.origins.partition_point(|origin| origin.start() < pc);
         &raw const self.cells[index]
     }
 
     /// The operation that starts at the instruction at `pc`, or `None` where that is inside of what
-    /// is one operation, or was dropped.
+    /// is one operation, or was dropped, or where there are no cells.
     #[inline]
     pub(crate) fn boundary(&self, pc: Pc) -> Option<*const Cell> {
-        if pc == Pc::ENTRY {
-            return Some(self.entry());
-        }
-        self.boundary_behind_entry(pc)
+        let entry = self.cells.first()?;
+        if pc == Pc::ENTRY { Some(entry) } else { self.boundary_behind_entry(pc) }
     }
 
     fn boundary_behind_entry(&self, pc: Pc) -> Option<*const Cell> {
-        let index = self.origins.partition_point(|origin| origin.start < pc);
-        let starts_here = self.origins[index].start == pc;
+        let index = self.origins.partition_point(|origin| origin.start() < pc);
+        let starts_here = self.origins[index].start() == pc;
         // Windows are short.
         let mut before = self.origins[index.saturating_sub(LONGEST_WINDOW)..index].iter();
-        (starts_here && before.all(|origin| origin.end <= pc)).then(|| &raw const self.cells[index])
+        (starts_here && before.all(|origin| origin.end() <= pc))
+            .then(|| &raw const self.cells[index])
     }
 
     /// The operation behind the window of the one at `at`.
     pub(crate) fn behind(&self, at: *const Cell) -> *const Cell {
         let index = self.index(at);
-        let end = self.origins[index].end;
-        let skipped = self.origins[index..].iter().take_while(|origin| origin.start < end);
+        let end = self.origins[index].end();
+        let skipped = self.origins[index..].iter().take_while(|origin| origin.start() < end);
         &raw const self.cells[index + skipped.count()]
     }
 }

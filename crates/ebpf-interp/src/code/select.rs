@@ -5,12 +5,15 @@
 //! xtask stats` tells); single instructions without one are run by [`Plain`], and fused operations
 //! without one as their instructions.
 
-use ebpf_isa::{AluOp, ByteOrder, CmpOp, Extend, Insn, Operand, Pc, Program, Reg, Size, Width};
+use ebpf_isa::{
+    AluOp, ByteOrder, CmpOp, Extend, Insn, Operand, Pc, Program, Reg, RegSet, Size, Width,
+};
 use ebpf_lower::{Fused, FusedOp, Shift};
 
-use super::{HOT, Op, SAVED, Slots};
+use super::{Cell, HOT, Op, SAVED, Slots};
+use crate::clobbers::preserved;
 use crate::dispatch::{Dispatcher, Handler};
-use crate::link::Linked;
+use crate::link::{Linked, LinkedProgram};
 use crate::ops::alu::{
     Alu, Alu3, Alu3Imm, AluImm, AluShifted, Mov, MovImm, MovWide, Rotate, ShiftAlu, SignExtend,
     Swap,
@@ -33,17 +36,13 @@ pub(crate) struct Selector<'a> {
     /// One past the main program.
     pub(crate) main_end: Pc,
     pub(crate) slots: Slots,
-    pub(crate) linked: &'a [Linked],
-    /// By slot: how many instructions are in front.
-    pub(crate) places: &'a [u32],
+    pub(crate) linked: &'a LinkedProgram,
 }
 
 /// The cells of an operation.
 pub(super) struct Selected {
-    /// Of checked runs.
-    pub(super) op: Op,
-    /// The handler for unchecked runs.
-    pub(super) unchecked: Handler,
+    pub(super) checked: Cell,
+    pub(super) unchecked: Cell,
     pub(super) second: Second,
 }
 
@@ -63,7 +62,11 @@ impl From<Handler> for Handlers {
 pub(super) enum Second {
     None,
     Value(u64),
-    Jump { target: Pc, imm: i32 },
+    Jump {
+        /// `None` where only a run tells.
+        target: Option<Pc>,
+        imm: i32,
+    },
 }
 
 /// Evaluates `$pick!` with the value of `$value` as a constant, if it is one of the rows.
@@ -265,7 +268,7 @@ impl Selector<'_> {
                 };
                 let handlers = Handlers { checked: self.dispatcher.cold::<Exit>(), unchecked };
                 let op = plain_operands(handlers, [0, 0], 0, pc.0 as i32);
-                let here = u64::from(self.places[pc.index()]) + 1;
+                let here = u64::from(self.linked.place(pc)) + 1;
                 Some(Selected { second: Second::Value(here), ..op })
             }
             Insn::LoadWide { .. } | Insn::Call(_) => self.linked(pc),
@@ -275,38 +278,36 @@ impl Selector<'_> {
     }
 
     fn linked(&self, pc: Pc) -> Option<Selected> {
-        match self.linked[pc.index()] {
+        match self.linked.linked(pc) {
             Linked::LoadWide { dst, value } => {
                 let slot = self.slot(dst);
                 let op = plain_operands(self.dispatcher.one::<MovWide>(slot), [slot, 0], 0, 0);
-                Some(Selected { second: Second::Value(value.get()), ..op })
+                Some(Selected { second: Second::Value(value), ..op })
             }
             Linked::CallNative(index) => {
                 let handler = self.dispatcher.cold::<CallNative>();
                 Some(plain_operands(handler, [0, 0], 0, index as i32))
             }
-            Linked::CallSubprog { target, frame, saved } => {
-                let return_to = pc.0 as i32 + 1;
-                let mut slots = [0; SAVED];
-                for (to, reg) in slots.iter_mut().zip(saved.iter()) {
-                    *to = self.slot(reg);
-                }
-                let count = saved.iter().count();
-                let is_hot = |&slot: &u8| usize::from(slot) < HOT;
-                let is_hot = is_hot(&self.slot(Reg::FP)) || slots[..count].iter().any(is_hot);
+            Linked::CallSubprog { callee, saved } => {
+                let saves = Saves::new(self.slots, saved);
                 let handlers = Handlers {
                     checked: self.dispatcher.cold::<CallSubprog>(),
-                    unchecked: self.fast_call(count, is_hot),
+                    unchecked: self.fast_call(saves),
                 };
-                let registers = [count as u8, is_hot.into()];
-                let op = plain_operands(handlers, registers, frame as i16, return_to);
-                Some(op.jumping(target, u32::from_le_bytes(slots) as i32))
+                let call = saves.call(handlers, callee.frame as i16, pc);
+                Some(call.jumping(Some(callee.start), saves.slots()))
             }
-            _ => None,
+            // Which subprogram that is, only the instruction itself knows.
+            Linked::CallReg(_) => {
+                let saves = Saves::new(self.slots, preserved());
+                let call = saves.call(self.dispatcher.cold::<Plain>().into(), 0, pc);
+                Some(call.jumping(None, saves.slots()))
+            }
+            Linked::CallEnding(_) | Linked::TailCall | Linked::Insn => None,
         }
     }
 
-    fn fast_call(&self, count: usize, is_hot: bool) -> Handler {
+    fn fast_call(&self, Saves { count, is_hot, .. }: Saves) -> Handler {
         macro_rules! pick {
             ($count:expr, $hot:expr) => {
                 self.dispatcher.either::<CallSubprog, FastCall<$count, $hot>>()
@@ -315,15 +316,24 @@ impl Selector<'_> {
         by_saved!(count, is_hot, pick)
     }
 
-    /// The operation behind the one that calls a subprogram.
-    pub(super) fn landing(&self, call: &Op) -> Op {
-        let (count, is_hot) = (usize::from(call.a), call.b != 0);
+    /// The operation behind the one that calls a subprogram, which saves `saved`.
+    pub(super) fn landing(&self, saved: RegSet) -> Cell {
+        let Saves { count, is_hot, .. } = Saves::new(self.slots, saved);
         macro_rules! pick {
             ($count:expr, $hot:expr) => {
                 self.dispatcher.either::<Landed, Landing<$count, $hot>>()
             };
         }
-        plain_operands(by_saved!(count, is_hot, pick), [0, 0], 0, 0).op
+        plain_operands(by_saved!(count, is_hot, pick), [0, 0], 0, 0).checked
+    }
+
+    /// The registers that the call of a subprogram at `pc` saves, if it is one.
+    pub(super) fn saved(&self, pc: Pc) -> Option<RegSet> {
+        match self.linked.linked(pc) {
+            Linked::CallSubprog { saved, .. } => Some(saved),
+            Linked::CallReg(_) => Some(preserved()),
+            _ => None,
+        }
     }
 
     fn alu(&self, op: AluOp, width: Width, dst: Reg, src: Reg) -> Option<Selected> {
@@ -678,12 +688,46 @@ impl Selector<'_> {
 }
 
 impl Selected {
-    fn jumping(self, target: Pc, imm: i32) -> Self {
-        Self { second: Second::Jump { target, imm }, ..self }
+    /// The same, leading to `target`, if that is known, with another number.
+    fn jumping(self, target: impl Into<Option<Pc>>, imm: i32) -> Self {
+        Self { second: Second::Jump { target: target.into(), imm }, ..self }
+    }
+}
+
+/// What a call of a subprogram saves besides `r10`.
+#[derive(Clone, Copy)]
+struct Saves {
+    slots: [u8; SAVED],
+    count: usize,
+    /// Whether one of them, or `r10`, is in the first places.
+    is_hot: bool,
+}
+
+impl Saves {
+    fn new(slots: Slots, saved: RegSet) -> Self {
+        let mut saves = Self { slots: [0; SAVED], count: 0, is_hot: false };
+        for (to, reg) in saves.slots.iter_mut().zip(saved.iter()) {
+            *to = slots.of(reg);
+            saves.count += 1;
+        }
+        let is_hot = |slot: u8| usize::from(slot) < HOT;
+        let all = saves.slots[..saves.count].iter().copied();
+        saves.is_hot = all.chain([slots.of(Reg::FP)]).any(is_hot);
+        saves
+    }
+
+    /// The first cell of the call at `pc`, with `off` bytes of stack.
+    fn call(self, handlers: Handlers, off: i16, pc: Pc) -> Selected {
+        plain_operands(handlers, [self.count as u8, 0], off, pc.0 as i32 + 1)
+    }
+
+    fn slots(self) -> i32 {
+        u32::from_le_bytes(self.slots) as i32
     }
 }
 
 fn plain_operands(handlers: impl Into<Handlers>, [a, b]: [u8; 2], off: i16, imm: i32) -> Selected {
     let Handlers { checked, unchecked } = handlers.into();
-    Selected { op: Op { handler: checked, a, b, off, imm }, unchecked, second: Second::None }
+    let cell = |handler| Cell { op: Op { handler, a, b, off, imm } };
+    Selected { checked: cell(checked), unchecked: cell(unchecked), second: Second::None }
 }

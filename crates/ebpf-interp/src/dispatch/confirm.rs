@@ -2,6 +2,7 @@
 
 use core::sync::atomic::{AtomicU8, Ordering};
 
+use ebpf_isa::Pc;
 use ebpf_isa::abi::ExecEnv;
 use ebpf_isa::text::assemble;
 
@@ -68,6 +69,6 @@ fn stack_at_end(rounds: u32) -> usize {
     let mut env = ExecEnv::new();
     state.attach(&raw mut env);
     // SAFETY: the code is made for this dispatcher, and the environment is there.
-    unsafe { Dispatcher::Threaded.run(vm.codes.checked().entry(), &mut state) };
+    unsafe { Dispatcher::Threaded.run(vm.codes.checked().at(Pc::ENTRY), &mut state) };
     state.stack_at_end
 }

@@ -1,132 +1,63 @@
-//! Arithmetic and moves. What they compute is [`semantics`]; the operation is a constant of the
-//! handler, so nothing is left of the choice.
+//! Arithmetic and moves: operations that give a register a value.
 
-use ebpf_isa::{AluOp, ByteOrder, Extend, Size, Width, semantics};
+use core::marker::PhantomData;
+
 use ebpf_lower::Shift;
 
+use super::memory::{NoSource, Source};
 use super::op;
+use super::value::{
+    Binary, Extended, Imm, Inputs, RegA, RegB, RegC, Shifted, Swapped, Truncated, Value,
+};
 use crate::code::Cell;
 use crate::dispatch::{Body, Regs};
 
-const fn width(wide: bool) -> Width {
-    if wide { Width::W64 } else { Width::W32 }
-}
+/// `a = V`, where `V` may use what `S` reads. An operation of one cell.
+pub(crate) struct Set<V, S = NoSource>(PhantomData<(V, S)>);
 
-#[inline(always)]
-fn compute<const OP: usize, const WIDE: bool>(lhs: u64, rhs: u64) -> u64 {
-    const { assert!(OP < AluOp::ALL.len()) };
-    semantics::alu(const { AluOp::ALL[OP] }, const { width(WIDE) }, lhs, rhs)
+impl<V: Value, S: Source> Body for Set<V, S> {
+    #[inline(always)]
+    unsafe fn run<const A: usize, const B: usize, const C: usize>(
+        at: *const Cell,
+        regs: &mut Regs<'_, '_>,
+    ) -> *const Cell {
+        // SAFETY: the caller's promise.
+        let op = unsafe { op(at) };
+        // SAFETY: the caller's promise.
+        let Some(loaded) = (unsafe { S::read::<B, C>(op, regs) }) else {
+            return regs.state.run_plainly(at);
+        };
+        let value = V::of::<A, B, C>(&Inputs { op, regs, loaded, second: 0 });
+        regs.set::<A>(op.a, value);
+        // SAFETY: another operation follows.
+        unsafe { at.add(1) }
+    }
 }
 
 /// `a op= b`
-pub(crate) struct Alu<const OP: usize, const WIDE: bool>;
-
-impl<const OP: usize, const WIDE: bool> Body for Alu<OP, WIDE> {
-    #[inline(always)]
-    unsafe fn run<const A: usize, const B: usize, const C: usize>(
-        at: *const Cell,
-        regs: &mut Regs<'_, '_>,
-    ) -> *const Cell {
-        // SAFETY: the caller's promise.
-        let op = unsafe { op(at) };
-        let value = compute::<OP, WIDE>(regs.get::<A>(op.a), regs.get::<B>(op.b));
-        regs.set::<A>(op.a, value);
-        // SAFETY: another operation follows.
-        unsafe { at.add(1) }
-    }
-}
-
+pub(crate) type Alu<const OP: usize, const WIDE: bool> = Set<Binary<RegA, RegB, OP, WIDE>>;
 /// `a op= imm`
-pub(crate) struct AluImm<const OP: usize, const WIDE: bool>;
-
-impl<const OP: usize, const WIDE: bool> Body for AluImm<OP, WIDE> {
-    #[inline(always)]
-    unsafe fn run<const A: usize, const B: usize, const C: usize>(
-        at: *const Cell,
-        regs: &mut Regs<'_, '_>,
-    ) -> *const Cell {
-        // SAFETY: the caller's promise.
-        let op = unsafe { op(at) };
-        let imm = semantics::immediate(op.imm);
-        let value = compute::<OP, WIDE>(regs.get::<A>(op.a), imm);
-        regs.set::<A>(op.a, value);
-        // SAFETY: another operation follows.
-        unsafe { at.add(1) }
-    }
-}
-
-/// `a = b op c`, where `c` is the slot in `off`.
-pub(crate) struct Alu3<const OP: usize, const WIDE: bool>;
-
-impl<const OP: usize, const WIDE: bool> Body for Alu3<OP, WIDE> {
-    #[inline(always)]
-    unsafe fn run<const A: usize, const B: usize, const C: usize>(
-        at: *const Cell,
-        regs: &mut Regs<'_, '_>,
-    ) -> *const Cell {
-        // SAFETY: the caller's promise.
-        let op = unsafe { op(at) };
-        let value = compute::<OP, WIDE>(regs.get::<B>(op.b), regs.get::<C>(op.off as u8));
-        regs.set::<A>(op.a, value);
-        // SAFETY: another operation follows.
-        unsafe { at.add(1) }
-    }
-}
-
+pub(crate) type AluImm<const OP: usize, const WIDE: bool> = Set<Binary<RegA, Imm, OP, WIDE>>;
+/// `a = b op c`
+pub(crate) type Alu3<const OP: usize, const WIDE: bool> = Set<Binary<RegB, RegC, OP, WIDE>>;
 /// `a = b op imm`
-pub(crate) struct Alu3Imm<const OP: usize, const WIDE: bool>;
-
-impl<const OP: usize, const WIDE: bool> Body for Alu3Imm<OP, WIDE> {
-    #[inline(always)]
-    unsafe fn run<const A: usize, const B: usize, const C: usize>(
-        at: *const Cell,
-        regs: &mut Regs<'_, '_>,
-    ) -> *const Cell {
-        // SAFETY: the caller's promise.
-        let op = unsafe { op(at) };
-        let imm = semantics::immediate(op.imm);
-        let value = compute::<OP, WIDE>(regs.get::<B>(op.b), imm);
-        regs.set::<A>(op.a, value);
-        // SAFETY: another operation follows.
-        unsafe { at.add(1) }
-    }
-}
-
+pub(crate) type Alu3Imm<const OP: usize, const WIDE: bool> = Set<Binary<RegB, Imm, OP, WIDE>>;
 /// `a = b`
-pub(crate) struct Mov<const WIDE: bool>;
-
-impl<const WIDE: bool> Body for Mov<WIDE> {
-    #[inline(always)]
-    unsafe fn run<const A: usize, const B: usize, const C: usize>(
-        at: *const Cell,
-        regs: &mut Regs<'_, '_>,
-    ) -> *const Cell {
-        // SAFETY: the caller's promise.
-        let op = unsafe { op(at) };
-        let value = semantics::truncate(const { width(WIDE) }, regs.get::<B>(op.b));
-        regs.set::<A>(op.a, value);
-        // SAFETY: another operation follows.
-        unsafe { at.add(1) }
-    }
-}
-
+pub(crate) type Mov<const WIDE: bool> = Set<Truncated<RegB, WIDE>>;
 /// `a = imm`
-pub(crate) struct MovImm<const WIDE: bool>;
-
-impl<const WIDE: bool> Body for MovImm<WIDE> {
-    #[inline(always)]
-    unsafe fn run<const A: usize, const B: usize, const C: usize>(
-        at: *const Cell,
-        regs: &mut Regs<'_, '_>,
-    ) -> *const Cell {
-        // SAFETY: the caller's promise.
-        let op = unsafe { op(at) };
-        let value = semantics::truncate(const { width(WIDE) }, semantics::immediate(op.imm));
-        regs.set::<A>(op.a, value);
-        // SAFETY: another operation follows.
-        unsafe { at.add(1) }
-    }
-}
+pub(crate) type MovImm<const WIDE: bool> = Set<Truncated<Imm, WIDE>>;
+/// `a = ` the low `FROM` bytes of `b`, sign-extended to 64 bits.
+pub(crate) type SignExtend<const FROM: usize> = Set<Extended<RegB, FROM>>;
+/// `a = ` the low `SIZE` bytes of `a` in reverse order.
+pub(crate) type Swap<const SIZE: usize> = Set<Swapped<RegA, SIZE>>;
+/// `a = b` rotated to the left by `imm`.
+pub(crate) type Rotate<const WIDE: bool> = Set<Shifted<RegB, { Shift::Rotate as usize }, WIDE>>;
+/// `a = a op (b shifted by imm)`
+pub(crate) type AluShifted<const OP: usize, const SHIFT: usize, const WIDE: bool> =
+    Set<Binary<RegA, Shifted<RegB, SHIFT, WIDE>, OP, WIDE>>;
+/// `a = b op (a shifted by imm)`
+pub(crate) type ShiftAlu<const OP: usize, const SHIFT: usize, const WIDE: bool> =
+    Set<Binary<RegB, Shifted<RegA, SHIFT, WIDE>, OP, WIDE>>;
 
 /// `a =` the value in the second cell.
 pub(crate) struct MovWide;
@@ -142,111 +73,5 @@ impl Body for MovWide {
         regs.set::<A>(op.a, value);
         // SAFETY: another operation follows.
         unsafe { at.add(2) }
-    }
-}
-
-/// `a = ` the low `FROM` bytes of `b`, sign-extended to 64 bits.
-pub(crate) struct SignExtend<const FROM: usize>;
-
-impl<const FROM: usize> Body for SignExtend<FROM> {
-    #[inline(always)]
-    unsafe fn run<const A: usize, const B: usize, const C: usize>(
-        at: *const Cell,
-        regs: &mut Regs<'_, '_>,
-    ) -> *const Cell {
-        // SAFETY: the caller's promise.
-        let op = unsafe { op(at) };
-        let from = const { Size::ALL[FROM] };
-        regs.set::<A>(op.a, semantics::extend(Extend::Sign, from, regs.get::<B>(op.b)));
-        // SAFETY: another operation follows.
-        unsafe { at.add(1) }
-    }
-}
-
-/// `a = ` the low `SIZE` bytes of `a` in reverse order.
-pub(crate) struct Swap<const SIZE: usize>;
-
-impl<const SIZE: usize> Body for Swap<SIZE> {
-    #[inline(always)]
-    unsafe fn run<const A: usize, const B: usize, const C: usize>(
-        at: *const Cell,
-        regs: &mut Regs<'_, '_>,
-    ) -> *const Cell {
-        // SAFETY: the caller's promise.
-        let op = unsafe { op(at) };
-        let size = const { Size::ALL[SIZE] };
-        regs.set::<A>(op.a, semantics::swap(ByteOrder::Be, size, regs.get::<A>(op.a)));
-        // SAFETY: another operation follows.
-        unsafe { at.add(1) }
-    }
-}
-
-/// `src` shifted by less than its width.
-#[inline(always)]
-fn shifted<const SHIFT: usize, const WIDE: bool>(src: u64, by: u32) -> u64 {
-    match (const { SHIFTS[SHIFT] }, WIDE) {
-        (Shift::Left, true) => src.wrapping_shl(by),
-        (Shift::Left, false) => (src as u32).wrapping_shl(by).into(),
-        (Shift::Right, true) => src.wrapping_shr(by),
-        (Shift::Right, false) => (src as u32).wrapping_shr(by).into(),
-        (Shift::Rotate, true) => src.rotate_left(by),
-        (Shift::Rotate, false) => (src as u32).rotate_left(by).into(),
-    }
-}
-
-const SHIFTS: [Shift; 3] = [Shift::Left, Shift::Right, Shift::Rotate];
-
-/// `a = b` rotated to the left by `imm`.
-pub(crate) struct Rotate<const WIDE: bool>;
-
-impl<const WIDE: bool> Body for Rotate<WIDE> {
-    #[inline(always)]
-    unsafe fn run<const A: usize, const B: usize, const C: usize>(
-        at: *const Cell,
-        regs: &mut Regs<'_, '_>,
-    ) -> *const Cell {
-        // SAFETY: the caller's promise.
-        let op = unsafe { op(at) };
-        let by = op.imm as u32;
-        let value = shifted::<{ Shift::Rotate as usize }, WIDE>(regs.get::<B>(op.b), by);
-        regs.set::<A>(op.a, value);
-        // SAFETY: another operation follows.
-        unsafe { at.add(1) }
-    }
-}
-
-/// `a = a op (b shifted by imm)`
-pub(crate) struct AluShifted<const OP: usize, const SHIFT: usize, const WIDE: bool>;
-
-impl<const OP: usize, const SHIFT: usize, const WIDE: bool> Body for AluShifted<OP, SHIFT, WIDE> {
-    #[inline(always)]
-    unsafe fn run<const A: usize, const B: usize, const C: usize>(
-        at: *const Cell,
-        regs: &mut Regs<'_, '_>,
-    ) -> *const Cell {
-        // SAFETY: the caller's promise.
-        let op = unsafe { op(at) };
-        let moved = shifted::<SHIFT, WIDE>(regs.get::<B>(op.b), op.imm as u32);
-        regs.set::<A>(op.a, compute::<OP, WIDE>(regs.get::<A>(op.a), moved));
-        // SAFETY: another operation follows.
-        unsafe { at.add(1) }
-    }
-}
-
-/// `a = b op (a shifted by imm)`
-pub(crate) struct ShiftAlu<const OP: usize, const SHIFT: usize, const WIDE: bool>;
-
-impl<const OP: usize, const SHIFT: usize, const WIDE: bool> Body for ShiftAlu<OP, SHIFT, WIDE> {
-    #[inline(always)]
-    unsafe fn run<const A: usize, const B: usize, const C: usize>(
-        at: *const Cell,
-        regs: &mut Regs<'_, '_>,
-    ) -> *const Cell {
-        // SAFETY: the caller's promise.
-        let op = unsafe { op(at) };
-        let moved = shifted::<SHIFT, WIDE>(regs.get::<A>(op.a), op.imm as u32);
-        regs.set::<A>(op.a, compute::<OP, WIDE>(regs.get::<B>(op.b), moved));
-        // SAFETY: another operation follows.
-        unsafe { at.add(1) }
     }
 }

@@ -5,11 +5,14 @@
 //! `count + p + 1`st that is run. So only taken jumps change it, by a constant, and only those that
 //! lead back compare with the fuel.
 
-use ebpf_isa::{AluOp, CmpOp, Width, semantics};
+use core::marker::PhantomData;
 
-use super::memory::{Mode, Reader};
+use ebpf_isa::{AluOp, CmpOp, semantics};
+
+use super::memory::{AtBase, NoSource, Source};
+use super::value::{Binary, Imm, Inputs, Loaded, RegA, RegB, SecondImm, Value, width};
 use super::{jump, op};
-use crate::code::Cell;
+use crate::code::{Cell, Jump};
 use crate::dispatch::{Body, Regs};
 
 /// No fuel is charged.
@@ -19,40 +22,88 @@ pub(crate) const FORWARD: usize = 1;
 /// The jump leads back: the run ends here where its fuel is used up.
 pub(crate) const BACKWARD: usize = 2;
 
-/// Whether the jump at `at` may be taken; otherwise the run must end.
-///
-/// # Safety
-/// `at` is a jump.
-#[inline(always)]
-unsafe fn has_fuel<const CHARGE: usize>(at: *const Cell, regs: &Regs<'_, '_>) -> bool {
-    if CHARGE != BACKWARD {
-        return true;
+/// `if L cmp R goto`, where `L` and `R` may use what `S` reads. If `SETS`, `a = L` in any case; only
+/// where the fuel is used up, `a` is as before, so that the operation can be run again.
+pub(crate) struct Jumping<
+    L,
+    R,
+    S,
+    const CMP: usize,
+    const WIDE: bool,
+    const SETS: bool,
+    const CHARGE: usize,
+>(PhantomData<(L, R, S)>);
+
+impl<
+    L: Value,
+    R: Value,
+    S: Source,
+    const CMP: usize,
+    const WIDE: bool,
+    const SETS: bool,
+    const CHARGE: usize,
+> Body for Jumping<L, R, S, CMP, WIDE, SETS, CHARGE>
+{
+    #[inline(always)]
+    unsafe fn run<const A: usize, const B: usize, const C: usize>(
+        at: *const Cell,
+        regs: &mut Regs<'_, '_>,
+    ) -> *const Cell {
+        // SAFETY: the caller's promise.
+        let (op, jump) = unsafe { (op(at), jump(at)) };
+        // SAFETY: the caller's promise.
+        let Some(loaded) = (unsafe { S::read::<B, C>(op, regs) }) else {
+            return regs.state.run_plainly(at);
+        };
+        let inputs = Inputs { op, regs, loaded, second: jump.imm };
+        let (lhs, rhs) = (L::of::<A, B, C>(&inputs), R::of::<A, B, C>(&inputs));
+        let holds = semantics::compare(const { CmpOp::ALL[CMP] }, const { width(WIDE) }, lhs, rhs);
+        if holds && !has_fuel::<CHARGE>(jump, regs) {
+            return regs.state.end_without_fuel(at);
+        }
+        if SETS {
+            regs.set::<A>(op.a, lhs);
+        }
+        let cells = if holds { take::<CHARGE>(jump, regs) } else { 2 };
+        // SAFETY: a target is in the same code, and another operation follows.
+        unsafe { at.offset(cells) }
     }
-    // SAFETY: the caller's promise.
-    let here = unsafe { jump(at) }.here;
-    regs.state.count + i64::from(here) <= regs.state.fuel()
 }
 
-/// Takes the jump at `at`.
-///
-/// # Safety
-/// `at` is a jump.
+/// Whether the jump may be taken; otherwise the run must end.
 #[inline(always)]
-unsafe fn take<const CHARGE: usize>(at: *const Cell, regs: &mut Regs<'_, '_>) -> *const Cell {
-    // SAFETY: the caller's promise.
-    let jump = unsafe { jump(at) };
+fn has_fuel<const CHARGE: usize>(jump: &Jump, regs: &Regs<'_, '_>) -> bool {
+    CHARGE != BACKWARD || regs.state.count + i64::from(jump.here) <= regs.state.fuel()
+}
+
+/// Charges the jump; gives how many cells further on it leads.
+#[inline(always)]
+fn take<const CHARGE: usize>(jump: &Jump, regs: &mut Regs<'_, '_>) -> isize {
     if CHARGE != FREE {
         regs.state.count += i64::from(jump.gain);
     }
-    // SAFETY: the target is in the same code.
-    unsafe { at.offset(jump.target as isize) }
+    jump.target as isize
 }
 
-#[inline(always)]
-fn holds<const CMP: usize, const WIDE: bool>(lhs: u64, rhs: u64) -> bool {
-    let width = if WIDE { Width::W64 } else { Width::W32 };
-    semantics::compare(const { CmpOp::ALL[CMP] }, width, lhs, rhs)
-}
+/// `if a cmp b goto`
+pub(crate) type Branch<const CMP: usize, const WIDE: bool, const CHARGE: usize> =
+    Jumping<RegA, RegB, NoSource, CMP, WIDE, false, CHARGE>;
+/// `if a cmp imm goto`
+pub(crate) type BranchImm<const CMP: usize, const WIDE: bool, const CHARGE: usize> =
+    Jumping<RegA, Imm, NoSource, CMP, WIDE, false, CHARGE>;
+
+/// `a + imm`
+type Sum<const WIDE: bool> = Binary<RegA, Imm, { AluOp::Add as usize }, WIDE>;
+
+/// `a += imm; if a cmp b goto`
+pub(crate) type AddBranch<const CMP: usize, const WIDE: bool, const CHARGE: usize> =
+    Jumping<Sum<WIDE>, RegB, NoSource, CMP, WIDE, true, CHARGE>;
+/// `a += imm; if a cmp second goto`
+pub(crate) type AddBranchImm<const CMP: usize, const WIDE: bool, const CHARGE: usize> =
+    Jumping<Sum<WIDE>, SecondImm, NoSource, CMP, WIDE, true, CHARGE>;
+/// `a = *(SIZE *)(b + off); if a cmp imm goto`, of 64 bits.
+pub(crate) type LoadBranch<M, const SIZE: usize, const CMP: usize, const CHARGE: usize> =
+    Jumping<Loaded, Imm, AtBase<M, SIZE>, CMP, true, true, CHARGE>;
 
 /// `goto`
 pub(crate) struct Goto<const CHARGE: usize>;
@@ -64,146 +115,11 @@ impl<const CHARGE: usize> Body for Goto<CHARGE> {
         regs: &mut Regs<'_, '_>,
     ) -> *const Cell {
         // SAFETY: the caller's promise.
-        unsafe {
-            if !has_fuel::<CHARGE>(at, regs) {
-                return regs.state.end_without_fuel(at);
-            }
-            take::<CHARGE>(at, regs)
+        let jump = unsafe { jump(at) };
+        if !has_fuel::<CHARGE>(jump, regs) {
+            return regs.state.end_without_fuel(at);
         }
-    }
-}
-
-/// `if a cmp b goto`
-pub(crate) struct Branch<const CMP: usize, const WIDE: bool, const CHARGE: usize>;
-
-impl<const CMP: usize, const WIDE: bool, const CHARGE: usize> Body for Branch<CMP, WIDE, CHARGE> {
-    #[inline(always)]
-    unsafe fn run<const A: usize, const B: usize, const C: usize>(
-        at: *const Cell,
-        regs: &mut Regs<'_, '_>,
-    ) -> *const Cell {
-        // SAFETY: the caller's promise.
-        unsafe {
-            let op = op(at);
-            if !holds::<CMP, WIDE>(regs.get::<A>(op.a), regs.get::<B>(op.b)) {
-                return at.add(2);
-            }
-            if !has_fuel::<CHARGE>(at, regs) {
-                return regs.state.end_without_fuel(at);
-            }
-            take::<CHARGE>(at, regs)
-        }
-    }
-}
-
-/// `if a cmp imm goto`
-pub(crate) struct BranchImm<const CMP: usize, const WIDE: bool, const CHARGE: usize>;
-
-impl<const CMP: usize, const WIDE: bool, const CHARGE: usize> Body
-    for BranchImm<CMP, WIDE, CHARGE>
-{
-    #[inline(always)]
-    unsafe fn run<const A: usize, const B: usize, const C: usize>(
-        at: *const Cell,
-        regs: &mut Regs<'_, '_>,
-    ) -> *const Cell {
-        // SAFETY: the caller's promise.
-        unsafe {
-            let op = op(at);
-            if !holds::<CMP, WIDE>(regs.get::<A>(op.a), semantics::immediate(op.imm)) {
-                return at.add(2);
-            }
-            if !has_fuel::<CHARGE>(at, regs) {
-                return regs.state.end_without_fuel(at);
-            }
-            take::<CHARGE>(at, regs)
-        }
-    }
-}
-
-/// `a += imm; if a cmp b goto`. Where the fuel is used up, `a` is as before, so that the operation
-/// can be run again.
-pub(crate) struct AddBranch<const CMP: usize, const WIDE: bool, const CHARGE: usize>;
-
-impl<const CMP: usize, const WIDE: bool, const CHARGE: usize> Body
-    for AddBranch<CMP, WIDE, CHARGE>
-{
-    #[inline(always)]
-    unsafe fn run<const A: usize, const B: usize, const C: usize>(
-        at: *const Cell,
-        regs: &mut Regs<'_, '_>,
-    ) -> *const Cell {
-        // SAFETY: the caller's promise.
-        unsafe {
-            let op = op(at);
-            let sum = add::<WIDE>(regs.get::<A>(op.a), op.imm);
-            let holds = holds::<CMP, WIDE>(sum, regs.get::<B>(op.b));
-            if holds && !has_fuel::<CHARGE>(at, regs) {
-                return regs.state.end_without_fuel(at);
-            }
-            regs.set::<A>(op.a, sum);
-            if holds { take::<CHARGE>(at, regs) } else { at.add(2) }
-        }
-    }
-}
-
-/// `a += imm; if a cmp jump.imm goto`, likewise.
-pub(crate) struct AddBranchImm<const CMP: usize, const WIDE: bool, const CHARGE: usize>;
-
-impl<const CMP: usize, const WIDE: bool, const CHARGE: usize> Body
-    for AddBranchImm<CMP, WIDE, CHARGE>
-{
-    #[inline(always)]
-    unsafe fn run<const A: usize, const B: usize, const C: usize>(
-        at: *const Cell,
-        regs: &mut Regs<'_, '_>,
-    ) -> *const Cell {
-        // SAFETY: the caller's promise.
-        unsafe {
-            let op = op(at);
-            let sum = add::<WIDE>(regs.get::<A>(op.a), op.imm);
-            let holds = holds::<CMP, WIDE>(sum, semantics::immediate(jump(at).imm));
-            if holds && !has_fuel::<CHARGE>(at, regs) {
-                return regs.state.end_without_fuel(at);
-            }
-            regs.set::<A>(op.a, sum);
-            if holds { take::<CHARGE>(at, regs) } else { at.add(2) }
-        }
-    }
-}
-
-#[inline(always)]
-fn add<const WIDE: bool>(value: u64, imm: i32) -> u64 {
-    let width = if WIDE { Width::W64 } else { Width::W32 };
-    semantics::alu(AluOp::Add, width, value, semantics::immediate(imm))
-}
-
-/// `a = *(SIZE *)(b + off); if a cmp imm goto`, of 64 bits, likewise.
-pub(crate) struct LoadBranch<M: Mode, const SIZE: usize, const CMP: usize, const CHARGE: usize>(
-    core::marker::PhantomData<M>,
-);
-
-impl<M: Mode, const SIZE: usize, const CMP: usize, const CHARGE: usize> Body
-    for LoadBranch<M, SIZE, CMP, CHARGE>
-{
-    #[inline(always)]
-    unsafe fn run<const A: usize, const B: usize, const C: usize>(
-        at: *const Cell,
-        regs: &mut Regs<'_, '_>,
-    ) -> *const Cell {
-        // SAFETY: the caller's promise.
-        unsafe {
-            let op = op(at);
-            let addr = regs.get::<B>(op.b).wrapping_add_signed(op.off.into());
-            let Some(value) = Reader::<M, SIZE>::read::<B>(regs, op.b, addr) else {
-                return regs.state.run_plainly(at);
-            };
-            let holds = holds::<CMP, true>(value, semantics::immediate(op.imm));
-            if holds && !has_fuel::<CHARGE>(at, regs) {
-                return regs.state.end_without_fuel(at);
-            }
-            regs.set::<A>(op.a, value);
-            if holds { take::<CHARGE>(at, regs) } else { at.add(2) }
-        }
+        // SAFETY: the target is in the same code.
+        unsafe { at.offset(take::<CHARGE>(jump, regs)) }
     }
 }

@@ -5,7 +5,6 @@ use ebpf_isa::{Insn, Pc, Reg};
 use super::{jump, op};
 use crate::code::{CALL_CELLS, Cell, HOT, Saved};
 use crate::dispatch::{Body, Cold, Regs};
-use crate::link::Linked;
 use crate::memory::Frame;
 use crate::state::{Outcome, State};
 
@@ -48,7 +47,7 @@ impl Cold for Exit {
             return state.trap(pc, fault);
         }
         let at = state.return_to_caller(total);
-        state.unless_switched(at)
+        if state.is_switched() { state.end(Outcome::Switch) } else { at }
     }
 }
 
@@ -188,10 +187,8 @@ pub(crate) struct Slowly;
 impl Cold for Slowly {
     unsafe fn run(_: *const Cell, state: &mut State<'_>) -> *const Cell {
         let at = state.pending;
-        let is_exit = matches!(
-            state.vm.linked[state.code().origin(at).start.index()],
-            Linked::Insn(Insn::Exit)
-        );
+        let pc = state.code().origin(at).start();
+        let is_exit = state.vm.program.insn(pc) == Insn::Exit;
         // SAFETY: only fast calls and returns are pending here, which have the cells of slow ones.
         unsafe { if is_exit { Exit::run(at, state) } else { CallSubprog::run(at, state) } }
     }
@@ -219,11 +216,11 @@ pub(crate) fn done(pc: Pc, state: &mut State<'_>) -> *const Cell {
 impl State<'_> {
     /// The operation at [`Self::pc`], where control moved to, maybe in another program.
     pub(crate) fn go_on(&mut self) -> *const Cell {
-        self.unless_switched(self.code().at(self.pc))
+        if self.is_switched() { self.end(Outcome::Switch) } else { self.code().at(self.pc) }
     }
 
-    /// `at`, unless another dispatcher goes on there.
-    fn unless_switched(&mut self, at: *const Cell) -> *const Cell {
-        if self.vm.dispatcher == self.dispatcher { at } else { self.end(Outcome::Switch) }
+    /// Whether the program that runs now is one that this dispatcher has no operations of.
+    fn is_switched(&self) -> bool {
+        self.vm.dispatcher != self.dispatcher || !self.code().is_there()
     }
 }

@@ -6,10 +6,12 @@
 
 use core::marker::PhantomData;
 
-use ebpf_isa::{AluOp, ByteOrder, Size, Width, semantics};
+use ebpf_isa::Size;
 
+use super::alu::Set;
 use super::op;
-use crate::code::Cell;
+use super::value::{Binary, Imm, Inputs, Loaded, RegA, RegB, Swapped, Value};
+use crate::code::{Cell, Op};
 use crate::dispatch::{Body, FILE, Regs};
 use crate::memory;
 
@@ -31,167 +33,104 @@ impl Mode for UncheckedMode {
     const CHECKED: bool = false;
 }
 
-/// Reads of `Size::ALL[SIZE]`.
-pub(crate) struct Reader<M: Mode, const SIZE: usize>(PhantomData<M>);
-
-impl<M: Mode, const SIZE: usize> Reader<M, SIZE> {
-    /// Reads at `addr`, which was made from the base register in the place `B`, or `slot`; `None`
-    /// where that is not known to be right.
+/// Where an operation reads a value that it needs.
+pub(crate) trait Source {
+    /// Reads it; `None` where the access is not known to be right. `B` and `C` are the places of the
+    /// operands.
     ///
     /// # Safety
-    /// The run is of this mode.
+    /// The run is of the mode that the source is for.
+    unsafe fn read<const B: usize, const C: usize>(op: &Op, regs: &Regs<'_, '_>) -> Option<u64>;
+}
+
+/// Nowhere.
+pub(crate) struct NoSource;
+
+impl Source for NoSource {
     #[inline(always)]
-    pub(crate) unsafe fn read<const B: usize>(
-        regs: &Regs<'_, '_>,
-        slot: u8,
-        addr: u64,
-    ) -> Option<u64> {
-        if M::CHECKED && !regs.state.windows().may_read::<B, SIZE>(slot, addr) {
-            return None;
-        }
-        // SAFETY: the address is inside of a region, or the program is verified.
-        Some(unsafe { memory::machine_load(addr, const { Size::ALL[SIZE] }) })
+    unsafe fn read<const B: usize, const C: usize>(_: &Op, _: &Regs<'_, '_>) -> Option<u64> {
+        Some(0)
     }
+}
+
+/// `*(SIZE *)(b + off)`
+pub(crate) struct AtBase<M, const SIZE: usize>(PhantomData<M>);
+
+impl<M: Mode, const SIZE: usize> Source for AtBase<M, SIZE> {
+    #[inline(always)]
+    unsafe fn read<const B: usize, const C: usize>(op: &Op, regs: &Regs<'_, '_>) -> Option<u64> {
+        let addr = regs.get::<B>(op.b).wrapping_add_signed(op.off.into());
+        // SAFETY: the caller's promise.
+        unsafe { load::<M, SIZE, B>(regs, op.b, addr) }
+    }
+}
+
+/// `*(SIZE *)(b + c + imm)`, where `c` is the slot in the low byte of `off`. The high byte is the
+/// slot of the base register of the program's load.
+pub(crate) struct AtSum<M, const SIZE: usize>(PhantomData<M>);
+
+impl<M: Mode, const SIZE: usize> Source for AtSum<M, SIZE> {
+    #[inline(always)]
+    unsafe fn read<const B: usize, const C: usize>(op: &Op, regs: &Regs<'_, '_>) -> Option<u64> {
+        let sum = regs.get::<B>(op.b).wrapping_add(regs.get::<C>(op.off as u8));
+        let addr = sum.wrapping_add_signed(op.imm.into());
+        // SAFETY: the caller's promise.
+        unsafe { load::<M, SIZE, FILE>(regs, (op.off >> 8) as u8, addr) }
+    }
+}
+
+/// Reads `Size::ALL[SIZE]` at `addr`, which was made from the base register in the place `BASE`, or
+/// `slot`; `None` where that is not known to be right.
+///
+/// # Safety
+/// The run is of this mode.
+#[inline(always)]
+unsafe fn load<M: Mode, const SIZE: usize, const BASE: usize>(
+    regs: &Regs<'_, '_>,
+    slot: u8,
+    addr: u64,
+) -> Option<u64> {
+    if M::CHECKED && !regs.state.windows().may_read::<BASE, SIZE>(slot, addr) {
+        return None;
+    }
+    // SAFETY: the address is inside of a region, or the program is verified.
+    Some(unsafe { memory::machine_load(addr, const { Size::ALL[SIZE] }) })
 }
 
 /// `a = *(SIZE *)(b + off)`
-pub(crate) struct Load<M: Mode, const SIZE: usize>(PhantomData<M>);
-
-impl<M: Mode, const SIZE: usize> Body for Load<M, SIZE> {
-    #[inline(always)]
-    unsafe fn run<const A: usize, const B: usize, const C: usize>(
-        at: *const Cell,
-        regs: &mut Regs<'_, '_>,
-    ) -> *const Cell {
-        // SAFETY: the caller's promise.
-        unsafe {
-            let op = op(at);
-            let addr = regs.get::<B>(op.b).wrapping_add_signed(op.off.into());
-            let Some(value) = Reader::<M, SIZE>::read::<B>(regs, op.b, addr) else {
-                return regs.state.run_plainly(at);
-            };
-            regs.set::<A>(op.a, value);
-            at.add(1)
-        }
-    }
-}
-
+pub(crate) type Load<M, const SIZE: usize> = Set<Loaded, AtBase<M, SIZE>>;
 /// `a = big-endian *(SIZE *)(b + off)`
-pub(crate) struct LoadSwapped<M: Mode, const SIZE: usize>(PhantomData<M>);
-
-impl<M: Mode, const SIZE: usize> Body for LoadSwapped<M, SIZE> {
-    #[inline(always)]
-    unsafe fn run<const A: usize, const B: usize, const C: usize>(
-        at: *const Cell,
-        regs: &mut Regs<'_, '_>,
-    ) -> *const Cell {
-        // SAFETY: the caller's promise.
-        unsafe {
-            let op = op(at);
-            let addr = regs.get::<B>(op.b).wrapping_add_signed(op.off.into());
-            let Some(value) = Reader::<M, SIZE>::read::<B>(regs, op.b, addr) else {
-                return regs.state.run_plainly(at);
-            };
-            regs.set::<A>(op.a, semantics::swap(ByteOrder::Be, const { Size::ALL[SIZE] }, value));
-            at.add(1)
-        }
-    }
-}
-
-/// `a = *(SIZE *)(b + c + imm)`, where `c` is the slot in the low byte of `off`. The high byte is
-/// the slot of the base register of the program's load.
-pub(crate) struct LoadIndexed<M: Mode, const SIZE: usize>(PhantomData<M>);
-
-impl<M: Mode, const SIZE: usize> Body for LoadIndexed<M, SIZE> {
-    #[inline(always)]
-    unsafe fn run<const A: usize, const B: usize, const C: usize>(
-        at: *const Cell,
-        regs: &mut Regs<'_, '_>,
-    ) -> *const Cell {
-        // SAFETY: the caller's promise.
-        unsafe {
-            let op = op(at);
-            let sum = regs.get::<B>(op.b).wrapping_add(regs.get::<C>(op.off as u8));
-            let addr = sum.wrapping_add_signed(op.imm.into());
-            let base = (op.off >> 8) as u8;
-            let Some(value) = Reader::<M, SIZE>::read::<FILE>(regs, base, addr) else {
-                return regs.state.run_plainly(at);
-            };
-            regs.set::<A>(op.a, value);
-            at.add(1)
-        }
-    }
-}
-
+pub(crate) type LoadSwapped<M, const SIZE: usize> = Set<Swapped<Loaded, SIZE>, AtBase<M, SIZE>>;
+/// `a = *(SIZE *)(b + c + imm)`: see [`AtSum`].
+pub(crate) type LoadIndexed<M, const SIZE: usize> = Set<Loaded, AtSum<M, SIZE>>;
 /// `a op= *(SIZE *)(b + off)`
-pub(crate) struct LoadAlu<M: Mode, const SIZE: usize, const OP: usize, const WIDE: bool>(
-    PhantomData<M>,
-);
+pub(crate) type LoadAlu<M, const SIZE: usize, const OP: usize, const WIDE: bool> =
+    Set<Binary<RegA, Loaded, OP, WIDE>, AtBase<M, SIZE>>;
 
-impl<M: Mode, const SIZE: usize, const OP: usize, const WIDE: bool> Body
-    for LoadAlu<M, SIZE, OP, WIDE>
-{
-    #[inline(always)]
-    unsafe fn run<const A: usize, const B: usize, const C: usize>(
-        at: *const Cell,
-        regs: &mut Regs<'_, '_>,
-    ) -> *const Cell {
-        // SAFETY: the caller's promise.
-        unsafe {
-            let op = op(at);
-            let addr = regs.get::<B>(op.b).wrapping_add_signed(op.off.into());
-            let Some(value) = Reader::<M, SIZE>::read::<B>(regs, op.b, addr) else {
-                return regs.state.run_plainly(at);
-            };
-            let width = if WIDE { Width::W64 } else { Width::W32 };
-            let result =
-                semantics::alu(const { AluOp::ALL[OP] }, width, regs.get::<A>(op.a), value);
-            regs.set::<A>(op.a, result);
-            at.add(1)
-        }
-    }
-}
+/// `*(SIZE *)(a + off) = V`
+pub(crate) struct Storing<M, V, const SIZE: usize>(PhantomData<(M, V)>);
 
 /// `*(SIZE *)(a + off) = b`
-pub(crate) struct Store<M: Mode, const SIZE: usize>(PhantomData<M>);
-
-impl<M: Mode, const SIZE: usize> Body for Store<M, SIZE> {
-    #[inline(always)]
-    unsafe fn run<const A: usize, const B: usize, const C: usize>(
-        at: *const Cell,
-        regs: &mut Regs<'_, '_>,
-    ) -> *const Cell {
-        // SAFETY: the caller's promise.
-        unsafe {
-            let op = op(at);
-            let addr = regs.get::<A>(op.a).wrapping_add_signed(op.off.into());
-            if M::CHECKED && !regs.state.windows().may_write::<A, SIZE>(op.a, addr) {
-                return regs.state.run_plainly(at);
-            }
-            memory::machine_store(addr, const { Size::ALL[SIZE] }, regs.get::<B>(op.b));
-            at.add(1)
-        }
-    }
-}
-
+pub(crate) type Store<M, const SIZE: usize> = Storing<M, RegB, SIZE>;
 /// `*(SIZE *)(a + off) = imm`
-pub(crate) struct StoreImm<M: Mode, const SIZE: usize>(PhantomData<M>);
+pub(crate) type StoreImm<M, const SIZE: usize> = Storing<M, Imm, SIZE>;
 
-impl<M: Mode, const SIZE: usize> Body for StoreImm<M, SIZE> {
+impl<M: Mode, V: Value, const SIZE: usize> Body for Storing<M, V, SIZE> {
     #[inline(always)]
     unsafe fn run<const A: usize, const B: usize, const C: usize>(
         at: *const Cell,
         regs: &mut Regs<'_, '_>,
     ) -> *const Cell {
         // SAFETY: the caller's promise.
-        unsafe {
-            let op = op(at);
-            let addr = regs.get::<A>(op.a).wrapping_add_signed(op.off.into());
-            if M::CHECKED && !regs.state.windows().may_write::<A, SIZE>(op.a, addr) {
-                return regs.state.run_plainly(at);
-            }
-            memory::machine_store(addr, const { Size::ALL[SIZE] }, semantics::immediate(op.imm));
-            at.add(1)
+        let op = unsafe { op(at) };
+        let addr = regs.get::<A>(op.a).wrapping_add_signed(op.off.into());
+        if M::CHECKED && !regs.state.windows().may_write::<A, SIZE>(op.a, addr) {
+            return regs.state.run_plainly(at);
         }
+        let value = V::of::<A, B, C>(&Inputs { op, regs, loaded: 0, second: 0 });
+        // SAFETY: the address is inside of a region, or the program is verified.
+        unsafe { memory::machine_store(addr, const { Size::ALL[SIZE] }, value) };
+        // SAFETY: another operation follows.
+        unsafe { at.add(1) }
     }
 }

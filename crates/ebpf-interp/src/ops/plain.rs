@@ -30,8 +30,8 @@ impl Cold for Plainly {
 fn window(at: *const Cell, state: &mut State<'_>) -> *const Cell {
     let code = state.code();
     let origin = code.origin(at);
-    let mut pc = origin.start;
-    while pc < origin.end {
+    let mut pc = origin.start();
+    while pc < origin.end() {
         pc = match state.step(pc) {
             Ok(Next::Insn) => state.vm.next(pc),
             Ok(Next::At(target)) => return code.at(target),
@@ -51,9 +51,9 @@ impl Cold for WithoutFuel {
     unsafe fn run(_: *const Cell, state: &mut State<'_>) -> *const Cell {
         let origin = state.code().origin(state.pending);
         // A jump is the last instruction of its window, and has one slot.
-        let jump = ebpf_isa::Pc(origin.end.0 - 1);
+        let jump = ebpf_isa::Pc(origin.end().0 - 1);
         let end = state.trap(jump, (TrapKind::OutOfFuel, 0));
-        state.pc = origin.start;
+        state.pc = origin.start();
         end
     }
 }

@@ -5,6 +5,7 @@ use ebpf_isa::{Pc, Reg};
 
 use super::Next;
 use crate::code::{CALL_CELLS, Cell, Saved};
+use crate::link::Callee;
 use crate::memory::Frame;
 use crate::state::{Caller, Fault, State};
 use crate::vm::Vm;
@@ -38,11 +39,12 @@ impl State<'_> {
     }
 
     #[allow(unsafe_code, reason = "the operation of the call tells what to save")]
-    pub(super) fn call_subprog(&mut self, pc: Pc, target: Pc, size: u16) -> Result<Next, Fault> {
+    pub(super) fn call_subprog(&mut self, pc: Pc, callee: Callee) -> Result<Next, Fault> {
+        let Callee { start: target, frame } = callee;
         self.charge(pc)?;
         // SAFETY: a call is an operation of its own.
-        unsafe { self.push_caller(self.code().at(pc))? };
-        self.enter(self.frame.low, size);
+        unsafe { self.push_caller(self.call_at(pc))? };
+        self.enter(self.frame.low, frame);
         self.move_count(pc, target);
         Ok(Next::At(target))
     }
@@ -58,7 +60,7 @@ impl State<'_> {
 
     #[allow(unsafe_code, reason = "calls of native functions are here")]
     pub(crate) fn call_native(&mut self, index: u32) {
-        let function = self.vm.natives[index as usize];
+        let function = self.vm.program.natives[index as usize];
         let [a, b, c, d, e] = Reg::ARGS.map(|reg| self.get(reg));
         // SAFETY: whoever registered the function promised that it is sound: for any arguments
         // where the program is not verified, otherwise for those that the verifier let through.
@@ -110,7 +112,7 @@ impl<'a> State<'a> {
         self.vm = target;
         self.regs = [0; Reg::COUNT];
         self.set(Reg::R1, ctx);
-        self.enter_cleared(self.frame.top, target.main_frame);
+        self.enter_cleared(self.frame.top, target.program.main_frame);
         self.pc = Pc::ENTRY;
         self.count = total;
         Next::Moved
@@ -135,7 +137,7 @@ impl<'a> State<'a> {
         if unsafe { (*self.env).tail_calls } >= MAX_TAIL_CALLS {
             return None;
         }
-        let find = self.vm.tail_target?;
+        let find = self.vm.program.tail_target?;
         let (map, index) = (self.get(Reg::R2), self.get(Reg::R3) as u32);
         // SAFETY: whoever made the `TailTarget` promised that it is sound: for any arguments where
         // the program is not verified, otherwise for those that the verifier let through.

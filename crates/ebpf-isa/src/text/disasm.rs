@@ -155,6 +155,7 @@ impl Display for Text {
             Insn::Call(CallTarget::Kfunc { btf_id, module }) => {
                 write!(f, "call kfunc#{btf_id} module#{module}")
             }
+            Insn::Call(CallTarget::Reg(callee)) => write!(f, "callx {callee}"),
             Insn::Exit => f.write_str("exit"),
             memory => fmt_memory(f, memory),
         }

@@ -31,6 +31,10 @@ pub(super) fn call(
             })?;
             native(lowering, Symbol::Kfunc { btf_id, module }, false);
         }
+        CallTarget::Reg(_) => {
+            let what = "a call through a register, which only the interpreter runs";
+            return Err(unsupported(lowering.source.origin(pc), what));
+        }
         CallTarget::Subprog(start) => {
             lowering.charge(pc);
             lowering.check_depth(pc);

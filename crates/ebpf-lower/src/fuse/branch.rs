@@ -12,10 +12,10 @@ use crate::Fused;
 
 /// `dst = *(size *)(base + off); if dst op rhs goto target`
 pub(super) fn load_branch(window: Window<'_>) -> Option<Merge> {
-    let Insn::Load { size, extend: Extend::Zero, dst, base, off } = window.get(0)? else {
+    let Insn::Load { size, extend: Extend::Zero, dst, base, off } = *window.get(0)? else {
         return None;
     };
-    let Insn::Branch { op, width, lhs, rhs: Operand::Imm(rhs), target } = window.get(1)? else {
+    let Insn::Branch { op, width, lhs, rhs: Operand::Imm(rhs), target } = *window.get(1)? else {
         return None;
     };
     if lhs != dst {
@@ -26,11 +26,11 @@ pub(super) fn load_branch(window: Window<'_>) -> Option<Merge> {
 
 /// `dst += add; if dst op rhs goto target`
 pub(super) fn add_branch(window: Window<'_>) -> Option<Merge> {
-    let Insn::Alu { op: AluOp::Add, width: added, dst, src: Operand::Imm(add) } = window.get(0)?
+    let Insn::Alu { op: AluOp::Add, width: added, dst, src: Operand::Imm(add) } = *window.get(0)?
     else {
         return None;
     };
-    let Insn::Branch { op, width, lhs, rhs, target } = window.get(1)? else { return None };
+    let Insn::Branch { op, width, lhs, rhs, target } = *window.get(1)? else { return None };
     if lhs != dst || rhs == Operand::Reg(dst) || width != added {
         return None;
     }

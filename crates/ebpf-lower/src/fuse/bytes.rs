@@ -16,15 +16,15 @@
 //! that comes first. A merged load that fails may also be one of several regions that touch each
 //! other; then its instructions succeed one by one.
 
-use ebpf_isa::{AluOp, Extend, Insn, Operand, Reg, RegSet, Size, Width};
+use ebpf_isa::{AluOp, Extend, Insn, Operand, Operands, Reg, RegSet, Size, Width};
 
 use super::{Merge, Window};
 use crate::Fused;
 
-/// The longest window: eight loads, seven shifts, seven ors, and a few others.
+/// The longest window, in slots: eight loads, seven shifts, seven ors, and a few others.
 const MAX_LEN: usize = 30;
 
-/// How many instructions further on the second load of a merge is at most.
+/// How many slots further on the second load of a merge is at most.
 const NEAR: usize = 3;
 
 /// What a register holds, from its lowest byte on: the offset of a byte in memory, or zero.
@@ -44,10 +44,10 @@ struct Pieces {
 }
 
 pub(super) fn merge(window: Window<'_>) -> Option<Merge> {
-    let Insn::Load { base, .. } = window.get(0)? else { return None };
+    let Insn::Load { base, .. } = *window.get(0)? else { return None };
     // Most loads are not pieces: the next piece would be near.
     let is_near =
-        |index| matches!(window.get(index), Some(Insn::Load { base: other, .. }) if other == base);
+        |index| matches!(window.get(index), Some(&Insn::Load { base: other, .. }) if other == base);
     if !(1..=NEAR).any(is_near) {
         return None;
     }
@@ -61,7 +61,9 @@ pub(super) fn merge(window: Window<'_>) -> Option<Merge> {
     };
     let mut found = None;
     for index in 0..MAX_LEN {
-        let Some(insn) = window.get(index) else { break };
+        let Some(&slot) = window.slots.get(index) else { break };
+        // The second slot of a wide load has nothing to say.
+        let Some(insn) = slot else { continue };
         let Some(combined) = pieces.step(index, insn) else { break };
         if let Some(dst) = combined
             && let Some(op) = pieces.whole(dst)
@@ -148,7 +150,7 @@ impl Pieces {
                 | Insn::LoadWide { .. }
                 | Insn::Load { .. }
         );
-        let (reads, writes) = (insn.reads(), insn.writes());
+        let Operands { reads, writes } = insn.operands();
         let touches = reads.union(writes);
         let meets = |set: RegSet, with: RegSet| set.difference(with) != set;
         if !is_harmless || meets(touches, self.written) || writes.contains(self.base) {

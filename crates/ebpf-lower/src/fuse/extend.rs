@@ -21,12 +21,12 @@ pub(super) fn is_redundant(insn: Insn, narrow: RegSet) -> bool {
 }
 
 pub(super) fn merge(window: Window<'_>) -> Option<Merge> {
-    let (copy, copies) = match window.get(0)? {
+    let (copy, copies) = match *window.get(0)? {
         Insn::Mov { width: Width::W64, dst, src: Operand::Reg(src) } => (Some((dst, src)), 1),
         _ => (None, 0),
     };
-    let (AluOp::Lsh, dst, left) = shift(window.get(copies)?)? else { return None };
-    let (back, again, right) = shift(window.get(copies + 1)?)?;
+    let (AluOp::Lsh, dst, left) = shift(*window.get(copies)?)? else { return None };
+    let (back, again, right) = shift(*window.get(copies + 1)?)?;
     if again != dst || left != right || copy.is_some_and(|(copy, _)| copy != dst) {
         return None;
     }

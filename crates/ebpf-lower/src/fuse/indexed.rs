@@ -11,11 +11,11 @@ use super::{Merge, Window};
 use crate::Fused;
 
 pub(super) fn merge(window: Window<'_>) -> Option<Merge> {
-    let (lhs, copies) = match window.get(0)? {
+    let (lhs, copies) = match *window.get(0)? {
         Insn::Mov { width: Width::W64, dst, src: Operand::Reg(src) } => (Some((dst, src)), 1),
         _ => (None, 0),
     };
-    let (sum, rhs) = sum_of(window.get(copies)?)?;
+    let (sum, rhs) = sum_of(*window.get(copies)?)?;
     let lhs = match lhs {
         Some((copy, _)) if copy != sum => return None,
         Some((_, lhs)) => lhs,
@@ -25,7 +25,7 @@ pub(super) fn merge(window: Window<'_>) -> Option<Merge> {
     if rhs == sum {
         return None;
     }
-    let Insn::Load { size, extend: Extend::Zero, dst, base, off } = window.get(copies + 1)? else {
+    let Insn::Load { size, extend: Extend::Zero, dst, base, off } = *window.get(copies + 1)? else {
         return None;
     };
     if base != sum || (dst != sum && !window.is_dead_after(copies + 1, sum)) {

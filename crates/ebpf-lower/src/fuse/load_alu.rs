@@ -10,10 +10,10 @@ use super::{Merge, Window};
 use crate::Fused;
 
 pub(super) fn merge(window: Window<'_>) -> Option<Merge> {
-    let Insn::Load { size, extend: Extend::Zero, dst: loaded, base, off } = window.get(0)? else {
+    let Insn::Load { size, extend: Extend::Zero, dst: loaded, base, off } = *window.get(0)? else {
         return None;
     };
-    let Insn::Alu { op, width, dst, src } = window.get(1)? else { return None };
+    let Insn::Alu { op, width, dst, src } = *window.get(1)? else { return None };
     if src != Operand::Reg(loaded) || dst == loaded || !window.is_dead_after(1, loaded) {
         return None;
     }

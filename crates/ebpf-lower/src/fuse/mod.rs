@@ -15,18 +15,26 @@ use alloc::vec::Vec;
 
 use ebpf_isa::{AluOp, Extend, Insn, Operand, Pc, Program, Reg, RegSet, Size, Width};
 
-use crate::{Blocks, Effects, Fused, FusedOp, Liveness};
+use crate::{Fused, FusedOp, Liveness, Outline};
 
-/// The rest of a block.
+/// The rest of a block, one element a slot.
 #[derive(Clone, Copy)]
 struct Window<'a> {
-    insns: &'a [(Pc, Insn)],
-    live: &'a Liveness,
+    slots: &'a [Option<Insn>],
+    /// Registers that are read after each.
+    live_after: &'a [RegSet],
 }
 
 impl Window<'_> {
-    fn get(&self, index: usize) -> Option<Insn> {
-        self.insns.get(index).map(|&(_, insn)| insn)
+    /// What follows the first `len` slots.
+    #[inline]
+    fn behind(self, len: usize) -> Self {
+        Self { slots: &self.slots[len..], live_after: &self.live_after[len..] }
+    }
+
+    #[inline]
+    fn get(&self, index: usize) -> Option<&Insn> {
+        self.slots.get(index)?.as_ref()
     }
 
     /// Whether nobody reads what `reg` holds after the instruction at `index`.
@@ -35,7 +43,7 @@ impl Window<'_> {
     }
 
     fn live_after(&self, index: usize) -> RegSet {
-        self.live.after(self.insns[index].0)
+        self.live_after[index]
     }
 }
 
@@ -43,9 +51,10 @@ impl Window<'_> {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Merge {
     op: Fused,
-    /// Number of instructions.
+    /// Number of slots.
     len: usize,
-    /// Those of them that are no part of the operation, as a set of bits; they follow it.
+    /// Those of them whose instructions are no part of the operation, as a set of bits; they follow
+    /// it.
     rest: u32,
 }
 
@@ -81,53 +90,70 @@ fn rules(insn: Insn) -> &'static [Rule] {
 #[must_use]
 pub fn lower(program: &Program) -> Vec<FusedOp> {
     let mut ops = Vec::with_capacity(program.slots().len());
-    lower_each(program, &Effects::new(program), |op| ops.push(op));
+    lower_each(program, &Outline::new(program), |op| ops.push(op));
     ops
 }
 
-/// Gives the operations of [`lower`] to `emit`, one after the other. `effects` are the program's.
-pub fn lower_each(program: &Program, effects: &Effects, mut emit: impl FnMut(FusedOp)) {
-    let blocks = Blocks::new(program);
-    let live = Liveness::new(program, &blocks, effects);
-    let mut insns = Vec::new();
-    for (start, end) in blocks.ranges() {
-        insns.clear();
-        let slots = &program.slots()[start.index()..end.index()];
-        let at = |(pc, slot): (u32, &Option<Insn>)| slot.map(|insn| (Pc(pc), insn));
-        insns.extend((start.0..).zip(slots).filter_map(at));
-        fuse_block(Window { insns: &insns, live: &live }, &mut emit);
+/// Gives the operations of [`lower`] to `emit`, one after the other. `outline` is the program's.
+pub fn lower_each(program: &Program, outline: &Outline, mut emit: impl FnMut(FusedOp)) {
+    let live = Liveness::new(outline);
+    for (start, end) in outline.blocks().ranges() {
+        let slots = start.index()..end.index();
+        let window =
+            Window { slots: &program.slots()[slots.clone()], live_after: &live.by_slot()[slots] };
+        fuse_block(start, window, &mut emit);
     }
 }
 
 /// Each instruction of `program` as an operation of its own.
-#[must_use]
-pub fn plain(program: &Program) -> Vec<FusedOp> {
-    let op = |(pc, insn)| FusedOp { pc, slots: Insn::slots(insn), op: Fused::Insn(insn) };
-    program.insns().map(op).collect()
+pub fn plain(program: &Program) -> impl Iterator<Item = FusedOp> {
+    program.insns().map(|(pc, insn)| plain_op(pc, insn))
 }
 
-fn fuse_block(mut window: Window<'_>, emit: &mut impl FnMut(FusedOp)) {
+fn plain_op(pc: Pc, insn: Insn) -> FusedOp {
+    FusedOp { pc, slots: insn.slots(), op: Fused::Insn(insn) }
+}
+
+/// Fuses what is left of a block at `pc`.
+fn fuse_block(mut pc: Pc, mut window: Window<'_>, emit: &mut impl FnMut(FusedOp)) {
     // Registers whose upper half is zero.
     let mut narrow = RegSet::EMPTY;
-    while let Some(&(pc, insn)) = window.insns.first() {
-        if extend::is_redundant(insn, narrow) {
-            window.insns = &window.insns[1..];
-            continue;
-        }
-        let merge = rules(insn).iter().find_map(|rule| rule(window));
-        let Merge { op, len, rest } = merge.unwrap_or(Merge::new(Fused::Insn(insn), 1));
-        let (last, last_insn) = window.insns[len - 1];
-        emit(FusedOp { pc, slots: last.0 + last_insn.slots() - pc.0, op });
-        narrow = narrow_after(op, narrow);
-        let mut rest = rest;
-        while rest != 0 {
-            let (pc, insn) = window.insns[rest.trailing_zeros() as usize];
-            emit(FusedOp { pc, slots: insn.slots(), op: Fused::Insn(insn) });
+    while let Some(&insn) = window.get(0) {
+        let len = if extend::is_redundant(insn, narrow) {
+            1
+        } else if let Some(Merge { op, len, rest }) =
+            rules(insn).iter().find_map(|rule| rule(window))
+        {
+            emit(FusedOp { pc, slots: len as u32, op });
+            narrow = narrow_after(op, narrow);
+            narrow = emit_rest(pc, window, rest, narrow, emit);
+            len
+        } else {
+            emit(plain_op(pc, insn));
             narrow = narrow_after(Fused::Insn(insn), narrow);
-            rest &= rest - 1;
-        }
-        window.insns = &window.insns[len..];
+            insn.slots() as usize
+        };
+        pc.0 += len as u32;
+        window = window.behind(len);
     }
+}
+
+/// Emits those instructions of the window at `pc` that are in `rest`.
+fn emit_rest(
+    pc: Pc,
+    window: Window<'_>,
+    mut rest: u32,
+    mut narrow: RegSet,
+    emit: &mut impl FnMut(FusedOp),
+) -> RegSet {
+    while rest != 0 {
+        let index = rest.trailing_zeros();
+        let insn = *window.get(index as usize).expect("bits are instructions");
+        emit(plain_op(Pc(pc.0 + index), insn));
+        narrow = narrow_after(Fused::Insn(insn), narrow);
+        rest &= rest - 1;
+    }
+    narrow
 }
 
 /// Which registers have a zero upper half after `op`, given which have before.
@@ -197,7 +223,7 @@ mod tests {
     #[test]
     fn plain_operations_are_the_instructions() {
         let program = assemble("r2 = 7 ll\nr3 = r2\nr3 += 1\nexit").unwrap();
-        let insns: Vec<_> = plain(&program).iter().map(|op| (op.pc, op.op)).collect();
+        let insns: Vec<_> = plain(&program).map(|op| (op.pc, op.op)).collect();
         let expected: Vec<_> = program.insns().map(|(pc, insn)| (pc, Fused::Insn(insn))).collect();
         assert_eq!(insns, expected);
     }

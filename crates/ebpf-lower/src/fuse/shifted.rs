@@ -44,7 +44,7 @@ struct Values {
 }
 
 pub(super) fn merge(window: Window<'_>) -> Option<Merge> {
-    let root = match window.get(0)? {
+    let root = match *window.get(0)? {
         Insn::Mov { src: Operand::Reg(src), .. } => src,
         Insn::Alu { op: AluOp::Lsh | AluOp::Rsh, dst, src: Operand::Imm(_), .. } => dst,
         _ => return None,
@@ -60,7 +60,7 @@ pub(super) fn merge(window: Window<'_>) -> Option<Merge> {
     let mut values = Values { root, of: [None; Reg::COUNT], written: RegSet::EMPTY };
     let mut found = None;
     for index in 0..MAX_LEN {
-        let Some(insn) = window.get(index) else { break };
+        let Some(&insn) = window.get(index) else { break };
         let Some(step) = values.step(insn) else { break };
         let others = match step {
             Step::Value(dst) => values.written.without(dst),

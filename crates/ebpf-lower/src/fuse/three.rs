@@ -11,10 +11,10 @@ use super::{Merge, Window};
 use crate::Fused;
 
 pub(super) fn merge(window: Window<'_>) -> Option<Merge> {
-    let Insn::Mov { width: copied, dst, src: Operand::Reg(lhs) } = window.get(0)? else {
+    let Insn::Mov { width: copied, dst, src: Operand::Reg(lhs) } = *window.get(0)? else {
         return None;
     };
-    let Insn::Alu { op, width, dst: result, src } = window.get(1)? else { return None };
+    let Insn::Alu { op, width, dst: result, src } = *window.get(1)? else { return None };
     if result != dst || (copied, width) == (Width::W32, Width::W64) {
         return None;
     }

@@ -100,8 +100,6 @@ pub enum Expected {
     UniqueLabel,
     /// A subprogram, helper or kernel function.
     Callee,
-    /// A call whose callee is in the instruction: Linux has no `callx`.
-    DirectCall,
     /// What a wide load can load: a source from 0 to 6 and what belongs to it.
     WideSource,
     /// The number that belongs to the name of a helper.
@@ -138,7 +136,6 @@ impl fmt::Display for Expected {
             Self::DefinedLabel => "a label that is defined",
             Self::UniqueLabel => "a label that is defined once",
             Self::Callee => "something that can be called",
-            Self::DirectCall => "a call that is not through a register",
             Self::WideSource => "the source of a wide load",
             Self::NumberOfHelper => "the number of this helper",
             Self::Text(text) => return write!(f, "`{text}`"),

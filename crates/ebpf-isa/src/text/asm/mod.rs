@@ -186,7 +186,7 @@ impl Parser<'_, '_> {
             "goto" | "gotol" | "may_goto" => self.jump(),
             "if" => self.branch(),
             "call" => self.call(),
-            "callx" => Err(self.cursor.error(Expected::DirectCall)),
+            "callx" => self.call_register(),
             "exit" => self.exit(),
             "ld_pseudo" => self.ld_pseudo(),
             _ if self.cursor.rest().starts_with('*') => self.store(),
