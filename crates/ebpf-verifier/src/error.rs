@@ -66,6 +66,9 @@ error_codes! {
     /// More stack, in one frame or in a chain of calls, than the limit.
     LimitStack = "limit.stack", EACCES;
 
+    /// An attach type that programs of this type cannot have.
+    AttachType = "attach.type", EINVAL;
+
     /// A register is read that was never written, or that a call destroyed.
     RegisterUninit = "register.uninit", EACCES;
     /// The frame pointer is written.
@@ -99,6 +102,9 @@ error_codes! {
 
     /// No such field, or not at this width or direction.
     ContextAccess = "context.access", EACCES;
+    /// An access to an object of the kernel where it has no such field, or a store to one that
+    /// cannot be written.
+    ObjectAccess = "object.access", EACCES;
     /// A context pointer that was moved.
     ContextModified = "context.modified", EACCES;
     /// An access beyond what was compared with the end of the packet.

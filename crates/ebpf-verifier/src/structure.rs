@@ -31,6 +31,10 @@ pub(crate) fn check(program: &Program, env: &Environment) -> Result<(), Located>
     if program.subprogs().len() > env.profile.max_subprograms as usize {
         return Err((Fault::new(ErrorCode::LimitSubprograms, "too many subprograms"), None));
     }
+    if !env.program_type.may_attach(env.attach_type) {
+        let message = "programs of this type cannot be attached so";
+        return Err((Fault::new(ErrorCode::AttachType, message), None));
+    }
     check_known(program, env)?;
     check_maps(program, env)?;
     if env.has_exception_callback() {
@@ -205,7 +209,7 @@ fn may_grow(slot: Option<Insn>, context_use: ContextUse) -> bool {
         slot,
         Some(Insn::Alu { op: Div | Mod | SDiv | SMod, .. } | Insn::Call(CallTarget::Helper(_)))
     );
-    grows || context_use == ContextUse::Context
+    grows || matches!(context_use, ContextUse::Context | ContextUse::Object(_))
 }
 
 /// Checks the stack that chains of calls use together, also those that no path takes.
