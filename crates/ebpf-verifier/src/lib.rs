@@ -47,4 +47,5 @@ pub use map_fields::has_special_fields;
 pub use profile::{Feature, Features, KernelProfile, Span, TypeHelpers, Version};
 pub use rewrite::{ContextAccessInsn, RewriteError, RewriteHooks, Rewritten};
 pub use rules::{ProgramTypeRules, program_types};
+pub use structure::check_slots;
 pub use verify::{Exploration, Options, Stats, Verified, verify};

@@ -127,9 +127,12 @@ impl ContextField {
             FieldAccess::Never => false,
             FieldAccess::Exactly(exact) => size == exact,
             FieldAccess::UpTo(unit) => in_unit(unit),
-            FieldAccess::FirstUpTo(unit) => off == self.start.into() && size <= unit,
+            FieldAccess::FirstUpTo(unit) => {
+                off == self.start.into() && size.bytes() <= unit.bytes()
+            }
             FieldAccess::Between(low, high) => {
-                (low..=high).contains(&size) && off + bytes <= self.end.into()
+                (low.bytes()..=high.bytes()).contains(&size.bytes())
+                    && off + bytes <= self.end.into()
             }
         };
         width_fits && off.is_multiple_of(bytes)

@@ -104,12 +104,9 @@ fn context(program_type: ProgramType) -> Option<Vec<ContextField>> {
 const fn attach_types(program_type: ProgramType) -> &'static [AttachType] {
     match program_type {
         ProgramType::CgroupSkb => &[CgroupInetIngress, CgroupInetEgress],
-        ProgramType::CgroupSock => &[
-            CgroupInetSockCreate,
-            CgroupInetSockRelease,
-            CgroupInet4PostBind,
-            CgroupInet6PostBind,
-        ],
+        ProgramType::CgroupSock => {
+            &[CgroupInetSockCreate, CgroupInetSockRelease, CgroupInet4PostBind, CgroupInet6PostBind]
+        }
         ProgramType::CgroupSockAddr => &[
             CgroupInet4Bind,
             CgroupInet6Bind,

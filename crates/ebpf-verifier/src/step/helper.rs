@@ -78,13 +78,11 @@ impl Machine<'_> {
         let (profile, program_type) = (&self.env.profile, rules.program_type());
         let proto = rules.helper(id);
         let span = proto.map_or(Span::ALWAYS, |proto| proto.span);
-        let there = profile.has_helper(program_type, id, span)
-            && rules.may_call(id, self.env.attach_type);
+        let there =
+            profile.has_helper(program_type, id, span) && rules.may_call(id, self.env.attach_type);
         match (proto, id.name()) {
             (Some(proto), _) if there => Ok(proto),
-            (None, Some(_)) if there => {
-                Err(Fault::unsupported(format_args!("the helper {id}")))
-            }
+            (None, Some(_)) if there => Err(Fault::unsupported(format_args!("the helper {id}"))),
             (_, Some(_)) => {
                 let message = format!("program of this type cannot use helper {id}");
                 Err(Fault::new(ErrorCode::HelperNotAllowed, message))

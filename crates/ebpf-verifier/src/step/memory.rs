@@ -193,7 +193,12 @@ impl Machine<'_> {
         }
     }
 
-    fn access_context(&mut self, place: Place, pointer: &Pointer, access: Access) -> Checked<Value> {
+    fn access_context(
+        &mut self,
+        place: Place,
+        pointer: &Pointer,
+        access: Access,
+    ) -> Checked<Value> {
         check_unmodified(place.reg, pointer)?;
         let query = ContextQuery {
             off: place.off.into(),

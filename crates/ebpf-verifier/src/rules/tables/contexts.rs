@@ -101,15 +101,8 @@ fn sk_buff() -> [ContextField; 34] {
 }
 
 /// Fields of `struct __sk_buff` of the socket that the packet belongs to.
-pub(in crate::rules) const SKB_ADDRESSES: &[&str] = &[
-    "family",
-    "remote_ip4",
-    "local_ip4",
-    "remote_ip6",
-    "local_ip6",
-    "remote_port",
-    "local_port",
-];
+pub(in crate::rules) const SKB_ADDRESSES: &[&str] =
+    &["family", "remote_ip4", "local_ip4", "remote_ip6", "local_ip6", "remote_port", "local_port"];
 
 /// Fields of `struct __sk_buff` that only traffic control has.
 pub(in crate::rules) const SKB_TRAFFIC_CONTROL: &[&str] =
@@ -306,12 +299,8 @@ pub(in crate::rules) fn sockopt() -> Vec<ContextField> {
 
 /// `struct bpf_cgroup_dev_ctx`.
 pub(in crate::rules) fn cgroup_device() -> Vec<ContextField> {
-    [
-        field("access_type", 0, 4, NARROW),
-        field("major", 4, 8, WORD),
-        field("minor", 8, 12, WORD),
-    ]
-    .into()
+    [field("access_type", 0, 4, NARROW), field("major", 4, 8, WORD), field("minor", 8, 12, WORD)]
+        .into()
 }
 
 /// `struct bpf_nf_ctx`: two pointers to types of the kernel.
@@ -326,11 +315,8 @@ pub(in crate::rules) fn raw_tracepoint() -> Vec<ContextField> {
 
 /// The arguments of a raw tracepoint whose first one can be written through.
 pub(in crate::rules) fn raw_tracepoint_writable() -> Vec<ContextField> {
-    [
-        field("buffer", 0, 1, DOUBLE).holds(FieldKind::Unsupported),
-        field("args", 1, 96, INSIDE),
-    ]
-    .into()
+    [field("buffer", 0, 1, DOUBLE).holds(FieldKind::Unsupported), field("args", 1, 96, INSIDE)]
+        .into()
 }
 
 /// The record of a tracepoint behind its hidden beginning.

@@ -117,4 +117,3 @@ fn traffic_control_helpers() -> Vec<HelperProto> {
     ]
     .into()
 }
-

@@ -1,5 +1,7 @@
 //! What can be said without exploring: references to maps, reachability, the depth of calls.
 
+mod slots;
+
 use alloc::boxed::Box;
 use alloc::collections::BTreeSet;
 use alloc::format;
@@ -14,6 +16,9 @@ use crate::error::{Checked, ErrorCode, Fault};
 use crate::explore::Explored;
 use crate::profile::Feature;
 use crate::step::ContextUse;
+
+pub(crate) use slots::WIDE_LOAD;
+pub use slots::check_slots;
 
 /// A fault and the instruction it is at.
 pub(crate) type Located = (Box<Fault>, Option<Pc>);
