@@ -311,6 +311,9 @@ fn malformed_text(error: &ProgramError) -> String {
         ProgramError::Decode(DecodeError::ReservedField { opcode, .. }) => {
             format!("{} uses reserved fields", kernel_name(opcode))
         }
+        ProgramError::Decode(DecodeError::BadVariant { opcode, what: "call", .. }) => {
+            format!("{} uses reserved fields", kernel_name(opcode))
+        }
         ProgramError::JumpLeavesSubprog { pc, target, .. }
         | ProgramError::TargetOutOfRange { pc, target } => {
             format!("jump out of range from insn {pc} to {target}")

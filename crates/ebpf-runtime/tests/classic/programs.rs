@@ -7,7 +7,7 @@ use ebpf_classic::{Filter, Insn, LINK_OFFSET, Options, Returns, Target, convert,
 use ebpf_runtime::interp::{Links, Memory, Vm};
 use ebpf_runtime::isa::Size;
 use ebpf_runtime::isa::abi::ExecEnv;
-use ebpf_runtime::isa::uapi::ProgramType;
+use ebpf_runtime::isa::uapi::{AttachType, ProgramType};
 use ebpf_runtime::verifier::program_types;
 use ebpf_runtime::verifier::rules::{
     ContextField, FieldAccess, FieldKind, HelperSet, PacketAccess, TableRules,

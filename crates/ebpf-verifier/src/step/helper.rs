@@ -88,7 +88,7 @@ impl Machine<'_> {
                 Err(Fault::new(ErrorCode::HelperNotAllowed, message))
             }
             (_, None) => {
-                let message = format!("invalid func unknown#{}", id.0);
+                let message = format!("invalid func unknown#{}", id.0.cast_signed());
                 Err(Fault::new(ErrorCode::HelperUnknown, message))
             }
         }

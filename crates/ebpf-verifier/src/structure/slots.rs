@@ -95,6 +95,10 @@ fn target(slots: &[RawInsn], index: usize, offset: i64) -> Option<usize> {
 fn subprogram_starts(slots: &[RawInsn], limit: usize) -> Result<Vec<usize>, Located> {
     let mut starts = vec![0];
     for (index, &slot) in slots.iter().enumerate() {
+        if is_call(slot) && slot.src == call::KFUNC {
+            // Whether there is such a function is looked at here.
+            return Err((Fault::unsupported("a call of a kernel function"), Some(at(index))));
+        }
         let Some(offset) = subprogram_offset(slot) else { continue };
         let start = target(slots, index, offset)
             .ok_or_else(|| fault(index, "call to invalid destination"))?;
