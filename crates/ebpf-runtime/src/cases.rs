@@ -8,7 +8,7 @@ use ebpf_isa::uapi::{AttachType, MapDesc, MapType, ProgramType};
 use ebpf_isa::{LineTable, Pc, Program, ProgramError, RawInsn, SubprogInfo, decode_all};
 use ebpf_object::cases::{Case, CaseMap, MapTypes};
 use ebpf_verifier::{
-    Environment, ErrorCode, KernelProfile, MapInfo, Options, Rejection, Verified,
+    Environment, ErrorCode, KernelProfile, MapInfo, Options, Rejection, Verified, check_slots,
     has_special_fields, program_types, verify,
 };
 
@@ -90,6 +90,11 @@ pub fn judge(
         Ok(environment) => environment,
         Err(unsupported) => return CaseVerdict::Unsupported(unsupported),
     };
+    let refs: BTreeMap<u32, u32> = case.map_refs.iter().copied().collect();
+    let names_map = |pc: Pc| refs.get(&pc.0).is_some_and(|&map| case.maps.len() > map as usize);
+    if let Err(rejection) = check_slots(&case.slots, &names_map, &environment) {
+        return CaseVerdict::Reject(rejection);
+    }
     let program = match program(case) {
         Ok(Ok(program)) => program,
         Ok(Err(error)) => return CaseVerdict::Reject(Rejection::malformed(&error)),

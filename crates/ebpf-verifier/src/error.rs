@@ -5,6 +5,7 @@ use alloc::format;
 use alloc::string::{String, ToString};
 use core::fmt;
 
+use ebpf_isa::opcode::{CLASS_MASK, Class, OPERATION_MASK, jump, unary};
 use ebpf_isa::{DecodeError, Pc, Program, ProgramError, SourceLine};
 
 use crate::Stats;
@@ -66,6 +67,9 @@ error_codes! {
     /// More stack, in one frame or in a chain of calls, than the limit.
     LimitStack = "limit.stack", EACCES;
 
+    /// An attach type that programs of this type cannot have.
+    AttachType = "attach.type", EINVAL;
+
     /// A register is read that was never written, or that a call destroyed.
     RegisterUninit = "register.uninit", EACCES;
     /// The frame pointer is written.
@@ -99,6 +103,9 @@ error_codes! {
 
     /// No such field, or not at this width or direction.
     ContextAccess = "context.access", EACCES;
+    /// An access to an object of the kernel where it has no such field, or a store to one that
+    /// cannot be written.
+    ObjectAccess = "object.access", EACCES;
     /// A context pointer that was moved.
     ContextModified = "context.modified", EACCES;
     /// An access beyond what was compared with the end of the packet.
@@ -260,6 +267,18 @@ impl Rejection {
         })
     }
 
+    pub(crate) fn of_slots(fault: Fault, pc: Option<Pc>) -> Box<Self> {
+        Box::new(Self {
+            code: fault.code,
+            errno: fault.code.errno().number(),
+            message: fault.message,
+            detail: fault.detail,
+            pc,
+            line: None,
+            stats: Stats::default(),
+        })
+    }
+
     /// The rejection of slots that are no program.
     #[must_use]
     pub fn malformed(error: &ProgramError) -> Box<Self> {
@@ -267,15 +286,7 @@ impl Rejection {
             ProgramError::Empty | ProgramError::TooLong { .. } => ErrorCode::LimitSlots,
             _ => ErrorCode::ProgramMalformed,
         };
-        Box::new(Self {
-            code,
-            errno: code.errno().number(),
-            message: malformed_text(error),
-            detail: None,
-            pc: error.pc(),
-            line: None,
-            stats: Stats::default(),
-        })
+        Self::of_slots(*Fault::new(code, malformed_text(error)), error.pc())
     }
 
     /// Name of the error number: `EACCES`; `Unsupported` where the kernel might accept.
@@ -297,12 +308,39 @@ fn malformed_text(error: &ProgramError) -> String {
         ProgramError::Decode(DecodeError::BadRegister { number, .. }) => {
             format!("R{number} is invalid")
         }
+        ProgramError::Decode(DecodeError::ReservedField { opcode, .. }) => {
+            format!("{} uses reserved fields", kernel_name(opcode))
+        }
+        ProgramError::Decode(DecodeError::BadVariant { opcode, what: "call", .. }) => {
+            format!("{} uses reserved fields", kernel_name(opcode))
+        }
         ProgramError::JumpLeavesSubprog { pc, target, .. }
         | ProgramError::TargetOutOfRange { pc, target } => {
             format!("jump out of range from insn {pc} to {target}")
         }
         ProgramError::FallsThrough { .. } => "last insn is not an exit or jmp".to_string(),
         _ => error.to_string(),
+    }
+}
+
+/// What the kernel calls instructions with this opcode where one has something in a field that it
+/// does not use.
+fn kernel_name(opcode: u8) -> &'static str {
+    let (class, operation) = (opcode & CLASS_MASK, opcode & OPERATION_MASK);
+    let is_alu = class == Class::Alu.code() || class == Class::Alu64.code();
+    match operation {
+        unary::NEG if is_alu => "BPF_NEG",
+        unary::END if is_alu => "BPF_END",
+        unary::MOV if is_alu => "BPF_MOV",
+        _ if is_alu => "BPF_ALU",
+        _ if class == Class::St.code() => "BPF_ST",
+        _ if class == Class::Stx.code() => "BPF_STX",
+        _ if opcode == crate::structure::WIDE_LOAD => "BPF_LD_IMM64",
+        _ if class == Class::Ld.code() => "BPF_LD_[ABS|IND]",
+        jump::JA => "BPF_JA",
+        jump::CALL => "BPF_CALL",
+        jump::EXIT => "BPF_EXIT",
+        _ => "BPF_JMP/JMP32",
     }
 }
 

@@ -49,4 +49,5 @@ pub use observe::{Concrete, Excluded, ExploredState, Observer, PacketBounds, Pla
 pub use profile::{Feature, Features, KernelProfile, Span, TypeHelpers, Version};
 pub use rewrite::{ContextAccessInsn, RewriteError, RewriteHooks, Rewritten};
 pub use rules::{ProgramTypeRules, program_types};
+pub use structure::check_slots;
 pub use verify::{Exploration, Options, Stats, Verified, verify, verify_observed};

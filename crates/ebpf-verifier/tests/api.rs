@@ -8,7 +8,9 @@ use std::sync::Arc;
 use ebpf_isa::text::assemble;
 use ebpf_isa::uapi::{HelperId, MapDesc, MapType, ProgramType};
 use ebpf_isa::{Insn, LineTable, Operand, Pc, Program, Reg, SourceLine, SubprogInfo, Width};
-use ebpf_verifier::rules::{ArgKind, ExitRange, HelperProto, RetKind, TableRules};
+use ebpf_verifier::rules::{
+    ArgKind, ExitRange, ExitRule, HelperProto, HelperSet, RetKind, TableRules,
+};
 use ebpf_verifier::{Environment, ErrorCode, MapInfo, Options, program_types, verify};
 
 fn xdp() -> Environment {
@@ -138,7 +140,8 @@ fn an_embedder_brings_its_own_rules() {
             HelperProto::new(HelperId(7000), "log").args(&[ArgKind::Memory, ArgKind::Size]),
             HelperProto::new(HelperId(7001), "stop").returns(RetKind::Void),
         ],
-        exit: Some(ExitRange { min: 0, max: 1 }),
+        helper_set: HelperSet::Prototypes,
+        exit: vec![ExitRule { only_for: &[], range: ExitRange { min: 0, max: 1 } }],
         ..(*program_types::xdp()).clone()
     };
     let env = Environment::new(Arc::new(rules));

@@ -7,10 +7,10 @@ use ebpf_classic::{Filter, Insn, LINK_OFFSET, Options, Returns, Target, convert,
 use ebpf_runtime::interp::{Links, Memory, Vm};
 use ebpf_runtime::isa::Size;
 use ebpf_runtime::isa::abi::ExecEnv;
-use ebpf_runtime::isa::uapi::ProgramType;
+use ebpf_runtime::isa::uapi::{AttachType, ProgramType};
 use ebpf_runtime::verifier::program_types;
 use ebpf_runtime::verifier::rules::{
-    ContextField, FieldAccess, FieldKind, PacketAccess, TableRules,
+    ContextField, FieldAccess, FieldKind, HelperSet, PacketAccess, TableRules,
 };
 use ebpf_testkit::fixtures_dir;
 use proptest::prelude::*;
@@ -154,17 +154,19 @@ fn seccomp_filters_are_verified_and_judge() {
         read: FieldAccess::Exactly(Size::W),
         write: FieldAccess::Never,
         kind: FieldKind::Scalar,
-        only_for: None,
+        only_for: &[],
     };
     accepted(
         &program,
         Arc::new(TableRules {
             program_type: ProgramType::Unspec,
+            attach_types: &[],
+            default_attach: AttachType::CgroupInetIngress,
             context: (0..16).map(|index| word(4 * index)).collect(),
             helpers: Vec::new(),
-            unsupported_helpers: Vec::new(),
+            helper_set: HelperSet::Prototypes,
             packet: PacketAccess::None,
-            exit: None,
+            exit: Vec::new(),
         }),
     );
     let vm = Vm::new(&program, None, &Links::default()).unwrap();

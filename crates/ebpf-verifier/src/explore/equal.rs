@@ -9,8 +9,8 @@ use ebpf_isa::{Pc, Reg, RegSet};
 
 use super::ids::IdMap;
 use crate::state::{
-    ByteKind, Cell, CellSet, Distance, Frame, Link, MapValueRef, PacketRange, Pointer, PointerKind,
-    ScalarValue, Slot, SlotSets, State, Value,
+    ByteKind, Cell, CellSet, Distance, Frame, Link, MapValueRef, NullId, PacketRange, Pointer,
+    PointerKind, ScalarValue, Slot, SlotSets, State, Value,
 };
 
 /// The earlier state, and what mattered of it.
@@ -152,6 +152,18 @@ impl Comparison<'_> {
                     return false;
                 }
                 true
+            }
+            (
+                PointerKind::Object { object, null },
+                PointerKind::Object { object: current_object, null: current_null },
+            ) => {
+                let id_of = |null: Option<NullId>| null.map(|id| named(id.0));
+                if object != current_object
+                    || !self.ids.relate_both(id_of(null), id_of(current_null))
+                {
+                    return false;
+                }
+                false
             }
             (old, current) => {
                 if old != current {

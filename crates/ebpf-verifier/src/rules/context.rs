@@ -1,10 +1,12 @@
-//! Fields of contexts: which may be read or written, at which widths, and what they hold.
+//! Fields of contexts and of objects of the kernel: which may be read or written, at which widths,
+//! and what they hold.
 
 use alloc::borrow::Cow;
 
 use ebpf_isa::Size;
 use ebpf_isa::uapi::AttachType;
 
+use super::{Object, attached};
 use crate::digest::DigestWriter;
 
 /// A load from or a store to the context.
@@ -25,18 +27,10 @@ pub struct ContextQuery {
 /// What an access to the context gives.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ContextAccess {
-    /// Allowed; a load gives a number.
-    Scalar,
-    /// A pointer to the start of the packet.
-    PacketData,
-    /// The end of the packet.
-    PacketEnd,
-    /// A pointer to the metadata before the packet.
-    PacketMeta,
     /// Not allowed.
     Invalid,
-    /// Allowed by the kernel, but what it gives is not known here.
-    Unsupported,
+    /// Allowed; a load gives this.
+    Allowed(FieldKind),
 }
 
 /// What a field holds.
@@ -50,6 +44,10 @@ pub enum FieldKind {
     PacketEnd,
     /// A pointer to the metadata before the packet.
     PacketMeta,
+    /// A pointer to an object of the kernel.
+    Object(Object),
+    /// A pointer to an object of the kernel, or null.
+    ObjectOrNull(Object),
     /// Something that is not known here.
     Unsupported,
 }
@@ -63,8 +61,15 @@ pub enum FieldAccess {
     Exactly(Size),
     /// At this width or a smaller one, inside of one unit of this width.
     UpTo(Size),
+    /// At this width or a smaller one, from the field's first byte on.
+    FirstUpTo(Size),
+    /// At these widths and those between, inside of the field.
+    Between(Size, Size),
+}
+
+impl FieldAccess {
     /// At any width, inside of the field.
-    Inside,
+    pub const INSIDE: Self = Self::Between(Size::B, Size::Dw);
 }
 
 /// A field of a context.
@@ -82,21 +87,22 @@ pub struct ContextField {
     pub write: FieldAccess,
     /// What it holds.
     pub kind: FieldKind,
-    /// The one attach type that has the field; `None` if all have it.
-    pub only_for: Option<AttachType>,
+    /// The attach types that have the field; empty if all have it.
+    pub only_for: &'static [AttachType],
 }
 
 impl ContextField {
     pub(super) fn digest(&self, digest: &mut DigestWriter) {
         digest.u32(u32::from(self.start) << 16 | u32::from(self.end));
         for access in [self.read, self.write] {
-            let (rule, size) = match access {
-                FieldAccess::Never => (0, 0),
-                FieldAccess::Exactly(size) => (1, size.bytes()),
-                FieldAccess::UpTo(size) => (2, size.bytes()),
-                FieldAccess::Inside => (3, 0),
+            let (rule, low, high) = match access {
+                FieldAccess::Never => (0, 0, 0),
+                FieldAccess::Exactly(size) => (1, 0, size.bytes()),
+                FieldAccess::UpTo(size) => (2, 0, size.bytes()),
+                FieldAccess::FirstUpTo(size) => (3, 0, size.bytes()),
+                FieldAccess::Between(low, high) => (4, low.bytes(), high.bytes()),
             };
-            digest.u32(rule << 8 | u32::from(size));
+            digest.u32(rule << 16 | u32::from(low) << 8 | u32::from(high));
         }
         digest.u32(match self.kind {
             FieldKind::Scalar => 0,
@@ -104,45 +110,45 @@ impl ContextField {
             FieldKind::PacketEnd => 2,
             FieldKind::PacketMeta => 3,
             FieldKind::Unsupported => 4,
+            FieldKind::Object(object) => 0x100 | object as u32,
+            FieldKind::ObjectOrNull(object) => 0x200 | object as u32,
         });
-        digest.u32(self.only_for.map_or(u32::MAX, AttachType::number));
+        super::digest_attach_types(self.only_for, digest);
     }
 
-    fn allows(&self, off: u32, query: &ContextQuery) -> bool {
-        let size = u32::from(query.size.bytes());
-        let access = if query.write { self.write } else { self.read };
-        let width_fits = match access {
+    fn covers(&self, off: u32, attach_type: Option<AttachType>) -> bool {
+        (self.start.into()..self.end.into()).contains(&off) && attached(self.only_for, attach_type)
+    }
+
+    fn allows(&self, off: u32, size: Size, write: bool) -> bool {
+        let bytes = u32::from(size.bytes());
+        let in_unit = |unit: Size| off % u32::from(unit.bytes()) + bytes <= unit.bytes().into();
+        let width_fits = match if write { self.write } else { self.read } {
             FieldAccess::Never => false,
-            FieldAccess::Exactly(exact) => query.size == exact,
-            FieldAccess::UpTo(unit) => {
-                let unit = u32::from(unit.bytes());
-                off % unit + size <= unit
+            FieldAccess::Exactly(exact) => size == exact,
+            FieldAccess::UpTo(unit) => in_unit(unit),
+            FieldAccess::FirstUpTo(unit) => {
+                off == self.start.into() && size.bytes() <= unit.bytes()
             }
-            FieldAccess::Inside => off + size <= u32::from(self.end),
+            FieldAccess::Between(low, high) => {
+                (low.bytes()..=high.bytes()).contains(&size.bytes())
+                    && off + bytes <= self.end.into()
+            }
         };
-        let attached = self.only_for.is_none() || self.only_for == query.attach_type;
-        width_fits && attached && off.is_multiple_of(size)
+        width_fits && off.is_multiple_of(bytes)
     }
 }
 
 /// What the fields say of an access: the field in which it starts decides.
 pub(super) fn access(fields: &[ContextField], query: &ContextQuery) -> ContextAccess {
-    let Ok(off) = u32::try_from(query.off) else {
-        return ContextAccess::Invalid;
-    };
-    let covers = |field: &&ContextField| (field.start.into()..field.end.into()).contains(&off);
-    let Some(field) = fields.iter().find(covers) else {
-        return ContextAccess::Invalid;
-    };
-    if !field.allows(off, query) {
-        return ContextAccess::Invalid;
-    }
-    match field.kind {
-        FieldKind::Scalar => ContextAccess::Scalar,
-        FieldKind::Unsupported => ContextAccess::Unsupported,
-        _ if query.sign_extended => ContextAccess::Invalid,
-        FieldKind::PacketData => ContextAccess::PacketData,
-        FieldKind::PacketEnd => ContextAccess::PacketEnd,
-        FieldKind::PacketMeta => ContextAccess::PacketMeta,
+    let field = u32::try_from(query.off).ok().and_then(|off| {
+        let field = fields.iter().find(|field| field.covers(off, query.attach_type))?;
+        field.allows(off, query.size, query.write).then_some(field)
+    });
+    match field.map(|field| field.kind) {
+        None => ContextAccess::Invalid,
+        Some(kind @ (FieldKind::Scalar | FieldKind::Unsupported)) => ContextAccess::Allowed(kind),
+        Some(_) if query.sign_extended => ContextAccess::Invalid,
+        Some(kind) => ContextAccess::Allowed(kind),
     }
 }

@@ -2,6 +2,7 @@
 
 mod context;
 mod helper;
+mod object;
 pub mod program_types;
 mod tables;
 
@@ -11,6 +12,9 @@ use ebpf_isa::uapi::{AttachType, HelperId, ProgramType};
 
 pub use context::{ContextAccess, ContextField, ContextQuery, FieldAccess, FieldKind};
 pub use helper::{ArgKind, HelperProto, RetKind};
+pub use object::Object;
+
+use tables::availability;
 
 use crate::digest::DigestWriter;
 
@@ -19,13 +23,15 @@ use crate::digest::DigestWriter;
 pub trait ProgramTypeRules: Send + Sync {
     /// Which type.
     fn program_type(&self) -> ProgramType;
+    /// Whether such programs can be attached so; `None` is attach type 0.
+    fn may_attach(&self, attach_type: Option<AttachType>) -> bool;
     /// What an access to the context gives.
     fn context_access(&self, query: &ContextQuery) -> ContextAccess;
-    /// The prototype of a helper that programs of this type may call.
+    /// The prototype of a helper, if there is one here.
     fn helper(&self, id: HelperId) -> Option<&HelperProto>;
-    /// Whether programs of this type may call a helper of which there is no prototype here: such a
-    /// call is unsupported, any other one is refused.
-    fn may_call_unknown(&self, id: HelperId) -> bool;
+    /// Whether programs of this type that are attached so may call a helper. If there is no
+    /// prototype of it here, such a call is unsupported.
+    fn may_call(&self, id: HelperId, attach_type: Option<AttachType>) -> bool;
     /// Whether programs may access the packet directly.
     fn packet_access(&self) -> PacketAccess;
     /// What the program may return; `None` if anything.
@@ -37,10 +43,15 @@ pub trait ProgramTypeRules: Send + Sync {
 /// Direct access to the packet, through the pointers that the context holds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum PacketAccess {
-    /// None, also not by helpers.
+    /// Reading, if the context has such pointers, but not by helpers.
     None,
+    /// Reading.
+    Read,
     /// Reading and writing.
     ReadWrite,
+    /// Reading and writing, by all helpers that take memory: the packet is a buffer that does not
+    /// move.
+    Buffer,
 }
 
 /// What a program may return, ends included.
@@ -52,21 +63,50 @@ pub struct ExitRange {
     pub max: i32,
 }
 
+/// What programs may return that are attached in some way.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ExitRule {
+    /// The attach types; empty for all.
+    pub only_for: &'static [AttachType],
+    /// What they may return.
+    pub range: ExitRange,
+}
+
+/// Which helpers programs of a type may call.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum HelperSet {
+    /// Those that have a prototype.
+    Prototypes,
+    /// Those of the kernel's type. Some of them are not supported here.
+    Kernel,
+}
+
 /// Rules that answer from tables.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TableRules {
     /// Which type.
     pub program_type: ProgramType,
+    /// How such programs can be attached; empty for in any way.
+    pub attach_types: &'static [AttachType],
+    /// What attach type 0 stands for.
+    pub default_attach: AttachType,
     /// The context's fields. Bytes outside of all of them are not accessible.
     pub context: Vec<ContextField>,
-    /// The helpers.
+    /// Prototypes of helpers.
     pub helpers: Vec<HelperProto>,
-    /// Helpers that programs of this type may call, but that are not supported here.
-    pub unsupported_helpers: Vec<HelperId>,
+    /// Which helpers may be called.
+    pub helper_set: HelperSet,
     /// Direct access to the packet.
     pub packet: PacketAccess,
-    /// What the program may return.
-    pub exit: Option<ExitRange>,
+    /// What the program may return: the first rule for its attach type, or anything.
+    pub exit: Vec<ExitRule>,
+}
+
+impl TableRules {
+    /// The attach type, or what stands for it.
+    fn attach(&self, attach_type: Option<AttachType>) -> Option<AttachType> {
+        attach_type.or(Some(self.default_attach))
+    }
 }
 
 impl ProgramTypeRules for TableRules {
@@ -74,36 +114,62 @@ impl ProgramTypeRules for TableRules {
         self.program_type
     }
 
+    fn may_attach(&self, attach_type: Option<AttachType>) -> bool {
+        attached(self.attach_types, self.attach(attach_type))
+    }
+
     fn context_access(&self, query: &ContextQuery) -> ContextAccess {
-        context::access(&self.context, query)
+        let attach_type = self.attach(query.attach_type);
+        context::access(&self.context, &ContextQuery { attach_type, ..*query })
     }
 
     fn helper(&self, id: HelperId) -> Option<&HelperProto> {
         self.helpers.iter().find(|proto| proto.id == id)
     }
 
-    fn may_call_unknown(&self, id: HelperId) -> bool {
-        self.unsupported_helpers.contains(&id)
+    fn may_call(&self, id: HelperId, attach_type: Option<AttachType>) -> bool {
+        match self.helper_set {
+            HelperSet::Prototypes => self.helper(id).is_some(),
+            HelperSet::Kernel => {
+                availability::may_call(self.program_type, self.attach(attach_type), id)
+            }
+        }
     }
 
     fn packet_access(&self) -> PacketAccess {
         self.packet
     }
 
-    fn exit_range(&self, _attach_type: Option<AttachType>) -> Option<ExitRange> {
-        self.exit
+    fn exit_range(&self, attach_type: Option<AttachType>) -> Option<ExitRange> {
+        let attach_type = self.attach(attach_type);
+        let rule = self.exit.iter().find(|rule| attached(rule.only_for, attach_type))?;
+        Some(rule.range)
     }
 
     fn digest(&self, digest: &mut DigestWriter) {
         digest.u32(self.program_type.number());
+        digest_attach_types(self.attach_types, digest);
+        digest.u32(self.default_attach.number());
         digest.u64(self.context.len() as u64);
         self.context.iter().for_each(|field| field.digest(digest));
         digest.u64(self.helpers.len() as u64);
         self.helpers.iter().for_each(|helper| helper.digest(digest));
-        digest.u64(self.unsupported_helpers.len() as u64);
-        self.unsupported_helpers.iter().for_each(|id| digest.u32(id.0));
-        digest.u32(u32::from(self.packet == PacketAccess::ReadWrite));
-        let exit = self.exit.map_or([1, 0], |range| [range.min, range.max]);
-        exit.into_iter().for_each(|end| digest.u32(end.cast_unsigned()));
+        digest.u32(self.helper_set as u32);
+        digest.u32(self.packet as u32);
+        digest.u64(self.exit.len() as u64);
+        for ExitRule { only_for, range } in &self.exit {
+            digest_attach_types(only_for, digest);
+            [range.min, range.max].into_iter().for_each(|end| digest.u32(end.cast_unsigned()));
+        }
     }
+}
+
+/// Whether an attach type is one of these, or these are all.
+fn attached(only_for: &[AttachType], attach_type: Option<AttachType>) -> bool {
+    only_for.is_empty() || attach_type.is_some_and(|attach_type| only_for.contains(&attach_type))
+}
+
+fn digest_attach_types(attach_types: &[AttachType], digest: &mut DigestWriter) {
+    digest.u64(attach_types.len() as u64);
+    attach_types.iter().for_each(|attach_type| digest.u32(attach_type.number()));
 }

@@ -1,89 +1,197 @@
 //! Ready-made rules of the kernel's program types.
 
 use alloc::sync::Arc;
+use alloc::vec::Vec;
 
+use ebpf_isa::uapi::AttachType::{self, *};
 use ebpf_isa::uapi::ProgramType;
 
-use super::{PacketAccess, ProgramTypeRules, TableRules, tables};
+use super::tables::contexts::{
+    self, SKB_ADDRESSES, SKB_TIMES, SKB_TRAFFIC_CONTROL, sk_buff_for, sk_buff_to_dissect,
+};
+use super::tables::helpers::prototypes;
+use super::{
+    ContextField, ExitRange, ExitRule, HelperSet, PacketAccess, ProgramTypeRules, TableRules,
+};
 
 /// The rules of a program type; `None` if there are none here.
 #[must_use]
 pub fn of(program_type: ProgramType) -> Option<Arc<dyn ProgramTypeRules>> {
-    match program_type {
-        ProgramType::Xdp => Some(xdp()),
-        ProgramType::SocketFilter => Some(socket_filter()),
-        ProgramType::SchedCls => Some(sched_cls()),
-        _ => None,
-    }
+    Some(Arc::new(table(program_type)?))
 }
 
 /// XDP: a packet at the driver, before the stack.
 #[must_use]
 pub fn xdp() -> Arc<TableRules> {
-    Arc::new(TableRules {
-        program_type: ProgramType::Xdp,
-        context: tables::xdp_md(),
-        helpers: [tables::common_helpers(), tables::xdp_helpers()].concat(),
-        unsupported_helpers: tables::unsupported_helpers(tables::XDP_UNSUPPORTED),
-        packet: PacketAccess::ReadWrite,
-        exit: None,
-    })
+    known(ProgramType::Xdp)
 }
 
 /// Socket filters: a packet at a socket, read through helpers.
 #[must_use]
 pub fn socket_filter() -> Arc<TableRules> {
-    let hidden = [
-        "tc_classid",
-        "data",
-        "data_end",
-        "data_meta",
-        "family",
-        "remote_ip4",
-        "local_ip4",
-        "remote_ip6",
-        "local_ip6",
-        "remote_port",
-        "local_port",
-        "tstamp",
-        "wire_len",
-        "tstamp_type",
-        "hwtstamp",
-    ];
-    Arc::new(TableRules {
-        program_type: ProgramType::SocketFilter,
-        context: tables::sk_buff_for(&hidden, &["cb"]),
-        helpers: [tables::common_helpers(), tables::sk_buff_helpers()].concat(),
-        unsupported_helpers: tables::unsupported_helpers(tables::SOCKET_FILTER_UNSUPPORTED),
-        packet: PacketAccess::None,
-        exit: None,
-    })
+    known(ProgramType::SocketFilter)
 }
 
 /// Traffic control: a packet at a network interface, in either direction.
 #[must_use]
 pub fn sched_cls() -> Arc<TableRules> {
-    let hidden = [
-        "family",
-        "remote_ip4",
-        "local_ip4",
-        "remote_ip6",
-        "local_ip6",
-        "remote_port",
-        "local_port",
-    ];
-    let writable = ["mark", "queue_mapping", "priority", "tc_index", "cb", "tc_classid", "tstamp"];
-    Arc::new(TableRules {
-        program_type: ProgramType::SchedCls,
-        context: tables::sk_buff_for(&hidden, &writable),
-        helpers: [
-            tables::common_helpers(),
-            tables::sk_buff_helpers(),
-            tables::traffic_control_helpers(),
-        ]
-        .concat(),
-        unsupported_helpers: tables::unsupported_helpers(tables::SCHED_CLS_UNSUPPORTED),
-        packet: PacketAccess::ReadWrite,
-        exit: None,
+    known(ProgramType::SchedCls)
+}
+
+fn known(program_type: ProgramType) -> Arc<TableRules> {
+    Arc::new(table(program_type).expect("the type has a row below"))
+}
+
+fn table(program_type: ProgramType) -> Option<TableRules> {
+    Some(TableRules {
+        program_type,
+        attach_types: attach_types(program_type),
+        default_attach: default_attach(program_type),
+        context: context(program_type)?,
+        helpers: prototypes(program_type),
+        helper_set: HelperSet::Kernel,
+        packet: packet_access(program_type),
+        exit: exit_rules(program_type),
     })
+}
+
+fn context(program_type: ProgramType) -> Option<Vec<ContextField>> {
+    use ProgramType as Type;
+    let tc_writable =
+        ["mark", "queue_mapping", "priority", "tc_index", "cb", "tc_classid", "tstamp"];
+    let hidden_from_sockets =
+        [SKB_ADDRESSES, SKB_TRAFFIC_CONTROL, SKB_TIMES, &["data", "data_end"]];
+    let hidden_from_tunnels = [SKB_ADDRESSES, SKB_TRAFFIC_CONTROL, SKB_TIMES];
+    let hidden_from_streams = [SKB_TRAFFIC_CONTROL, SKB_TIMES, &["mark"]];
+    Some(match program_type {
+        Type::SocketFilter => sk_buff_for(&hidden_from_sockets, &["cb"]),
+        Type::SchedCls | Type::SchedAct => sk_buff_for(&[SKB_ADDRESSES], &tc_writable),
+        Type::CgroupSkb => {
+            sk_buff_for(&[SKB_TRAFFIC_CONTROL], &["mark", "priority", "cb", "tstamp"])
+        }
+        Type::LwtIn | Type::LwtOut | Type::LwtXmit | Type::LwtSeg6local => {
+            sk_buff_for(&hidden_from_tunnels, &["mark", "priority", "cb"])
+        }
+        Type::SkSkb => sk_buff_for(&hidden_from_streams, &["tc_index", "priority"]),
+        Type::FlowDissector => sk_buff_to_dissect(),
+        Type::Xdp => contexts::xdp_md(),
+        Type::CgroupSock => contexts::cgroup_sock(),
+        Type::CgroupSockAddr => contexts::sock_addr(),
+        Type::SockOps => contexts::sock_ops(),
+        Type::SkMsg => contexts::sk_msg(),
+        Type::SkReuseport => contexts::sk_reuseport(),
+        Type::SkLookup => contexts::sk_lookup(),
+        Type::CgroupDevice => contexts::cgroup_device(),
+        Type::CgroupSysctl => contexts::sysctl(),
+        Type::CgroupSockopt => contexts::sockopt(),
+        Type::Netfilter => contexts::netfilter(),
+        Type::Kprobe => contexts::pt_regs(),
+        Type::Tracepoint => contexts::tracepoint(),
+        Type::RawTracepoint => contexts::raw_tracepoint(),
+        Type::RawTracepointWritable => contexts::raw_tracepoint_writable(),
+        Type::PerfEvent => contexts::perf_event(),
+        Type::Unspec
+        | Type::LircMode2
+        | Type::Tracing
+        | Type::StructOps
+        | Type::Ext
+        | Type::Lsm
+        | Type::Syscall => return None,
+    })
+}
+
+/// How programs of the type can be attached; empty for in any way.
+const fn attach_types(program_type: ProgramType) -> &'static [AttachType] {
+    match program_type {
+        ProgramType::CgroupSkb => &[CgroupInetIngress, CgroupInetEgress],
+        ProgramType::CgroupSock => {
+            &[CgroupInetSockCreate, CgroupInetSockRelease, CgroupInet4PostBind, CgroupInet6PostBind]
+        }
+        ProgramType::CgroupSockAddr => &[
+            CgroupInet4Bind,
+            CgroupInet6Bind,
+            CgroupInet4Connect,
+            CgroupInet6Connect,
+            CgroupUnixConnect,
+            CgroupUdp4Sendmsg,
+            CgroupUdp6Sendmsg,
+            CgroupUnixSendmsg,
+            CgroupUdp4Recvmsg,
+            CgroupUdp6Recvmsg,
+            CgroupUnixRecvmsg,
+            CgroupInet4Getpeername,
+            CgroupInet6Getpeername,
+            CgroupUnixGetpeername,
+            CgroupInet4Getsockname,
+            CgroupInet6Getsockname,
+            CgroupUnixGetsockname,
+        ],
+        ProgramType::CgroupSockopt => &[CgroupGetsockopt, CgroupSetsockopt],
+        ProgramType::SkReuseport => &[SkReuseportSelect, SkReuseportSelectOrMigrate],
+        ProgramType::SkLookup => &[SkLookup],
+        ProgramType::Netfilter => &[Netfilter],
+        _ => &[],
+    }
+}
+
+/// What attach type 0 stands for.
+const fn default_attach(program_type: ProgramType) -> AttachType {
+    match program_type {
+        ProgramType::CgroupSock => CgroupInetSockCreate,
+        ProgramType::SkReuseport => SkReuseportSelect,
+        _ => CgroupInetIngress,
+    }
+}
+
+const fn packet_access(program_type: ProgramType) -> PacketAccess {
+    match program_type {
+        ProgramType::LwtIn
+        | ProgramType::LwtOut
+        | ProgramType::LwtSeg6local
+        | ProgramType::SkReuseport
+        | ProgramType::FlowDissector
+        | ProgramType::CgroupSkb => PacketAccess::Read,
+        ProgramType::SchedCls
+        | ProgramType::SchedAct
+        | ProgramType::Xdp
+        | ProgramType::LwtXmit
+        | ProgramType::SkSkb
+        | ProgramType::SkMsg => PacketAccess::ReadWrite,
+        ProgramType::CgroupSockopt => PacketAccess::Buffer,
+        _ => PacketAccess::None,
+    }
+}
+
+/// Where the program has no say: its return value is always 1.
+const ONE_ONLY: &[AttachType] = &[
+    CgroupUdp4Recvmsg,
+    CgroupUdp6Recvmsg,
+    CgroupUnixRecvmsg,
+    CgroupInet4Getpeername,
+    CgroupInet6Getpeername,
+    CgroupUnixGetpeername,
+    CgroupInet4Getsockname,
+    CgroupInet6Getsockname,
+    CgroupUnixGetsockname,
+];
+
+fn exit_rules(program_type: ProgramType) -> Vec<ExitRule> {
+    let rule = |only_for, min, max| ExitRule { only_for, range: ExitRange { min, max } };
+    let yes_or_no = rule(&[], 0, 1);
+    match program_type {
+        ProgramType::CgroupSkb => [rule(&[CgroupInetEgress], 0, 3), yes_or_no].into(),
+        ProgramType::CgroupSockAddr => {
+            [rule(ONE_ONLY, 1, 1), rule(&[CgroupInet4Bind, CgroupInet6Bind], 0, 3), yes_or_no]
+                .into()
+        }
+        ProgramType::CgroupSock
+        | ProgramType::SockOps
+        | ProgramType::CgroupDevice
+        | ProgramType::CgroupSysctl
+        | ProgramType::CgroupSockopt
+        | ProgramType::SkLookup
+        | ProgramType::Netfilter => [yes_or_no].into(),
+        ProgramType::Kprobe => [rule(&[TraceKprobeSession], 0, 1)].into(),
+        _ => Vec::new(),
+    }
 }

@@ -3,6 +3,7 @@
 use ebpf_isa::{MapIdx, Width};
 
 use crate::domain::Scalar;
+use crate::rules::Object;
 
 /// Ties together registers that hold the same number.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -77,6 +78,8 @@ pub(crate) enum PointerKind {
     Packet { region: PacketRegion, id: PacketId, range: PacketRange },
     /// The end of the packet.
     PacketEnd,
+    /// An object of the kernel; the id is there as long as it may be null.
+    Object { object: Object, null: Option<NullId> },
     /// A stack frame, by its index in the state.
     Stack { frame: usize },
 }
@@ -152,10 +155,7 @@ impl Value {
 
     /// What ties it to other copies of a pointer that may be null.
     pub(crate) fn null_id(&self) -> Option<NullId> {
-        match self.as_pointer()?.kind {
-            PointerKind::MapValue(element) => element.null,
-            _ => None,
-        }
+        self.as_pointer()?.kind.null_id()
     }
 
     /// Whether it is the number 0.
@@ -184,13 +184,34 @@ impl PointerKind {
             Self::Packet { region: PacketRegion::Data, .. } => "pkt",
             Self::Packet { region: PacketRegion::Meta, .. } => "pkt_meta",
             Self::PacketEnd => "pkt_end",
+            Self::Object { object, null: None } => object.name(),
+            Self::Object { object, null: Some(_) } => object.name_or_null(),
             Self::Stack { .. } => "fp",
         }
     }
 
     /// Whether null is possible.
     pub(crate) const fn may_be_null(self) -> bool {
-        matches!(self, Self::MapValue(MapValueRef { null: Some(_), .. }))
+        self.null_id().is_some()
+    }
+
+    /// What ties it to other copies of a pointer that may be null.
+    pub(crate) const fn null_id(self) -> Option<NullId> {
+        match self {
+            Self::MapValue(MapValueRef { null, .. }) | Self::Object { null, .. } => null,
+            Self::Context
+            | Self::Map(_)
+            | Self::Packet { .. }
+            | Self::PacketEnd
+            | Self::Stack { .. } => None,
+        }
+    }
+
+    /// It is known not to be null.
+    pub(crate) const fn settle_not_null(&mut self) {
+        if let Self::MapValue(MapValueRef { null, .. }) | Self::Object { null, .. } = self {
+            *null = None;
+        }
     }
 
     /// Whether it is one of the three kinds of packet pointers.

@@ -6,7 +6,8 @@ use super::packet::PacketComparison;
 use super::{FAR, Machine, Next, linked};
 use crate::domain;
 use crate::error::Checked;
-use crate::state::{MapValueRef, NullId, Pointer, PointerKind, State, Value};
+use crate::rules::Object;
+use crate::state::{NullId, Pointer, PointerKind, State, Value};
 
 /// The operands of a comparison.
 struct Comparison {
@@ -108,7 +109,7 @@ impl Comparison {
                 }
             }
             (Value::Pointer(pointer), Value::Scalar(_)) if self.rhs == Operand::Imm(0) => {
-                if let PointerKind::MapValue(MapValueRef { null: Some(id), .. }) = pointer.kind {
+                if let Some(id) = pointer.kind.null_id() {
                     match op {
                         CmpOp::Eq => settle_null(state, id, taken),
                         CmpOp::Ne => settle_null(state, id, !taken),
@@ -124,10 +125,8 @@ impl Comparison {
     fn settle_equal(&self, state: &mut State) {
         let regs = &mut state.frame_mut().regs;
         for reg in self.rhs.reg().into_iter().chain([self.lhs]) {
-            if let Value::Pointer(Pointer { kind: PointerKind::MapValue(element), .. }) =
-                &mut regs[reg.index()]
-            {
-                element.null = None;
+            if let Value::Pointer(pointer) = &mut regs[reg.index()] {
+                pointer.kind.settle_not_null();
             }
         }
     }
@@ -153,6 +152,7 @@ fn is_not_null(pointer: &Pointer) -> bool {
     let kind_is_never_null = match pointer.kind {
         PointerKind::Map(_) => true,
         PointerKind::MapValue(value) => value.null.is_none(),
+        PointerKind::Object { object, null } => null.is_none() && object != Object::FlowKeys,
         PointerKind::Context
         | PointerKind::Packet { .. }
         | PointerKind::PacketEnd
@@ -167,8 +167,8 @@ fn settle_null(state: &mut State, id: NullId, is_null: bool) {
     state.update(is_copy, |value| {
         if is_null {
             *value = Value::constant(0);
-        } else if let Value::Pointer(Pointer { kind: PointerKind::MapValue(element), .. }) = value {
-            element.null = None;
+        } else if let Value::Pointer(pointer) = value {
+            pointer.kind.settle_not_null();
         }
     });
 }

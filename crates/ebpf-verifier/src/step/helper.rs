@@ -78,18 +78,17 @@ impl Machine<'_> {
         let (profile, program_type) = (&self.env.profile, rules.program_type());
         let proto = rules.helper(id);
         let span = proto.map_or(Span::ALWAYS, |proto| proto.span);
-        let there = profile.has_helper(program_type, id, span);
+        let there =
+            profile.has_helper(program_type, id, span) && rules.may_call(id, self.env.attach_type);
         match (proto, id.name()) {
             (Some(proto), _) if there => Ok(proto),
-            (None, Some(_)) if there && rules.may_call_unknown(id) => {
-                Err(Fault::unsupported(format_args!("the helper {id}")))
-            }
+            (None, Some(_)) if there => Err(Fault::unsupported(format_args!("the helper {id}"))),
             (_, Some(_)) => {
                 let message = format!("program of this type cannot use helper {id}");
                 Err(Fault::new(ErrorCode::HelperNotAllowed, message))
             }
             (_, None) => {
-                let message = format!("invalid func unknown#{}", id.0);
+                let message = format!("invalid func unknown#{}", id.0.cast_signed());
                 Err(Fault::new(ErrorCode::HelperUnknown, message))
             }
         }
@@ -110,8 +109,11 @@ impl Machine<'_> {
         if kind == ArgKind::Anything {
             return Ok(());
         }
-        let may_use_packet =
-            proto.packet_args && self.env.program_type.packet_access() == PacketAccess::ReadWrite;
+        let may_use_packet = match self.env.program_type.packet_access() {
+            PacketAccess::None => false,
+            PacketAccess::Read | PacketAccess::ReadWrite => proto.packet_args,
+            PacketAccess::Buffer => true,
+        };
         if matches!(value, Value::Pointer(p) if matches!(p.kind, PointerKind::Packet { .. }))
             && !may_use_packet
         {
@@ -231,6 +233,7 @@ impl Machine<'_> {
             PointerKind::Context
             | PointerKind::Map(_)
             | PointerKind::MapValue(_)
+            | PointerKind::Object { .. }
             | PointerKind::PacketEnd => Err(wrong_kind(reg, &value, "fp")),
         }
     }
@@ -336,7 +339,10 @@ fn check_kind(kind: ArgKind, reg: Reg, value: &Value) -> Checked {
     let is_memory = is(|kind| match kind {
         PointerKind::Stack { .. } | PointerKind::Packet { .. } => true,
         PointerKind::MapValue(value) => value.null.is_none(),
-        PointerKind::Context | PointerKind::Map(_) | PointerKind::PacketEnd => false,
+        PointerKind::Context
+        | PointerKind::Map(_)
+        | PointerKind::Object { .. }
+        | PointerKind::PacketEnd => false,
     });
     let (fits, expected) = match kind {
         ArgKind::Unused | ArgKind::Anything => (true, ""),

@@ -9,17 +9,19 @@ use super::packet::check_packet;
 use super::{FAR, Machine};
 use crate::domain::{self, Scalar, Tnum};
 use crate::error::{Checked, ErrorCode, Fault};
-use crate::rules::{ContextAccess, ContextQuery, PacketAccess};
+use crate::rules::{ContextAccess, ContextQuery, FieldKind, Object, PacketAccess};
 use crate::state::{MapValueRef, PacketId, PacketRange, PacketRegion, Pointer, PointerKind, Value};
 
-/// Whether the memory instruction at some place accesses the context. One that does is rewritten,
-/// so it must do so on every path.
+/// Whether the memory instruction at some place accesses the context, or fields of an object of the
+/// kernel. One that does is rewritten, so it must do so on every path.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum ContextUse {
     /// No path has come here.
     Unknown,
     /// It accesses the context.
     Context,
+    /// It accesses fields of an object of the kernel.
+    Object(Object),
     /// It accesses other memory.
     Other,
 }
@@ -42,7 +44,7 @@ impl Access {
         matches!(self, Self::Store(_) | Self::Clobber)
     }
 
-    const fn extend(self) -> Extend {
+    pub(super) const fn extend(self) -> Extend {
         match self {
             Self::Load(extend) => extend,
             Self::Peek | Self::Store(_) | Self::Clobber => Extend::Zero,
@@ -101,6 +103,7 @@ impl Machine<'_> {
         }
         let forbidden = pointer.as_pointer().is_some_and(|pointer| match pointer.kind {
             PointerKind::Context | PointerKind::Packet { .. } => true,
+            PointerKind::Object { null, .. } => null.is_none(),
             PointerKind::Map(_)
             | PointerKind::MapValue(_)
             | PointerKind::PacketEnd
@@ -132,8 +135,13 @@ impl Machine<'_> {
 
     /// Notes what kind of memory this instruction accesses on this path.
     fn note_context_use(&mut self, base: &Value) -> Checked {
-        let is_context = matches!(base, Value::Pointer(p) if p.kind == PointerKind::Context);
-        let now = if is_context { ContextUse::Context } else { ContextUse::Other };
+        let now = match base.as_pointer().map(|pointer| pointer.kind) {
+            Some(PointerKind::Context) => ContextUse::Context,
+            Some(PointerKind::Object { object, .. }) if !object.is_memory() => {
+                ContextUse::Object(object)
+            }
+            _ => ContextUse::Other,
+        };
         let before = &mut self.context_use[self.pc.index()];
         if *before != ContextUse::Unknown && *before != now {
             let message = "same insn cannot be used with different pointers";
@@ -167,8 +175,8 @@ impl Machine<'_> {
                 Ok(self.constant_of(map, &pointer, place, access)?.unwrap_or(anything))
             }
             PointerKind::Packet { id, range, .. } => {
-                if access.is_write() && self.env.program_type.packet_access() == PacketAccess::None
-                {
+                let allowed = self.env.program_type.packet_access();
+                if access.is_write() && matches!(allowed, PacketAccess::None | PacketAccess::Read) {
                     let message = "cannot write into packet";
                     return Err(Fault::new(ErrorCode::PacketForbidden, message));
                 }
@@ -176,13 +184,21 @@ impl Machine<'_> {
                 Ok(anything)
             }
             PointerKind::Map(_) => Err(Fault::unsupported("an access to a map's description")),
-            PointerKind::MapValue(MapValueRef { null: Some(_), .. }) | PointerKind::PacketEnd => {
-                Err(invalid())
+            PointerKind::Object { object, null: None } => {
+                self.access_object(place, &pointer, object, access)
             }
+            PointerKind::MapValue(MapValueRef { null: Some(_), .. })
+            | PointerKind::Object { null: Some(_), .. }
+            | PointerKind::PacketEnd => Err(invalid()),
         }
     }
 
-    fn access_context(&self, place: Place, pointer: &Pointer, access: Access) -> Checked<Value> {
+    fn access_context(
+        &mut self,
+        place: Place,
+        pointer: &Pointer,
+        access: Access,
+    ) -> Checked<Value> {
         check_unmodified(place.reg, pointer)?;
         let query = ContextQuery {
             off: place.off.into(),
@@ -196,18 +212,25 @@ impl Machine<'_> {
                 PointerKind::Packet { region, id: PacketId::START, range: PacketRange::NONE };
             Ok(Value::pointer(kind))
         };
-        match self.env.program_type.context_access(&query) {
-            ContextAccess::Scalar => Ok(Value::scalar(domain::load(place.size, access.extend()))),
-            ContextAccess::PacketData => packet(PacketRegion::Data),
-            ContextAccess::PacketMeta => packet(PacketRegion::Meta),
-            ContextAccess::PacketEnd => Ok(Value::pointer(PointerKind::PacketEnd)),
-            ContextAccess::Unsupported => {
-                Err(Fault::unsupported(format_args!("the context field at offset {}", place.off)))
+        let ContextAccess::Allowed(field) = self.env.program_type.context_access(&query) else {
+            let (off, size) = (place.off, place.size.bytes());
+            let message = format!("invalid bpf_context access off={off} size={size}");
+            return Err(Fault::new(ErrorCode::ContextAccess, message));
+        };
+        match field {
+            FieldKind::Scalar => Ok(Value::scalar(domain::load(place.size, access.extend()))),
+            FieldKind::PacketData => packet(PacketRegion::Data),
+            FieldKind::PacketMeta => packet(PacketRegion::Meta),
+            FieldKind::PacketEnd => Ok(Value::pointer(PointerKind::PacketEnd)),
+            FieldKind::Object(object) => {
+                Ok(Value::pointer(PointerKind::Object { object, null: None }))
             }
-            ContextAccess::Invalid => {
-                let (off, size) = (place.off, place.size.bytes());
-                let message = format!("invalid bpf_context access off={off} size={size}");
-                Err(Fault::new(ErrorCode::ContextAccess, message))
+            FieldKind::ObjectOrNull(object) => {
+                let null = Some(self.new_null_id());
+                Ok(Value::pointer(PointerKind::Object { object, null }))
+            }
+            FieldKind::Unsupported => {
+                Err(Fault::unsupported(format_args!("the context field at offset {}", place.off)))
             }
         }
     }
@@ -343,13 +366,19 @@ fn check_alignment(value: &Value, place: Place, strict: bool) -> Checked {
             PointerKind::MapValue(MapValueRef { null: None, .. }) if strict => {
                 ("value ", pointer.var, pointer.off)
             }
-            PointerKind::Map(_) | PointerKind::MapValue(_) | PointerKind::PacketEnd if strict => {
+            PointerKind::Map(_)
+            | PointerKind::MapValue(_)
+            | PointerKind::PacketEnd
+            | PointerKind::Object { null: Some(_), .. }
+                if strict =>
+            {
                 ("", pointer.var, pointer.off)
             }
             PointerKind::Context
             | PointerKind::Map(_)
             | PointerKind::MapValue(_)
             | PointerKind::Packet { .. }
+            | PointerKind::Object { .. }
             | PointerKind::PacketEnd => return Ok(()),
         },
         Value::Scalar(scalar) if strict => ("", scalar.bounds, 0),

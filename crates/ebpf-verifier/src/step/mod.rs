@@ -7,6 +7,7 @@ mod effects;
 mod helper;
 mod linked;
 mod memory;
+mod object;
 mod packet;
 mod pointer;
 mod stack;

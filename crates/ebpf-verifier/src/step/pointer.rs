@@ -47,7 +47,9 @@ impl Machine<'_> {
         let is_map_plus_zero = matches!(pointer.kind, PointerKind::Map(_))
             && op == AluOp::Add
             && by.as_const() == Some(0);
-        if !may_move(pointer.kind) && !is_map_plus_zero {
+        let is_known_step = matches!(pointer.kind, PointerKind::Object { object, .. } if object.is_memory())
+            && by.as_const().is_some();
+        if !may_move(pointer.kind) && !is_map_plus_zero && !is_known_step {
             return prohibited(format_args!("pointer arithmetic on {name} prohibited"));
         }
         // The kernel keeps a number's distance from its group where a pointer has its offset.
@@ -125,7 +127,7 @@ const fn may_move(kind: PointerKind) -> bool {
         | PointerKind::MapValue(_)
         | PointerKind::Packet { .. }
         | PointerKind::Stack { .. } => true,
-        PointerKind::Map(_) | PointerKind::PacketEnd => false,
+        PointerKind::Map(_) | PointerKind::Object { .. } | PointerKind::PacketEnd => false,
     }
 }
 

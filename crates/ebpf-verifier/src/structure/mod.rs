@@ -1,5 +1,7 @@
 //! What can be said without exploring: references to maps, reachability, the depth of calls.
 
+mod slots;
+
 use alloc::boxed::Box;
 use alloc::collections::BTreeSet;
 use alloc::format;
@@ -14,6 +16,9 @@ use crate::error::{Checked, ErrorCode, Fault};
 use crate::explore::Explored;
 use crate::profile::Feature;
 use crate::step::ContextUse;
+
+pub(crate) use slots::WIDE_LOAD;
+pub use slots::check_slots;
 
 /// A fault and the instruction it is at.
 pub(crate) type Located = (Box<Fault>, Option<Pc>);
@@ -30,6 +35,10 @@ pub(crate) fn check(program: &Program, env: &Environment) -> Result<(), Located>
     }
     if program.subprogs().len() > env.profile.max_subprograms as usize {
         return Err((Fault::new(ErrorCode::LimitSubprograms, "too many subprograms"), None));
+    }
+    if !env.program_type.may_attach(env.attach_type) {
+        let message = "programs of this type cannot be attached so";
+        return Err((Fault::new(ErrorCode::AttachType, message), None));
     }
     check_known(program, env)?;
     check_maps(program, env)?;
@@ -208,7 +217,7 @@ fn may_grow(slot: Option<Insn>, context_use: ContextUse) -> bool {
         slot,
         Some(Insn::Alu { op: Div | Mod | SDiv | SMod, .. } | Insn::Call(CallTarget::Helper(_)))
     );
-    grows || context_use == ContextUse::Context
+    grows || matches!(context_use, ContextUse::Context | ContextUse::Object(_))
 }
 
 /// Checks the stack that chains of calls use together, also those that no path takes.

@@ -1,0 +1,86 @@
+//! Objects of the kernel that programs get pointers to.
+
+use ebpf_isa::Size;
+
+use super::context::{self, ContextAccess, ContextField, ContextQuery};
+use super::tables::contexts;
+
+/// What a pointer to an object of the kernel points to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Object {
+    /// `struct bpf_flow_keys`: what a flow dissector fills.
+    FlowKeys,
+    /// `struct bpf_sock` of which only what all states of a socket have is there.
+    SockCommon,
+    /// `struct bpf_sock`.
+    Socket,
+    /// `struct bpf_tcp_sock`.
+    TcpSock,
+}
+
+impl Object {
+    /// What messages call it.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::FlowKeys => "flow_keys",
+            Self::SockCommon => "sock_common",
+            Self::Socket => "sock",
+            Self::TcpSock => "tcp_sock",
+        }
+    }
+
+    /// What messages call a pointer to it that may be null.
+    #[must_use]
+    pub const fn name_or_null(self) -> &'static str {
+        match self {
+            Self::FlowKeys => "flow_keys_or_null",
+            Self::SockCommon => "sock_common_or_null",
+            Self::Socket => "sock_or_null",
+            Self::TcpSock => "tcp_sock_or_null",
+        }
+    }
+
+    fn layout(self) -> Layout {
+        match self {
+            Self::FlowKeys => Layout::Bytes(56),
+            Self::SockCommon => Layout::Fields(&contexts::SOCK_COMMON),
+            Self::Socket => Layout::Fields(&contexts::SOCKET),
+            Self::TcpSock => Layout::Fields(&contexts::TCP_SOCK),
+        }
+    }
+
+    /// Whether it is memory that programs may read and write, byte by byte.
+    pub(crate) fn is_memory(self) -> bool {
+        matches!(self.layout(), Layout::Bytes(_))
+    }
+
+    /// Whether programs may load so many bytes at this offset.
+    pub(crate) fn may_load(self, off: i32, size: Size) -> bool {
+        match self.layout() {
+            Layout::Bytes(bytes) => {
+                let off = u32::try_from(off).ok();
+                let end = off.and_then(|off| off.checked_add(size.bytes().into()));
+                end.is_some_and(|end| end <= bytes)
+            }
+            Layout::Fields(fields) => {
+                let query = ContextQuery {
+                    off,
+                    size,
+                    write: false,
+                    sign_extended: false,
+                    attach_type: None,
+                };
+                matches!(context::access(fields, &query), ContextAccess::Allowed(_))
+            }
+        }
+    }
+}
+
+/// What an object consists of.
+enum Layout {
+    /// So many bytes.
+    Bytes(u32),
+    /// Fields that can be read.
+    Fields(&'static [ContextField]),
+}

@@ -1,0 +1,249 @@
+//! Slots that may be no program: what the kernel says of them before it explores anything, in its
+//! order: subprograms, jumps, wide loads and opcodes, reachability.
+
+use alloc::boxed::Box;
+use alloc::format;
+use alloc::vec;
+use alloc::vec::Vec;
+
+use ebpf_isa::opcode::{
+    CLASS_MASK, Class, MODE_MASK, Mode, OPERATION_MASK, SOURCE_REG, call, jump, wide,
+};
+use ebpf_isa::{DecodeError, Pc, RawInsn, decode};
+
+use super::Located;
+use crate::environment::Environment;
+use crate::error::{ErrorCode, Fault, Rejection};
+
+/// Opcode of a wide load.
+pub(crate) const WIDE_LOAD: u8 = 0x18;
+
+/// Checks slots as far as the kernel does before it explores a program. `names_map` says whether
+/// the wide load at a position names a map that there is.
+///
+/// Slots that pass can still be malformed: most of what an instruction must not have in a field is
+/// only looked at where a path leads to it.
+///
+/// # Errors
+/// What the kernel complains about first.
+pub fn check_slots(
+    slots: &[RawInsn],
+    names_map: &dyn Fn(Pc) -> bool,
+    env: &Environment,
+) -> Result<(), Box<Rejection>> {
+    check(slots, names_map, env).map_err(|(fault, pc)| Rejection::of_slots(*fault, pc))
+}
+
+fn check(
+    slots: &[RawInsn],
+    names_map: &dyn Fn(Pc) -> bool,
+    env: &Environment,
+) -> Result<(), Located> {
+    if slots.is_empty() || slots.len() > env.profile.max_slots as usize {
+        let message = format!("the program has {} slots", slots.len());
+        return Err((Fault::new(ErrorCode::LimitSlots, message), None));
+    }
+    // Its callback is a subprogram that no slot refers to.
+    if env.has_exception_callback() {
+        return Ok(());
+    }
+    let starts = subprogram_starts(slots, env.profile.max_subprograms as usize)?;
+    check_jumps(slots, &starts)?;
+    check_opcodes(slots, names_map)?;
+    check_reachable(slots)
+}
+
+fn fault(index: usize, message: impl Into<alloc::string::String>) -> Located {
+    (Fault::new(ErrorCode::ProgramMalformed, message), Some(at(index)))
+}
+
+fn at(index: usize) -> Pc {
+    Pc(u32::try_from(index).unwrap_or(u32::MAX))
+}
+
+fn class(slot: RawInsn) -> u8 {
+    slot.opcode & CLASS_MASK
+}
+
+fn is_jump_class(slot: RawInsn) -> bool {
+    class(slot) == Class::Jmp.code() || class(slot) == Class::Jmp32.code()
+}
+
+fn operation(slot: RawInsn) -> u8 {
+    slot.opcode & OPERATION_MASK
+}
+
+/// Whether it is a call; the second slot of a wide load counts as well if it looks like one.
+fn is_call(slot: RawInsn) -> bool {
+    slot.opcode == Class::Jmp.code() | jump::CALL
+}
+
+/// How far from the next slot a slot refers to a subprogram, if it does.
+fn subprogram_offset(slot: RawInsn) -> Option<i64> {
+    let refers = (is_call(slot) && slot.src == call::SUBPROG)
+        || (slot.opcode == WIDE_LOAD && slot.src == wide::FUNC);
+    refers.then_some(slot.imm.into())
+}
+
+/// The slot so far behind the one after `index`, if it is there.
+fn target(slots: &[RawInsn], index: usize, offset: i64) -> Option<usize> {
+    let target = usize::try_from(index as i64 + 1 + offset).ok()?;
+    (target < slots.len()).then_some(target)
+}
+
+/// First slots of all subprograms, in order.
+fn subprogram_starts(slots: &[RawInsn], limit: usize) -> Result<Vec<usize>, Located> {
+    let mut starts = vec![0];
+    for (index, &slot) in slots.iter().enumerate() {
+        if is_call(slot) && slot.src == call::KFUNC {
+            // Whether there is such a function is looked at here.
+            return Err((Fault::unsupported("a call of a kernel function"), Some(at(index))));
+        }
+        let Some(offset) = subprogram_offset(slot) else { continue };
+        let start = target(slots, index, offset)
+            .ok_or_else(|| fault(index, "call to invalid destination"))?;
+        let Err(place) = starts.binary_search(&start) else { continue };
+        if starts.len() >= limit {
+            let too_many = Fault::new(ErrorCode::LimitSubprograms, "too many subprograms");
+            return Err((too_many, Some(at(index))));
+        }
+        starts.insert(place, start);
+    }
+    Ok(starts)
+}
+
+/// The offset of a jump; `None` for what is none.
+fn jump_offset(slot: RawInsn) -> Option<i64> {
+    let is_jump = is_jump_class(slot) && !matches!(operation(slot), jump::EXIT | jump::CALL);
+    let is_long = slot.opcode == Class::Jmp32.code() | jump::JA;
+    is_jump.then_some(if is_long { slot.imm.into() } else { slot.off.into() })
+}
+
+/// Jumps stay in their subprogram, which ends in a jump or an exit.
+fn check_jumps(slots: &[RawInsn], starts: &[usize]) -> Result<(), Located> {
+    let ends = starts.iter().skip(1).copied().chain([slots.len()]);
+    for (start, end) in starts.iter().copied().zip(ends) {
+        for (index, &slot) in slots.iter().enumerate().take(end).skip(start) {
+            if let Some(offset) = jump_offset(slot) {
+                let target = index as i64 + 1 + offset;
+                if !(start as i64..end as i64).contains(&target) {
+                    let target = target as i32;
+                    let message = format!("jump out of range from insn {index} to {target}");
+                    return Err(fault(index, message));
+                }
+            }
+        }
+        let ends_well = [
+            Class::Jmp.code() | jump::EXIT,
+            Class::Jmp.code() | jump::JA,
+            Class::Jmp32.code() | jump::JA,
+        ];
+        if !ends_well.contains(&slots[end - 1].opcode) {
+            return Err(fault(end - 1, "last insn is not an exit or jmp"));
+        }
+    }
+    Ok(())
+}
+
+/// Wide loads are whole and name what there is; opcodes are known.
+fn check_opcodes(slots: &[RawInsn], names_map: &dyn Fn(Pc) -> bool) -> Result<(), Located> {
+    let mut index = 0;
+    while let Some(&slot) = slots.get(index) {
+        if class(slot) == Class::Ldx.code() {
+            let mode = slot.opcode & MODE_MASK;
+            if (mode != Mode::Mem.code() && mode != Mode::MemSx.code()) || slot.imm != 0 {
+                return Err(fault(index, "BPF_LDX uses reserved fields"));
+            }
+        }
+        if slot.opcode == WIDE_LOAD {
+            check_wide(slots, index, names_map)?;
+            index += 1;
+        } else if !is_known(slot.opcode) {
+            return Err(fault(index, format!("unknown opcode {:02x}", slot.opcode)));
+        }
+        index += 1;
+    }
+    Ok(())
+}
+
+fn check_wide(
+    slots: &[RawInsn],
+    index: usize,
+    names_map: &dyn Fn(Pc) -> bool,
+) -> Result<(), Located> {
+    let slot = slots[index];
+    let rest =
+        slots.get(index + 1).filter(|&&next| (RawInsn { imm: 0, ..next }) == RawInsn::default());
+    let Some(rest) = rest else {
+        return Err(fault(index, "invalid bpf_ld_imm64 insn"));
+    };
+    match slot.src {
+        wide::IMM | wide::BTF_ID | wide::FUNC => return Ok(()),
+        wide::MAP_VALUE_FD | wide::MAP_VALUE_IDX => {}
+        wide::MAP_FD | wide::MAP_IDX if rest.imm == 0 => {}
+        _ => return Err(fault(index, "unrecognized bpf_ld_imm64 insn")),
+    }
+    if names_map(at(index)) {
+        return Ok(());
+    }
+    let message = format!("fd {} is not pointing to valid bpf_map", slot.imm);
+    Err((Fault::new(ErrorCode::MapReference, message), Some(at(index))))
+}
+
+/// Whether some instruction has this opcode.
+fn is_known(opcode: u8) -> bool {
+    let is_atomic = opcode & (CLASS_MASK | MODE_MASK) == Class::Stx.code() | Mode::Atomic.code();
+    let alone = [RawInsn { opcode, ..RawInsn::default() }];
+    is_atomic || !matches!(decode(&alone, Pc::ENTRY), Err(DecodeError::UnknownOpcode { .. }))
+}
+
+/// Some path leads to every instruction, and none into the middle of a wide load.
+fn check_reachable(slots: &[RawInsn]) -> Result<(), Located> {
+    let reached = reached(slots)?;
+    let mut index = 0;
+    while let Some(&slot) = slots.get(index) {
+        if !reached[index] {
+            let message = format!("unreachable insn {index}");
+            return Err((Fault::new(ErrorCode::CfgUnreachable, message), Some(at(index))));
+        }
+        if slot.opcode == WIDE_LOAD {
+            if reached.get(index + 1).copied().unwrap_or(false) {
+                let message = format!("jump into the middle of ldimm64 insn {index}");
+                return Err(fault(index, message));
+            }
+            index += 1;
+        }
+        index += 1;
+    }
+    Ok(())
+}
+
+/// By slot: whether a path leads to it.
+fn reached(slots: &[RawInsn]) -> Result<Vec<bool>, Located> {
+    let mut reached = vec![false; slots.len()];
+    let mut waiting = vec![0];
+    while let Some(index) = waiting.pop() {
+        if core::mem::replace(&mut reached[index], true) {
+            continue;
+        }
+        let slot = slots[index];
+        if let Some(offset) = subprogram_offset(slot).or_else(|| jump_offset(slot)) {
+            waiting.extend(target(slots, index, offset));
+        }
+        let is_long_or_short_ja = jump_offset(slot).is_some() && operation(slot) == jump::JA;
+        if is_long_or_short_ja && slot.opcode & SOURCE_REG != 0 {
+            return Err(fault(index, ""));
+        }
+        let is_exit = is_jump_class(slot) && operation(slot) == jump::EXIT;
+        if is_long_or_short_ja || is_exit {
+            continue;
+        }
+        let next = index + if slot.opcode == WIDE_LOAD { 2 } else { 1 };
+        if next >= slots.len() {
+            let message = format!("jump out of range from insn {index} to {next}");
+            return Err(fault(index, message));
+        }
+        waiting.push(next);
+    }
+    Ok(reached)
+}
