@@ -132,6 +132,7 @@ mod tests {
         assert_eq!(group("r1 = *(u32 *)(r2 +0)"), "base32");
         assert_eq!(group("r1 = *(u64 *)(r2 +0)"), "base64");
         assert_eq!(group("r1 = *(s8 *)(r2 +0)"), "base64");
+        assert_eq!(group("callx r1"), "callx");
         assert_eq!(group("r1 = 1 ll"), "base64");
         assert_eq!(group("if w1 == 0 goto pc+0"), "base32");
         assert_eq!(group("if r1 == 0 goto pc+0"), "base64");

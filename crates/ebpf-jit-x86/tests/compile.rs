@@ -132,6 +132,7 @@ fn what_cannot_be_compiled_is_named() {
             Insn::Atomic { op: AtomicOp::Add, size: Size::H, fetch: false, base, off, src },
             "an atomic operation of less than 4 bytes",
         ),
+        (Insn::Call(CallTarget::Reg(dst)), "a call through a register (the interpreter runs it)"),
     ];
     for (insn, what) in cases {
         let program = program(&[NOTHING, insn, Insn::Exit]);

@@ -258,6 +258,11 @@ mod tests {
         assert_eq!(rejected(r#""insns":"""#).0, ErrorCode::LimitSlots);
         let unknown = rejected(r#""insns":"ff00000000000000 9500000000000000""#);
         assert_eq!(unknown, (malformed, "unknown opcode ff".into()));
+        // Calls through registers: LLVM 19's, for which there is an instruction, and an older one's.
+        let callx = |call| rejected(&format!(r#""insns":"{call} 9500000000000000""#));
+        let message = || "unknown opcode 8d".to_string();
+        assert_eq!(callx("8d02000000000000"), (ErrorCode::InsnUnknown, message()));
+        assert_eq!(callx("8d00000002000000"), (malformed, message()));
         let open = rejected(r#""insns":"b700000000000000""#);
         assert_eq!(open, (malformed, "last insn is not an exit or jmp".into()));
     }

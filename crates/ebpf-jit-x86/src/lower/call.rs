@@ -32,7 +32,7 @@ pub(super) fn call(
             native(lowering, Symbol::Kfunc { btf_id, module }, false);
         }
         CallTarget::Reg(_) => {
-            let what = "a call through a register, which only the interpreter runs";
+            let what = "a call through a register (the interpreter runs it)";
             return Err(unsupported(lowering.source.origin(pc), what));
         }
         CallTarget::Subprog(start) => {

@@ -5,7 +5,7 @@ use super::cursor::Result;
 use super::error::Expected;
 use crate::opcode::CmpOp;
 use crate::uapi::HelperId;
-use crate::{CallTarget, Insn, Pc, Width};
+use crate::{CallTarget, Insn, Pc};
 
 impl Parser<'_, '_> {
     /// `goto target`, `gotol target`, `may_goto target`
@@ -85,10 +85,10 @@ impl Parser<'_, '_> {
         Ok(Insn::Call(target))
     }
 
-    /// `callx r3`
+    /// `callx r3`, `callx %r3`
     pub(super) fn call_register(&mut self) -> Result<Insn> {
         self.cursor.expect("callx")?;
-        Ok(Insn::Call(CallTarget::Reg(self.cursor.register_of(Width::W64)?)))
+        Ok(Insn::Call(CallTarget::Reg(self.ubpf_register()?)))
     }
 
     /// `bpf_map_lookup_elem#1`; `unknown#9999` for numbers without name.

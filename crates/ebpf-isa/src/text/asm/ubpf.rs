@@ -223,7 +223,7 @@ impl Parser<'_, '_> {
     }
 
     /// `%r1` or `r1`
-    fn ubpf_register(&mut self) -> Result<Reg> {
+    pub(super) fn ubpf_register(&mut self) -> Result<Reg> {
         self.cursor.eat("%");
         self.cursor.register_of(Width::W64)
     }
