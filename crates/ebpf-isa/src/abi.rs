@@ -337,6 +337,7 @@ impl ExecEnv {
 
     /// Forgets the last run: its trap, its tail calls, its `may_goto` budget. Fuel, packet and host
     /// data stay. From here on compiled code knows of the [stopper](Self::stopper), if there is one.
+    #[inline]
     pub fn start_run(&mut self) {
         self.stop_cell = self.stopper.as_ref().map_or(core::ptr::null(), |it| Arc::as_ptr(&it.0));
         self.trap = TrapRecord::default();
