@@ -4,6 +4,7 @@
 mod bench;
 mod bless;
 mod ci;
+mod concrete;
 mod conformance;
 mod corpus;
 mod domain;
@@ -31,7 +32,7 @@ struct Command {
     run: fn(&[String]) -> Result<(), TaskError>,
 }
 
-const COMMANDS: [Command; 15] = [
+const COMMANDS: [Command; 16] = [
     Command {
         name: "ci",
         arguments: "",
@@ -55,6 +56,12 @@ const COMMANDS: [Command; 15] = [
         arguments: "GROUP [--quick] [--json] [--record]",
         about: "measure a group of workloads",
         run: bench::run,
+    },
+    Command {
+        name: "concrete",
+        arguments: "[--cases N] [--corpus DIR]",
+        about: "run programs beside the states that the verifier explored",
+        run: concrete::run,
     },
     Command {
         name: "conformance",

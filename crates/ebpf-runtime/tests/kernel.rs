@@ -3,7 +3,9 @@
 #![cfg(feature = "kernel")]
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
+use std::os::unix::process::CommandExt as _;
 use std::path::Path;
+use std::process::{Command, Stdio};
 
 use ebpf_object::cases::Case;
 use ebpf_runtime::kernel::{Errno, Judgement, KernelError, NotJudged, Oracle, Outcome, probe};
@@ -117,5 +119,59 @@ fn the_probe_finds_what_this_kernel_is_known_to_have() {
     // Older kernels do not bound the number.
     if let Some(processors) = profile.processors {
         assert_eq!(processors, last.parse::<u32>().unwrap() + 1);
+    }
+}
+
+/// Descriptors of programs, maps and types that this process has. Nothing is pinned or attached, so
+/// nothing else keeps them alive.
+fn bpf_descriptors() -> usize {
+    let descriptors = std::fs::read_dir("/proc/self/fd").unwrap();
+    let targets = descriptors.filter_map(|entry| std::fs::read_link(entry.ok()?.path()).ok());
+    targets.filter(|target| target.to_string_lossy().contains("bpf")).count()
+}
+
+/// In a process of its own, since other tests load programs meanwhile.
+#[test]
+fn nothing_is_left_in_the_kernel() {
+    if std::env::var_os("ALONE").is_none() {
+        return alone("nothing_is_left_in_the_kernel", |_| {});
+    }
+    let Some(mut oracle) = oracle() else { return };
+    let maps =
+        r#""maps":[{"type":2,"key":4,"value":8,"max":1},{"type":2,"key":3,"value":8,"max":1}]"#;
+    let array = r#""maps":[{"type":3,"key":4,"value":4,"max":1,"progs":[{"key":0,"ret":7}]}]"#;
+    let rejected = r#""insns":"9500000000000000""#;
+    for fields in [PASS, rejected, &format!("{PASS},{maps}"), &format!("{PASS},{array}")] {
+        judge(&mut oracle, fields, 2);
+        assert_eq!(bpf_descriptors(), 0, "{fields}");
+    }
+}
+
+#[test]
+fn without_the_right_to_load_programs_that_is_said() {
+    const NOBODY: u32 = 65534;
+    if std::env::var_os("ALONE").is_some() {
+        let error = Oracle::new().unwrap_err();
+        assert!(matches!(error, KernelError::NoRights | KernelError::NoSyscall), "{error}");
+        assert_eq!(probe().unwrap_err(), error);
+        return;
+    }
+    let sysctl = std::fs::read_to_string("/proc/sys/kernel/unprivileged_bpf_disabled");
+    if oracle().is_none() || sysctl.is_ok_and(|value| value.trim() == "0") {
+        return ebpf_testkit::skip("nobody here can do more or less than others with programs");
+    }
+    alone("without_the_right_to_load_programs_that_is_said", |command| {
+        command.uid(NOBODY).gid(NOBODY);
+    });
+}
+
+/// Runs a test again, with nothing beside it.
+fn alone(test: &str, prepare: impl Fn(&mut Command)) {
+    let mut command = Command::new(std::env::current_exe().unwrap());
+    command.args(["--exact", test]).env("ALONE", "1").stdout(Stdio::null());
+    prepare(&mut command);
+    match command.status() {
+        Ok(status) => assert!(status.success(), "{test}"),
+        Err(error) => ebpf_testkit::skip(&format!("{test}, as somebody else: {error}")),
     }
 }

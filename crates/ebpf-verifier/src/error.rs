@@ -11,13 +11,23 @@ use ebpf_isa::{DecodeError, Pc, Program, ProgramError, SourceLine};
 use crate::Stats;
 
 macro_rules! error_codes {
-    ($($(#[$meta:meta])* $name:ident = $text:literal, $errno:ident;)*) => {
+    ($($(#[doc = $doc:literal])* $name:ident = $text:literal, $errno:ident;)*) => {
         /// What kind of rule a program breaks. Codes are stable; texts belong to a kernel version.
+        /// `docs/errors.md` lists them.
         #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
         #[non_exhaustive]
-        pub enum ErrorCode { $($(#[$meta])* $name,)* }
+        pub enum ErrorCode { $($(#[doc = $doc])* $name,)* }
 
         impl ErrorCode {
+            /// Every code.
+            pub const ALL: &'static [Self] = &[$(Self::$name),*];
+
+            /// What it means, in a sentence or two.
+            #[must_use]
+            pub const fn meaning(self) -> &'static str {
+                match self { $(Self::$name => concat!($($doc),*).trim_ascii_start(),)* }
+            }
+
             /// The stable name: `packet.out-of-bounds`.
             #[must_use]
             pub const fn name(self) -> &'static str {

@@ -70,7 +70,7 @@ pub(crate) fn run(arguments: &[String]) -> Result<(), TaskError> {
     if options.build {
         build::build(&directory)?;
     }
-    if !FILES.iter().all(|file| directory.join(file).exists()) {
+    if !is_built(&directory) {
         let directory = directory.display();
         say(&format!(
             "skipped: no corpus in {directory} (cargo xtask corpus --build): not measured"
@@ -98,8 +98,13 @@ pub(crate) fn run(arguments: &[String]) -> Result<(), TaskError> {
     report.result()
 }
 
+/// Whether a corpus is there.
+pub(crate) fn is_built(directory: &Path) -> bool {
+    FILES.iter().all(|file| directory.join(file).exists())
+}
+
 /// Beside what cargo builds.
-fn default_directory() -> PathBuf {
+pub(crate) fn default_directory() -> PathBuf {
     let target = std::env::var_os("CARGO_TARGET_DIR").map(PathBuf::from);
     target.unwrap_or_else(|| workspace_root().join("target")).join("corpus")
 }

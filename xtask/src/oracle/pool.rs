@@ -1,7 +1,7 @@
 //! The child process that asks the kernel, and its successors.
 
-use std::io::{BufRead, BufReader, Write};
-use std::path::{Path, PathBuf};
+use std::io::{self, BufRead, BufReader, Write};
+use std::path::Path;
 use std::process::{Child, ChildStdin, Command, Stdio};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
 use std::thread;
@@ -21,8 +21,9 @@ const BATCH: u32 = 512;
 
 /// Asks the kernel about cases, one after the other.
 pub(crate) struct Pool {
-    directory: PathBuf,
-    log_level: u32,
+    /// How a child is started.
+    command: Box<dyn Fn() -> io::Result<Command>>,
+    patience: Duration,
     child: Option<Worker>,
 }
 
@@ -44,7 +45,14 @@ enum Silence {
 impl Pool {
     /// For cases whose files are in `directory`.
     pub(crate) fn new(directory: &Path, log_level: u32) -> Self {
-        Self { directory: directory.to_owned(), log_level, child: None }
+        let directory = directory.to_owned();
+        let command = move || {
+            let mut command = Command::new(std::env::current_exe()?);
+            command.args(["oracle", "--log-level", &log_level.to_string(), WORKER]);
+            command.arg(&directory);
+            Ok(command)
+        };
+        Self { command: Box::new(command), patience: PATIENCE, child: None }
     }
 
     /// The answer to the case on a line.
@@ -53,11 +61,11 @@ impl Pool {
             Some(worker) if worker.asked < BATCH => worker,
             Some(worker) => {
                 worker.end();
-                Worker::start(&self.directory, self.log_level)?
+                self.start()?
             }
-            None => Worker::start(&self.directory, self.log_level)?,
+            None => self.start()?,
         };
-        match worker.ask(line) {
+        match worker.ask(line, self.patience) {
             Ok(answer) => {
                 self.child = Some(worker);
                 let mut answer: Value = serde_json::from_str(&answer)
@@ -76,6 +84,12 @@ impl Pool {
             }
         }
     }
+
+    fn start(&self) -> Result<Worker, TaskError> {
+        let started = (self.command)().and_then(Worker::start);
+        started
+            .map_err(|error| TaskError::Failed(format!("a process that asks the kernel: {error}")))
+    }
 }
 
 impl Drop for Pool {
@@ -87,17 +101,8 @@ impl Drop for Pool {
 }
 
 impl Worker {
-    fn start(directory: &Path, log_level: u32) -> Result<Self, TaskError> {
-        let failed = |error: std::io::Error| {
-            TaskError::Failed(format!("a process that asks the kernel: {error}"))
-        };
-        let mut process = Command::new(std::env::current_exe().map_err(failed)?)
-            .args(["oracle", "--log-level", &log_level.to_string(), WORKER])
-            .arg(directory)
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .spawn()
-            .map_err(failed)?;
+    fn start(mut command: Command) -> io::Result<Self> {
+        let mut process = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn()?;
         let stdin = process.stdin.take().expect("the input is a pipe");
         let stdout = process.stdout.take().expect("the output is a pipe");
         let (sender, answers) = channel();
@@ -111,10 +116,10 @@ impl Worker {
         Ok(Self { process, stdin, answers, asked: 0 })
     }
 
-    fn ask(&mut self, line: &str) -> Result<String, Silence> {
+    fn ask(&mut self, line: &str, patience: Duration) -> Result<String, Silence> {
         self.asked += 1;
         writeln!(self.stdin, "{}", line.trim_end()).map_err(|_| Silence::Gone)?;
-        self.answers.recv_timeout(PATIENCE).map_err(|error| match error {
+        self.answers.recv_timeout(patience).map_err(|error| match error {
             RecvTimeoutError::Timeout => Silence::Timeout,
             RecvTimeoutError::Disconnected => Silence::Gone,
         })
@@ -132,5 +137,66 @@ impl Worker {
             thread::sleep(Duration::from_millis(2));
         }
         None
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A pool whose children are shells that run this.
+    fn pool(script: &'static str) -> Pool {
+        let command = move || {
+            let mut shell = Command::new("sh");
+            shell.args(["-c", script]);
+            Ok(shell)
+        };
+        Pool { command: Box::new(command), patience: Duration::from_millis(500), child: None }
+    }
+
+    /// A shell that answers each case with its own process number.
+    const TELLS_ITS_NUMBER: &str = r#"while read line; do echo "{\"pid\":$$}"; done"#;
+
+    fn is_there(pid: &Value) -> bool {
+        Path::new("/proc").join(pid.to_string()).exists()
+    }
+
+    #[test]
+    fn a_kernel_that_does_not_come_back_costs_one_case() {
+        let mut pool = pool("read line; exec sleep 1000");
+        assert_eq!(pool.ask("a", "{}").unwrap(), json!({"id": "a", "verdict": "timeout"}));
+        assert!(pool.child.is_none());
+    }
+
+    #[test]
+    fn a_kernel_that_hangs_up_costs_one_case() {
+        let mut hangs_up = pool("read line; kill -9 $$");
+        for id in ["a", "b"] {
+            let answer = hangs_up.ask(id, "{}").unwrap();
+            assert_eq!((&answer["id"], &answer["verdict"]), (&json!(id), &json!("crash")));
+            assert!(answer["msg"].as_str().unwrap().contains("signal: 9"), "{answer}");
+        }
+        let mut gone = pool("exit 7");
+        assert_eq!(gone.ask("a", "{}").unwrap()["verdict"], "crash");
+    }
+
+    #[test]
+    fn an_answer_that_is_none_is_an_error() {
+        let error = pool("read line; echo nonsense").ask("a", "{}").unwrap_err();
+        assert!(error.to_string().starts_with("a: bad answer: "), "{error}");
+    }
+
+    #[test]
+    fn no_child_stays_behind() {
+        let mut pool = pool(TELLS_ITS_NUMBER);
+        let first = pool.ask("a", "{}").unwrap()["pid"].clone();
+        assert!(is_there(&first));
+        for _ in 1..BATCH {
+            assert_eq!(pool.ask("a", "{}").unwrap()["pid"], first);
+        }
+        let second = pool.ask("a", "{}").unwrap()["pid"].clone();
+        assert!(second != first && !is_there(&first), "a batch has {BATCH} cases");
+        drop(pool);
+        assert!(!is_there(&second));
     }
 }
