@@ -87,7 +87,7 @@ struct Step {
 pub(super) struct LiveStack {
     chains: Vec<Chain>,
     callees: BTreeMap<(ChainId, Pc), ChainId>,
-    /// By subprogram; absent where no path has come.
+    /// By subprogram; absent where nothing reads the stack.
     flows: Vec<Option<Flow>>,
     bytes: usize,
 }
@@ -139,7 +139,6 @@ impl LiveStack {
         let function = &program.subprogs()[subprog.index()];
         let (start, len) = (function.start, function.end.index() - function.start.index());
         let depth = caller.map_or(0, |(caller, _)| self.chain(caller).depth) + 1;
-        self.flows[subprog.index()].get_or_insert_with(|| Flow::of(program, start, len));
         let has_room = self.bytes + len <= BYTES_MAX;
         let remembered = if has_room { len } else { 0 };
         self.bytes += remembered;
@@ -203,15 +202,15 @@ impl LiveStack {
     }
 
     /// Brings up to date what is live in a chain and its callers.
-    pub(super) fn update(&mut self, chain: ChainId) {
+    pub(super) fn update(&mut self, program: &Program, chain: ChainId) {
         let mut next = Some(chain);
         while let Some(id) = next {
             let chain = &mut self.chains[id.0 as usize];
             next = chain.caller.map(|(caller, _)| caller);
             if core::mem::take(&mut chain.stale) && !chain.is_blind {
-                if let Some(flow) = &self.flows[chain.subprog.index()] {
-                    chain.settle(flow);
-                }
+                let flow = &mut self.flows[chain.subprog.index()];
+                let (start, len) = (chain.start, chain.seen.len());
+                chain.settle(flow.get_or_insert_with(|| Flow::of(program, start, len)));
                 self.tell_caller(id);
             }
         }

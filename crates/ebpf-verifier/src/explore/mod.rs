@@ -28,6 +28,7 @@ use self::history::History;
 use self::ids::IdMap;
 use self::live_stack::{ChainId, LiveStack};
 use self::marks::Marks;
+use self::precision::Explained;
 use self::visit::{LastKept, Meetings, Visit};
 use crate::environment::Environment;
 use crate::error::{Checked, ErrorCode, Fault};
@@ -91,6 +92,7 @@ struct Explorer<'a, 'o> {
     meetings: Meetings,
     live_stack: LiveStack,
     last_kept: LastKept,
+    explained: Explained,
     ids: IdMap,
     reached: Vec<bool>,
     processed: u32,
@@ -107,8 +109,14 @@ impl<'a, 'o> Explorer<'a, 'o> {
         observer: Option<&'o mut dyn Observer>,
     ) -> Self {
         let (program, limit) = (machine.program, machine.env.profile.max_processed);
-        let way =
-            Way { parent: None, first: Pc::ENTRY, last: None, history: 0, chain: ChainId::MAIN };
+        let way = Way {
+            parent: None,
+            first: Pc::ENTRY,
+            last: None,
+            history: 0,
+            steps: 0,
+            chain: ChainId::MAIN,
+        };
         Self {
             options: options.exploration,
             max_processed: options.max_processed.map_or(limit, |max| max.min(limit)),
@@ -120,6 +128,7 @@ impl<'a, 'o> Explorer<'a, 'o> {
             meetings: Meetings::new(program),
             live_stack: LiveStack::new(program),
             last_kept: LastKept::default(),
+            explained: Explained::default(),
             ids: IdMap::default(),
             reached: vec![false; program.slots().len()],
             processed: 0,
@@ -171,9 +180,9 @@ impl<'a, 'o> Explorer<'a, 'o> {
         let depth = self.machine.state.depth();
         let next = self.machine.step();
         self.history.take_in(pc, self.way.last, arrived, &self.machine.effects);
-        for index in 0..self.machine.effects.relied_on.len() {
+        if !self.machine.effects.relied_on.is_empty() {
             let mut wanted = CellSet::EMPTY;
-            wanted.insert(self.machine.effects.relied_on[index]);
+            self.machine.effects.relied_on.iter().for_each(|&cell| wanted.insert(cell));
             self.rely_on(wanted)?;
         }
         let next = next?;
@@ -190,7 +199,7 @@ impl<'a, 'o> Explorer<'a, 'o> {
                 self.way.chain = self.live_stack.callee(self.machine.program, chain, pc, *target);
             }
             _ if now < depth => {
-                self.live_stack.update(chain);
+                self.live_stack.update(self.machine.program, chain);
                 self.way.chain = self.live_stack.caller(chain).unwrap_or(ChainId::MAIN);
             }
             _ => self.live_stack.take_in(chain, pc, &self.machine.effects),
@@ -199,13 +208,14 @@ impl<'a, 'o> Explorer<'a, 'o> {
 
     fn go_on(&mut self, next: Pc) {
         self.way.last = Some(self.machine.pc);
+        self.way.steps += 1;
         self.machine.pc = next;
     }
 
     /// Lets the other side of a fork wait.
     fn wait(&mut self, pc: Pc, state: State) -> Checked {
         self.checkpoints.branch_off(self.way.parent);
-        let way = Way { last: Some(self.machine.pc), ..self.way };
+        let way = Way { last: Some(self.machine.pc), steps: self.way.steps + 1, ..self.way };
         self.waiting.push(Waiting { pc, state, way, history: self.history.len() });
         let waiting = self.waiting.len();
         self.peak_waiting = self.peak_waiting.max(waiting);
@@ -218,7 +228,7 @@ impl<'a, 'o> Explorer<'a, 'o> {
 
     /// The path has ended: takes up the newest one that waits, if there is one.
     fn take_up(&mut self) -> bool {
-        self.live_stack.update(self.way.chain);
+        self.live_stack.update(self.machine.program, self.way.chain);
         self.checkpoints.end_path(self.way.parent);
         let Some(Waiting { pc, state, way, history }) = self.waiting.pop() else {
             return false;
@@ -228,6 +238,7 @@ impl<'a, 'o> Explorer<'a, 'o> {
         self.machine.state = state;
         self.way = way;
         self.history.truncate(history);
+        self.explained.clear();
         true
     }
 
