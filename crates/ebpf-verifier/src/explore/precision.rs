@@ -12,6 +12,7 @@ use ebpf_isa::{AtomicOp, CallTarget, Insn, Operand, Pc, Program, Reg, RegSet};
 
 use super::checkpoint::{CheckpointId, Checkpoints, Way};
 use super::history::{Entry, History, Stretch};
+use super::watch::Watch;
 use crate::error::{Checked, ErrorCode, Fault};
 use crate::state::{At, Cell, CellSet, FRAMES_MAX, LinkedCells, State, Value};
 
@@ -64,19 +65,24 @@ struct Walk<'a> {
 }
 
 /// Marks what `wanted` was computed from, in all checkpoints of the path.
-pub(super) fn rely_on(
+pub(super) fn rely_on<W: Watch>(
     wanted: CellSet,
     start: Start<'_>,
     program: &Program,
     history: &History,
     checkpoints: &mut Checkpoints,
     explained: &mut Explained,
+    watch: &mut W,
 ) -> Checked {
     let (newest, steps) = (start.way.parent, start.way.steps);
     let mut walk = Walk { program, frame: start.frame, wanted };
-    match walk.run(start, history, checkpoints, explained) {
+    let frame = start.frame;
+    match walk.run(start, history, checkpoints, explained, watch) {
         Ok(()) => {}
-        Err(Lost::Origin) => rely_on_everything(newest, checkpoints),
+        Err(Lost::Origin) => {
+            watch.gives_up(frame);
+            rely_on_everything(newest, checkpoints, watch);
+        }
         Err(Lost::Bug) => return Err(Fault::unsupported("a number that comes from nowhere")),
         Err(Lost::NoSlot { slot, slots }) => {
             let message = format!(
@@ -86,18 +92,25 @@ pub(super) fn rely_on(
             return Err(Fault::new(ErrorCode::VerifierBug, message));
         }
     }
-    explained.0.push((steps, wanted));
+    if !W::WALKS {
+        explained.0.push((steps, wanted));
+    }
     Ok(())
 }
 
 /// Marks all numbers in a checkpoint and all those before it.
-fn rely_on_everything(checkpoint: Option<CheckpointId>, checkpoints: &mut Checkpoints) {
+fn rely_on_everything(
+    checkpoint: Option<CheckpointId>,
+    checkpoints: &mut Checkpoints,
+    watch: &mut impl Watch,
+) {
     let mut next = checkpoint;
     while let Some(id) = next {
         let checkpoint = checkpoints.get_mut(id);
         for (cell, value) in checkpoint.state.cells() {
-            if matches!(value, Value::Scalar(_)) {
+            if matches!(value, Value::Scalar(_)) && !checkpoint.precise.contains(cell) {
                 checkpoint.precise.insert(cell);
+                watch.forces(cell);
             }
         }
         next = checkpoint.way.parent;
@@ -111,17 +124,20 @@ impl Walk<'_> {
         history: &History,
         checkpoints: &mut Checkpoints,
         explained: &Explained,
+        watch: &mut impl Watch,
     ) -> Result<(), Lost> {
         let Way { mut parent, first, mut steps, .. } = *start.way;
         let mut explained = explained.0.iter().rev().peekable();
         let mut piece = Piece { first, stretch: start.stretch };
         // The instruction walked over last: that behind the next one.
         let mut behind = start.pc;
+        watch.walks(self.frame, Some(start.pc), first, None);
         let mut at = previous(&mut piece, start.pc, history);
         loop {
             while let Some(pc) = at {
                 let entry = history.last(&piece.stretch, pc);
                 if let Some(insn) = self.program.get(pc) {
+                    watch.walks_over(self.frame, &self.wanted, pc, insn);
                     self.walk_over(insn, entry, behind)?;
                     steps = steps.saturating_sub(1);
                     while let Some((_, cells)) = explained.next_if(|(at, _)| *at == steps) {
@@ -139,11 +155,15 @@ impl Walk<'_> {
             };
             let checkpoint = checkpoints.get_mut(id);
             self.mark(&checkpoint.state, &mut checkpoint.precise)?;
+            for frame in (0..=self.frame).rev() {
+                watch.marks(frame, &self.wanted, &checkpoint.state, &checkpoint.precise);
+            }
             if self.is_done() {
                 return Ok(());
             }
             parent = checkpoint.way.parent;
             behind = piece.first;
+            watch.walks(self.frame, checkpoint.way.last, checkpoint.way.first, Some(behind));
             piece = Piece { first: checkpoint.way.first, stretch: checkpoint.stretch.clone() };
             at = checkpoint.way.last;
         }

@@ -9,7 +9,7 @@ use ebpf_isa::{Pc, Program};
 
 use super::checkpoint::{Checkpoint, CheckpointId, Way};
 use super::equal::{self, Old};
-use super::{Explorer, precision};
+use super::{Explorer, Watch, precision};
 use crate::error::{Checked, ErrorCode, Fault};
 use crate::state::CellSet;
 
@@ -70,7 +70,7 @@ enum Meeting {
     Miss,
 }
 
-impl Explorer<'_, '_> {
+impl<W: Watch> Explorer<'_, W> {
     /// Compares the current state with earlier ones at the same place, and perhaps keeps it.
     pub(super) fn visit(&mut self) -> Checked<Visit> {
         let pc = self.machine.pc;
@@ -147,6 +147,7 @@ impl Explorer<'_, '_> {
         let live = |pc| self.machine.live.before(pc);
         if checkpoint.branches > 0 {
             if equal::repeats(&checkpoint.state, &self.machine.state, pc, &mut self.ids, live) {
+                self.watch.repeats(pc, &self.machine.state, &checkpoint.state);
                 let message = format!("infinite loop detected at insn {pc}");
                 return Err(Fault::new(ErrorCode::LoopInfinite, message));
             }
@@ -167,7 +168,8 @@ impl Explorer<'_, '_> {
     fn take_over_precision(&mut self, id: CheckpointId) -> Checked {
         let checkpoint = self.checkpoints.get(id);
         let (pc, mut wanted) = (checkpoint.pc, checkpoint.precise);
-        for frame in 0..checkpoint.state.depth() {
+        let depth = checkpoint.state.depth();
+        for frame in 0..depth {
             let live = self.machine.live.before(checkpoint.state.place_in(frame, pc));
             let slots = checkpoint.live_slots.as_ref().map_or(0, |slots| slots.of(frame));
             wanted.retain(frame, live.bits(), slots);
@@ -175,6 +177,7 @@ impl Explorer<'_, '_> {
         if self.marks.is_jumped_to(pc) {
             self.history.arrive(pc, self.way.last);
         }
+        self.watch.hands_over(depth, &wanted);
         self.rely_on(wanted)
     }
 
@@ -196,6 +199,7 @@ impl Explorer<'_, '_> {
             &self.history,
             &mut self.checkpoints,
             &mut self.explained,
+            self.watch,
         )
     }
 
