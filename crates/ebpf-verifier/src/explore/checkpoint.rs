@@ -7,11 +7,12 @@ use ebpf_isa::Pc;
 
 use super::history::Stretch;
 use super::live_stack::ChainId;
+use super::watch::Watch;
 use crate::state::{CellSet, SlotSets, State};
 
 /// A kept state.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct CheckpointId(NonZeroU32);
+pub(crate) struct CheckpointId(NonZeroU32);
 
 impl CheckpointId {
     fn new(index: usize) -> Self {
@@ -105,7 +106,7 @@ impl Checkpoints {
     }
 
     /// A path from a checkpoint has ended; if it was the last one, so has that to the checkpoint.
-    pub(super) fn end_path(&mut self, parent: Option<CheckpointId>) {
+    pub(super) fn end_path(&mut self, parent: Option<CheckpointId>, watch: &mut impl Watch) {
         let mut next = parent;
         while let Some(id) = next {
             let checkpoint = self.get_mut(id);
@@ -114,6 +115,7 @@ impl Checkpoints {
                 break;
             }
             next = checkpoint.way.parent;
+            watch.finishes(id);
             self.free_if_unused(id);
         }
     }

@@ -48,6 +48,7 @@ pub(crate) struct Explored {
     pub(crate) stack_depth: Vec<u16>,
 }
 
+pub(crate) use self::checkpoint::CheckpointId;
 pub(crate) use self::watch::{SlotsChange, States, Watch};
 
 /// Explores all paths, or all up to the first fault, and counts: on a machine with so many
@@ -235,7 +236,7 @@ impl<'a, W: Watch> Explorer<'a, W> {
     fn take_up(&mut self) -> bool {
         let (program, chain) = (self.machine.program, self.way.chain);
         self.live_stack.update(program, &self.marks, chain, self.watch);
-        self.checkpoints.end_path(self.way.parent);
+        self.checkpoints.end_path(self.way.parent, self.watch);
         let Some(Waiting { pc, state, way, history }) = self.waiting.pop() else {
             return false;
         };

@@ -221,6 +221,11 @@ impl<W: Watch> Explorer<'_, W> {
             retired: false,
         });
         self.meetings.newest[bucket] = Some(id);
+        if W::WALKS {
+            let state = &self.machine.state;
+            let places: Vec<Pc> = (0..state.depth()).map(|at| state.place_in(at, pc)).collect();
+            self.watch.keeps(id, &places);
+        }
         let history = self.history.len();
         self.way = Way { parent: Some(id), first: pc, history, steps: 0, ..self.way };
         self.explained.clear();

@@ -2,6 +2,7 @@
 
 use ebpf_isa::{Insn, Pc};
 
+use super::checkpoint::CheckpointId;
 use crate::observe::{ExploredState, Observer};
 use crate::state::{CellSet, SlotMask, State};
 
@@ -27,6 +28,12 @@ pub(crate) trait Watch {
 
     /// The state has come back to an earlier one.
     fn repeats(&mut self, _pc: Pc, _state: &State, _earlier: &State) {}
+
+    /// The state is kept, at these places: of a frame its call, of the last one the instruction.
+    fn keeps(&mut self, _checkpoint: CheckpointId, _places: &[Pc]) {}
+
+    /// All paths from a kept state have ended.
+    fn finishes(&mut self, _checkpoint: CheckpointId) {}
 
     /// Numbers that an earlier path relied on are looked for.
     fn hands_over(&mut self, _depth: usize, _wanted: &CellSet) {}

@@ -4,6 +4,7 @@
 //! that it touched. Level 2 shows all paths, and besides which earlier numbers decisions rest on and
 //! which slots are live. Level 4 adds the size of the stacks to the last lines.
 
+mod loops;
 mod state;
 mod touched;
 
@@ -14,10 +15,11 @@ use core::fmt::{Display, Write as _};
 
 use ebpf_isa::{CallTarget, Insn, Pc, Program, Reg, RegSet};
 
+use self::loops::Entered;
 use self::state::{FrameText, Shown};
 use crate::environment::Environment;
-use crate::error::Rejection;
-use crate::explore::{SlotsChange, Watch};
+use crate::error::{ErrorCode, Rejection};
+use crate::explore::{CheckpointId, SlotsChange, Watch};
 use crate::liveness::LiveRegs;
 use crate::state::{At, Cell, CellSet, SlotMask, State};
 use crate::{Stats, Verified};
@@ -82,6 +84,9 @@ pub(crate) struct KernelLog<'a> {
     line: (usize, usize),
     /// The state before a return, or before a call of a helper.
     before: Option<State>,
+    /// By slot, the number of the loop.
+    loops: Vec<u32>,
+    entered: Entered,
 }
 
 impl<'a> KernelLog<'a> {
@@ -97,6 +102,8 @@ impl<'a> KernelLog<'a> {
             announces: false,
             line: (0, 0),
             before: None,
+            loops: loops::components(program),
+            entered: Entered::default(),
         }
     }
 
@@ -113,7 +120,10 @@ impl<'a> KernelLog<'a> {
                 verified.stats
             }
             Err(rejection) => {
-                for line in rejection.detail.iter().chain([&rejection.message]) {
+                let is_printed =
+                    rejection.code == ErrorCode::LoopInfinite && self.level.shows_paths();
+                let lines = rejection.detail.iter().chain([&rejection.message]);
+                for line in lines.filter(|_| !is_printed) {
                     self.print(format_args!("{line}\n"));
                 }
                 rejection.stats
@@ -147,7 +157,7 @@ impl<'a> KernelLog<'a> {
         if len > 0 && end == self.text.len() {
             self.text.pop();
             let column = (len + TAB / 2).max(COMMENT_COLUMN).next_multiple_of(TAB);
-            let blanks = column - len - 2;
+            let blanks = column - len - 1;
             self.print(format_args!("{:blanks$};", ""));
         } else {
             self.print(format_args!("{pc}:"));
@@ -183,6 +193,13 @@ impl<'a> KernelLog<'a> {
         }
     }
 
+    fn print_loop(&mut self, what: &str, places: Option<Vec<u32>>) {
+        if let (true, Some(places)) = (self.level.shows_all(), places) {
+            let places: Vec<String> = places.iter().map(|place| format!("{place}")).collect();
+            self.print(format_args!("SCC {what} ({})\n", places.join(",")));
+        }
+    }
+
     /// The functions, and the registers that are live before each instruction.
     pub(crate) fn print_program(&mut self) {
         if !self.level.shows_all() {
@@ -200,7 +217,11 @@ impl<'a> KernelLog<'a> {
                 false => '.',
             };
             let regs: String = Reg::ALL[..10].iter().map(|&reg| letter(reg)).collect();
-            self.print(format_args!("    {:>3}: {regs} {}\n", pc.0, insn.kernel_text(pc)));
+            match self.loops[pc.index()] {
+                0 => self.print("    "),
+                number => self.print(format_args!("{number:>3} ")),
+            }
+            self.print(format_args!("{:>3}: {regs} {}\n", pc.0, insn.kernel_text(pc)));
         }
     }
 }
@@ -247,6 +268,18 @@ impl Watch for KernelLog<'_> {
         self.waiting.push(self.text.len());
     }
 
+    fn repeats(&mut self, pc: Pc, state: &State, earlier: &State) {
+        if !self.level.shows_paths() {
+            return;
+        }
+        let current = self.frame(state, state.current(), Shown::ALL);
+        let earlier = self.frame(earlier, state.current(), Shown::ALL);
+        let text = format!(
+            "infinite loop detected at insn {pc}\ncur state:{current}\nold state:{earlier}\n"
+        );
+        self.print(text);
+    }
+
     fn covered(&mut self, pc: Pc, from: Option<Pc>) {
         if !self.level.shows_paths() {
             return;
@@ -264,6 +297,16 @@ impl Watch for KernelLog<'_> {
         }
         self.announces = true;
         self.touched = Shown::ALL;
+    }
+
+    fn keeps(&mut self, checkpoint: CheckpointId, places: &[Pc]) {
+        let entered = self.entered.enter(checkpoint, places, &self.loops);
+        self.print_loop("enter", entered);
+    }
+
+    fn finishes(&mut self, checkpoint: CheckpointId) {
+        let left = self.entered.leave(checkpoint);
+        self.print_loop("exit", left);
     }
 
     fn hands_over(&mut self, depth: usize, wanted: &CellSet) {
