@@ -9,7 +9,8 @@ use ebpf_isa::{CallTarget, Facts, Insn, Program, SubprogFacts};
 use crate::digest::Digest;
 use crate::environment::Environment;
 use crate::error::Rejection;
-use crate::explore::{Explored, explore};
+use crate::explore::{Explored, States, Watch, explore};
+use crate::log::{KernelLog, Log, LogLevel};
 use crate::observe::Observer;
 use crate::profile::KernelProfile;
 use crate::structure;
@@ -104,7 +105,7 @@ pub fn verify(
     env: &Environment,
     options: &Options,
 ) -> Result<Verified, Box<Rejection>> {
-    verify_with(program, env, options, None)
+    verify_with(program, env, options, &mut ())
 }
 
 /// Verifies a program like [`verify`], every state seen by `observer` before the instruction that is
@@ -118,20 +119,34 @@ pub fn verify_observed(
     options: &Options,
     observer: &mut dyn Observer,
 ) -> Result<Verified, Box<Rejection>> {
-    verify_with(program, env, options, Some(observer))
+    verify_with(program, env, options, &mut States(observer))
+}
+
+/// Verifies a program like [`verify`], and writes what the kernel's log says at a level.
+pub fn verify_logged(
+    program: &Program,
+    env: &Environment,
+    options: &Options,
+    level: LogLevel,
+) -> (Result<Verified, Box<Rejection>>, Log) {
+    let mut log = KernelLog::new(program, env, level);
+    log.print_program();
+    let verdict = verify_with(program, env, options, &mut log);
+    let log = log.finish(&verdict);
+    (verdict, log)
 }
 
 fn verify_with(
     program: &Program,
     env: &Environment,
     options: &Options,
-    observer: Option<&mut dyn Observer>,
+    watch: &mut impl Watch,
 ) -> Result<Verified, Box<Rejection>> {
     let known = env.profile.processors;
-    let verified = verify_on(program, env, known, options, observer)?;
+    let verified = verify_on(program, env, known, options, watch)?;
     if known.is_none() && asks_for_the_processor(program) {
         for processors in KernelProfile::PROCESSORS_TRIED {
-            verify_on(program, env, Some(processors), options, None)?;
+            verify_on(program, env, Some(processors), options, &mut ())?;
         }
     }
     Ok(verified)
@@ -149,12 +164,12 @@ fn verify_on(
     env: &Environment,
     processors: Option<u32>,
     options: &Options,
-    observer: Option<&mut dyn Observer>,
+    watch: &mut impl Watch,
 ) -> Result<Verified, Box<Rejection>> {
     let mut stats = Stats::default();
     structure::check(program, env)
         .map_err(|(fault, pc)| Rejection::new(*fault, pc, program, stats))?;
-    let explored = explore(program, env, processors, options, observer, &mut stats)
+    let explored = explore(program, env, processors, options, watch, &mut stats)
         .map_err(|(fault, pc)| Rejection::new(*fault, Some(pc), program, stats))?;
     structure::check_jump_room(program, &explored)
         .map_err(|(fault, pc)| Rejection::new(*fault, pc, program, stats))?;

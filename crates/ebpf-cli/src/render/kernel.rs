@@ -3,7 +3,7 @@
 use ebpf_runtime::verifier::{KernelProfile, Stats};
 
 use crate::console::one_line;
-use crate::render::{STATES, stack_depth};
+use crate::render::stack_depth;
 use crate::verdict::{Outcome, Verdict};
 
 /// What the kernel's log ends in: the reason of a rejection, or the stack depth of an accepted
@@ -32,9 +32,13 @@ pub(crate) fn verdict(verdict: &Verdict<'_>, profile: &KernelProfile) -> String 
 
 fn statistics(stats: &Stats, profile: &KernelProfile) -> String {
     format!(
-        "processed {} insns (limit {}) max_states_per_insn {STATES} total_states {STATES} \
-         peak_states {STATES} mark_read 0",
-        stats.processed, profile.max_processed
+        "processed {} insns (limit {}) max_states_per_insn {} total_states {} peak_states {} \
+         mark_read 0",
+        stats.processed,
+        profile.max_processed,
+        stats.max_states_per_insn,
+        stats.total_states,
+        stats.peak_states
     )
 }
 
@@ -44,11 +48,17 @@ mod tests {
 
     #[test]
     fn the_statistics_have_the_kernels_form() {
-        let stats = Stats { processed: 2, ..Stats::default() };
+        let stats = Stats {
+            processed: 1158,
+            max_states_per_insn: 4,
+            total_states: 96,
+            peak_states: 82,
+            ..Stats::default()
+        };
         assert_eq!(
             statistics(&stats, &KernelProfile::LINUX_6_18),
-            "processed 2 insns (limit 1000000) max_states_per_insn 0 total_states 0 \
-             peak_states 0 mark_read 0"
+            "processed 1158 insns (limit 1000000) max_states_per_insn 4 total_states 96 \
+             peak_states 82 mark_read 0"
         );
     }
 }

@@ -1,16 +1,29 @@
 //! States that were kept, and the tree of paths that goes on from them.
 
 use alloc::vec::Vec;
+use core::num::NonZeroU32;
 
 use ebpf_isa::Pc;
 
 use super::history::Stretch;
 use super::live_stack::ChainId;
+use super::watch::Watch;
 use crate::state::{CellSet, SlotSets, State};
 
 /// A kept state.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct CheckpointId(u32);
+pub(crate) struct CheckpointId(NonZeroU32);
+
+impl CheckpointId {
+    fn new(index: usize) -> Self {
+        let number = u32::try_from(index + 1).ok().and_then(NonZeroU32::new);
+        Self(number.expect("each checkpoint was an instruction to process"))
+    }
+
+    fn index(self) -> usize {
+        self.0.get() as usize - 1
+    }
+}
 
 /// The way from the last checkpoint to where a path is, or to where it branched off.
 #[derive(Debug, Clone, Copy)]
@@ -23,6 +36,8 @@ pub(super) struct Way {
     pub(super) last: Option<Pc>,
     /// Where the history of the way starts.
     pub(super) history: usize,
+    /// Instructions processed on the way.
+    pub(super) steps: u32,
     /// The calls that lead here.
     pub(super) chain: ChainId,
 }
@@ -45,6 +60,8 @@ pub(super) struct Checkpoint {
     /// How often another path was found to be covered, and how often not.
     pub(super) hits: u32,
     pub(super) misses: u32,
+    /// The next older one in the list of those to compare with.
+    pub(super) older: Option<CheckpointId>,
     /// Whether it is compared with nothing any more.
     pub(super) retired: bool,
 }
@@ -66,19 +83,19 @@ impl Checkpoints {
         self.total += 1;
         self.peak = self.peak.max(self.count);
         if let Some(id) = self.free.pop() {
-            self.slab[id.0 as usize] = Some(checkpoint);
+            self.slab[id.index()] = Some(checkpoint);
             return id;
         }
         self.slab.push(Some(checkpoint));
-        CheckpointId(self.slab.len() as u32 - 1)
+        CheckpointId::new(self.slab.len() - 1)
     }
 
     pub(super) fn get(&self, id: CheckpointId) -> &Checkpoint {
-        self.slab[id.0 as usize].as_ref().expect("checkpoints in use are not freed")
+        self.slab[id.index()].as_ref().expect("checkpoints in use are not freed")
     }
 
     pub(super) fn get_mut(&mut self, id: CheckpointId) -> &mut Checkpoint {
-        self.slab[id.0 as usize].as_mut().expect("checkpoints in use are not freed")
+        self.slab[id.index()].as_mut().expect("checkpoints in use are not freed")
     }
 
     /// One more path goes on from a checkpoint.
@@ -89,7 +106,7 @@ impl Checkpoints {
     }
 
     /// A path from a checkpoint has ended; if it was the last one, so has that to the checkpoint.
-    pub(super) fn end_path(&mut self, parent: Option<CheckpointId>) {
+    pub(super) fn end_path(&mut self, parent: Option<CheckpointId>, watch: &mut impl Watch) {
         let mut next = parent;
         while let Some(id) = next {
             let checkpoint = self.get_mut(id);
@@ -98,6 +115,7 @@ impl Checkpoints {
                 break;
             }
             next = checkpoint.way.parent;
+            watch.finishes(id);
             self.free_if_unused(id);
         }
     }
@@ -112,7 +130,7 @@ impl Checkpoints {
     fn free_if_unused(&mut self, id: CheckpointId) {
         let checkpoint = self.get(id);
         if checkpoint.retired && checkpoint.branches == 0 {
-            self.slab[id.0 as usize] = None;
+            self.slab[id.index()] = None;
             self.free.push(id);
             self.count -= 1;
         }

@@ -45,7 +45,7 @@ pub(super) fn covers(
         let live_slots = old.live_slots.of(index);
         regs && old_frame.stack.slots().enumerate().all(|(slot, old_slot)| {
             let is_live = live_slots & 1 << slot != 0;
-            let present = frame.stack.slots().nth(slot);
+            let present = frame.stack.get(slot);
             !is_live || comparison.slot(old_slot, present, is_precise(Cell::slot(index, slot)))
         })
     })

@@ -13,6 +13,8 @@ use alloc::vec::Vec;
 
 use ebpf_isa::{Pc, Program, SubprogIdx};
 
+use super::marks as places;
+use super::watch::{SlotsChange, Watch};
 use crate::state::{FRAMES_MAX, SlotMask, SlotSets};
 use crate::step::Effects;
 
@@ -33,7 +35,7 @@ const BYTES_MAX: usize = 256 << 20;
 const PASSES_MAX: u32 = 1000;
 
 /// What is known of one instruction, for one frame.
-#[derive(Debug, Clone, Copy, Default)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 struct Marks {
     /// Slots that it may read.
     read: SlotMask,
@@ -87,7 +89,7 @@ struct Step {
 pub(super) struct LiveStack {
     chains: Vec<Chain>,
     callees: BTreeMap<(ChainId, Pc), ChainId>,
-    /// By subprogram; absent where no path has come.
+    /// By subprogram; absent where nothing reads the stack.
     flows: Vec<Option<Flow>>,
     bytes: usize,
 }
@@ -139,7 +141,6 @@ impl LiveStack {
         let function = &program.subprogs()[subprog.index()];
         let (start, len) = (function.start, function.end.index() - function.start.index());
         let depth = caller.map_or(0, |(caller, _)| self.chain(caller).depth) + 1;
-        self.flows[subprog.index()].get_or_insert_with(|| Flow::of(program, start, len));
         let has_room = self.bytes + len <= BYTES_MAX;
         let remembered = if has_room { len } else { 0 };
         self.bytes += remembered;
@@ -203,18 +204,38 @@ impl LiveStack {
     }
 
     /// Brings up to date what is live in a chain and its callers.
-    pub(super) fn update(&mut self, chain: ChainId) {
+    pub(super) fn update(
+        &mut self,
+        program: &Program,
+        places: &places::Marks,
+        chain: ChainId,
+        watch: &mut impl Watch,
+    ) {
         let mut next = Some(chain);
         while let Some(id) = next {
-            let chain = &mut self.chains[id.0 as usize];
-            next = chain.caller.map(|(caller, _)| caller);
-            if core::mem::take(&mut chain.stale) && !chain.is_blind {
-                if let Some(flow) = &self.flows[chain.subprog.index()] {
-                    chain.settle(flow);
-                }
+            next = self.caller(id);
+            if self.chain(id).stale && !self.chain(id).is_blind {
+                let calls = self.calls(id);
+                let chain = &mut self.chains[id.0 as usize];
+                let flow = &mut self.flows[chain.subprog.index()];
+                let (start, len) = (chain.start, chain.seen.len());
+                chain.settle(
+                    flow.get_or_insert_with(|| Flow::of(program, start, len)),
+                    &calls,
+                    places,
+                    watch,
+                );
                 self.tell_caller(id);
             }
         }
+    }
+
+    /// The calls of a chain, from the main program on.
+    fn calls(&self, chain: ChainId) -> Vec<Pc> {
+        let callers = core::iter::successors(Some(chain), |&chain| self.caller(chain));
+        let mut calls: Vec<Pc> = callers.filter_map(|chain| self.callsite(chain)).collect();
+        calls.reverse();
+        calls
     }
 
     /// Marks the call that leads to a chain with what the callee does to the frames of its callers.
@@ -286,14 +307,51 @@ impl Chain {
     }
 
     /// Computes what is live, from what was live before.
-    fn settle(&mut self, flow: &Flow) {
-        let restart = core::mem::take(&mut self.written_less);
-        for marks in self.marks.iter_mut().flatten() {
-            if restart {
-                marks.iter_mut().for_each(|mark| mark.written_from = 0);
+    fn settle(
+        &mut self,
+        flow: &Flow,
+        calls: &[Pc],
+        places: &places::Marks,
+        watch: &mut impl Watch,
+    ) {
+        self.stale = false;
+        if core::mem::take(&mut self.written_less) {
+            for mark in self.marks.iter_mut().flatten().flatten() {
+                mark.written_from = 0;
             }
-            let settled = (0..PASSES_MAX).any(|_| !flow.pass(marks));
-            self.is_blind |= !settled;
+        }
+        let settled = (1..=PASSES_MAX).find(|_| {
+            let mut changed = false;
+            for (frame, marks) in self.marks.iter_mut().enumerate() {
+                let Some(marks) = marks else { continue };
+                changed |= flow.pass(marks, |pc, before, now| {
+                    let accesses = now.read | now.written != 0;
+                    let now = [
+                        (false, before.live, now.live),
+                        (true, before.written_from, now.written_from),
+                    ];
+                    for (written, before, now) in now {
+                        let start = self.start;
+                        let pc = Pc(start.0 + pc);
+                        let is_of_interest = accesses || pc == start || places.is_meeting(pc);
+                        watch.slots_change(&SlotsChange {
+                            calls,
+                            start,
+                            pc,
+                            frame,
+                            written,
+                            is_of_interest,
+                            before,
+                            now,
+                        });
+                    }
+                });
+            }
+            !changed
+        });
+        match settled {
+            Some(passes) => watch.settles(calls, self.start, passes),
+            None => self.is_blind = true,
         }
     }
 }
@@ -328,8 +386,8 @@ impl Flow {
         Self { order: order.into(), len }
     }
 
-    /// Goes through the function once; says whether something changed.
-    fn pass(&self, marks: &mut [Marks]) -> bool {
+    /// Goes through the function once; says whether something changed, and what to `tell`.
+    fn pass(&self, marks: &mut [Marks], mut tell: impl FnMut(u32, &Marks, &Marks)) -> bool {
         debug_assert_eq!(marks.len(), self.len, "marks are those of this function");
         let mut changed = false;
         for step in &self.order {
@@ -341,9 +399,13 @@ impl Flow {
                 continue;
             };
             let mark = &mut marks[step.at as usize];
-            let now = ((live & !mark.written) | mark.read, written | mark.written);
-            changed |= now != (mark.live, mark.written_from);
-            (mark.live, mark.written_from) = now;
+            let live = (live & !mark.written) | mark.read;
+            let now = Marks { live, written_from: written | mark.written, ..*mark };
+            if now != *mark {
+                tell(step.at, mark, &now);
+                *mark = now;
+                changed = true;
+            }
         }
         changed
     }

@@ -15,6 +15,7 @@ mod live_stack;
 mod marks;
 mod precision;
 mod visit;
+mod watch;
 
 use alloc::boxed::Box;
 use alloc::format;
@@ -28,10 +29,10 @@ use self::history::History;
 use self::ids::IdMap;
 use self::live_stack::{ChainId, LiveStack};
 use self::marks::Marks;
+use self::precision::Explained;
 use self::visit::{LastKept, Meetings, Visit};
 use crate::environment::Environment;
 use crate::error::{Checked, ErrorCode, Fault};
-use crate::observe::{ExploredState, Observer};
 use crate::state::{CellSet, State};
 use crate::step::{ContextUse, Machine, Next};
 use crate::{Exploration, Options, Stats};
@@ -47,20 +48,24 @@ pub(crate) struct Explored {
     pub(crate) stack_depth: Vec<u16>,
 }
 
+pub(crate) use self::checkpoint::CheckpointId;
+pub(crate) use self::watch::{SlotsChange, States, Watch};
+
 /// Explores all paths, or all up to the first fault, and counts: on a machine with so many
 /// processors, or with any number.
-pub(crate) fn explore(
+pub(crate) fn explore<W: Watch>(
     program: &Program,
     env: &Environment,
     processors: Option<u32>,
     options: &Options,
-    observer: Option<&mut dyn Observer>,
+    watch: &mut W,
     stats: &mut Stats,
 ) -> Result<Explored, (Box<Fault>, Pc)> {
     let machine = Machine::new(program, env, processors);
-    let mut explorer = Explorer::new(machine, options, observer);
+    let mut explorer = Explorer::new(machine, options, watch);
     let explored = explorer.run();
     explorer.count(stats);
+    explorer.watch.ends(&explorer.machine.stack_depth);
     explored.map_err(|fault| (fault, explorer.machine.pc))?;
     let Explorer { reached, machine: Machine { context_use, stack_depth, .. }, .. } = explorer;
     Ok(Explored { reached, context_use, stack_depth })
@@ -77,9 +82,9 @@ struct Waiting {
 }
 
 /// Exploration in progress.
-struct Explorer<'a, 'o> {
+struct Explorer<'a, W> {
     machine: Machine<'a>,
-    observer: Option<&'o mut dyn Observer>,
+    watch: &'a mut W,
     options: Exploration,
     max_processed: u32,
     marks: Marks,
@@ -91,6 +96,7 @@ struct Explorer<'a, 'o> {
     meetings: Meetings,
     live_stack: LiveStack,
     last_kept: LastKept,
+    explained: Explained,
     ids: IdMap,
     reached: Vec<bool>,
     processed: u32,
@@ -100,15 +106,17 @@ struct Explorer<'a, 'o> {
     peak_waiting: usize,
 }
 
-impl<'a, 'o> Explorer<'a, 'o> {
-    fn new(
-        machine: Machine<'a>,
-        options: &Options,
-        observer: Option<&'o mut dyn Observer>,
-    ) -> Self {
+impl<'a, W: Watch> Explorer<'a, W> {
+    fn new(machine: Machine<'a>, options: &Options, watch: &'a mut W) -> Self {
         let (program, limit) = (machine.program, machine.env.profile.max_processed);
-        let way =
-            Way { parent: None, first: Pc::ENTRY, last: None, history: 0, chain: ChainId::MAIN };
+        let way = Way {
+            parent: None,
+            first: Pc::ENTRY,
+            last: None,
+            history: 0,
+            steps: 0,
+            chain: ChainId::MAIN,
+        };
         Self {
             options: options.exploration,
             max_processed: options.max_processed.map_or(limit, |max| max.min(limit)),
@@ -120,6 +128,7 @@ impl<'a, 'o> Explorer<'a, 'o> {
             meetings: Meetings::new(program),
             live_stack: LiveStack::new(program),
             last_kept: LastKept::default(),
+            explained: Explained::default(),
             ids: IdMap::default(),
             reached: vec![false; program.slots().len()],
             processed: 0,
@@ -127,24 +136,27 @@ impl<'a, 'o> Explorer<'a, 'o> {
             paths: 1,
             peak_waiting: 0,
             machine,
-            observer,
+            watch,
         }
     }
 
     fn run(&mut self) -> Checked {
         loop {
-            match self.process()? {
-                Next::Goto(next) => self.go_on(next),
+            let next = match self.process()? {
+                Next::Goto(next) => next,
                 Next::Fork { fall_through, taken, taken_state } => {
                     self.wait(taken, taken_state)?;
-                    self.go_on(fall_through);
+                    fall_through
                 }
                 Next::End => {
                     if !self.take_up() {
                         return Ok(());
                     }
+                    continue;
                 }
-            }
+            };
+            self.watch.after(self.machine.pc, &self.machine.state);
+            self.go_on(next);
         }
     }
 
@@ -157,6 +169,7 @@ impl<'a, 'o> Explorer<'a, 'o> {
             return Err(Fault::new(ErrorCode::LimitProcessed, message));
         }
         if self.marks.is_meeting(pc) && self.visit()? == Visit::Covered {
+            self.watch.covered(pc, self.way.last);
             return Ok(Next::End);
         }
         let arrived = self.marks.is_jumped_to(pc);
@@ -165,16 +178,17 @@ impl<'a, 'o> Explorer<'a, 'o> {
         }
         self.jumps += u32::from(self.marks.is_jump(pc));
         self.reached[pc.index()] = true;
-        if let Some(observer) = &mut self.observer {
-            observer.before(pc, ExploredState::of(&self.machine.state));
-        }
+        self.watch.before(pc, self.way.last, &self.machine.state);
         let depth = self.machine.state.depth();
         let next = self.machine.step();
         self.history.take_in(pc, self.way.last, arrived, &self.machine.effects);
-        for index in 0..self.machine.effects.relied_on.len() {
-            let mut wanted = CellSet::EMPTY;
-            wanted.insert(self.machine.effects.relied_on[index]);
-            self.rely_on(wanted)?;
+        let relied_on = &self.machine.effects.relied_on;
+        if W::WALKS {
+            for cell in relied_on.clone() {
+                self.rely_on(CellSet::from_iter([cell]))?;
+            }
+        } else if !relied_on.is_empty() {
+            self.rely_on(relied_on.iter().copied().collect())?;
         }
         let next = next?;
         self.follow_calls(depth, &next);
@@ -190,7 +204,7 @@ impl<'a, 'o> Explorer<'a, 'o> {
                 self.way.chain = self.live_stack.callee(self.machine.program, chain, pc, *target);
             }
             _ if now < depth => {
-                self.live_stack.update(chain);
+                self.live_stack.update(self.machine.program, &self.marks, chain, self.watch);
                 self.way.chain = self.live_stack.caller(chain).unwrap_or(ChainId::MAIN);
             }
             _ => self.live_stack.take_in(chain, pc, &self.machine.effects),
@@ -199,13 +213,15 @@ impl<'a, 'o> Explorer<'a, 'o> {
 
     fn go_on(&mut self, next: Pc) {
         self.way.last = Some(self.machine.pc);
+        self.way.steps += 1;
         self.machine.pc = next;
     }
 
     /// Lets the other side of a fork wait.
     fn wait(&mut self, pc: Pc, state: State) -> Checked {
         self.checkpoints.branch_off(self.way.parent);
-        let way = Way { last: Some(self.machine.pc), ..self.way };
+        let way = Way { last: Some(self.machine.pc), steps: self.way.steps + 1, ..self.way };
+        self.watch.waits();
         self.waiting.push(Waiting { pc, state, way, history: self.history.len() });
         let waiting = self.waiting.len();
         self.peak_waiting = self.peak_waiting.max(waiting);
@@ -218,16 +234,19 @@ impl<'a, 'o> Explorer<'a, 'o> {
 
     /// The path has ended: takes up the newest one that waits, if there is one.
     fn take_up(&mut self) -> bool {
-        self.live_stack.update(self.way.chain);
-        self.checkpoints.end_path(self.way.parent);
+        let (program, chain) = (self.machine.program, self.way.chain);
+        self.live_stack.update(program, &self.marks, chain, self.watch);
+        self.checkpoints.end_path(self.way.parent, self.watch);
         let Some(Waiting { pc, state, way, history }) = self.waiting.pop() else {
             return false;
         };
         self.paths += 1;
+        self.watch.taken_up();
         self.machine.pc = pc;
         self.machine.state = state;
         self.way = way;
         self.history.truncate(history);
+        self.explained.clear();
         true
     }
 

@@ -6,13 +6,15 @@
 //! by may differ.
 
 use alloc::format;
+use alloc::vec::Vec;
 
 use ebpf_isa::{AtomicOp, CallTarget, Insn, Operand, Pc, Program, Reg, RegSet};
 
-use super::checkpoint::{CheckpointId, Checkpoints};
+use super::checkpoint::{CheckpointId, Checkpoints, Way};
 use super::history::{Entry, History, Stretch};
+use super::watch::Watch;
 use crate::error::{Checked, ErrorCode, Fault};
-use crate::state::{At, Cell, CellSet, FRAMES_MAX, State, Value};
+use crate::state::{At, Cell, CellSet, FRAMES_MAX, LinkedCells, State, Value};
 
 /// A piece of path that is walked back.
 #[derive(Debug, Clone)]
@@ -21,17 +23,27 @@ struct Piece {
     stretch: Stretch,
 }
 
-/// Where a walk starts: behind the instruction processed last, or at it.
-#[derive(Debug, Clone)]
-pub(super) struct Start {
+/// Where a walk starts.
+#[derive(Debug)]
+pub(super) struct Start<'a> {
     /// The instruction at which the path is. It is not walked over.
     pub(super) pc: Pc,
-    /// First instruction of the piece since the last checkpoint.
-    pub(super) first: Pc,
+    /// The way there since the last checkpoint.
+    pub(super) way: &'a Way,
     pub(super) stretch: Stretch,
-    pub(super) parent: Option<CheckpointId>,
     /// Index of the frame being explored.
     pub(super) frame: usize,
+}
+
+/// What was looked for on the way since the last checkpoint, and was all marked in checkpoints: how
+/// many steps into the way, and there which cells. Walks need not look for it again.
+#[derive(Debug, Default)]
+pub(super) struct Explained(Vec<(u32, CellSet)>);
+
+impl Explained {
+    pub(super) fn clear(&mut self) {
+        self.0.clear();
+    }
 }
 
 /// Why a walk ends early.
@@ -53,40 +65,52 @@ struct Walk<'a> {
 }
 
 /// Marks what `wanted` was computed from, in all checkpoints of the path.
-pub(super) fn rely_on(
+pub(super) fn rely_on<W: Watch>(
     wanted: CellSet,
-    start: Start,
+    start: Start<'_>,
     program: &Program,
     history: &History,
     checkpoints: &mut Checkpoints,
+    explained: &mut Explained,
+    watch: &mut W,
 ) -> Checked {
-    let oldest = start.parent;
+    let (newest, steps) = (start.way.parent, start.way.steps);
     let mut walk = Walk { program, frame: start.frame, wanted };
-    match walk.run(start, history, checkpoints) {
-        Ok(()) => Ok(()),
+    let frame = start.frame;
+    match walk.run(start, history, checkpoints, explained, watch) {
+        Ok(()) => {}
         Err(Lost::Origin) => {
-            rely_on_everything(oldest, checkpoints);
-            Ok(())
+            watch.gives_up(frame);
+            rely_on_everything(newest, checkpoints, watch);
         }
-        Err(Lost::Bug) => Err(Fault::unsupported("a number that comes from nowhere")),
+        Err(Lost::Bug) => return Err(Fault::unsupported("a number that comes from nowhere")),
         Err(Lost::NoSlot { slot, slots }) => {
             let message = format!(
                 "verifier bug: stack slot {slot}, total slots {slots} \
                  (i >= func->allocated_stack / BPF_REG_SIZE)"
             );
-            Err(Fault::new(ErrorCode::VerifierBug, message))
+            return Err(Fault::new(ErrorCode::VerifierBug, message));
         }
     }
+    if !W::WALKS {
+        explained.0.push((steps, wanted));
+    }
+    Ok(())
 }
 
 /// Marks all numbers in a checkpoint and all those before it.
-fn rely_on_everything(checkpoint: Option<CheckpointId>, checkpoints: &mut Checkpoints) {
+fn rely_on_everything(
+    checkpoint: Option<CheckpointId>,
+    checkpoints: &mut Checkpoints,
+    watch: &mut impl Watch,
+) {
     let mut next = checkpoint;
     while let Some(id) = next {
         let checkpoint = checkpoints.get_mut(id);
         for (cell, value) in checkpoint.state.cells() {
-            if matches!(value, Value::Scalar(_)) {
+            if matches!(value, Value::Scalar(_)) && !checkpoint.precise.contains(cell) {
                 checkpoint.precise.insert(cell);
+                watch.forces(cell);
             }
         }
         next = checkpoint.way.parent;
@@ -96,22 +120,31 @@ fn rely_on_everything(checkpoint: Option<CheckpointId>, checkpoints: &mut Checkp
 impl Walk<'_> {
     fn run(
         &mut self,
-        start: Start,
+        start: Start<'_>,
         history: &History,
         checkpoints: &mut Checkpoints,
+        explained: &Explained,
+        watch: &mut impl Watch,
     ) -> Result<(), Lost> {
-        let mut parent = start.parent;
-        let mut piece = Piece { first: start.first, stretch: start.stretch };
+        let Way { mut parent, first, mut steps, .. } = *start.way;
+        let mut explained = explained.0.iter().rev().peekable();
+        let mut piece = Piece { first, stretch: start.stretch };
         // The instruction walked over last: that behind the next one.
         let mut behind = start.pc;
+        watch.walks(self.frame, Some(start.pc), first, None);
         let mut at = previous(&mut piece, start.pc, history);
         loop {
             while let Some(pc) = at {
                 let entry = history.last(&piece.stretch, pc);
                 if let Some(insn) = self.program.get(pc) {
+                    watch.walks_over(self.frame, &self.wanted, pc, insn);
                     self.walk_over(insn, entry, behind)?;
+                    steps = steps.saturating_sub(1);
+                    while let Some((_, cells)) = explained.next_if(|(at, _)| *at == steps) {
+                        self.wanted.remove_all(cells, self.frame);
+                    }
                 }
-                if self.wanted.is_empty() {
+                if self.is_done() {
                     return Ok(());
                 }
                 behind = pc;
@@ -122,11 +155,15 @@ impl Walk<'_> {
             };
             let checkpoint = checkpoints.get_mut(id);
             self.mark(&checkpoint.state, &mut checkpoint.precise)?;
-            if self.wanted.is_empty() {
+            for frame in (0..=self.frame).rev() {
+                watch.marks(frame, &self.wanted, &checkpoint.state, &checkpoint.precise);
+            }
+            if self.is_done() {
                 return Ok(());
             }
             parent = checkpoint.way.parent;
             behind = piece.first;
+            watch.walks(self.frame, checkpoint.way.last, checkpoint.way.first, Some(behind));
             piece = Piece { first: checkpoint.way.first, stretch: checkpoint.stretch.clone() };
             at = checkpoint.way.last;
         }
@@ -288,9 +325,14 @@ impl Walk<'_> {
         if regs.iter().any(|reg| self.wants(reg)) { Err(Lost::Bug) } else { Ok(()) }
     }
 
+    /// Whether nothing is wanted any more; in frames that were left nothing is.
+    fn is_done(&self) -> bool {
+        self.wanted.is_empty_up_to(self.frame)
+    }
+
     /// If one of the cells that learnt something together is wanted, so are the others.
     fn want_linked(&mut self, entry: Option<&Entry>) {
-        let Some(linked) = entry.map(|entry| entry.linked) else {
+        let Some(linked) = entry.map(|entry| entry.linked).filter(LinkedCells::is_group) else {
             return;
         };
         if linked.iter().any(|cell| self.wanted.contains(cell)) {

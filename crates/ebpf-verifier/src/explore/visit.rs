@@ -7,9 +7,9 @@ use alloc::vec::Vec;
 
 use ebpf_isa::{Pc, Program};
 
-use super::checkpoint::{Checkpoint, CheckpointId};
+use super::checkpoint::{Checkpoint, CheckpointId, Way};
 use super::equal::{self, Old};
-use super::{Explorer, precision};
+use super::{Explorer, Watch, precision};
 use crate::error::{Checked, ErrorCode, Fault};
 use crate::state::CellSet;
 
@@ -34,22 +34,22 @@ pub(super) struct LastKept {
 /// The checkpoints to compare with at each place.
 #[derive(Debug)]
 pub(super) struct Meetings {
-    /// The kernel's hash table; each list from the oldest to the newest.
-    buckets: Vec<Vec<CheckpointId>>,
+    /// The kernel's hash table: the newest of each list.
+    newest: Vec<Option<CheckpointId>>,
     /// The greatest number of checkpoints that were looked at in one visit.
     pub(super) longest: u32,
 }
 
 impl Meetings {
     pub(super) fn new(program: &Program) -> Self {
-        Self { buckets: vec![Vec::new(); program.slots().len()], longest: 0 }
+        Self { newest: vec![None; program.slots().len()], longest: 0 }
     }
 
     /// The list for an instruction of a function that was called at `callsite`. Other places may
     /// share it.
     fn bucket(&self, pc: Pc, callsite: Option<Pc>) -> usize {
         let callsite = callsite.map_or(u32::MAX, |pc| pc.0);
-        (pc.0 ^ callsite) as usize % self.buckets.len()
+        (pc.0 ^ callsite) as usize % self.newest.len()
     }
 }
 
@@ -70,7 +70,7 @@ enum Meeting {
     Miss,
 }
 
-impl Explorer<'_, '_> {
+impl<W: Watch> Explorer<'_, W> {
     /// Compares the current state with earlier ones at the same place, and perhaps keeps it.
     pub(super) fn visit(&mut self) -> Checked<Visit> {
         let pc = self.machine.pc;
@@ -80,13 +80,17 @@ impl Explorer<'_, '_> {
             (self.jumps - self.last_kept.jumps, self.processed - self.last_kept.insns);
         let mut keep = must_keep || (jumps >= JUMPS_MIN && insns >= INSNS_MIN);
         let bucket = self.meetings.bucket(pc, self.live_stack.callsite(self.way.chain));
-        let checkpoints = self.meetings.buckets[bucket].clone();
-        self.complete(&checkpoints);
+        self.complete(bucket);
         let mut looked_at = 0;
-        for &id in checkpoints.iter().rev() {
+        let (mut newer, mut next) = (None, self.meetings.newest[bucket]);
+        while let Some(id) = next {
             looked_at += 1;
+            next = self.checkpoints.get(id).older;
             match self.meet(id)? {
-                Meeting::Elsewhere => continue,
+                Meeting::Elsewhere => {
+                    newer = Some(id);
+                    continue;
+                }
                 Meeting::Hit => {
                     self.checkpoints.get_mut(id).hits += 1;
                     self.take_over_precision(id)?;
@@ -101,8 +105,13 @@ impl Explorer<'_, '_> {
             }
             checkpoint.misses += u32::from(keep);
             if checkpoint.misses > checkpoint.hits * MISSES_PER_HIT + MISSES_PER_HIT {
-                self.meetings.buckets[bucket].retain(|&other| other != id);
+                match newer {
+                    Some(newer) => self.checkpoints.get_mut(newer).older = next,
+                    None => self.meetings.newest[bucket] = next,
+                }
                 self.checkpoints.retire(id);
+            } else {
+                newer = Some(id);
             }
         }
         self.meetings.longest = self.meetings.longest.max(looked_at);
@@ -113,9 +122,11 @@ impl Explorer<'_, '_> {
     }
 
     /// Settles, for finished checkpoints of this place, which slots something reads.
-    fn complete(&mut self, checkpoints: &[CheckpointId]) {
-        for &id in checkpoints {
+    fn complete(&mut self, bucket: usize) {
+        let mut next = self.meetings.newest[bucket];
+        while let Some(id) = next {
             let checkpoint = self.checkpoints.get_mut(id);
+            next = checkpoint.older;
             let is_here =
                 checkpoint.pc == self.machine.pc && checkpoint.way.chain == self.way.chain;
             if is_here && checkpoint.branches == 0 && checkpoint.live_slots.is_none() {
@@ -136,6 +147,7 @@ impl Explorer<'_, '_> {
         let live = |pc| self.machine.live.before(pc);
         if checkpoint.branches > 0 {
             if equal::repeats(&checkpoint.state, &self.machine.state, pc, &mut self.ids, live) {
+                self.watch.repeats(pc, &self.machine.state, &checkpoint.state);
                 let message = format!("infinite loop detected at insn {pc}");
                 return Err(Fault::new(ErrorCode::LoopInfinite, message));
             }
@@ -156,7 +168,8 @@ impl Explorer<'_, '_> {
     fn take_over_precision(&mut self, id: CheckpointId) -> Checked {
         let checkpoint = self.checkpoints.get(id);
         let (pc, mut wanted) = (checkpoint.pc, checkpoint.precise);
-        for frame in 0..checkpoint.state.depth() {
+        let depth = checkpoint.state.depth();
+        for frame in 0..depth {
             let live = self.machine.live.before(checkpoint.state.place_in(frame, pc));
             let slots = checkpoint.live_slots.as_ref().map_or(0, |slots| slots.of(frame));
             wanted.retain(frame, live.bits(), slots);
@@ -164,6 +177,7 @@ impl Explorer<'_, '_> {
         if self.marks.is_jumped_to(pc) {
             self.history.arrive(pc, self.way.last);
         }
+        self.watch.hands_over(depth, &wanted);
         self.rely_on(wanted)
     }
 
@@ -174,9 +188,8 @@ impl Explorer<'_, '_> {
         }
         let start = precision::Start {
             pc: self.machine.pc,
-            first: self.way.first,
+            way: &self.way,
             stretch: self.way.history..self.history.len(),
-            parent: self.way.parent,
             frame: self.machine.state.current(),
         };
         precision::rely_on(
@@ -185,6 +198,8 @@ impl Explorer<'_, '_> {
             self.machine.program,
             &self.history,
             &mut self.checkpoints,
+            &mut self.explained,
+            self.watch,
         )
     }
 
@@ -202,11 +217,17 @@ impl Explorer<'_, '_> {
             live_slots: None,
             hits: 0,
             misses: 0,
+            older: self.meetings.newest[bucket],
             retired: false,
         });
-        self.meetings.buckets[bucket].push(id);
-        self.way.parent = Some(id);
-        self.way.first = pc;
-        self.way.history = self.history.len();
+        self.meetings.newest[bucket] = Some(id);
+        if W::WALKS {
+            let state = &self.machine.state;
+            let places: Vec<Pc> = (0..state.depth()).map(|at| state.place_in(at, pc)).collect();
+            self.watch.keeps(id, &places);
+        }
+        let history = self.history.len();
+        self.way = Way { parent: Some(id), first: pc, history, steps: 0, ..self.way };
+        self.explained.clear();
     }
 }

@@ -98,6 +98,20 @@ impl CellSet {
         }
     }
 
+    /// Whether there is nothing in the frames up to `frame`.
+    pub(crate) fn is_empty_up_to(&self, frame: usize) -> bool {
+        self.regs[..=frame].iter().all(|&regs| regs == 0)
+            && self.slots[..=frame].iter().all(|&slots| slots == 0)
+    }
+
+    /// Takes out what is in `other` in the frames up to `frame`.
+    pub(crate) fn remove_all(&mut self, other: &Self, frame: usize) {
+        for frame in 0..=frame {
+            self.regs[frame] &= !other.regs[frame];
+            self.slots[frame] &= !other.slots[frame];
+        }
+    }
+
     /// Takes a cell out; says whether it was there.
     pub(crate) fn take(&mut self, cell: Cell) -> bool {
         let there = self.contains(cell);
@@ -122,6 +136,14 @@ impl CellSet {
         let regs = Reg::ALL.into_iter().filter(move |reg| regs & 1 << reg.index() != 0);
         let slots = (0..SLOTS_MAX).filter(move |slot| slots & 1 << slot != 0);
         regs.map(move |reg| Cell::reg(frame, reg)).chain(slots.map(move |s| Cell::slot(frame, s)))
+    }
+}
+
+impl FromIterator<Cell> for CellSet {
+    fn from_iter<I: IntoIterator<Item = Cell>>(cells: I) -> Self {
+        let mut set = Self::EMPTY;
+        cells.into_iter().for_each(|cell| set.insert(cell));
+        set
     }
 }
 

@@ -6,7 +6,6 @@ mod stack;
 mod value;
 
 use alloc::rc::Rc;
-use alloc::vec::Vec;
 
 use ebpf_isa::{Pc, Reg, RegSet};
 
@@ -18,27 +17,34 @@ pub(crate) use value::{
     ScalarId, ScalarValue, Value,
 };
 
+/// Why an index is that of a frame.
+const THERE: &str = "frames are asked for by pointers into them, which do not outlive them";
+
 /// Frames from the main program to the function being explored. Copying a state shares the frames
 /// until one of them is written.
 #[derive(Debug, Clone)]
 pub(crate) struct State {
-    frames: Vec<Rc<Frame>>,
+    /// The frames there are, then `None`.
+    frames: [Option<Rc<Frame>>; FRAMES_MAX],
+    depth: u8,
 }
 
 impl State {
     /// The state at the start of a program.
     pub(crate) fn entry() -> Self {
-        Self { frames: [Rc::new(Frame::main())].into() }
+        let mut state = Self { frames: [const { None }; FRAMES_MAX], depth: 0 };
+        state.push_frame(Frame::main());
+        state
     }
 
     /// Number of frames, at least 1.
     pub(crate) fn depth(&self) -> usize {
-        self.frames.len()
+        self.depth.into()
     }
 
     /// Index of the function being explored.
     pub(crate) fn current(&self) -> usize {
-        self.frames.len() - 1
+        self.depth() - 1
     }
 
     pub(crate) fn frame(&self) -> &Frame {
@@ -50,23 +56,25 @@ impl State {
     }
 
     pub(crate) fn frame_at(&self, index: usize) -> &Frame {
-        &self.frames[index]
+        self.frames[index].as_ref().expect(THERE)
     }
 
     pub(crate) fn frame_at_mut(&mut self, index: usize) -> &mut Frame {
-        Rc::make_mut(&mut self.frames[index])
+        Rc::make_mut(self.frames[index].as_mut().expect(THERE))
     }
 
     pub(crate) fn push_frame(&mut self, frame: Frame) {
-        self.frames.push(Rc::new(frame));
+        self.frames[self.depth()] = Some(Rc::new(frame));
+        self.depth += 1;
     }
 
     /// Drops the frame being explored; `None` if it is the main program's, which stays.
     pub(crate) fn pop_frame(&mut self) -> Option<Rc<Frame>> {
-        if self.frames.len() == 1 {
+        if self.depth == 1 {
             return None;
         }
-        self.frames.pop()
+        self.depth -= 1;
+        self.frames[self.depth()].take()
     }
 
     /// What is in a register or spilled into a slot; [`Value::Uninit`] where nothing is spilled.
@@ -91,8 +99,8 @@ impl State {
     /// which `pc` is given.
     pub(crate) fn place_in(&self, index: usize, pc: Pc) -> Pc {
         match self.frames.get(index + 1) {
-            Some(callee) => callee.callsite().expect("only the first frame has no caller"),
-            None => pc,
+            Some(Some(callee)) => callee.callsite().expect("only the first frame has no caller"),
+            _ => pc,
         }
     }
 
@@ -103,7 +111,8 @@ impl State {
         pc: Pc,
         live: impl Fn(Pc) -> RegSet,
     ) -> impl Iterator<Item = (Cell, &Value)> {
-        self.frames.iter().enumerate().rev().flat_map(move |(index, frame)| {
+        (0..self.depth()).rev().flat_map(move |index| {
+            let frame = self.frame_at(index);
             let live = live(self.place_in(index, pc)).without(Reg::FP);
             let regs =
                 live.iter().map(move |reg| (Cell::reg(index, reg), &frame.regs[reg.index()]));
@@ -127,7 +136,7 @@ impl State {
         wanted: impl Fn(&Value) -> bool,
         mut change: impl FnMut(&mut Value),
     ) {
-        for frame in self.frames.iter_mut().rev() {
+        for frame in self.frames.iter_mut().flatten().rev() {
             if frame.values().any(&wanted) {
                 let values = Rc::make_mut(frame).values_mut();
                 values.filter(|value| wanted(value)).for_each(&mut change);

@@ -1,6 +1,7 @@
 //! A stack frame's memory: slots of eight bytes, each byte of a kind, with at most one register
 //! spilled into a slot.
 
+use alloc::rc::Rc;
 use alloc::vec::Vec;
 
 use super::value::Value;
@@ -50,23 +51,28 @@ pub(crate) enum ByteKind {
 }
 
 /// Eight bytes of stack.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub(crate) struct Slot {
     bytes: [ByteKind; SLOT],
-    /// The register of which the bytes of kind `Spill` are the low part; meaningless without any.
-    spill: Value,
+    /// The register of which the bytes of kind `Spill` are the low part; there are such bytes where
+    /// it is there. Copies of the slot share it.
+    spill: Option<Rc<Value>>,
 }
 
 impl Slot {
-    const INVALID: Self = Self { bytes: [ByteKind::Invalid; SLOT], spill: Value::Uninit };
+    const INVALID: Self = Self { bytes: [ByteKind::Invalid; SLOT], spill: None };
 
     /// The spilled register.
     pub(crate) fn spilled(&self) -> Option<&Value> {
-        (self.spill_size() > 0).then_some(&self.spill)
+        self.spill.as_deref()
     }
 
     pub(super) fn spilled_mut(&mut self) -> Option<&mut Value> {
-        (self.spill_size() > 0).then_some(&mut self.spill)
+        self.spill.as_mut().map(Rc::make_mut)
+    }
+
+    fn spills_zero(&self) -> bool {
+        self.spilled().is_some_and(Value::is_zero)
     }
 
     /// What is known of each byte, from the lowest address up.
@@ -94,12 +100,15 @@ impl Slot {
                 ByteKind::Misc | ByteKind::Spill => ByteKind::Misc,
             };
         }
-        self.spill = value;
+        match self.spill.as_mut().and_then(Rc::get_mut) {
+            Some(spill) => *spill = value,
+            None => self.spill = Some(Rc::new(value)),
+        }
     }
 
     /// Forgets a spilled register: its bytes hold something.
     fn scrub(&mut self) {
-        if self.spill_size() == 0 {
+        if self.spill.take().is_none() {
             return;
         }
         for byte in &mut self.bytes {
@@ -107,7 +116,6 @@ impl Slot {
                 *byte = ByteKind::Misc;
             }
         }
-        self.spill = Value::Uninit;
     }
 
     /// Stores bytes that are no register.
@@ -119,7 +127,7 @@ impl Slot {
 
     /// A store that may or may not hit this byte; says whether it stays zero.
     fn may_store(&mut self, at: usize, zero: bool) -> bool {
-        let keeps_zero = self.bytes[at] == ByteKind::Spill && self.spill.is_zero();
+        let keeps_zero = self.bytes[at] == ByteKind::Spill && self.spills_zero();
         if zero && keeps_zero {
             return true;
         }
@@ -139,8 +147,8 @@ impl Slot {
 /// The memory of a frame. Slots below all that were accessed are not there.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Stack {
-    /// From the top of the stack down.
-    slots: Vec<Slot>,
+    /// From the top of the stack down. Copies of the stack share it until one is written.
+    slots: Rc<Vec<Slot>>,
 }
 
 impl Stack {
@@ -150,33 +158,38 @@ impl Stack {
     }
 
     pub(super) fn spilled_mut(&mut self, slot: usize) -> Option<&mut Value> {
-        self.slots.get_mut(slot)?.spilled_mut()
+        Rc::make_mut(&mut self.slots).get_mut(slot)?.spilled_mut()
     }
 
-    pub(crate) fn slots(&self) -> impl Iterator<Item = &Slot> {
+    pub(crate) fn slots(&self) -> impl ExactSizeIterator<Item = &Slot> {
         self.slots.iter()
     }
 
     pub(super) fn slots_mut(&mut self) -> impl Iterator<Item = &mut Slot> {
-        self.slots.iter_mut()
+        Rc::make_mut(&mut self.slots).iter_mut()
+    }
+
+    /// A slot, by its index; `None` below everything that was accessed.
+    pub(crate) fn get(&self, slot: usize) -> Option<&Slot> {
+        self.slots.get(slot)
     }
 
     /// The slot with this byte.
     pub(crate) fn slot(&self, off: StackOff) -> Slot {
-        self.slots.get(off.slot()).copied().unwrap_or(Slot::INVALID)
+        self.slots.get(off.slot()).cloned().unwrap_or(Slot::INVALID)
     }
 
     /// The slot with this byte, for writing.
     pub(crate) fn slot_mut(&mut self, off: StackOff) -> &mut Slot {
         self.grow(off.depth());
-        &mut self.slots[off.slot()]
+        &mut Rc::make_mut(&mut self.slots)[off.slot()]
     }
 
     /// Adds untouched slots until the stack is `depth` bytes deep.
     pub(crate) fn grow(&mut self, depth: u16) {
         let slots = usize::from(depth).div_ceil(SLOT);
         if self.slots.len() < slots {
-            self.slots.resize(slots, Slot::INVALID);
+            Rc::make_mut(&mut self.slots).resize(slots, Slot::INVALID);
         }
     }
 
@@ -207,7 +220,7 @@ impl Slot {
     pub(crate) fn constant_at(&self, from: usize, size: usize) -> Option<Scalar> {
         let bytes = self.bytes.get(from..from + size)?;
         let all = |kind| bytes.iter().all(|&byte| byte == kind);
-        let zero = all(ByteKind::Zero) || (all(ByteKind::Spill) && self.spill.is_zero());
+        let zero = all(ByteKind::Zero) || (all(ByteKind::Spill) && self.spills_zero());
         zero.then(|| Scalar::constant(0))
     }
 }
