@@ -2,10 +2,11 @@
 //! equal. `cargo xtask bench GROUP` prints a group's table.
 //!
 //! `unsafe` lives in `ours`, `peers`, `native` and `groups/pack/native`, which call what is measured: programs that run
-//! unchecked, and machine code of others.
+//! unchecked, and machine code of others; and in `allocated`, an allocator that counts.
 
 #![deny(unsafe_code)]
 
+mod allocated;
 mod groups;
 mod harness;
 pub mod kernel;
@@ -16,6 +17,7 @@ mod output;
 pub mod peers;
 pub mod programs;
 
+pub use allocated::Counting;
 pub use groups::{GROUPS, Group, GroupError};
 pub use harness::{Cell, Column, Effort, Workload, measure, pin_to_one_core};
 pub use memory::Memory;

@@ -5,7 +5,10 @@ use std::io::Write;
 use std::os::unix::process::CommandExt;
 use std::process::ExitCode;
 
-use ebpf_benches::{Effort, GROUPS, json_lines, pin_to_one_core, table};
+use ebpf_benches::{Counting, Effort, GROUPS, json_lines, pin_to_one_core, table};
+
+#[global_allocator]
+static ALLOCATOR: Counting = Counting;
 
 fn main() -> ExitCode {
     match run(&std::env::args().skip(1).collect::<Vec<_>>()) {

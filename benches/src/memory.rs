@@ -1,4 +1,4 @@
-//! The block of memory that a benchmark program runs on, and how much memory is in use.
+//! The block of memory that a benchmark program runs on.
 
 use crate::programs::BLOCK_BYTES;
 
@@ -22,19 +22,4 @@ impl Memory {
     pub fn as_mut_ptr(&mut self) -> *mut u8 {
         self.0.as_mut_ptr().cast()
     }
-}
-
-/// Starts a new measurement of the most memory that the process has resident; gives what it has
-/// now, in bytes. Linux only.
-pub(crate) fn resident_peak_from_now_on() -> Option<u64> {
-    std::fs::write("/proc/self/clear_refs", "5").ok()?;
-    resident_peak()
-}
-
-/// The most bytes that the process had resident.
-pub(crate) fn resident_peak() -> Option<u64> {
-    let status = std::fs::read_to_string("/proc/self/status").ok()?;
-    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
-    let kib: u64 = line.trim().strip_suffix(" kB")?.trim().parse().ok()?;
-    Some(kib * 1024)
 }

@@ -17,7 +17,6 @@ use ebpf_runtime::patch::{Patch, Patched};
 
 use super::GroupError;
 use crate::harness::{Cell, Column, Effort, Workload, measure};
-use crate::memory::{resident_peak, resident_peak_from_now_on};
 use crate::output::{Claim, Goal, Report};
 
 /// Numbers of instructions, with the seconds that the mail of 2019 gives for the kernel's way.
@@ -188,6 +187,21 @@ impl Sites {
         let output = self.output.len() * size_of::<RawInsn>();
         Ok(after.map(|after| after.saturating_sub(before) as f64 / output as f64))
     }
+}
+
+/// Starts a new measurement of the most memory that the process has resident; gives what it has
+/// now, in bytes. Linux only.
+fn resident_peak_from_now_on() -> Option<u64> {
+    std::fs::write("/proc/self/clear_refs", "5").ok()?;
+    resident_peak()
+}
+
+/// The most bytes that the process had resident.
+fn resident_peak() -> Option<u64> {
+    let status = std::fs::read_to_string("/proc/self/status").ok()?;
+    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
+    let kib: u64 = line.trim().strip_suffix(" kB")?.trim().parse().ok()?;
+    Some(kib * 1024)
 }
 
 fn set(value: i32) -> Insn {

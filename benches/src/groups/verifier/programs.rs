@@ -32,7 +32,9 @@ pub(super) struct Subject {
 
 type Error = Box<dyn std::error::Error>;
 
-const TEXTS: [(&str, Shape, fn() -> String); 12] = [
+type Text = fn() -> String;
+
+const TEXTS: [(&str, Shape, Text); 12] = [
     ("alu", Shape::Straight, alu),
     ("alu32", Shape::Straight, alu32),
     ("spills", Shape::Straight, spills),
