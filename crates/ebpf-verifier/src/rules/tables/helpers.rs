@@ -92,11 +92,7 @@ fn maps() -> Vec<HelperProto> {
             .args(&[Map, MapKey, MapValue, Anything])
             .packet_args(),
         helper(3, "map_delete_elem").since(3, 19).args(&[Map, MapKey]).packet_args(),
-        helper(12, "tail_call")
-            .since(4, 2)
-            .args(&[Context, Map, Anything])
-            .returns(RetKind::Void)
-            .moves_packet(),
+        helper(12, "tail_call").since(4, 2).args(&[Context, Map, Anything]).returns(RetKind::Void),
         helper(22, "perf_event_read").since(4, 3).args(&[Map, Anything]).gpl_only(),
         helper(25, "perf_event_output")
             .since(4, 4)

@@ -162,7 +162,10 @@ impl Machine<'_> {
         };
         let map_type = self.map(map).desc.map_type;
         if !helper_takes_map(proto.id, map_type) {
-            let message = format!("cannot pass map_type {} into func {proto}", map_type.number());
+            let message = match proto.id {
+                HelperId::TAIL_CALL => "expected prog array map for tail call".into(),
+                _ => format!("cannot pass map_type {} into func {proto}", map_type.number()),
+            };
             return Err(Fault::new(ErrorCode::HelperMap, message));
         }
         let holds_sockets =
