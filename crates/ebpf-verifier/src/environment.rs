@@ -6,7 +6,7 @@ use alloc::vec::Vec;
 use core::fmt;
 
 use ebpf_btf::{Btf, Linkage, Type, TypeId};
-use ebpf_isa::uapi::{AttachType, MapDesc, map_flags};
+use ebpf_isa::uapi::{AttachType, MapDesc, MapType, map_flags};
 use ebpf_isa::{MapIdx, SubprogInfo};
 
 use crate::digest::{Digest, DigestWriter};
@@ -60,7 +60,9 @@ impl MapInfo {
     }
 
     pub(crate) fn programs_may_write(&self) -> bool {
-        self.desc.flags & map_flags::RDONLY_PROG == 0
+        // The kernel sets the flag for maps of devices by itself.
+        let is_read_only = matches!(self.desc.map_type, MapType::Devmap | MapType::DevmapHash);
+        self.desc.flags & map_flags::RDONLY_PROG == 0 && !is_read_only
     }
 
     /// The contents, if they can never change.

@@ -146,6 +146,8 @@ error_codes! {
     HelperLicense = "helper.license", EINVAL;
     /// An argument of the wrong kind.
     HelperArgument = "helper.argument", EACCES;
+    /// A map that is not for this helper.
+    HelperMap = "helper.map", EINVAL;
     /// A size that may be zero, negative or too large.
     HelperSize = "helper.size", EACCES;
 }

@@ -5,6 +5,7 @@ use core::fmt;
 
 use ebpf_isa::uapi::HelperId;
 
+use super::Object;
 use crate::digest::DigestWriter;
 use crate::profile::Span;
 
@@ -23,6 +24,16 @@ pub enum ArgKind {
     MapValue,
     /// The program's context, unmodified.
     Context,
+    /// As [`ArgKind::Context`], or null.
+    ContextOrNull,
+    /// A socket of any kind.
+    SockCommon,
+    /// Room for a value of the map of an earlier argument.
+    MapValueOutput,
+    /// Four bytes of memory, aligned, that are read and written.
+    U32Update,
+    /// Eight bytes of memory, aligned, that are filled, and need not be initialised.
+    U64Output,
     /// Memory that is read; its size is the next argument.
     Memory,
     /// As [`ArgKind::Memory`], or null with a size of 0.
@@ -48,10 +59,27 @@ pub enum RetKind {
     Integer,
     /// The number of the processor that the program runs on.
     Processor,
+    /// An error number, negative, or a length that is at most the size argument.
+    ErrorOrLength,
     /// Nothing: `r0` is uninitialised.
     Void,
+    /// A pointer to an object of the kernel, or null.
+    ObjectOrNull(Object),
     /// A pointer to a value of the map argument, or null.
     MapValueOrNull,
+}
+
+impl RetKind {
+    const fn code(self) -> u32 {
+        match self {
+            Self::Integer => 0,
+            Self::Processor => 1,
+            Self::ErrorOrLength => 2,
+            Self::Void => 3,
+            Self::MapValueOrNull => 4,
+            Self::ObjectOrNull(object) => 0x100 | object as u32,
+        }
+    }
 }
 
 /// The prototype of a helper.
@@ -138,7 +166,7 @@ impl HelperProto {
     pub(super) fn digest(&self, digest: &mut DigestWriter) {
         digest.u32(self.id.0);
         self.args.into_iter().for_each(|arg| digest.u32(arg.code()));
-        digest.u32(self.ret as u32);
+        digest.u32(self.ret.code());
         self.span.digest(digest);
         for flag in [self.gpl_only, self.packet_args, self.moves_packet] {
             digest.u32(u32::from(flag));

@@ -15,6 +15,7 @@ pub use helper::{ArgKind, HelperProto, RetKind};
 pub use object::Object;
 
 use tables::availability;
+pub(crate) use tables::map_helpers::takes as helper_takes_map;
 
 use crate::digest::DigestWriter;
 

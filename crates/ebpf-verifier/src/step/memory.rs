@@ -359,7 +359,7 @@ pub(super) fn check_unmodified(reg: Reg, pointer: &Pointer) -> Checked {
 
 /// Only the stack must be aligned always: spilled registers are tracked by slot. Atomic operations
 /// (`strict`) must be aligned everywhere, and that is looked at before the kind of pointer.
-fn check_alignment(value: &Value, place: Place, strict: bool) -> Checked {
+pub(super) fn check_alignment(value: &Value, place: Place, strict: bool) -> Checked {
     let (kind, var, off) = match value {
         Value::Pointer(pointer) => match pointer.kind {
             PointerKind::Stack { .. } => ("stack ", pointer.var, pointer.off),

@@ -120,7 +120,7 @@ fn check_map(env: &Environment, map: MapIdx, value_off: Option<u32>) -> Checked 
     Ok(())
 }
 
-/// Whether the rules of lookup, update and deletion are all that there is to the map.
+/// Whether what helpers do with such a map is known.
 const fn is_supported(map_type: MapType) -> bool {
     matches!(
         map_type,
@@ -131,6 +131,20 @@ const fn is_supported(map_type: MapType) -> bool {
             | MapType::LruHash
             | MapType::LruPercpuHash
             | MapType::LpmTrie
+            | MapType::ProgArray
+            | MapType::PerfEventArray
+            | MapType::StackTrace
+            | MapType::CgroupArray
+            | MapType::Devmap
+            | MapType::DevmapHash
+            | MapType::Cpumap
+            | MapType::Xskmap
+            | MapType::Sockmap
+            | MapType::Sockhash
+            | MapType::Queue
+            | MapType::Stack
+            | MapType::BloomFilter
+            | MapType::Ringbuf
     )
 }
 

@@ -4,66 +4,162 @@ use alloc::vec::Vec;
 
 use ebpf_isa::uapi::{HelperId, ProgramType};
 
+use crate::rules::Object;
 use crate::rules::helper::{ArgKind, HelperProto, RetKind};
 
-/// The prototypes of those helpers that are the same for programs of this type as for others.
-/// Which of them such a program may call is for [`super::availability`] to say.
+use ArgKind::{
+    Anything, Context, ContextOrNull, Map, MapKey, MapValue, MapValueOutput, Memory, MemoryOrNull,
+    Output, Size, SizeOrZero, SockCommon, U32Update, U64Output,
+};
+
+/// The prototypes of helpers for programs of this type. Which of them such a program may call is
+/// for [`super::availability`] to say.
 pub(in crate::rules) fn prototypes(program_type: ProgramType) -> Vec<HelperProto> {
-    let all = [common_helpers(), xdp_helpers(), sk_buff_helpers(), traffic_control_helpers()];
+    let all = [
+        common(),
+        maps(),
+        tracing(),
+        xdp(),
+        packets(),
+        traffic_control(),
+        tunnels(),
+        sockets(),
+        messages(),
+        cgroups(program_type),
+    ];
     let same = |proto: &HelperProto| !DIFFERENT.contains(&(program_type, proto.id.0));
     all.into_iter().flatten().filter(same).collect()
 }
 
-/// Helpers that are not what they are for other types.
-const DIFFERENT: &[(ProgramType, u32)] = &[(ProgramType::SkReuseport, 46)];
+/// Helpers that are not what they are for other types, or that the kernel refuses there in words of
+/// its own.
+const DIFFERENT: &[(ProgramType, u32)] = &[
+    (ProgramType::SkReuseport, 46),
+    (ProgramType::CgroupSockopt, 49),
+    (ProgramType::CgroupSockopt, 57),
+    (ProgramType::Tracepoint, 173),
+    (ProgramType::RawTracepoint, 173),
+    (ProgramType::RawTracepointWritable, 173),
+    (ProgramType::PerfEvent, 173),
+];
 
-/// Helpers of every networking program type.
-fn common_helpers() -> Vec<HelperProto> {
-    use ArgKind::{Anything, Map, MapKey, MapValue, Memory, Size};
-    let helper = |id, name| HelperProto::new(HelperId(id), name);
+const fn helper(id: u32, name: &'static str) -> HelperProto {
+    HelperProto::new(HelperId(id), name)
+}
+
+/// What programs of most types may call.
+fn common() -> Vec<HelperProto> {
+    [
+        helper(5, "ktime_get_ns").since(4, 1),
+        helper(6, "trace_printk").since(4, 1).args(&[Memory, Size]).gpl_only(),
+        helper(7, "get_prandom_u32").since(4, 1),
+        helper(8, "get_smp_processor_id").returns(RetKind::Processor).since(4, 1),
+        helper(14, "get_current_pid_tgid").since(4, 2),
+        helper(15, "get_current_uid_gid").since(4, 2),
+        helper(16, "get_current_comm").since(4, 2).args(&[Output, Size]),
+        helper(35, "get_current_task").since(4, 8).gpl_only(),
+        helper(42, "get_numa_node_id").since(4, 10),
+        helper(80, "get_current_cgroup_id").since(4, 18),
+        helper(105, "strtol").since(5, 2).args(&[Memory, Size, Anything, U64Output]),
+        helper(106, "strtoul").since(5, 2).args(&[Memory, Size, Anything, U64Output]),
+        helper(118, "jiffies64").since(5, 6),
+        helper(120, "get_ns_current_pid_tgid")
+            .since(5, 7)
+            .args(&[Anything, Anything, Output, Size]),
+        helper(123, "get_current_ancestor_cgroup_id").since(5, 7).args(&[Anything]),
+        helper(125, "ktime_get_boot_ns").since(5, 7),
+        helper(160, "ktime_get_coarse_ns").since(5, 11),
+        helper(177, "trace_vprintk")
+            .since(5, 16)
+            .args(&[Memory, Size, MemoryOrNull, SizeOrZero])
+            .gpl_only(),
+        helper(208, "ktime_get_tai_ns").since(6, 1),
+    ]
+    .into()
+}
+
+/// What is done with maps.
+fn maps() -> Vec<HelperProto> {
+    let lookup = RetKind::MapValueOrNull;
     [
         helper(1, "map_lookup_elem")
             .since(3, 19)
             .args(&[Map, MapKey])
-            .returns(RetKind::MapValueOrNull)
+            .returns(lookup)
             .packet_args(),
         helper(2, "map_update_elem")
             .since(3, 19)
             .args(&[Map, MapKey, MapValue, Anything])
             .packet_args(),
         helper(3, "map_delete_elem").since(3, 19).args(&[Map, MapKey]).packet_args(),
-        helper(5, "ktime_get_ns").since(4, 1),
-        helper(6, "trace_printk").since(4, 1).args(&[Memory, Size]).gpl_only(),
-        helper(7, "get_prandom_u32").since(4, 1),
-        helper(8, "get_smp_processor_id").returns(RetKind::Processor).since(4, 1),
-        helper(42, "get_numa_node_id").since(4, 10),
-        helper(118, "jiffies64").since(5, 6),
-        helper(125, "ktime_get_boot_ns").since(5, 7),
-        helper(160, "ktime_get_coarse_ns").since(5, 11),
-        helper(208, "ktime_get_tai_ns").since(6, 1),
+        helper(12, "tail_call").since(4, 2).args(&[Context, Map, Anything]).returns(RetKind::Void),
+        helper(22, "perf_event_read").since(4, 3).args(&[Map, Anything]).gpl_only(),
+        helper(25, "perf_event_output")
+            .since(4, 4)
+            .args(&[Context, Map, Anything, Memory, SizeOrZero])
+            .gpl_only(),
+        helper(37, "current_task_under_cgroup").since(4, 9).args(&[Map, Anything]),
+        helper(55, "perf_event_read_value")
+            .since(4, 15)
+            .args(&[Map, Anything, Output, Size])
+            .gpl_only(),
+        helper(87, "map_push_elem").since(4, 20).args(&[Map, MapValue, Anything]).packet_args(),
+        helper(88, "map_pop_elem").since(4, 20).args(&[Map, MapValueOutput]),
+        helper(89, "map_peek_elem").since(4, 20).args(&[Map, MapValueOutput]),
+        helper(130, "ringbuf_output").since(5, 8).args(&[Map, Memory, SizeOrZero, Anything]),
+        helper(134, "ringbuf_query").since(5, 8).args(&[Map, Anything]),
+        helper(195, "map_lookup_percpu_elem")
+            .since(5, 19)
+            .args(&[Map, MapKey, Anything])
+            .returns(lookup)
+            .packet_args(),
     ]
     .into()
 }
 
-/// Checksums over two pieces of memory.
-fn csum_diff() -> HelperProto {
-    use ArgKind::{Anything, MemoryOrNull, SizeOrZero};
-    HelperProto::new(HelperId(28), "csum_diff")
-        .since(4, 6)
-        .args(&[MemoryOrNull, SizeOrZero, MemoryOrNull, SizeOrZero, Anything])
-        .packet_args()
+/// What tells of the kernel and of processes.
+fn tracing() -> Vec<HelperProto> {
+    let read = [Output, SizeOrZero, Anything];
+    let copied = RetKind::ErrorOrLength;
+    [
+        helper(4, "probe_read").since(4, 1).args(&read).gpl_only(),
+        helper(27, "get_stackid").since(4, 6).args(&[Context, Map, Anything]).gpl_only(),
+        helper(45, "probe_read_str").since(4, 11).args(&read).returns(copied).gpl_only(),
+        helper(56, "perf_prog_read_value").since(4, 15).args(&[Context, Output, Size]).gpl_only(),
+        helper(67, "get_stack")
+            .since(4, 18)
+            .args(&[Context, Output, SizeOrZero, Anything])
+            .returns(copied)
+            .gpl_only(),
+        helper(109, "send_signal").since(5, 3).args(&[Anything]),
+        helper(112, "probe_read_user").since(5, 5).args(&read).gpl_only(),
+        helper(113, "probe_read_kernel").since(5, 5).args(&read).gpl_only(),
+        helper(114, "probe_read_user_str").since(5, 5).args(&read).returns(copied).gpl_only(),
+        helper(115, "probe_read_kernel_str").since(5, 5).args(&read).returns(copied).gpl_only(),
+        helper(117, "send_signal_thread").since(5, 6).args(&[Anything]),
+        helper(173, "get_func_ip").since(5, 15).args(&[Context]).gpl_only(),
+        helper(174, "get_attach_cookie").since(5, 15).args(&[Context]),
+    ]
+    .into()
 }
 
-/// Helpers of XDP programs.
-fn xdp_helpers() -> Vec<HelperProto> {
-    use ArgKind::{Anything, Context, Memory, Output, Size};
-    let helper = |id, name| HelperProto::new(HelperId(id), name);
+/// What is done with the packet at a driver, and where packets are sent.
+fn xdp() -> Vec<HelperProto> {
     [
         helper(23, "redirect").since(4, 4).args(&[Anything, Anything]),
-        csum_diff(),
+        helper(28, "csum_diff")
+            .since(4, 6)
+            .args(&[MemoryOrNull, SizeOrZero, MemoryOrNull, SizeOrZero, Anything])
+            .packet_args(),
         helper(44, "xdp_adjust_head").since(4, 10).args(&[Context, Anything]).moves_packet(),
+        helper(51, "redirect_map").since(4, 14).args(&[Map, Anything, Anything]),
         helper(54, "xdp_adjust_meta").since(4, 15).args(&[Context, Anything]).moves_packet(),
         helper(65, "xdp_adjust_tail").since(4, 18).args(&[Context, Anything]).moves_packet(),
+        helper(69, "fib_lookup").since(4, 18).args(&[Context, Memory, Size, Anything]).gpl_only(),
+        helper(163, "check_mtu")
+            .since(5, 12)
+            .args(&[Context, Anything, U32Update, Anything, Anything])
+            .gpl_only(),
         helper(188, "xdp_get_buff_len").since(5, 18).args(&[Context]),
         helper(189, "xdp_load_bytes").since(5, 18).args(&[Context, Anything, Output, Size]),
         helper(190, "xdp_store_bytes").since(5, 18).args(&[Context, Anything, Memory, Size]),
@@ -71,10 +167,8 @@ fn xdp_helpers() -> Vec<HelperProto> {
     .into()
 }
 
-/// Helpers of socket filters and traffic control, which read the packet through its `sk_buff`.
-fn sk_buff_helpers() -> Vec<HelperProto> {
-    use ArgKind::{Anything, Context, Output, Size};
-    let helper = |id, name| HelperProto::new(HelperId(id), name);
+/// What reads a packet through its `sk_buff`.
+fn packets() -> Vec<HelperProto> {
     [
         helper(26, "skb_load_bytes").since(4, 5).args(&[Context, Anything, Output, Size]),
         helper(46, "get_socket_cookie").since(4, 12).args(&[Context]),
@@ -82,14 +176,17 @@ fn sk_buff_helpers() -> Vec<HelperProto> {
         helper(68, "skb_load_bytes_relative")
             .since(4, 18)
             .args(&[Context, Anything, Output, Size, Anything]),
+        helper(79, "skb_cgroup_id").since(4, 18).args(&[Context]),
+        helper(83, "skb_ancestor_cgroup_id").since(4, 19).args(&[Context, Anything]),
+        helper(97, "skb_ecn_set_ce").since(5, 1).args(&[Context]),
+        helper(122, "get_netns_cookie").since(5, 7).args(&[ContextOrNull]),
+        helper(151, "skb_cgroup_classid").since(5, 10).args(&[Context]),
     ]
     .into()
 }
 
-/// Helpers of traffic control alone.
-fn traffic_control_helpers() -> Vec<HelperProto> {
-    use ArgKind::{Anything, Context, Memory, Size};
-    let helper = |id, name| HelperProto::new(HelperId(id), name);
+/// What changes a packet through its `sk_buff`.
+fn traffic_control() -> Vec<HelperProto> {
     let numbers = [Context, Anything, Anything, Anything, Anything];
     [
         helper(9, "skb_store_bytes")
@@ -99,13 +196,12 @@ fn traffic_control_helpers() -> Vec<HelperProto> {
         helper(10, "l3_csum_replace").since(4, 1).args(&numbers).moves_packet(),
         helper(11, "l4_csum_replace").since(4, 1).args(&numbers).moves_packet(),
         helper(13, "clone_redirect").since(4, 2).args(&numbers[..3]).moves_packet(),
-        helper(17, "get_cgroup_classid").since(4, 3).args(&numbers[..1]),
         helper(18, "skb_vlan_push").since(4, 3).args(&numbers[..3]).moves_packet(),
         helper(19, "skb_vlan_pop").since(4, 3).args(&numbers[..1]).moves_packet(),
-        helper(23, "redirect").since(4, 4).args(&[Anything, Anything]),
         helper(24, "get_route_realm").since(4, 4).args(&numbers[..1]),
         helper(31, "skb_change_proto").since(4, 8).args(&numbers[..3]).moves_packet(),
         helper(32, "skb_change_type").since(4, 8).args(&numbers[..2]),
+        helper(33, "skb_under_cgroup").since(4, 8).args(&[Context, Map, Anything]),
         helper(34, "get_hash_recalc").since(4, 8).args(&numbers[..1]),
         helper(38, "skb_change_tail").since(4, 9).args(&numbers[..3]).moves_packet(),
         helper(39, "skb_pull_data").since(4, 9).args(&numbers[..2]).moves_packet(),
@@ -114,6 +210,95 @@ fn traffic_control_helpers() -> Vec<HelperProto> {
         helper(43, "skb_change_head").since(4, 10).args(&numbers[..3]).moves_packet(),
         helper(48, "set_hash").since(4, 13).args(&numbers[..2]),
         helper(50, "skb_adjust_room").since(4, 13).args(&numbers[..4]).moves_packet(),
+        helper(135, "csum_level").since(5, 8).args(&numbers[..2]),
+        helper(152, "redirect_neigh").since(5, 10).args(&[
+            Anything,
+            MemoryOrNull,
+            SizeOrZero,
+            Anything,
+        ]),
+        helper(155, "redirect_peer").since(5, 10).args(&[Anything, Anything]),
+        helper(192, "skb_set_tstamp").since(5, 18).args(&numbers[..3]),
+    ]
+    .into()
+}
+
+/// Tunnels and what encloses a packet.
+fn tunnels() -> Vec<HelperProto> {
+    let bytes = [Context, Anything, Memory, Size];
+    [
+        helper(20, "skb_get_tunnel_key").since(4, 3).args(&[Context, Output, Size, Anything]),
+        helper(21, "skb_set_tunnel_key").since(4, 3).args(&[Context, Memory, Size, Anything]),
+        helper(29, "skb_get_tunnel_opt").since(4, 6).args(&[Context, Output, Size]),
+        helper(30, "skb_set_tunnel_opt").since(4, 6).args(&[Context, Memory, Size]),
+        helper(66, "skb_get_xfrm_state")
+            .since(4, 18)
+            .args(&[Context, Anything, Output, Size, Anything]),
+        helper(73, "lwt_push_encap").since(4, 18).args(&bytes).moves_packet(),
+        helper(74, "lwt_seg6_store_bytes").since(4, 18).args(&bytes).moves_packet(),
+        helper(75, "lwt_seg6_adjust_srh")
+            .since(4, 18)
+            .args(&[Context, Anything, Anything])
+            .moves_packet(),
+        helper(76, "lwt_seg6_action").since(4, 18).args(&bytes).moves_packet(),
+    ]
+    .into()
+}
+
+/// Sockets and their options.
+fn sockets() -> Vec<HelperProto> {
+    let socket = |object| RetKind::ObjectOrNull(object);
+    [
+        helper(49, "setsockopt").since(4, 13).args(&[Context, Anything, Anything, Memory, Size]),
+        helper(57, "getsockopt").since(4, 15).args(&[Context, Anything, Anything, Output, Size]),
+        helper(59, "sock_ops_cb_flags_set").since(4, 16).args(&[Context, Anything]),
+        helper(64, "bind").since(4, 17).args(&[Context, Memory, Size]),
+        helper(95, "sk_fullsock").since(5, 1).args(&[SockCommon]).returns(socket(Object::Socket)),
+        helper(96, "tcp_sock").since(5, 1).args(&[SockCommon]).returns(socket(Object::TcpSock)),
+        helper(98, "get_listener_sock")
+            .since(5, 1)
+            .args(&[SockCommon])
+            .returns(socket(Object::Socket)),
+    ]
+    .into()
+}
+
+/// Messages and streams of sockets.
+fn messages() -> Vec<HelperProto> {
+    let numbers = [Context, Anything, Anything, Anything];
+    [
+        helper(52, "sk_redirect_map").since(4, 14).args(&[Context, Map, Anything, Anything]),
+        helper(60, "msg_redirect_map").since(4, 17).args(&[Context, Map, Anything, Anything]),
+        helper(61, "msg_apply_bytes").since(4, 17).args(&numbers[..2]),
+        helper(62, "msg_cork_bytes").since(4, 17).args(&numbers[..2]),
+        helper(63, "msg_pull_data").since(4, 17).args(&numbers).moves_packet(),
+        helper(90, "msg_push_data").since(4, 20).args(&numbers).moves_packet(),
+        helper(91, "msg_pop_data").since(5, 0).args(&numbers).moves_packet(),
+    ]
+    .into()
+}
+
+/// Groups of processes and what they are allowed.
+fn cgroups(program_type: ProgramType) -> Vec<HelperProto> {
+    let of_packet = matches!(
+        program_type,
+        ProgramType::SchedCls
+            | ProgramType::SchedAct
+            | ProgramType::LwtIn
+            | ProgramType::LwtOut
+            | ProgramType::LwtXmit
+            | ProgramType::LwtSeg6local
+    );
+    // That of the packet's socket, or of the process.
+    let classid: &[ArgKind] = if of_packet { &[Context] } else { &[] };
+    [
+        helper(17, "get_cgroup_classid").since(4, 3).args(classid),
+        helper(101, "sysctl_get_name").since(5, 2).args(&[Context, Output, Size, Anything]),
+        helper(102, "sysctl_get_current_value").since(5, 2).args(&[Context, Output, Size]),
+        helper(103, "sysctl_get_new_value").since(5, 2).args(&[Context, Output, Size]),
+        helper(104, "sysctl_set_new_value").since(5, 2).args(&[Context, Memory, Size]),
+        helper(186, "get_retval").since(5, 18),
+        helper(187, "set_retval").since(5, 18).args(&[Anything]),
     ]
     .into()
 }

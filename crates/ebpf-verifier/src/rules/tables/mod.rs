@@ -4,3 +4,4 @@
 pub(super) mod availability;
 pub(super) mod contexts;
 pub(super) mod helpers;
+pub(super) mod map_helpers;

@@ -1,0 +1,160 @@
+//! Memory that helpers are given: which of it there must be, and what is known of it afterwards.
+
+use alloc::format;
+
+use ebpf_isa::{Reg, Size};
+
+use super::{CallFacts, wrong_kind};
+use crate::error::{Checked, ErrorCode, Fault};
+use crate::rules::{ArgKind, HelperProto};
+use crate::state::{MapValueRef, PointerKind, Value};
+use crate::step::memory::{Place, check_alignment};
+use crate::step::packet::check_packet;
+use crate::step::stack::StackVerb;
+use crate::step::{FAR, Machine};
+
+/// What a helper does with memory that it is given.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum MemoryUse {
+    Read,
+    /// Fills all of it.
+    Fill,
+    /// May fill some of it.
+    FillPart,
+}
+
+/// A piece of memory given to a helper.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Piece {
+    reg: Reg,
+    size: i64,
+    zero_size_allowed: bool,
+    usage: MemoryUse,
+}
+
+impl Machine<'_> {
+    /// A size argument, and with it the memory of the argument before.
+    pub(super) fn check_size(
+        &mut self,
+        proto: &HelperProto,
+        index: usize,
+        reg: Reg,
+        value: &Value,
+        facts: &mut CallFacts,
+    ) -> Checked {
+        let Some(scalar) = value.as_scalar() else {
+            return Err(wrong_kind(reg, value, "scalar"));
+        };
+        let (number, bounds) = (reg.number(), scalar.bounds);
+        let zero_size_allowed = proto.args[index] == ArgKind::SizeOrZero;
+        let fault =
+            |what: &str| Err(Fault::new(ErrorCode::HelperSize, format!("R{number} {what}")));
+        if bounds.smin() < 0 {
+            return fault("min value is negative, either use unsigned or 'var &= const'");
+        }
+        if bounds.umin() == 0 && !zero_size_allowed {
+            let (min, max) = (bounds.umin().cast_signed(), bounds.umax().cast_signed());
+            return fault(&format!("invalid zero-sized read: u64=[{min},{max}]"));
+        }
+        if bounds.umax() >= FAR.cast_unsigned() {
+            return fault("unbounded memory access, use 'var &= const' or 'if (var < const)'");
+        }
+        let before = index.checked_sub(1).map(|index| (proto.args[index], Reg::ARGS[index]));
+        let Some((kind, memory)) = before else {
+            return Err(Fault::unsupported("a size without memory before it"));
+        };
+        let usage = match (kind, bounds.as_const()) {
+            (ArgKind::Output, Some(_)) => MemoryUse::Fill,
+            (ArgKind::Output, None) => MemoryUse::FillPart,
+            _ => MemoryUse::Read,
+        };
+        let size = bounds.umax().cast_signed();
+        facts.max_size = size;
+        self.check_piece(Piece { reg: memory, size, zero_size_allowed, usage }, facts)?;
+        self.rely_on(reg);
+        Ok(())
+    }
+
+    /// A number in memory, of so many bytes, which a helper writes.
+    pub(super) fn check_number(
+        &mut self,
+        reg: Reg,
+        size: u8,
+        usage: MemoryUse,
+        facts: &mut CallFacts,
+    ) -> Checked {
+        self.check_piece(Piece::new(reg, size.into(), usage), facts)?;
+        let value = self.read(reg)?;
+        let size = Size::from_bytes(size.into()).expect("numbers have the size of an access");
+        check_alignment(&value, Place { reg, off: 0, size }, true)
+    }
+
+    /// Checks memory that a helper reads or writes.
+    pub(super) fn check_piece(&mut self, piece: Piece, facts: &mut CallFacts) -> Checked {
+        let Piece { reg, size, zero_size_allowed, usage } = piece;
+        let value = self.read(reg)?;
+        let pointer = match value {
+            Value::Pointer(pointer) => pointer,
+            _ if zero_size_allowed && size == 0 && value.is_zero() => return Ok(()),
+            _ => return Err(wrong_kind(reg, &value, "fp")),
+        };
+        match pointer.kind {
+            PointerKind::Packet { id, range, .. } => {
+                check_packet(reg, &pointer, id, range, 0, size, zero_size_allowed)
+            }
+            PointerKind::MapValue(MapValueRef { map, null: None }) => {
+                self.check_map_flags(map, &pointer, 0, size, usage != MemoryUse::Read)?;
+                self.check_map_value(reg, map, &pointer, 0, size, zero_size_allowed)
+            }
+            PointerKind::Stack { frame } => {
+                if size == 0 && !zero_size_allowed {
+                    return Err(Fault::new(ErrorCode::HelperSize, "invalid zero-sized read"));
+                }
+                let verb = match usage {
+                    MemoryUse::Read => StackVerb::Read,
+                    MemoryUse::Fill | MemoryUse::FillPart => StackVerb::Write,
+                };
+                let range = self.check_stack_range(reg, &pointer, frame, 0, size, verb)?;
+                let is_fixed = pointer.var.as_const().is_some();
+                let fills_later = usage == MemoryUse::Fill && is_fixed;
+                if fills_later {
+                    facts.fill = Some((reg, size));
+                }
+                if !fills_later {
+                    self.note_stack_reads(frame, range);
+                }
+                if usage != MemoryUse::Read && !fills_later {
+                    self.state.frame_at_mut(frame).stack.clobber(range.offs());
+                }
+                Ok(())
+            }
+            PointerKind::Context
+            | PointerKind::Map(_)
+            | PointerKind::MapValue(_)
+            | PointerKind::Object { .. }
+            | PointerKind::PacketEnd => Err(wrong_kind(reg, &value, "fp")),
+        }
+    }
+
+    /// The stack memory that a helper fills as a whole, once all arguments have been checked.
+    pub(super) fn fill_output(&mut self, facts: &CallFacts) -> Checked {
+        let Some((reg, size)) = facts.fill else {
+            return Ok(());
+        };
+        let Value::Pointer(pointer) = self.read(reg)? else {
+            return Ok(());
+        };
+        if let PointerKind::Stack { frame } = pointer.kind {
+            let range = self.check_stack_range(reg, &pointer, frame, 0, size, StackVerb::Write)?;
+            self.state.frame_at_mut(frame).stack.clobber(range.offs());
+        }
+        Ok(())
+    }
+}
+
+impl Piece {
+    /// A piece whose size is not 0.
+    pub(super) const fn new(reg: Reg, size: i64, usage: MemoryUse) -> Self {
+        Self { reg, size, zero_size_allowed: false, usage }
+    }
+}

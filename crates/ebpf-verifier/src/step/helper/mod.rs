@@ -1,0 +1,243 @@
+//! Calls of helpers, checked against their prototypes.
+
+mod memory;
+mod result;
+
+use alloc::format;
+
+use ebpf_isa::uapi::{HelperId, MapType};
+use ebpf_isa::{MapIdx, Reg};
+
+use super::Machine;
+use super::memory::check_unmodified;
+use super::packet::forget_packet_pointers;
+use crate::error::{Checked, ErrorCode, Fault};
+use crate::profile::Span;
+use crate::rules::{ArgKind, HelperProto, PacketAccess, ProgramTypeRules, helper_takes_map};
+use crate::state::{PointerKind, Value};
+use memory::{MemoryUse, Piece};
+
+/// What messages call the pointers that are accepted as memory.
+const MEMORY_KINDS: &str =
+    "fp, pkt, pkt_meta, map_key, map_value, mem, ringbuf_mem, buf, trusted_ptr_";
+
+/// What messages call the pointers that are accepted as sockets.
+const SOCKET_KINDS: &str = "sock_common, sock, tcp_sock, xdp_sock";
+
+/// What earlier arguments of a call say about later ones and about the result.
+#[derive(Debug, Default)]
+struct CallFacts {
+    map: Option<MapIdx>,
+    /// The key, where it is a constant in the stack.
+    key: Option<u64>,
+    /// The greatest size, of the last piece of memory with one.
+    max_size: i64,
+    /// Memory that is filled as a whole, once all arguments have been checked: where, and its size.
+    fill: Option<(Reg, i64)>,
+}
+
+impl Machine<'_> {
+    pub(super) fn call_helper(&mut self, id: HelperId) -> Checked {
+        let rules = self.env.program_type.clone();
+        let proto = self.prototype(&*rules, id)?;
+        if proto.gpl_only && !self.env.license_gpl {
+            let message = "cannot call GPL-restricted function from non-GPL compatible program";
+            return Err(Fault::new(ErrorCode::HelperLicense, message));
+        }
+        let mut facts = CallFacts::default();
+        for (index, reg) in Reg::ARGS.into_iter().enumerate() {
+            self.check_argument(proto, index, reg, &mut facts)?;
+        }
+        self.check_map_write(id, facts.map)?;
+        self.fill_output(&facts)?;
+        let result = self.helper_result(proto, &facts)?;
+        self.check_map_type(proto, facts.map)?;
+        self.state.frame_mut().clear_caller_saved();
+        self.set(Reg::R0, result);
+        if proto.moves_packet {
+            forget_packet_pointers(&mut self.state);
+        }
+        Ok(())
+    }
+
+    /// The prototype of a helper that this program may call in this kernel.
+    fn prototype<'r>(
+        &self,
+        rules: &'r dyn ProgramTypeRules,
+        id: HelperId,
+    ) -> Checked<&'r HelperProto> {
+        let (profile, program_type) = (&self.env.profile, rules.program_type());
+        let proto = rules.helper(id);
+        let span = proto.map_or(Span::ALWAYS, |proto| proto.span);
+        let there =
+            profile.has_helper(program_type, id, span) && rules.may_call(id, self.env.attach_type);
+        match (proto, id.name()) {
+            (Some(proto), _) if there => Ok(proto),
+            (None, Some(_)) if there => Err(Fault::unsupported(format_args!("the helper {id}"))),
+            (_, Some(_)) => {
+                let message = format!("program of this type cannot use helper {id}");
+                Err(Fault::new(ErrorCode::HelperNotAllowed, message))
+            }
+            (_, None) => {
+                let message = format!("invalid func unknown#{}", id.0.cast_signed());
+                Err(Fault::new(ErrorCode::HelperUnknown, message))
+            }
+        }
+    }
+
+    fn check_argument(
+        &mut self,
+        proto: &HelperProto,
+        index: usize,
+        reg: Reg,
+        facts: &mut CallFacts,
+    ) -> Checked {
+        let kind = proto.args[index];
+        if kind == ArgKind::Unused {
+            return Ok(());
+        }
+        let value = self.read(reg)?;
+        if kind == ArgKind::Anything {
+            return Ok(());
+        }
+        let may_use_packet = match self.env.program_type.packet_access() {
+            PacketAccess::None => false,
+            PacketAccess::Read | PacketAccess::ReadWrite => proto.packet_args,
+            PacketAccess::Buffer => true,
+        };
+        if matches!(value, Value::Pointer(p) if matches!(p.kind, PointerKind::Packet { .. }))
+            && !may_use_packet
+        {
+            let message = "helper access to the packet is not allowed";
+            return Err(Fault::new(ErrorCode::PacketForbidden, message));
+        }
+        if matches!(kind, ArgKind::MemoryOrNull | ArgKind::ContextOrNull) && value.is_zero() {
+            self.rely_on(reg);
+            return Ok(());
+        }
+        check_kind(kind, reg, &value)?;
+        match kind {
+            ArgKind::Map => {
+                facts.map = value.as_pointer().and_then(|pointer| match pointer.kind {
+                    PointerKind::Map(map) => Some(map),
+                    _ => None,
+                });
+                Ok(())
+            }
+            ArgKind::MapKey => {
+                let map = map_of(facts)?;
+                let size = self.map(map).desc.key_size.into();
+                self.check_piece(Piece::new(reg, size, MemoryUse::Read), facts)?;
+                facts.key = self.constant_key(reg, map);
+                Ok(())
+            }
+            ArgKind::MapValue | ArgKind::MapValueOutput => {
+                let desc = &self.map(map_of(facts)?).desc;
+                // A bloom filter is asked for a value.
+                let is_read = kind == ArgKind::MapValue || desc.map_type == MapType::BloomFilter;
+                let usage = if is_read { MemoryUse::Read } else { MemoryUse::Fill };
+                self.check_piece(Piece::new(reg, desc.value_size.into(), usage), facts)
+            }
+            ArgKind::U64Output => self.check_number(reg, 8, MemoryUse::Fill, facts),
+            ArgKind::U32Update => self.check_number(reg, 4, MemoryUse::FillPart, facts),
+            ArgKind::Size | ArgKind::SizeOrZero => {
+                self.check_size(proto, index, reg, &value, facts)
+            }
+            ArgKind::Context
+            | ArgKind::ContextOrNull
+            | ArgKind::SockCommon
+            | ArgKind::Memory
+            | ArgKind::MemoryOrNull
+            | ArgKind::Output
+            | ArgKind::Anything
+            | ArgKind::Unused => Ok(()),
+        }
+    }
+
+    /// Each kind of map is for some helpers. What lookups and updates do in maps of sockets is not
+    /// known here.
+    fn check_map_type(&self, proto: &HelperProto, map: Option<MapIdx>) -> Checked {
+        let Some(map) = map else {
+            return Ok(());
+        };
+        let map_type = self.map(map).desc.map_type;
+        if !helper_takes_map(proto.id, map_type) {
+            let message = match proto.id {
+                HelperId::TAIL_CALL => "expected prog array map for tail call".into(),
+                _ => format!("cannot pass map_type {} into func {proto}", map_type.number()),
+            };
+            return Err(Fault::new(ErrorCode::HelperMap, message));
+        }
+        let holds_sockets =
+            matches!(map_type, MapType::Sockmap | MapType::Sockhash | MapType::Xskmap);
+        let reaches_them = [HelperId::MAP_LOOKUP_ELEM, HelperId::MAP_UPDATE_ELEM];
+        if holds_sockets && reaches_them.contains(&proto.id) {
+            return Err(Fault::unsupported(format_args!("{proto} on a map of sockets")));
+        }
+        Ok(())
+    }
+
+    /// Helpers may not change a map that programs may only read.
+    fn check_map_write(&self, id: HelperId, map: Option<MapIdx>) -> Checked {
+        let writes = WRITES_MAP.contains(&id);
+        if writes && map.is_some_and(|map| !self.map(map).programs_may_write()) {
+            return Err(Fault::new(ErrorCode::MapForbidden, "write into map forbidden"));
+        }
+        Ok(())
+    }
+}
+
+/// Helpers that change a map: update, deletion, push, pop.
+const WRITES_MAP: [HelperId; 4] =
+    [HelperId::MAP_UPDATE_ELEM, HelperId::MAP_DELETE_ELEM, HelperId(87), HelperId(88)];
+
+fn is_socket(kind: PointerKind) -> bool {
+    matches!(kind, PointerKind::Object { object, null: None } if !object.is_memory())
+}
+
+fn map_of(facts: &CallFacts) -> Checked<MapIdx> {
+    facts.map.ok_or_else(|| Fault::unsupported("a helper whose map is not its first argument"))
+}
+
+fn wrong_kind(reg: Reg, value: &Value, expected: &str) -> alloc::boxed::Box<Fault> {
+    let message = format!("R{} type={} expected={expected}", reg.number(), value.name());
+    Fault::new(ErrorCode::HelperArgument, message)
+}
+
+/// Checks that a value is of a kind that the argument takes.
+fn check_kind(kind: ArgKind, reg: Reg, value: &Value) -> Checked {
+    let pointer = value.as_pointer();
+    let is = |wanted: fn(PointerKind) -> bool| pointer.is_some_and(|p| wanted(p.kind));
+    let is_memory = is(|kind| match kind {
+        PointerKind::Stack { .. } | PointerKind::Packet { .. } => true,
+        PointerKind::MapValue(value) => value.null.is_none(),
+        PointerKind::Context
+        | PointerKind::Map(_)
+        | PointerKind::Object { .. }
+        | PointerKind::PacketEnd => false,
+    });
+    let (fits, expected) = match kind {
+        ArgKind::Unused | ArgKind::Anything => (true, ""),
+        ArgKind::Map => (is(|kind| matches!(kind, PointerKind::Map(_))), "map_ptr"),
+        ArgKind::Context | ArgKind::ContextOrNull => {
+            (is(|kind| kind == PointerKind::Context), "ctx")
+        }
+        ArgKind::SockCommon => (is(is_socket), SOCKET_KINDS),
+        ArgKind::Size | ArgKind::SizeOrZero => (value.as_scalar().is_some(), "scalar"),
+        ArgKind::MapKey
+        | ArgKind::MapValue
+        | ArgKind::MapValueOutput
+        | ArgKind::Memory
+        | ArgKind::MemoryOrNull
+        | ArgKind::Output
+        | ArgKind::U32Update
+        | ArgKind::U64Output => (is_memory, MEMORY_KINDS),
+    };
+    if !fits {
+        return Err(wrong_kind(reg, value, expected));
+    }
+    match pointer {
+        Some(pointer) if !is_memory => check_unmodified(reg, pointer),
+        _ => Ok(()),
+    }
+}

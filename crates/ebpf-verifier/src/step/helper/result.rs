@@ -1,0 +1,78 @@
+//! What helpers leave in `r0`.
+
+use ebpf_isa::uapi::MapType;
+use ebpf_isa::{MapIdx, Reg};
+
+use super::{CallFacts, map_of};
+use crate::domain::Scalar;
+use crate::error::Checked;
+use crate::profile::Feature;
+use crate::rules::{HelperProto, RetKind};
+use crate::state::{Cell, MapValueRef, PointerKind, StackOff, Value};
+use crate::step::Machine;
+
+/// The greatest error number that helpers give.
+const MAX_ERRNO: i64 = 4095;
+
+impl Machine<'_> {
+    pub(super) fn helper_result(
+        &mut self,
+        proto: &HelperProto,
+        facts: &CallFacts,
+    ) -> Checked<Value> {
+        match proto.ret {
+            RetKind::Integer => Ok(Value::UNKNOWN),
+            RetKind::Processor => Ok(match self.processors {
+                Some(processors) => {
+                    let last = u64::from(processors.saturating_sub(1));
+                    Value::scalar(Scalar::UNKNOWN.within_unsigned(0, last))
+                }
+                None => Value::UNKNOWN,
+            }),
+            RetKind::ErrorOrLength => {
+                let least = (-MAX_ERRNO).cast_unsigned();
+                let bounds = Scalar::UNKNOWN.within_signed(least, facts.max_size.cast_unsigned());
+                Ok(Value::scalar(bounds))
+            }
+            RetKind::Void => Ok(Value::Uninit),
+            RetKind::ObjectOrNull(object) => {
+                let null = Some(self.new_null_id());
+                Ok(Value::pointer(PointerKind::Object { object, null }))
+            }
+            RetKind::MapValueOrNull => {
+                let map = map_of(facts)?;
+                let entries = u64::from(self.map(map).desc.max_entries);
+                let exists = facts.key.is_some_and(|key| key < entries);
+                let null = if exists { None } else { Some(self.new_null_id()) };
+                Ok(Value::pointer(PointerKind::MapValue(MapValueRef { map, null })))
+            }
+        }
+    }
+
+    /// The key of an array's element, where it is a constant at a constant place in the stack.
+    pub(super) fn constant_key(&mut self, reg: Reg, map: MapIdx) -> Option<u64> {
+        let desc = &self.map(map).desc;
+        let is_array = matches!(desc.map_type, MapType::Array | MapType::PercpuArray);
+        if !is_array || !self.env.profile.features.has(Feature::ConstantKeys) {
+            return None;
+        }
+        let pointer = self.value(reg).as_pointer()?;
+        let PointerKind::Stack { frame } = pointer.kind else {
+            return None;
+        };
+        let at = StackOff::new(pointer.const_off()?)?;
+        let size = usize::try_from(desc.key_size).ok()?;
+        let slot = self.state.frame_at(frame).stack.slot(at);
+        if slot.are_zero(at.in_slot(), size) {
+            return Some(0);
+        }
+        // Above the lowest byte, too, the kernel takes the key to be the whole spilled number. A
+        // number below 2^32 has zeroes there, so that the key exists if that number does.
+        if slot.spill_size() != at.in_slot() + size {
+            return None;
+        }
+        let key = slot.spilled()?.as_scalar()?.bounds.as_const()?;
+        self.effects.relied_on.push(Cell::slot(frame, at.slot()));
+        Some(key)
+    }
+}
