@@ -95,7 +95,11 @@ impl PacketFilter {
         let program = &converted.program;
         let code = match target {
             Target::SchedCls => {
-                Code::SchedCls(Box::new(verified(runtime, program, skb::sched_cls(), engine)?))
+                let kind = match needs_metadata(filter) {
+                    true => skb::sched_cls(),
+                    false => skb::sched_cls_of_packet(),
+                };
+                Code::SchedCls(Box::new(verified(runtime, program, kind, engine)?))
             }
             Target::Xdp => Code::Xdp(Box::new(verified(runtime, program, xdp::kind(), engine)?)),
             Target::SocketFilter => {
@@ -131,7 +135,6 @@ impl PacketFilter {
     ///
     /// # Errors
     /// The trap that ended the run: there is none but for lack of fuel.
-    #[inline]
     pub fn run(&self, packet: &Packet<'_>, env: &mut ExecEnv) -> Result<u32, Trap> {
         let r0 = match &self.code {
             // SAFETY: `verified` loaded a program of this kind that stores to its stack alone.
@@ -187,6 +190,11 @@ fn checked(
         Engine::Jit => FlatEngine::Jit(runtime.pack()),
     };
     FlatProgram::new(program, engine, &[GET_PRANDOM_U32, GET_SMP_PROCESSOR_ID])
+}
+
+/// Whether a filter looks at more than the packet.
+fn needs_metadata(filter: &Filter) -> bool {
+    filter.insns().iter().any(|insn| matches!(insn, ClassicInsn::LoadAncillary(_)))
 }
 
 /// The first load at a constant offset from a header.

@@ -4,6 +4,7 @@
 
 use std::any::TypeId;
 use std::mem::offset_of;
+use std::ops::Range;
 use std::sync::Arc;
 
 use ebpf_classic::Packet;
@@ -46,7 +47,8 @@ mod word {
     ];
 }
 
-/// Offsets of the two fields of `struct __sk_buff` that are pointers here.
+/// Offsets of the fields of `struct __sk_buff` that say where the packet is.
+const LEN: u16 = 0;
 const DATA: u16 = 76;
 const DATA_END: u16 = 80;
 
@@ -70,28 +72,32 @@ pub(crate) fn words(packet: &Packet<'_>) -> SkbWords {
     words
 }
 
-/// The context as compiled programs see it; programs as they are written see `struct __sk_buff`.
+/// The context as compiled programs see it, as long as they look at the packet alone; programs as
+/// they are written see `struct __sk_buff`.
 #[repr(C)]
-struct SkbContext {
-    words: SkbWords,
+struct SkbPacket {
     data: *const u8,
     data_end: *const u8,
     /// Offset of the network header; [`NO_HEADER`] where it is not known.
     network_header: u64,
+    len: u32,
+}
+
+/// The context of programs that look at what else is known.
+#[repr(C)]
+struct SkbContext {
+    packet: SkbPacket,
+    words: SkbWords,
 }
 
 const NO_HEADER: u64 = u64::MAX;
 
-impl SkbContext {
+impl SkbPacket {
     fn new(packet: &Packet<'_>) -> Self {
-        let bytes = packet.bytes.as_ptr_range();
-        bytes.start.expose_provenance();
-        Self {
-            words: words(packet),
-            data: bytes.start,
-            data_end: bytes.end,
-            network_header: packet.network_header.map_or(NO_HEADER, u64::from),
-        }
+        let Range { start: data, end: data_end } = packet.bytes.as_ptr_range();
+        data.expose_provenance();
+        let network_header = packet.network_header.map_or(NO_HEADER, u64::from);
+        Self { data, data_end, network_header, len: packet.bytes.len() as u32 }
     }
 
     /// The bytes that begin at an offset from a header, if the packet has them all.
@@ -125,8 +131,8 @@ static HELPERS: [(HelperId, HelperFn); 1] = [(SKB_LOAD_BYTES_RELATIVE, skb_load_
 native! {
     /// `long bpf_skb_load_bytes_relative(skb, offset, to, len, start_header)`
     fn skb_load_bytes_relative(skb, offset, to, len, header; env) {
-        let skb = std::ptr::with_exposed_provenance::<SkbContext>(skb as usize);
-        // SAFETY: the verifier let only the context through, and programs of this kind have no other.
+        let skb = std::ptr::with_exposed_provenance::<SkbPacket>(skb as usize);
+        // SAFETY: the verifier let only the context through, which begins with this here.
         let from = unsafe { (*skb).bytes(header & 0xffff_ffff, offset & 0xffff_ffff, len) };
         let to = std::ptr::with_exposed_provenance_mut::<u8>(to as usize);
         let len = len as usize;
@@ -148,53 +154,74 @@ native! {
 /// `skb_load_bytes_relative`.
 #[must_use]
 pub fn sched_cls() -> ProgramKind {
+    of_layout(TypeId::of::<SkbContext>(), true)
+}
+
+/// The same for programs that look at the packet alone: there are `len`, `data` and `data_end`. A
+/// context takes less time to make.
+pub(crate) fn sched_cls_of_packet() -> ProgramKind {
+    of_layout(TypeId::of::<SkbPacket>(), false)
+}
+
+fn of_layout(layout: TypeId, has_words: bool) -> ProgramKind {
     ProgramKind {
         rules: program_types::sched_cls(),
         attach_type: None,
-        hooks: Arc::new(ConvertContext),
+        hooks: Arc::new(ConvertContext { has_words }),
         helpers: &HELPERS,
-        layout: TypeId::of::<SkbContext>(),
+        layout,
     }
 }
 
-/// Turns accesses to `struct __sk_buff` into accesses to [`SkbContext`].
-struct ConvertContext;
+/// Turns accesses to `struct __sk_buff` into accesses to [`SkbPacket`], or to [`SkbContext`] where
+/// there are words.
+struct ConvertContext {
+    has_words: bool,
+}
 
 impl RewriteHooks for ConvertContext {
     fn context_field(&self, access: &ContextAccessInsn) -> Result<HostField, RewriteError> {
-        if access.write {
-            return Err(access.unsupported());
-        }
         let start = access.offset / 4 * 4;
-        let pointer = |off: usize| HostField::whole(start, Size::W, off as i16, Size::Dw);
-        match start {
-            DATA => Ok(pointer(offset_of!(SkbContext, data))),
-            DATA_END => Ok(pointer(offset_of!(SkbContext, data_end))),
-            _ if word::ALL.contains(&usize::from(start / 4)) => {
-                Ok(HostField::whole(start, Size::W, start as i16, Size::W))
+        let word = usize::from(start / 4);
+        let (size, off) = match start {
+            _ if access.write => return Err(access.unsupported()),
+            LEN => (Size::W, offset_of!(SkbPacket, len)),
+            DATA => (Size::Dw, offset_of!(SkbPacket, data)),
+            DATA_END => (Size::Dw, offset_of!(SkbPacket, data_end)),
+            _ if self.has_words && word::ALL.contains(&word) => {
+                (Size::W, offset_of!(SkbContext, words) + usize::from(start))
             }
-            _ => Err(access.unsupported()),
-        }
+            _ => return Err(access.unsupported()),
+        };
+        Ok(HostField::whole(start, Size::W, off as i16, size))
     }
 }
 
-/// Runs a program of this [kind](sched_cls) on a packet that it only reads. Gives `r0`.
+/// Runs a program on a packet that it only reads. Gives `r0`.
 ///
 /// # Errors
 /// The trap that ended the run.
 ///
 /// # Safety
-/// The program is of this kind and writes to no packet.
+/// The program is of the kind [`sched_cls`] or [`sched_cls_of_packet`] and writes to no packet.
+#[inline]
 pub(crate) unsafe fn run_reader(
     loaded: &Loaded,
     packet: &Packet<'_>,
     env: &mut ExecEnv,
 ) -> Result<u64, Trap> {
-    let mut context = SkbContext::new(packet);
+    let mut bare = SkbPacket::new(packet);
+    if loaded.bindings().kind.layout == TypeId::of::<SkbPacket>() {
+        let ctx = &raw mut bare;
+        ctx.expose_provenance();
+        // SAFETY: the context is what the kind's hooks convert accesses to; the packet is read
+        // alone, by the caller's promise.
+        return unsafe { loaded.run_with_context(ctx.cast(), env) };
+    }
+    let mut context = SkbContext { packet: bare, words: words(packet) };
     let ctx = &raw mut context;
     ctx.expose_provenance();
-    // SAFETY: the context is what the kind's hooks convert accesses to; the packet is read alone, by
-    // the caller's promise.
+    // SAFETY: likewise.
     unsafe { loaded.run_with_context(ctx.cast(), env) }
 }
 
@@ -204,7 +231,7 @@ mod tests {
 
     #[test]
     fn numbers_are_where_programs_look_for_them() {
-        assert_eq!(offset_of!(SkbContext, words), 0);
+        assert_eq!(offset_of!(SkbContext, packet), 0);
         let bytes = [0; 5];
         let mut packet = Packet::new(&bytes);
         packet.metadata.protocol = 0x86dd;
@@ -219,7 +246,7 @@ mod tests {
     fn bytes_are_counted_from_headers() {
         let bytes = [1, 2, 3, 4, 5];
         let packet = Packet { network_header: Some(2), ..Packet::new(&bytes) };
-        let context = SkbContext::new(&packet);
+        let context = SkbPacket::new(&packet);
         let at = |header, offset, len| {
             let start = context.bytes(header, offset, len)?;
             Some(start.addr() - bytes.as_ptr().addr())
@@ -230,7 +257,7 @@ mod tests {
         assert_eq!(at(HEADER_NETWORK, 3, 1), None);
         assert_eq!(at(HEADER_NETWORK, OFFSET_MAX + 1, 0), None);
         assert_eq!(at(2, 0, 1), None);
-        let context = SkbContext::new(&Packet::new(&bytes));
+        let context = SkbPacket::new(&Packet::new(&bytes));
         assert_eq!(context.bytes(HEADER_NETWORK, 0, 1), None);
     }
 }
