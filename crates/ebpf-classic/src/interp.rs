@@ -322,7 +322,8 @@ mod tests {
     }
 
     fn insn() -> impl Strategy<Value = SockFilter> {
-        let ops: Vec<Op> = (0..256).filter_map(Op::from_code).filter(|op| !op.is_return()).collect();
+        let ops: Vec<Op> =
+            (0..256).filter_map(Op::from_code).filter(|op| !op.is_return()).collect();
         let k = prop_oneof![8 => 0_u32..12, 1 => any::<u32>(), 1 => 0xffff_f000..0xffff_f040_u32];
         (select(ops), 0_u8..3, 0_u8..3, k).prop_map(|(op, jt, jf, k)| {
             let k = match op {

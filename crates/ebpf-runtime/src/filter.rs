@@ -26,9 +26,7 @@ use ebpf_isa::abi::{ExecEnv, Trap};
 use ebpf_isa::{Insn, Program, Reg};
 use ebpf_verifier::Options as VerifierOptions;
 
-use crate::flat::{
-    FlatEngine, FlatError, FlatProgram, GET_PRANDOM_U32, GET_SMP_PROCESSOR_ID,
-};
+use crate::flat::{FlatEngine, FlatError, FlatProgram, GET_PRANDOM_U32, GET_SMP_PROCESSOR_ID};
 use crate::kind::ProgramKind;
 use crate::load::{Bindings, LoadError, Runtime};
 use crate::loaded::{Engine, Loaded};
@@ -72,6 +70,8 @@ pub struct PacketFilter {
 
 #[derive(Debug)]
 enum Code {
+    /// For traffic control, where only the packet is looked at.
+    Packet(Box<Loaded>),
     SchedCls(Box<Loaded>),
     Xdp(Box<Loaded>),
     SocketFilter(Box<FlatProgram>),
@@ -90,16 +90,16 @@ impl PacketFilter {
         target: Target,
         engine: Engine,
     ) -> Result<Self, FilterError> {
-        let converted = convert(filter, &Options { target, returns: Returns::Value })
-            .map_err(Box::new)?;
+        let converted =
+            convert(filter, &Options { target, returns: Returns::Value }).map_err(Box::new)?;
         let program = &converted.program;
         let code = match target {
+            Target::SchedCls if needs_metadata(filter) => {
+                Code::SchedCls(Box::new(verified(runtime, program, skb::sched_cls(), engine)?))
+            }
             Target::SchedCls => {
-                let kind = match needs_metadata(filter) {
-                    true => skb::sched_cls(),
-                    false => skb::sched_cls_of_packet(),
-                };
-                Code::SchedCls(Box::new(verified(runtime, program, kind, engine)?))
+                let kind = skb::sched_cls_of_packet();
+                Code::Packet(Box::new(verified(runtime, program, kind, engine)?))
             }
             Target::Xdp => Code::Xdp(Box::new(verified(runtime, program, xdp::kind(), engine)?)),
             Target::SocketFilter => {
@@ -124,7 +124,7 @@ impl PacketFilter {
     #[must_use]
     pub fn loaded(&self) -> Option<&Loaded> {
         match &self.code {
-            Code::SchedCls(loaded) | Code::Xdp(loaded) => Some(loaded),
+            Code::Packet(loaded) | Code::SchedCls(loaded) | Code::Xdp(loaded) => Some(loaded),
             Code::SocketFilter(_) | Code::Flat(_) => None,
         }
     }
@@ -135,26 +135,35 @@ impl PacketFilter {
     ///
     /// # Errors
     /// The trap that ended the run: there is none but for lack of fuel.
+    #[inline]
     pub fn run(&self, packet: &Packet<'_>, env: &mut ExecEnv) -> Result<u32, Trap> {
         let r0 = match &self.code {
             // SAFETY: `verified` loaded a program of this kind that stores to its stack alone.
-            Code::SchedCls(loaded) => unsafe { skb::run_reader(loaded, packet, env) },
-            Code::Xdp(loaded) => {
-                let ingress = Ingress {
-                    ifindex: packet.metadata.ifindex,
-                    rx_queue: packet.metadata.queue.into(),
-                };
-                // SAFETY: likewise.
-                unsafe { xdp::run_reader(loaded, packet.bytes, ingress, env) }
-            }
-            Code::SocketFilter(program) => {
-                let context: Vec<u8> =
-                    skb::words(packet).iter().flat_map(|word| word.to_ne_bytes()).collect();
-                program.run_on(&context, packet.bytes, env)
-            }
-            Code::Flat(program) => program.run_on(packet.bytes, packet.bytes, env),
+            Code::Packet(loaded) => unsafe { skb::run_on_packet(loaded, packet, env) },
+            _ => self.run_otherwise(packet, env),
         }?;
         Ok(r0 as u32)
+    }
+
+    #[inline(never)]
+    fn run_otherwise(&self, packet: &Packet<'_>, env: &mut ExecEnv) -> Result<u64, Trap> {
+        match &self.code {
+            // SAFETY: `verified` loaded a program of this kind that stores to its stack alone.
+            Code::Packet(loaded) => unsafe { skb::run_on_packet(loaded, packet, env) },
+            // SAFETY: likewise.
+            Code::SchedCls(loaded) => unsafe { skb::run_on_buffer(loaded, packet, env) },
+            Code::Xdp(loaded) => {
+                let meta = &packet.metadata;
+                let ingress = Ingress { ifindex: meta.ifindex, rx_queue: meta.queue.into() };
+                // SAFETY: likewise.
+                unsafe { xdp::run_on_packet(loaded, packet.bytes, ingress, env) }
+            }
+            Code::SocketFilter(program) => {
+                let words = skb::words(packet).map(u32::to_ne_bytes);
+                program.run_on(words.as_flattened(), packet.bytes, env)
+            }
+            Code::Flat(program) => program.run_on(packet.bytes, packet.bytes, env),
+        }
     }
 }
 
@@ -180,11 +189,7 @@ fn verified(
     runtime.load(program, Bindings::new(kind), &VerifierOptions::default(), engine)
 }
 
-fn checked(
-    runtime: &Runtime,
-    program: &Program,
-    engine: Engine,
-) -> Result<FlatProgram, FlatError> {
+fn checked(runtime: &Runtime, program: &Program, engine: Engine) -> Result<FlatProgram, FlatError> {
     let engine = match engine {
         Engine::Interp => FlatEngine::Interp,
         Engine::Jit => FlatEngine::Jit(runtime.pack()),

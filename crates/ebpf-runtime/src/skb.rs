@@ -203,25 +203,37 @@ impl RewriteHooks for ConvertContext {
 /// The trap that ended the run.
 ///
 /// # Safety
-/// The program is of the kind [`sched_cls`] or [`sched_cls_of_packet`] and writes to no packet.
+/// The program is of the kind [`sched_cls_of_packet`] and writes to no packet.
 #[inline]
-pub(crate) unsafe fn run_reader(
+pub(crate) unsafe fn run_on_packet(
     loaded: &Loaded,
     packet: &Packet<'_>,
     env: &mut ExecEnv,
 ) -> Result<u64, Trap> {
-    let mut bare = SkbPacket::new(packet);
-    if loaded.bindings().kind.layout == TypeId::of::<SkbPacket>() {
-        let ctx = &raw mut bare;
-        ctx.expose_provenance();
-        // SAFETY: the context is what the kind's hooks convert accesses to; the packet is read
-        // alone, by the caller's promise.
-        return unsafe { loaded.run_with_context(ctx.cast(), env) };
-    }
-    let mut context = SkbContext { packet: bare, words: words(packet) };
+    let mut context = SkbPacket::new(packet);
     let ctx = &raw mut context;
     ctx.expose_provenance();
-    // SAFETY: likewise.
+    // SAFETY: the context is what the kind's hooks convert accesses to; the packet is read alone, by
+    // the caller's promise.
+    unsafe { loaded.run_with_context(ctx.cast(), env) }
+}
+
+/// The same for a program of the kind [`sched_cls`].
+///
+/// # Errors
+/// The trap that ended the run.
+///
+/// # Safety
+/// The program is of that kind and writes to no packet.
+pub(crate) unsafe fn run_on_buffer(
+    loaded: &Loaded,
+    packet: &Packet<'_>,
+    env: &mut ExecEnv,
+) -> Result<u64, Trap> {
+    let mut context = SkbContext { packet: SkbPacket::new(packet), words: words(packet) };
+    let ctx = &raw mut context;
+    ctx.expose_provenance();
+    // SAFETY: as above.
     unsafe { loaded.run_with_context(ctx.cast(), env) }
 }
 

@@ -123,8 +123,7 @@ impl RewriteHooks for ConvertContext {
 ///
 /// # Safety
 /// The program is of this kind and writes to no packet.
-#[inline]
-pub(crate) unsafe fn run_reader(
+pub(crate) unsafe fn run_on_packet(
     loaded: &Loaded,
     packet: &[u8],
     ingress: Ingress,
