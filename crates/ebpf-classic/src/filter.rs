@@ -206,6 +206,24 @@ pub enum CheckError {
     },
 }
 
+impl CheckError {
+    /// The instruction that it is about; `None` where it is about all of them.
+    #[must_use]
+    pub const fn pc(&self) -> Option<ClassicPc> {
+        match *self {
+            Self::Empty | Self::TooLong { .. } => None,
+            Self::UnknownOpcode { pc, .. }
+            | Self::JumpOutOfRange { pc, .. }
+            | Self::NoSuchCell { pc, .. }
+            | Self::UnwrittenCell { pc, .. }
+            | Self::DivisionByZero { pc }
+            | Self::ShiftTooFar { pc, .. }
+            | Self::UnknownAncillary { pc, .. }
+            | Self::NoReturn { pc } => Some(pc),
+        }
+    }
+}
+
 /// A program that the checker has accepted: what it was made of, and the decoded instructions.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Filter {
