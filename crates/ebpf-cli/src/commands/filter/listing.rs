@@ -61,7 +61,7 @@ fn ebpf_lines(converted: &Converted) -> Vec<(Pc, String)> {
 /// nothing.
 fn rows(converted: &Converted, classic: &[String], ebpf: &[(Pc, String)]) -> Vec<(String, String)> {
     let mut rows = Vec::new();
-    let left = |pc: usize| format!("({pc:03}) {}", classic[pc]);
+    let left = |pc: usize| format!("({pc:03}) {}", classic[pc].replace('\t', " "));
     let right = |(pc, text): &(Pc, String)| format!("{:4}: {text}", pc.0);
     let mut next = 0;
     let groups = ebpf.chunk_by(|a, b| converted.origin(a.0) == converted.origin(b.0));
