@@ -216,7 +216,8 @@ impl FlatProgram {
     /// As for [`FlatProgram::run`].
     pub fn run_on(&self, bytes: &[u8], packet: &[u8], env: &mut ExecEnv) -> Result<u64, Trap> {
         let mut memory = Memory::new();
-        let address = memory.add(bytes);
+        let start = memory.add(packet);
+        let address = if std::ptr::eq(bytes, packet) { start } else { memory.add(bytes) };
         env.packet = packet.as_ptr();
         env.packet_len = packet.len() as u64;
         self.run_in(memory, FlatContext { memory: address, len: bytes.len() as u64 }, env)

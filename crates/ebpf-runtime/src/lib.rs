@@ -23,7 +23,7 @@
 //!
 //! The layers below are re-exported under their short names.
 //!
-//! `unsafe` lives in `maps::slab`, `helpers`, `loaded`, `checked`, `flat`, `xdp`, `skb` and `seccomp`: memory that
+//! `unsafe` lives in `maps::slab`, `helpers`, `loaded`, `checked`, `flat`, `xdp`, `skb`, `seccomp` and `filter`: memory that
 //! outlives every run, native functions behind prototypes, and the call into code that was verified or checks itself;
 //! and in `kernel::sys` and `kernel::map`, which call `bpf(2)`.
 

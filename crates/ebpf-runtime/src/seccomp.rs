@@ -5,8 +5,8 @@
 use std::any::TypeId;
 use std::sync::Arc;
 
+use ebpf_classic::Converted;
 use ebpf_classic::seccomp::{DATA_LEN, SeccompData, SeccompFilter};
-use ebpf_classic::{ConvertError, Converted};
 use ebpf_isa::Size;
 use ebpf_isa::abi::{ExecEnv, Trap};
 use ebpf_isa::uapi::ProgramType;
@@ -78,7 +78,7 @@ impl SeccompProgram {
         filter: &SeccompFilter,
         engine: Engine,
     ) -> Result<Self, FilterError> {
-        let converted = filter.convert().map_err(|error: ConvertError| Box::new(error))?;
+        let converted = filter.convert().map_err(Box::new)?;
         let bindings = Bindings::new(kind());
         let loaded = runtime.load(&converted.program, bindings, &Options::default(), engine)?;
         Ok(Self { converted, loaded })
