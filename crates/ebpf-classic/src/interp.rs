@@ -63,7 +63,7 @@ impl<'a> Packet<'a> {
 
     /// A place that is counted from a header, in the bytes.
     #[cold]
-    fn from_header(&self, place: Place) -> Option<usize> {
+    fn behind_header(&self, place: Place) -> Option<usize> {
         let start = match place {
             Place::Data(off) => off,
             Place::Link(off) => self.link_header?.checked_add(off)?,
@@ -95,7 +95,7 @@ impl Source for Packet<'_> {
     fn load(&self, place: Place, size: Size) -> Option<u32> {
         let start = match place {
             Place::Data(off) => off as usize,
-            _ => self.from_header(place)?,
+            _ => self.behind_header(place)?,
         };
         let bytes = self.bytes.get(start..)?;
         Some(match size {

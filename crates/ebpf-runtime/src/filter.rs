@@ -61,7 +61,8 @@ pub enum FilterError {
 ///
 /// For traffic control and XDP the program is verified and runs unchecked. For
 /// [`Target::SocketFilter`], whose packet loads the verifier does not know, and for [`Target::Flat`],
-/// which is no program type, each access is checked.
+/// which is no program type, each access is checked. Packet loads do not count from headers here:
+/// constants that do are refused, and where `X` plus a constant does, the filter ends with 0.
 #[derive(Debug)]
 pub struct PacketFilter {
     converted: Converted,
