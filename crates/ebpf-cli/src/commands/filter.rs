@@ -9,7 +9,7 @@ mod source;
 use std::io::Write;
 use std::path::PathBuf;
 
-use clap::{Args, ValueEnum};
+use clap::{ArgGroup, Args, ValueEnum};
 use ebpf_runtime::classic::seccomp::{SeccompError, SeccompFilter};
 use ebpf_runtime::classic::{
     CheckError, ClassicPc, ConvertError, Filter, Options, Target, convert,
@@ -36,6 +36,7 @@ Exit codes: 0 the filter was printed or ran, 1 it was rejected, 2 wrong usage or
 /// Arguments of `ebpf filter`.
 #[derive(Debug, Args)]
 #[command(after_long_help = ABOUT)]
+#[command(group(ArgGroup::new("judged").args(["pcap", "syscall"])))]
 pub(crate) struct FilterArgs {
     #[command(flatten)]
     source: source::SourceArgs,
@@ -54,7 +55,7 @@ pub(crate) struct FilterArgs {
     )]
     repeat: u64,
     /// What judges [default: all of them, which must agree]
-    #[arg(long, value_enum)]
+    #[arg(long, value_enum, requires = "judged")]
     engine: Option<EngineArg>,
     /// The kind of eBPF program that the filter is converted to
     #[arg(long = "as", visible_alias = "target", value_enum, default_value_t = TargetArg::SchedCls, conflicts_with = "seccomp")]

@@ -191,6 +191,7 @@ fn bad_usage_and_input() {
         &[PAYLOAD, "--seccomp", "--pcap", MIXED],
         &[PAYLOAD, "--explain", "--pcap", MIXED],
         &[PAYLOAD, "--repeat", "2"],
+        &[PAYLOAD, "--engine", "jit"],
         &[PAYLOAD, "--seccomp", "--syscall", "1", "--args", "1,2,3,4,5,6,7"],
         &[PAYLOAD, "--seccomp", "--syscall", "1", "--arch", "0x100000000"],
     ] {
