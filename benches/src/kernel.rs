@@ -3,6 +3,7 @@
 //! They are traffic classifiers. A repeated test run of an XDP program first makes the kernel patch its
 //! own text and wait for all cores, which takes longer than the runs.
 
+use ebpf_runtime::isa::RawInsn;
 use ebpf_runtime::isa::uapi::{MapType, ProgramType};
 use ebpf_runtime::kernel::{LoadedProgram, Map, MapSpec, ProgramLoad};
 
@@ -44,10 +45,7 @@ impl InKernel {
     /// # Errors
     /// There is no right to, or the kernel rejects the program.
     pub fn new(program: &BenchProgram) -> Result<Self, KernelError> {
-        let setting = std::fs::read_to_string("/proc/sys/net/core/bpf_jit_enable");
-        if setting.is_ok_and(|setting| setting.trim() == "0") {
-            return Err(KernelError::NoJit);
-        }
+        require_jit()?;
         let map = block_map(&program.block())?;
         let mut slots = program.for_kernel()?;
         for slot in &mut slots {
@@ -55,14 +53,7 @@ impl InKernel {
                 slot.imm = map.number();
             }
         }
-        let load = ProgramLoad {
-            program_type: ProgramType::SchedCls.number(),
-            license: "Dual MIT/GPL",
-            slots: &slots,
-            ..ProgramLoad::default()
-        };
-        let loaded = load.load().map_err(ebpf_runtime::kernel::KernelError::from)?;
-        Ok(Self { program: loaded, result: program.result, _map: map })
+        Ok(Self { program: load(&slots)?, result: program.result, _map: map })
     }
 
     /// Runs the program `repeat` times. Gives the result that was expected of it, or the 32 bits
@@ -76,6 +67,50 @@ impl InKernel {
         let retval = run.expect("the kernel loaded the program, and so runs it");
         if retval == folded(self.result) { self.result } else { retval.into() }
     }
+}
+
+/// A program in the kernel that judges packets.
+#[derive(Debug)]
+pub struct Classifier(LoadedProgram);
+
+impl Classifier {
+    /// Loads a program.
+    ///
+    /// # Errors
+    /// As for [`InKernel::new`].
+    pub fn new(slots: &[RawInsn]) -> Result<Self, KernelError> {
+        require_jit()?;
+        load(slots).map(Self)
+    }
+
+    /// Runs the program `repeat` times on a packet. Gives what it returned last.
+    ///
+    /// # Panics
+    /// The kernel refuses the run: a packet has at least 14 bytes.
+    #[must_use]
+    pub fn run(&self, packet: &[u8], repeat: u32) -> u32 {
+        let run = self.0.test_run(packet, &[], repeat);
+        run.expect("the kernel loaded the program, and so runs it")
+    }
+}
+
+/// The kernel compiles programs, where it says so.
+fn require_jit() -> Result<(), KernelError> {
+    let setting = std::fs::read_to_string("/proc/sys/net/core/bpf_jit_enable");
+    if setting.is_ok_and(|setting| setting.trim() == "0") {
+        return Err(KernelError::NoJit);
+    }
+    Ok(())
+}
+
+fn load(slots: &[RawInsn]) -> Result<LoadedProgram, KernelError> {
+    let load = ProgramLoad {
+        program_type: ProgramType::SchedCls.number(),
+        license: "Dual MIT/GPL",
+        slots,
+        ..ProgramLoad::default()
+    };
+    Ok(load.load().map_err(ebpf_runtime::kernel::KernelError::from)?)
 }
 
 /// An array whose only value is the block.

@@ -6,6 +6,7 @@
 //! moment each.
 
 mod asm;
+mod classic;
 mod decode;
 mod engines;
 mod object;
@@ -38,9 +39,10 @@ enum Run {
     Own(fn(Plan) -> Result<(), TaskError>),
 }
 
-const TARGETS: [Target; 7] = [
+const TARGETS: [Target; 8] = [
     Target { name: "decode", run: Run::Cases(decode::prepare) },
     Target { name: "asm", run: Run::Cases(asm::prepare) },
+    Target { name: "classic", run: Run::Cases(classic::prepare) },
     Target { name: "object", run: Run::Cases(object::prepare) },
     Target { name: "engines", run: Run::Cases(engines::prepare) },
     Target { name: "unverified", run: Run::Cases(unverified::prepare) },
@@ -176,6 +178,11 @@ mod tests {
     #[test]
     fn asm_for_a_moment() {
         for_a_moment("asm");
+    }
+
+    #[test]
+    fn classic_for_a_moment() {
+        for_a_moment("classic");
     }
 
     #[test]

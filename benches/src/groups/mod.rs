@@ -1,5 +1,6 @@
 //! What can be measured: one file a group.
 
+mod classic;
 mod code;
 mod interp;
 mod isa;
@@ -46,6 +47,7 @@ impl Group {
 
 /// All groups.
 pub const GROUPS: &[Group] = &[
+    Group::new("classic", "two classic filters, converted and not, on packets", classic::run),
     Group::new("interp", "interpreters on ten programs, lowering", interp::run),
     Group::new("jit", "compilers on ten programs, compiling", jit::run),
     Group::new("isa", "decoding and encoding, beside a plain copy", isa::run),

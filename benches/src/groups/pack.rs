@@ -9,9 +9,10 @@ use std::time::{Duration, Instant};
 use ebpf_runtime::pack::{CHUNK_BYTES, PAGE_BYTES, Pack, PackOptions, PackStats};
 
 use super::GroupError;
+use crate::counter::{Counter, Event};
 use crate::harness::{Cell, Effort};
 use crate::output::{Claim, Goal, Report};
-use native::{Callable, Constant, ItlbMisses, own_pages, packed};
+use native::{Callable, Constant, own_pages, packed};
 
 /// Length of a tiny program, in bytes.
 const TINY: usize = 96;
@@ -209,7 +210,7 @@ impl Orders {
             best
         };
         let (in_turn, at_random) = (time(&self.in_turn), time(&self.at_random));
-        let counter = ItlbMisses::start().ok();
+        let counter = Counter::start(Event::ItlbMisses).ok();
         programs.call_all(&self.at_random);
         let misses = counter.and_then(|counter| counter.count().ok());
         (in_turn, at_random, misses.map(|misses| misses as f64 / self.at_random.len() as f64))

@@ -9,6 +9,7 @@ use ebpf_isa::{AluOp, CmpOp, Size};
 use crate::ancillary::{ANCILLARY_OFFSET, Ancillary, Place};
 use crate::op::{Op, Src, Var};
 use crate::raw::SockFilter;
+use crate::steps::Step;
 
 /// A position in a classic program, in instructions from its first.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
@@ -205,11 +206,30 @@ pub enum CheckError {
     },
 }
 
+impl CheckError {
+    /// The instruction that it is about; `None` where it is about all of them.
+    #[must_use]
+    pub const fn pc(&self) -> Option<ClassicPc> {
+        match *self {
+            Self::Empty | Self::TooLong { .. } => None,
+            Self::UnknownOpcode { pc, .. }
+            | Self::JumpOutOfRange { pc, .. }
+            | Self::NoSuchCell { pc, .. }
+            | Self::UnwrittenCell { pc, .. }
+            | Self::DivisionByZero { pc }
+            | Self::ShiftTooFar { pc, .. }
+            | Self::UnknownAncillary { pc, .. }
+            | Self::NoReturn { pc } => Some(pc),
+        }
+    }
+}
+
 /// A program that the checker has accepted: what it was made of, and the decoded instructions.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Filter {
     original: Vec<SockFilter>,
     insns: Vec<Insn>,
+    steps: Vec<Step>,
 }
 
 impl Filter {
@@ -233,7 +253,8 @@ impl Filter {
             return Err(CheckError::NoReturn { pc: ClassicPc(original.len() as u16 - 1) });
         }
         check_cells(&insns)?;
-        Ok(Self { original, insns })
+        let steps = insns.iter().copied().map(Step::of).collect();
+        Ok(Self { original, insns, steps })
     }
 
     /// What the filter was made of, unchanged.
@@ -247,6 +268,12 @@ impl Filter {
     #[must_use]
     pub fn insns(&self) -> &[Insn] {
         &self.insns
+    }
+
+    /// The same as the classic machine runs it.
+    #[inline]
+    pub(crate) fn steps(&self) -> &[Step] {
+        &self.steps
     }
 
     /// All instructions with their positions.

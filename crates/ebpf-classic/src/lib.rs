@@ -47,6 +47,7 @@ mod netlink;
 mod op;
 mod raw;
 pub mod seccomp;
+mod steps;
 pub mod text;
 
 pub use ancillary::{ANCILLARY_OFFSET, Ancillary, LINK_OFFSET, NETWORK_OFFSET, Place};

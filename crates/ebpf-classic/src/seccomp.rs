@@ -123,6 +123,16 @@ pub enum SeccompError {
     },
 }
 
+impl SeccompError {
+    /// The instruction that it is about.
+    #[must_use]
+    pub const fn pc(&self) -> ClassicPc {
+        match *self {
+            Self::Instruction { pc, .. } | Self::Offset { pc, .. } => pc,
+        }
+    }
+}
+
 /// What `seccomp(2)` asks of a filter besides the classic checker's rules.
 pub(crate) fn check(filter: &Filter) -> Result<(), SeccompError> {
     filter.iter().try_for_each(|(pc, insn)| {

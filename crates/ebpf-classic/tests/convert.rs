@@ -132,13 +132,12 @@ fn pointers_are_shared_while_x_stays() {
          r3 = *(u8 *)(r1 +14)
          w3 &= 15
          w3 <<= 2
-         w5 = 14
-         w5 += w3
+         w5 = w3
          r4 = r5
-         r4 += 2
+         r4 += 16
          if r4 > r2 goto zero
          r5 += r1
-         r0 = *(u16 *)(r5 +0)
+         r0 = *(u16 *)(r5 +14)
          r0 = be16 r0
          w3 = w0
          exit
@@ -151,7 +150,9 @@ fn pointers_are_shared_while_x_stays() {
     );
     let listing = two.program.listing().to_string();
     assert_eq!(listing.matches("> r2 goto").count(), 2, "{listing}");
-    assert!(listing.contains("r4 += 8") && listing.contains("(r5 +6)"), "{listing}");
+    assert!(listing.contains("r5 = r1\n") && listing.contains("r5 += r3\n"), "{listing}");
+    assert!(listing.contains("r4 += 16") && listing.contains("(r5 +14)"), "{listing}");
+    assert!(listing.contains("r4 += 22") && listing.contains("(r5 +20)"), "{listing}");
 }
 
 #[test]

@@ -30,6 +30,7 @@ fn every_form_of_tcpdump_is_read_and_written() {
             let without_blanks = |text: &str| {
                 text.lines().map(|line| line.trim_end().to_string()).collect::<Vec<_>>()
             };
+            assert_eq!(Form::of(&text), form);
             let written = display(&program, form).to_string();
             assert_eq!(without_blanks(&written), without_blanks(&text));
         }
@@ -158,6 +159,7 @@ proptest! {
         for form in FORMS {
             let text = display(&program, form).to_string();
             prop_assert_eq!(parse(&text), Ok(program.clone()), "{}", text);
+            prop_assert_eq!(Form::of(&text), form, "{}", text);
         }
     }
 

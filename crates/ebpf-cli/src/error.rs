@@ -3,6 +3,7 @@
 use std::io;
 
 use ebpf_runtime::LoadError;
+use ebpf_runtime::classic::text::TextError;
 use ebpf_runtime::flat::FlatError;
 use ebpf_runtime::isa::text::AsmError;
 use ebpf_runtime::isa::{EncodeError, ProgramError, SlotBytesError};
@@ -91,6 +92,19 @@ pub(crate) enum FileError {
     /// Something that is not text, where text is wanted.
     #[error("an ELF file, not text assembly")]
     NotAssembly,
+    /// Text that is no classic filter.
+    #[error(transparent)]
+    Filter(#[from] TextError),
+    /// A classic filter in another form than was asked for.
+    #[error("not in the form of tcpdump -{option}; without -{option} the form is found out")]
+    WrongForm {
+        /// The form that was asked for.
+        option: String,
+    },
+    /// An expression that does not compile.
+    #[cfg(feature = "libpcap")]
+    #[error("not a file, and no expression: {0}")]
+    Expression(String),
     /// Raw bytes that are no instructions.
     #[error(transparent)]
     Slots(#[from] SlotBytesError),

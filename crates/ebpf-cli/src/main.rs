@@ -1,5 +1,5 @@
-//! The `ebpf` command: run, verify, disassemble, rewrite and compile BPF programs, without root and
-//! without a kernel.
+//! The `ebpf` command: run, verify, disassemble, rewrite and compile BPF programs, and convert classic
+//! filters to them, without root and without a kernel.
 //!
 //! Everything it does is a call of `ebpf_runtime`, but for `profile probe`, which asks the running
 //! kernel through `ebpf_runtime::kernel`. A command reads files (`input`, `capture`,
@@ -28,7 +28,7 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
-use commands::{asm, disasm, jited, pack_info, run, verify, xlated};
+use commands::{asm, disasm, filter, jited, pack_info, run, verify, xlated};
 use console::Console;
 use input::ProgramArgs;
 
@@ -55,6 +55,8 @@ enum Command {
     Xlated(ProgramArgs),
     /// Print a verified program's machine code beside the instructions it came from
     Jited(ProgramArgs),
+    /// Convert, explain and run classic filters of packets and system calls
+    Filter(filter::FilterArgs),
     /// Say what executable memory compiled programs get here, and what those of a file take of it
     PackInfo(pack_info::PackInfoArgs),
     /// Kernels whose verdicts can be asked for
@@ -71,6 +73,7 @@ fn main() -> ExitCode {
         Command::Asm(args) => asm::run(args, &mut console),
         Command::Xlated(args) => xlated::run(args, &mut console),
         Command::Jited(args) => jited::run(args, &mut console),
+        Command::Filter(args) => filter::run(args, &mut console),
         Command::PackInfo(args) => pack_info::run(args, &mut console),
         Command::Profile(args) => commands::profile::run(args, &mut console),
     };

@@ -118,6 +118,20 @@ pub struct FlatHelper {
 pub const UNWIND: FlatHelper =
     FlatHelper { id: HelperId(5), function: helpers::unwind, may_end: true };
 
+/// `u32 bpf_get_prandom_u32(void)`
+pub const GET_PRANDOM_U32: FlatHelper = FlatHelper {
+    id: HelperId::GET_PRANDOM_U32,
+    function: helpers::get_prandom_u32,
+    may_end: false,
+};
+
+/// `u32 bpf_get_smp_processor_id(void)`: [`ExecEnv::cpu_slot`].
+pub const GET_SMP_PROCESSOR_ID: FlatHelper = FlatHelper {
+    id: HelperId::GET_SMP_PROCESSOR_ID,
+    function: helpers::get_smp_processor_id,
+    may_end: false,
+};
+
 /// What runs an unverified program.
 #[derive(Debug, Clone, Copy)]
 pub enum FlatEngine<'a> {
@@ -190,10 +204,36 @@ impl FlatProgram {
         let len = bytes.len() as u64;
         let mut memory = Memory::new();
         let address = memory.add_mut(bytes);
-        let context = FlatContext { memory: address, len }.to_bytes();
-        let ctx = memory.add(&context);
         env.packet = std::ptr::with_exposed_provenance(address as usize);
         env.packet_len = len;
+        self.run_in(memory, FlatContext { memory: address, len }, env)
+    }
+
+    /// Runs the program on bytes that it may only read, with packet loads that read `packet`. Gives
+    /// `r0`.
+    ///
+    /// # Errors
+    /// As for [`FlatProgram::run`].
+    pub fn run_on(&self, bytes: &[u8], packet: &[u8], env: &mut ExecEnv) -> Result<u64, Trap> {
+        let mut memory = Memory::new();
+        let start = memory.add(packet);
+        let address = if std::ptr::eq(bytes, packet) { start } else { memory.add(bytes) };
+        env.packet = packet.as_ptr();
+        env.packet_len = packet.len() as u64;
+        self.run_in(memory, FlatContext { memory: address, len: bytes.len() as u64 }, env)
+    }
+
+    /// Runs the program in `memory`, on the packet of the environment, which forgets it then.
+    fn run_in(
+        &self,
+        memory: Memory<'_>,
+        context: FlatContext,
+        env: &mut ExecEnv,
+    ) -> Result<u64, Trap> {
+        let context = context.to_bytes();
+        // Lives no longer than what it is given here.
+        let mut memory = memory;
+        let ctx = memory.add(&context);
         env.start_run();
         let result = match &self.code {
             Code::Interp(vm) => vm.run(ctx, &memory, env),

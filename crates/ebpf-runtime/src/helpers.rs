@@ -33,7 +33,7 @@ pub(crate) fn handle(map: &Map) -> u64 {
 }
 
 /// Runs the body of a helper; a panic becomes a trap, and the program gets 0.
-fn guarded(env: *mut ExecEnv, body: impl FnOnce() -> u64) -> u64 {
+pub(crate) fn guarded(env: *mut ExecEnv, body: impl FnOnce() -> u64) -> u64 {
     catch_unwind(AssertUnwindSafe(body)).unwrap_or_else(|_| {
         let trap = Trap { kind: TrapKind::Helper, pc: Pc::ENTRY, addr: 0 };
         // SAFETY: engines pass the environment of the run, which outlives the call.
@@ -91,10 +91,12 @@ macro_rules! native {
         $vis unsafe extern "sysv64" fn $name(
             $a: u64, $b: u64, $c: u64, $d: u64, $e: u64, $env: *mut ExecEnv,
         ) -> u64 {
-            guarded($env, || $body)
+            $crate::helpers::guarded($env, || $body)
         }
     };
 }
+
+pub(crate) use native;
 
 native! {
     /// `void *bpf_map_lookup_elem(map, key)`
@@ -141,16 +143,18 @@ native! {
 }
 
 native! {
-    /// `u32 bpf_get_prandom_u32(void)`: no secret, only hard to guess by accident.
-    fn get_prandom_u32(_, _, _, _, _; env) {
+    /// `u32 bpf_get_prandom_u32(void)`: no secret, only hard to guess by accident. Sound for all
+    /// arguments.
+    pub(crate) fn get_prandom_u32(_, _, _, _, _; env) {
         // A `RandomState` differs from the last one of its thread, and hashes to unrelated numbers.
         RandomState::new().build_hasher().finish() >> 32
     }
 }
 
 native! {
-    /// `u32 bpf_get_smp_processor_id(void)`: the slot that the run holds in per-CPU maps.
-    fn get_smp_processor_id(_, _, _, _, _; env) {
+    /// `u32 bpf_get_smp_processor_id(void)`: the slot that the run holds in per-CPU maps. Sound
+    /// for all arguments.
+    pub(crate) fn get_smp_processor_id(_, _, _, _, _; env) {
         // SAFETY: engines pass the environment of the run, which outlives the call.
         u64::from(unsafe { (*env).cpu_slot })
     }

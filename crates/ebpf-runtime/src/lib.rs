@@ -6,10 +6,12 @@
 //! the right to run unchecked.
 //!
 //! - [`ProgramKind`]: everything that a program type is here, in one value: the verifier's rules,
-//!   the conversion of context accesses, the native functions. [`xdp`] has the one for XDP.
+//!   the conversion of context accesses, the native functions. [`xdp`] has the one for XDP, [`skb`]
+//!   the one for traffic control, [`seccomp`] one for filters of system calls.
 //! - [`maps`]: memory that programs and their host share.
 //! - [`Loaded`]: a program that can be run any number of times, from any thread.
 //! - [`flat`]: unverified programs, checked access by access, on one block of memory.
+//! - [`filter`]: classic filters, converted and loaded.
 //! - [`open`]: from an object file to maps and bindings.
 //! - `cases` (with the feature of that name): from a case, a program without ELF file, to a verdict.
 //! - `kernel` (likewise): what the running kernel says about a case, and what it can do.
@@ -21,11 +23,12 @@
 //!
 //! The layers below are re-exported under their short names.
 //!
-//! `unsafe` lives in `maps::slab`, `helpers`, `loaded`, `checked` and `xdp`: memory that outlives every
-//! run, native functions behind prototypes, and the call into code that was verified or checks itself; and in `kernel::sys` and
-//! `kernel::map`, which call `bpf(2)`.
+//! `unsafe` lives in `maps::slab`, `helpers`, `loaded`, `checked`, `flat`, `xdp`, `skb`, `seccomp` and `filter`: memory that
+//! outlives every run, native functions behind prototypes, and the call into code that was verified or checks itself;
+//! and in `kernel::sys` and `kernel::map`, which call `bpf(2)`.
 
 pub use ebpf_btf as btf;
+pub use ebpf_classic as classic;
 pub use ebpf_image as image;
 pub use ebpf_interp as interp;
 pub use ebpf_isa as isa;
@@ -39,6 +42,7 @@ pub use ebpf_verifier as verifier;
 pub mod cases;
 mod checked;
 mod compiler;
+pub mod filter;
 pub mod flat;
 #[cfg(feature = "gdb")]
 mod gdb;
@@ -51,6 +55,8 @@ mod loaded;
 pub mod maps;
 pub mod open;
 mod perf_map;
+pub mod seccomp;
+pub mod skb;
 pub mod xdp;
 
 pub use compiler::{Blinding, Compiler};

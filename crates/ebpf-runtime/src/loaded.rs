@@ -149,6 +149,7 @@ impl Loaded {
     /// # Safety
     /// `ctx` is a context of the program's [kind](crate::ProgramKind), laid out as its hooks
     /// convert accesses to, and what it points to is the program's alone during the run.
+    #[inline]
     pub(crate) unsafe fn run_with_context(
         &self,
         ctx: *mut u8,
@@ -165,8 +166,16 @@ impl Loaded {
                 let entry: EntryFn = unsafe { std::mem::transmute(placed.entry_ptr()) };
                 // SAFETY: as for the interpreter.
                 let result = unsafe { entry(ctx, env) };
-                env.trap.trap().map_or(Ok(result), Err)
+                // Looked at first, so that what is returned stays in registers.
+                if env.trap.kind == 0 { Ok(result) } else { trapped(result, env) }
             }
         }
     }
+}
+
+/// What a run came to in which something may have been noted.
+#[cold]
+#[inline(never)]
+fn trapped(result: u64, env: &ExecEnv) -> Result<u64, Trap> {
+    env.trap.trap().map_or(Ok(result), Err)
 }

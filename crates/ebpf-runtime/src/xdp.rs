@@ -5,6 +5,7 @@
 use std::any::TypeId;
 use std::fmt;
 use std::mem::offset_of;
+use std::ops::Range;
 use std::sync::Arc;
 
 use ebpf_interp::Observer;
@@ -66,9 +67,8 @@ struct XdpContext {
 }
 
 impl XdpContext {
-    fn new(packet: &mut [u8], ingress: Ingress) -> Self {
-        let bytes = packet.as_mut_ptr_range();
-        let (data, data_end) = (bytes.start, bytes.end);
+    fn new(packet: Range<*mut u8>, ingress: Ingress) -> Self {
+        let Range { start: data, end: data_end } = packet;
         data.expose_provenance();
         Self { data, data_end, data_meta: data, ingress }
     }
@@ -116,6 +116,26 @@ impl RewriteHooks for ConvertContext {
     }
 }
 
+/// Runs a program of this [`kind`] on a packet that it only reads. Gives `r0`.
+///
+/// # Errors
+/// The trap that ended the run.
+///
+/// # Safety
+/// The program is of this kind and writes to no packet.
+pub(crate) unsafe fn run_on_packet(
+    loaded: &Loaded,
+    packet: &[u8],
+    ingress: Ingress,
+    env: &mut ExecEnv,
+) -> Result<u64, Trap> {
+    let Range { start, end } = packet.as_ptr_range();
+    let mut context = XdpContext::new(start.cast_mut()..end.cast_mut(), ingress);
+    // SAFETY: the context is what the kind's hooks convert accesses to; the packet is read alone,
+    // by the caller's promise.
+    unsafe { loaded.run_with_context((&raw mut context).cast(), env) }
+}
+
 /// A loaded XDP program.
 #[derive(Debug)]
 pub struct XdpProgram {
@@ -148,7 +168,7 @@ impl XdpProgram {
         ingress: Ingress,
         env: &mut ExecEnv,
     ) -> Result<XdpAction, Trap> {
-        let mut context = XdpContext::new(packet, ingress);
+        let mut context = XdpContext::new(packet.as_mut_ptr_range(), ingress);
         // SAFETY: `new` checked the kind; the context is what its hooks convert accesses to, and
         // the packet is borrowed for this run alone.
         let r0 = unsafe { self.loaded.run_with_context((&raw mut context).cast(), env) }?;
@@ -165,7 +185,7 @@ impl XdpProgram {
         env: &mut ExecEnv,
         observer: &mut dyn Observer,
     ) -> Option<Result<XdpAction, Trap>> {
-        let mut context = XdpContext::new(packet, ingress);
+        let mut context = XdpContext::new(packet.as_mut_ptr_range(), ingress);
         let ctx = (&raw mut context).cast();
         // SAFETY: as for `run`.
         let end = unsafe { self.loaded.observe_with_context(ctx, env, observer) }?;

@@ -157,38 +157,3 @@ impl Drop for OwnPage {
         let _ = unsafe { munmap(self.start, self.len) };
     }
 }
-
-/// A counter of misses of the instruction TLB in this thread.
-#[derive(Debug)]
-pub(super) struct ItlbMisses {
-    counter: rustix::fd::OwnedFd,
-}
-
-impl ItlbMisses {
-    /// Starts counting.
-    pub(super) fn start() -> std::io::Result<Self> {
-        use rustix::fd::FromRawFd;
-        /// `PERF_TYPE_HW_CACHE`, and the length of the oldest `perf_event_attr`.
-        const TYPE_AND_SIZE: u64 = 3 | 64 << 32;
-        /// `PERF_COUNT_HW_CACHE_ITLB`, read, misses.
-        const ITLB_READ_MISSES: u64 = 4 | 1 << 16;
-        /// `exclude_kernel` and `exclude_hv`.
-        const USER_ONLY: u64 = 1 << 5 | 1 << 6;
-        let attributes: [u64; 8] = [TYPE_AND_SIZE, ITLB_READ_MISSES, 0, 0, 0, USER_ONLY, 0, 0];
-        // SAFETY: the attributes are valid for the call: as long as they say.
-        let fd =
-            unsafe { libc::syscall(libc::SYS_perf_event_open, attributes.as_ptr(), 0, -1, -1, 0) };
-        let Ok(fd @ 0..) = i32::try_from(fd) else {
-            return Err(std::io::Error::last_os_error());
-        };
-        // SAFETY: the descriptor is new, and nobody else's.
-        Ok(Self { counter: unsafe { rustix::fd::OwnedFd::from_raw_fd(fd) } })
-    }
-
-    /// Misses since the start.
-    pub(super) fn count(&self) -> std::io::Result<u64> {
-        let mut count = [0; 8];
-        rustix::io::read(&self.counter, &mut count)?;
-        Ok(u64::from_ne_bytes(count))
-    }
-}

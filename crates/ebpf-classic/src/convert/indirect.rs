@@ -51,6 +51,7 @@ impl Emitter<'_> {
             }
             _ => {
                 let span = indirect_span(off, size).and(shared).unwrap_or(own);
+                let span = self.down_to_x(span, state);
                 self.point_at_x(span, state);
                 span
             }
@@ -68,10 +69,26 @@ impl Emitter<'_> {
             && highest <= u64::from(self.target.reach())
     }
 
+    /// The span from `X` itself on, where that needs no more checks: the lower end is in the loads
+    /// then, and not in the pointer.
+    fn down_to_x(&self, span: Span, state: &State) -> Span {
+        let highest = u64::from(state.x_max) + u64::from(span.hi);
+        let is_in_reach = highest <= u64::from(self.target.reach()) && span.hi <= SHARED_SPAN;
+        if is_in_reach { Span { lo: 0, ..span } } else { span }
+    }
+
     /// Makes the pointer register point at `X` plus the lower end of a span of which the packet has
     /// all bytes.
     fn point_at_x(&mut self, span: Span, state: &State) {
         let regs = self.regs;
+        let len = span.hi - span.lo;
+        let highest = u64::from(state.x_max) + u64::from(span.lo);
+        let limit = self.target.reach() - len;
+        if self.target != Target::Flat && span.lo == 0 && highest <= u64::from(limit) {
+            self.mov64(regs.ptr, EbpfOperand::Reg(regs.data));
+            self.add(Width::W64, regs.ptr, EbpfOperand::Reg(regs.x));
+            return self.check_longer(len);
+        }
         if span.lo == 0 {
             self.mov32(regs.ptr, EbpfOperand::Reg(regs.x));
         } else {
@@ -80,13 +97,11 @@ impl Emitter<'_> {
             self.mov32(regs.ptr, imm(span.lo));
             self.add(Width::W32, regs.ptr, EbpfOperand::Reg(regs.x));
         }
-        let len = span.hi - span.lo;
-        let highest = u64::from(state.x_max) + u64::from(span.lo);
         if self.target == Target::Flat {
             let counts_up = highest <= u64::from(i32::MAX as u32);
             self.check_in_block(len, counts_up);
-        } else if highest > u64::from(self.target.reach() - len) {
-            self.check_offset(self.target.reach() - len);
+        } else if highest > u64::from(limit) {
+            self.check_offset(limit);
         }
         self.add(Width::W64, regs.ptr, EbpfOperand::Reg(regs.data));
         if self.target != Target::Flat {

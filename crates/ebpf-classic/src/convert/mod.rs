@@ -98,6 +98,18 @@ pub enum ConvertError {
     Program(#[from] ProgramError),
 }
 
+impl ConvertError {
+    /// The instruction that it is about; `None` where it is about all of them.
+    #[must_use]
+    pub const fn pc(&self) -> Option<ClassicPc> {
+        match self {
+            Self::Ancillary { pc, .. } | Self::NetworkHeader { pc, .. } => Some(*pc),
+            Self::Seccomp(error) => Some(error.pc()),
+            Self::Action { .. } | Self::Program(_) => None,
+        }
+    }
+}
+
 /// A converted filter, with the one it was made of.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Converted {

@@ -118,10 +118,11 @@ pub enum TextErrorKind {
 /// What is wrong with the text, and where. The program is not checked: see
 /// [`Filter::new`](crate::Filter::new).
 pub fn parse(text: &str) -> Result<Vec<SockFilter>, TextError> {
-    let program = match Guess::of(text) {
-        Guess::C => numbers::parse_c(text),
-        Guess::Decimal => numbers::parse_decimal(text),
-        Guess::Assembly => assembly::parse(text),
+    let program = match Form::of(text) {
+        Form::C => numbers::parse_c(text),
+        Form::Decimal | Form::DecimalComma => numbers::parse_decimal(text),
+        // A listing is assembly with positions in front.
+        Form::Listing | Form::Assembly => assembly::parse(text),
     }?;
     if program.is_empty() {
         return Err(TextError { line: 1, column: 1, kind: TextErrorKind::Empty });
@@ -129,22 +130,17 @@ pub fn parse(text: &str) -> Result<Vec<SockFilter>, TextError> {
     Ok(program)
 }
 
-/// The three grammars. A listing is assembly with positions in front.
-enum Guess {
-    C,
-    Decimal,
-    Assembly,
-}
-
-impl Guess {
-    fn of(text: &str) -> Self {
+impl Form {
+    /// The form that a text is in, if it is one of a program.
+    #[must_use]
+    pub fn of(text: &str) -> Self {
         let is_decimal = |byte: u8| byte.is_ascii_digit() || byte.is_ascii_whitespace();
-        if text.trim_start().starts_with('{') {
-            Self::C
-        } else if text.bytes().all(|byte| is_decimal(byte) || byte == b',') {
-            Self::Decimal
-        } else {
-            Self::Assembly
+        match text.trim_start() {
+            text if text.starts_with('{') => Self::C,
+            text if text.starts_with('(') => Self::Listing,
+            text if text.bytes().all(is_decimal) => Self::Decimal,
+            text if text.bytes().all(|byte| is_decimal(byte) || byte == b',') => Self::DecimalComma,
+            _ => Self::Assembly,
         }
     }
 }

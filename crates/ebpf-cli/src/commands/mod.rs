@@ -3,6 +3,7 @@
 pub(crate) mod asm;
 pub(crate) mod cases;
 pub(crate) mod disasm;
+pub(crate) mod filter;
 pub(crate) mod jited;
 pub(crate) mod pack_info;
 pub(crate) mod profile;

@@ -5,6 +5,7 @@
 mod bad_input;
 mod cases;
 mod coverage;
+mod filter;
 mod pack_info;
 mod run;
 mod text;

@@ -1,6 +1,6 @@
 //! Generators of classic programs that pass the checker, and of packets that they look into.
 
-use ebpf_classic::{
+use ebpf_runtime::classic::{
     ALU_OPS, Ancillary, CMP_OPS, Filter, LINK_OFFSET, Op, SIZES, SockFilter, Src, Var,
 };
 use ebpf_runtime::isa::{AluOp, CmpOp, Size};

@@ -4,4 +4,6 @@
 
 mod engines;
 mod generate;
+#[cfg(feature = "kernel")]
+mod kernel;
 mod programs;

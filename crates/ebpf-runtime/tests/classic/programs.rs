@@ -1,28 +1,24 @@
 //! Generated filters and those of the fixtures.
 
-use std::sync::Arc;
-
-use ebpf_classic::seccomp::{AUDIT_ARCH_X86_64, Action, SeccompData, SeccompFilter};
-use ebpf_classic::{Filter, Insn, LINK_OFFSET, Options, Returns, Target, convert, text};
+use ebpf_runtime::Engine;
+use ebpf_runtime::classic::seccomp::{AUDIT_ARCH_X86_64, Action, SeccompData, SeccompFilter};
+use ebpf_runtime::classic::{Filter, LINK_OFFSET, Options, Packet, Returns, Target, convert, text};
+use ebpf_runtime::filter::PacketFilter;
 use ebpf_runtime::interp::{Links, Memory, Vm};
-use ebpf_runtime::isa::Size;
 use ebpf_runtime::isa::abi::ExecEnv;
-use ebpf_runtime::isa::uapi::{AttachType, ProgramType};
+use ebpf_runtime::seccomp::SeccompProgram;
 use ebpf_runtime::verifier::program_types;
-use ebpf_runtime::verifier::rules::{
-    ContextField, FieldAccess, FieldKind, HelperSet, PacketAccess, TableRules,
-};
 use ebpf_testkit::fixtures_dir;
 use proptest::prelude::*;
 
-use crate::engines::{Engines, Judge, accepted, converted, flat};
+use crate::engines::{Engines, RUNTIME, accepted, converted};
 use crate::generate::{filter, packet};
 
 fn parsed(text: &str) -> Filter {
     Filter::new(text::parse(text).unwrap()).unwrap()
 }
 
-fn fixture(name: &str) -> Filter {
+pub(crate) fn fixture(name: &str) -> Filter {
     let path = fixtures_dir().join(format!("classic/{name}.dd"));
     parsed(&std::fs::read_to_string(path).unwrap())
 }
@@ -54,12 +50,11 @@ fn ip6(protocol: u8, source: u16, destination: u16) -> Vec<u8> {
     packet
 }
 
-/// What tcpdump's filters accept, and that all engines say so, for these packets cut at any length.
-#[test]
-fn the_fixtures_judge_packets() {
-    const KEEP: u32 = 262_144;
-    let packets = [
-        // (packet, `port 22`, the filter for segments with a payload)
+const KEEP: u32 = 262_144;
+
+/// Packets, and what `port 22` and the filter for segments with a payload say of each.
+pub(crate) fn packets() -> [(Vec<u8>, u32, u32); 8] {
+    [
         (tcp4(0, 22, 4000, 0), KEEP, 0),
         (tcp4(0, 4000, 22, 5), KEEP, KEEP),
         (tcp4(10, 22, 4000, 5), KEEP, KEEP),
@@ -68,17 +63,18 @@ fn the_fixtures_judge_packets() {
         (ip6(6, 22, 4000), KEEP, 0),
         (ip6(17, 4000, 22), KEEP, 0),
         (ip6(58, 22, 22), 0, 0),
-    ];
-    let filters = ["port_22", "ssh_payload"].map(fixture);
-    let engines = filters.each_ref().map(Engines::new);
-    let by_packet_loads = filters.each_ref().map(|filter| flat(filter, Target::SocketFilter, true));
-    for (packet, port_22, ssh_payload) in packets {
-        for (which, expected) in [port_22, ssh_payload].into_iter().enumerate() {
-            assert_eq!(filters[which].run(&ebpf_classic::Packet::new(&packet)), expected);
-            for len in 0..=packet.len() {
-                engines[which].assert_agree(&packet[..len]);
-                let value = filters[which].run(&ebpf_classic::Packet::new(&packet[..len]));
-                assert_eq!(by_packet_loads[which].judge(&packet[..len]), value, "{len} bytes");
+    ]
+}
+
+/// What tcpdump's filters accept, and that all engines say so, for these packets cut at any length.
+#[test]
+fn the_fixtures_judge_packets() {
+    let engines = ["port_22", "ssh_payload"].map(|name| Engines::new(&fixture(name)));
+    for (packet, port_22, ssh_payload) in packets() {
+        for (engines, expected) in engines.iter().zip([port_22, ssh_payload]) {
+            assert_eq!(engines.assert_agree(&packet), expected);
+            for len in 0..packet.len() {
+                engines.assert_agree(&packet[..len]);
             }
         }
     }
@@ -99,12 +95,14 @@ fn packets_of_64_kib_are_judged() {
     }
 }
 
-/// An offset from `X` may count from the link-layer header, and may wrap around.
+/// An offset from `X` may count from the link-layer header, and may wrap around. Packet loads do not
+/// follow it there.
 #[test]
 fn negative_offsets_at_x_are_followed() {
     for x in [LINK_OFFSET, LINK_OFFSET + 3, u32::MAX - 13, u32::MAX, 0x7fff_ffff] {
         let text = format!("ldx #{x:#x}\nldb [x + 14]\ntax\nldb [x + 2]\nret a");
-        let engines = Engines::new(&parsed(&text));
+        let direct = [Target::SchedCls, Target::Xdp, Target::Flat];
+        let engines = Engines::of(&parsed(&text), &direct);
         for len in [0, 14, 15, 18, 40] {
             let packet: Vec<u8> = (0..len).map(|byte| byte + 1).collect();
             engines.assert_agree(&packet);
@@ -112,22 +110,92 @@ fn negative_offsets_at_x_are_followed() {
     }
 }
 
+/// Loads of every piece of ancillary data that a target has.
+pub(crate) fn ancillary(target: Target) -> &'static str {
+    match target {
+        Target::SchedCls => {
+            "ld #proto\nld #type\nld #ifidx\nld #mark\nld #queue\nld #rxhash\nld #cpu\n\
+             ld #vlan_tci\nld #vlan_avail\nld #vlan_tpid\nld #rand\nld #len\nldx #len\n\
+             ldb [-1048576]\nldx 4*([-1048576]&0xf)\nldh [x + -1048574]\nldb [-2097152]\nret a"
+        }
+        Target::Xdp => "ld #ifidx\nld #cpu\nld #rand\nldx #len\nldh [-2097140]\nret a",
+        _ => {
+            "ld #proto\nld #type\nld #ifidx\nld #mark\nld #queue\nld #rxhash\nld #cpu\n\
+             ld #vlan_tci\nld #vlan_avail\nld #vlan_tpid\nldx #len\nld #rand\nret a"
+        }
+    }
+}
+
 /// Each piece of ancillary data that a target has passes its verifier.
 #[test]
 fn ancillary_data_is_verified() {
-    let all = "ld #proto\nld #type\nld #ifidx\nld #mark\nld #queue\nld #rxhash\nld #cpu\n\
-               ld #vlan_tci\nld #vlan_avail\nld #vlan_tpid\nld #rand\nld #len\nldx #len\n\
-               ldb [-1048576]\nldx 4*([-1048576]&0xf)\nldh [x + -1048574]\nldb [-2097152]\nret a";
-    let converted_for = |text, target| converted(&parsed(text), target).program;
-    accepted(&converted_for(all, Target::SchedCls), program_types::sched_cls());
-    let xdp = "ld #ifidx\nld #cpu\nld #rand\nldx #len\nldh [-2097140]\nret a";
-    accepted(&converted_for(xdp, Target::Xdp), program_types::xdp());
-    // Our verifier does not know packet loads: what else a socket filter may contain.
-    let socket = "ld #proto\nld #vlan_tpid\nld #ifidx\nldx #len\nld #rand\nret a";
-    accepted(&converted_for(socket, Target::SocketFilter), program_types::socket_filter());
+    for (target, rules) in [
+        (Target::SchedCls, program_types::sched_cls()),
+        (Target::Xdp, program_types::xdp()),
+        // Our verifier does not know packet loads: what else a socket filter may contain.
+        (Target::SocketFilter, program_types::socket_filter()),
+    ] {
+        accepted(&converted(&parsed(ancillary(target)), target).program, rules);
+    }
 }
 
-/// Programs of `struct seccomp_data`, as a program type of the embedder's.
+/// Every field reaches the program that asks for it.
+#[test]
+fn ancillary_data_is_read() {
+    let bytes = tcp4(0, 22, 80, 4);
+    let mut packet = Packet { network_header: Some(14), ..Packet::new(&bytes) };
+    let meta = &mut packet.metadata;
+    (meta.protocol, meta.packet_type, meta.ifindex, meta.mark) = (0x0800, 3, 7, 0xdead_beef);
+    (meta.queue, meta.rx_hash, meta.vlan_tci) = (12, 0x0123_4567, 0x2064);
+    (meta.vlan_present, meta.vlan_tpid) = (true, 0x88a8);
+    let skb = [Target::SchedCls, Target::SocketFilter];
+    for (load, expected) in [
+        ("ld #proto", 0x0800),
+        ("ld #type", 3),
+        ("ld #ifidx", 7),
+        ("ld #mark", 0xdead_beef),
+        ("ld #queue", 12),
+        ("ld #rxhash", 0x0123_4567),
+        ("ld #vlan_tci", 0x2064),
+        ("ld #vlan_avail", 1),
+        ("ld #vlan_tpid", 0x88a8),
+        ("ld #cpu", 0),
+        ("ld #len", bytes.len() as u32),
+    ] {
+        let engines = Engines::of(&parsed(&format!("{load}\nret a")), &skb);
+        assert_eq!(engines.assert_agree_on(&packet), expected, "{load}");
+    }
+    for (load, expected) in [("ldb [-1048567]", 6), ("ldh [-2097140]", 0x0800)] {
+        let engines = Engines::of(&parsed(&format!("{load}\nret a")), &skb[..1]);
+        assert_eq!(engines.assert_agree_on(&packet), expected, "{load}");
+    }
+    let xdp = [Target::Xdp];
+    assert_eq!(Engines::of(&parsed("ld #ifidx\nret a"), &xdp).assert_agree_on(&packet), 7);
+    packet.metadata.ifindex = 0;
+    let ends = Engines::of(&parsed("ld #ifidx\nret #1"), &[skb[0], skb[1], xdp[0]]);
+    assert_eq!(ends.assert_agree_on(&packet), 0, "no interface ends the filter");
+}
+
+#[test]
+fn what_cannot_be_run_is_refused() {
+    let error = |text, target| {
+        PacketFilter::load(&RUNTIME, &parsed(text), target, Engine::Jit).unwrap_err().to_string()
+    };
+    assert_eq!(
+        error("ldb [0]\nldb [-2097152]\nret a", Target::SocketFilter),
+        "insn 1: offsets from headers are not run as socket_filter; use sched_cls"
+    );
+    assert_eq!(
+        error("ld #mark\nret a", Target::Xdp),
+        "insn 0: no `mark` in xdp: there is no socket buffer yet"
+    );
+    assert_eq!(
+        error("ret #1", Target::Seccomp),
+        "seccomp filters judge no packets; load them as `SeccompProgram`"
+    );
+}
+
+/// Programs of `struct seccomp_data`, as a program type of our own.
 #[test]
 fn seccomp_filters_are_verified_and_judge() {
     // Allows read (0) on file descriptor 3 and getpid (39); refuses other calls; other machines die.
@@ -146,30 +214,8 @@ fn seccomp_filters_are_verified_and_judge() {
         kill:    ret #0x80000000",
     );
     let filter = SeccompFilter::new(filter).unwrap();
-    let program = filter.convert().unwrap().program;
-    let word = |start: u16| ContextField {
-        name: format!("word {start}").into(),
-        start,
-        end: start + 4,
-        read: FieldAccess::Exactly(Size::W),
-        write: FieldAccess::Never,
-        kind: FieldKind::Scalar,
-        only_for: &[],
-    };
-    accepted(
-        &program,
-        Arc::new(TableRules {
-            program_type: ProgramType::Unspec,
-            attach_types: &[],
-            default_attach: AttachType::CgroupInetIngress,
-            context: (0..16).map(|index| word(4 * index)).collect(),
-            helpers: Vec::new(),
-            helper_set: HelperSet::Prototypes,
-            packet: PacketAccess::None,
-            exit: Vec::new(),
-        }),
-    );
-    let vm = Vm::new(&program, None, &Links::default()).unwrap();
+    let load = |engine| SeccompProgram::load(&RUNTIME, &filter, engine).unwrap();
+    let programs = [load(Engine::Interp), load(Engine::Jit)];
     let call = |arch, nr, fd| SeccompData {
         nr,
         arch,
@@ -185,11 +231,10 @@ fn seccomp_filters_are_verified_and_judge() {
         (call(0x4000_0003, 39, 3), Action::KillProcess),
     ] {
         assert_eq!(filter.action(&data), action);
-        let bytes = data.to_ne_bytes();
-        let mut memory = Memory::new();
-        let ctx = memory.add(&bytes);
-        let value = vm.run(ctx, &memory, &mut ExecEnv::new()).unwrap();
-        assert_eq!(Action::of(value as u32), action);
+        for program in &programs {
+            let value = program.run(&data, &mut ExecEnv::new()).unwrap();
+            assert_eq!(Action::of(value), action);
+        }
     }
 }
 
@@ -224,13 +269,13 @@ fn the_longest_filters_are_converted() {
         let slots = converted(&filter, target).program.to_slots().unwrap();
         assert!(slots.len() >= filter.insns().len() / 2, "{target}");
     }
-    let judge = flat(&filter, Target::Flat, true);
-    assert_eq!(judge.judge(&tcp4(0, 1, 2, 0)), 1);
-    assert_eq!(judge.judge(&[0; 14]), 0);
+    let engines = Engines::of(&filter, &[Target::Flat]);
+    assert_eq!(engines.assert_agree(&tcp4(0, 1, 2, 0)), 1);
+    assert_eq!(engines.assert_agree(&[0; 14]), 0);
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 400, failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 300, failure_persistence: None, ..ProptestConfig::default() })]
 
     /// Each filter is accepted as XDP and as traffic control, and all engines agree.
     #[test]
@@ -241,19 +286,12 @@ proptest! {
         }
     }
 
-    /// Socket filters read the packet by instructions that check for themselves.
+    /// So they do on a packet that ends anywhere.
     #[test]
-    fn packet_loads_do_the_same(filter in filter(), packets in prop::collection::vec(packet(), 8)) {
-        let reads_len = |insn: &Insn| matches!(insn, Insn::LoadLen(_));
-        let from_header = |k: u32| (LINK_OFFSET..LINK_OFFSET + 0x1000).contains(&k);
-        let needs_more = filter.insns().iter().any(reads_len)
-            || filter.original().iter().any(|insn| from_header(insn.k));
-        prop_assume!(!needs_more);
-        for jit in [false, true] {
-            let judge = flat(&filter, Target::SocketFilter, jit);
-            for packet in &packets {
-                prop_assert_eq!(judge.judge(packet), filter.run(&ebpf_classic::Packet::new(packet)));
-            }
+    fn truncated_packets_get_the_same(filter in filter(), packet in packet()) {
+        let engines = Engines::new(&filter);
+        for len in 0..packet.len().min(80) {
+            engines.assert_agree(&packet[..len]);
         }
     }
 }
