@@ -9,8 +9,10 @@ use ebpf_classic::Converted;
 use ebpf_classic::seccomp::{DATA_LEN, SeccompData, SeccompFilter};
 use ebpf_isa::Size;
 use ebpf_isa::abi::{ExecEnv, Trap};
-use ebpf_isa::uapi::ProgramType;
-use ebpf_verifier::rules::{ContextField, FieldAccess, FieldKind, PacketAccess, TableRules};
+use ebpf_isa::uapi::{AttachType, ProgramType};
+use ebpf_verifier::rules::{
+    ContextField, FieldAccess, FieldKind, HelperSet, PacketAccess, TableRules,
+};
 use ebpf_verifier::{ContextAccessInsn, HostField, Options, RewriteError, RewriteHooks};
 
 use crate::filter::FilterError;
@@ -33,16 +35,19 @@ pub fn kind() -> ProgramKind {
         read: FieldAccess::Exactly(Size::W),
         write: FieldAccess::Never,
         kind: FieldKind::Scalar,
-        only_for: None,
+        only_for: &[],
     };
     ProgramKind {
         rules: Arc::new(TableRules {
             program_type: ProgramType::Unspec,
+            attach_types: &[],
+            // Of no meaning for a type of our own.
+            default_attach: AttachType::CgroupInetIngress,
             context: (0..DATA_LEN as u16).step_by(4).map(word).collect(),
             helpers: Vec::new(),
-            unsupported_helpers: Vec::new(),
+            helper_set: HelperSet::Prototypes,
             packet: PacketAccess::None,
-            exit: None,
+            exit: Vec::new(),
         }),
         attach_type: None,
         hooks: Arc::new(AsItIs),
