@@ -75,7 +75,7 @@ fn from_text(rng: &mut Rng, texts: &[String]) -> Result<Vec<SockFilter>, String>
 
 /// A program of changed instructions.
 fn from_bytes(rng: &mut Rng, texts: &[String]) -> Vec<SockFilter> {
-    let program = text::parse(rng.pick(texts)).unwrap_or_default();
+    let program = text::parse(rng.pick::<String>(texts)).unwrap_or_default();
     let mut bytes: Vec<u8> = program.iter().flat_map(|insn| insn.to_ne_bytes()).collect();
     if rng.chance(1, 4) {
         bytes = rng.bytes(bytes.len());

@@ -22,7 +22,7 @@ const BATCH: u32 = 512;
 /// Asks the kernel about cases, one after the other.
 pub(crate) struct Pool {
     /// How a child is started.
-    command: Box<dyn Fn() -> io::Result<Command>>,
+    command: Box<dyn Fn() -> io::Result<Command> + Send>,
     patience: Duration,
     child: Option<Worker>,
 }

@@ -40,11 +40,10 @@ impl SourceArgs {
             return expression(&self.file.to_string_lossy());
         }
         let text = read::text(&self.file)?;
-        let is_expected = match (self.form, Form::of(&text)) {
-            (0, _) | (1, Form::Listing) | (2, Form::C) => true,
-            (3, Form::Decimal | Form::DecimalComma) => true,
-            _ => false,
-        };
+        let is_expected = matches!(
+            (self.form, Form::of(&text)),
+            (0, _) | (1, Form::Listing) | (2, Form::C) | (3, Form::Decimal | Form::DecimalComma)
+        );
         if !is_expected {
             let option = "d".repeat(self.form.into());
             return Err(FileError::WrongForm { option });
