@@ -69,47 +69,37 @@ pub(super) enum Second {
     },
 }
 
-/// Evaluates `$pick!` with the value of `$value` as a constant, if it is one of the rows.
-macro_rules! by_row {
-    ($value:expr, $axis:ident [$($row:ident)*], $pick:ident) => {
+/// Evaluates an expression, behind `=>`, with constants that have the values of variables: a `match`
+/// on each of them. `None` for values that are not listed.
+macro_rules! with_constants {
+    (=> $then:expr) => {
+        Some($then)
+    };
+    ($name:ident: Size = $value:expr, $($rest:tt)*) => {
+        with_constants!($name: Size [B H W Dw] = $value, $($rest)*)
+    };
+    ($name:ident: Width = $value:expr, $($rest:tt)*) => {
+        with_constants!($name: bool [false true] = $value == Width::W64, $($rest)*)
+    };
+    ($name:ident: $integer:ident [$($row:literal)*] = $value:expr, $($rest:tt)*) => {
+        with_constants!(@match $value, $name: $integer, [$($row => $row,)*], { $($rest)* })
+    };
+    ($name:ident: $axis:ident [$($row:ident)*] = $value:expr, $($rest:tt)*) => {
+        with_constants!(@match $value, $name: usize,
+            [$($axis::$row => $axis::$row as usize,)*], { $($rest)* })
+    };
+    (@match $value:expr, $name:ident: $type:ty, [$($row:pat => $constant:expr,)*], $rest:tt) => {
         match $value {
-            $($axis::$row => Some($pick!({ $axis::$row as usize })),)*
+            $($row => {
+                const $name: $type = $constant;
+                with_constants!(@then $rest)
+            })*
             #[allow(unreachable_patterns, reason = "some lists are whole axes")]
             _ => None,
         }
     };
-}
-
-/// Evaluates `$pick!` with whether `$width` is 64 bits as a constant.
-macro_rules! by_width {
-    ($width:expr, $pick:ident) => {
-        match $width {
-            Width::W32 => $pick!(false),
-            Width::W64 => $pick!(true),
-        }
-    };
-}
-
-/// Evaluates `$pick!` with `$size` as a constant.
-macro_rules! by_size {
-    ($size:expr, $pick:ident) => {
-        match $size {
-            Size::B => $pick!({ Size::B as usize }),
-            Size::H => $pick!({ Size::H as usize }),
-            Size::W => $pick!({ Size::W as usize }),
-            Size::Dw => $pick!({ Size::Dw as usize }),
-        }
-    };
-}
-
-/// Evaluates `$pick!` with how a jump is charged as a constant.
-macro_rules! by_charge {
-    ($charge:expr, $pick:ident) => {
-        match $charge {
-            Charge::Free => $pick!(FREE),
-            Charge::Forward => $pick!(FORWARD),
-            Charge::Backward => $pick!(BACKWARD),
-        }
+    (@then { $($rest:tt)* }) => {
+        with_constants!($($rest)*)
     };
 }
 
@@ -123,30 +113,12 @@ macro_rules! by_mode {
     };
 }
 
-/// Evaluates `$pick!` with what a call saves as constants.
-macro_rules! by_saved {
-    ($count:expr, $is_hot:expr, $pick:ident) => {
-        match ($count, $is_hot) {
-            (0, false) => $pick!(0, false),
-            (1, false) => $pick!(1, false),
-            (2, false) => $pick!(2, false),
-            (3, false) => $pick!(3, false),
-            (_, false) => $pick!(4, false),
-            (0, true) => $pick!(0, true),
-            (1, true) => $pick!(1, true),
-            (2, true) => $pick!(2, true),
-            (3, true) => $pick!(3, true),
-            (_, true) => $pick!(4, true),
-        }
-    };
-}
-
 /// How a jump is charged: see [`crate::ops::branch`].
 #[derive(Clone, Copy, PartialEq)]
 enum Charge {
-    Free,
-    Forward,
-    Backward,
+    Free = FREE as isize,
+    Forward = FORWARD as isize,
+    Backward = BACKWARD as isize,
 }
 
 impl Selector<'_> {
@@ -162,25 +134,22 @@ impl Selector<'_> {
             Fused::Alu3 { op, width, dst, lhs, rhs: Operand::Imm(imm) } => {
                 self.alu3_imm(op, width, dst, lhs, imm)
             }
-            Fused::Rotate { width, dst, src, by } => Some(self.rotate(width, dst, src, by)),
+            Fused::Rotate { width, dst, src, by } => self.rotate(width, dst, src, by),
             Fused::Shifted { op, width, dst, lhs, src, shift, by } => {
                 self.shifted(op, width, [dst, lhs, src], shift, by)
             }
             Fused::LoadSwapped { size, dst, base, off } => {
                 let slots = self.both(dst, base);
-                macro_rules! pick {
-                    ($size:expr) => {
-                        by_mode!(self.two(slots), LoadSwapped, $size)
-                    };
-                }
-                Some(plain_operands(by_size!(size, pick), slots, off, 0))
+                let handlers = with_constants!(SIZE: Size = size,
+                    => by_mode!(self.two(slots), LoadSwapped, SIZE));
+                Some(plain_operands(handlers?, slots, off, 0))
             }
             Fused::LoadAlu { op, width, dst, size, base, off } => {
                 self.load_alu(op, width, dst, (size, base, off))
             }
             Fused::LoadIndexed { size, dst, lhs, rhs, off } => {
                 let Some(Insn::Load { base: sum, .. }) = program.get(last) else { return None };
-                Some(self.load_indexed(size, [dst, lhs, rhs, sum], off))
+                self.load_indexed(size, [dst, lhs, rhs, sum], off)
             }
             Fused::LoadBranch { size, dst, base, off, op, width, rhs, target } => {
                 let charge = self.charge(last, target);
@@ -219,46 +188,18 @@ impl Selector<'_> {
             Insn::Alu { op, width, dst, src: Operand::Imm(imm) } => {
                 self.alu_imm(op, width, dst, imm)
             }
-            Insn::Mov { width, dst, src } => Some(self.mov(width, dst, src)),
-            Insn::MovSx { width: Width::W64, dst, src, from } => {
-                let slots = self.both(dst, src);
-                macro_rules! pick {
-                    ($size:expr) => {
-                        self.dispatcher.two::<SignExtend<$size>>(slots)
-                    };
-                }
-                Some(plain_operands(by_size!(from, pick), slots, 0, 0))
-            }
+            Insn::Mov { width, dst, src } => self.mov(width, dst, src),
+            Insn::MovSx { width: Width::W64, dst, src, from } => self.extend(dst, src, from),
             Insn::Swap { order: ByteOrder::Be | ByteOrder::Swap, size, dst } => {
-                let slot = self.slot(dst);
-                macro_rules! pick {
-                    ($size:expr) => {
-                        self.dispatcher.one::<Swap<$size>>(slot)
-                    };
-                }
-                Some(plain_operands(by_size!(size, pick), [slot, 0], 0, 0))
+                self.swap(size, dst)
             }
             Insn::Load { size, extend: Extend::Zero, dst, base, off } => {
-                let slots = self.both(dst, base);
-                macro_rules! pick {
-                    ($size:expr) => {
-                        by_mode!(self.two(slots), Load, $size)
-                    };
-                }
-                Some(plain_operands(by_size!(size, pick), slots, off, 0))
+                self.load(size, dst, base, off)
             }
-            Insn::Store { size, base, off, src } => Some(self.store(size, base, off, src)),
-            Insn::Jump { target, .. } => {
-                macro_rules! pick {
-                    ($charge:expr) => {
-                        self.dispatcher.none::<Goto<{ $charge }>>()
-                    };
-                }
-                let handler = by_charge!(self.charge(pc, target), pick);
-                Some(plain_operands(handler, [0, 0], 0, 0).jumping(target, 0))
-            }
+            Insn::Store { size, base, off, src } => self.store(size, base, off, src),
+            Insn::Jump { target, .. } => self.goto(self.charge(pc, target), target),
             Insn::Branch { op, width, lhs, rhs, target } => {
-                Some(self.branch(op, width, lhs, rhs, self.charge(pc, target), target))
+                self.branch(op, width, lhs, rhs, self.charge(pc, target), target)
             }
             Insn::Exit => {
                 let is_main = pc < self.main_end;
@@ -308,23 +249,18 @@ impl Selector<'_> {
     }
 
     fn fast_call(&self, Saves { count, is_hot, .. }: Saves) -> Handler {
-        macro_rules! pick {
-            ($count:expr, $hot:expr) => {
-                self.dispatcher.either::<CallSubprog, FastCall<$count, $hot>>()
-            };
-        }
-        by_saved!(count, is_hot, pick)
+        let handler = with_constants!(COUNT: usize [0 1 2 3 4] = count, HOT: bool [false true] = is_hot,
+            => self.dispatcher.either::<CallSubprog, FastCall<COUNT, HOT>>());
+        handler.expect("calls save at most four registers")
     }
 
     /// The operation behind the one that calls a subprogram, which saves `saved`.
     pub(super) fn landing(&self, saved: RegSet) -> Cell {
         let Saves { count, is_hot, .. } = Saves::new(self.slots, saved);
-        macro_rules! pick {
-            ($count:expr, $hot:expr) => {
-                self.dispatcher.either::<Landed, Landing<$count, $hot>>()
-            };
-        }
-        plain_operands(by_saved!(count, is_hot, pick), [0, 0], 0, 0).checked
+        let handler = with_constants!(COUNT: usize [0 1 2 3 4] = count, HOT: bool [false true] = is_hot,
+            => self.dispatcher.either::<Landed, Landing<COUNT, HOT>>());
+        let handler = handler.expect("calls save at most four registers");
+        plain_operands(handler, [0, 0], 0, 0).checked
     }
 
     /// The registers that the call of a subprogram at `pc` saves, if it is one.
@@ -338,99 +274,71 @@ impl Selector<'_> {
 
     fn alu(&self, op: AluOp, width: Width, dst: Reg, src: Reg) -> Option<Selected> {
         let slots = self.both(dst, src);
-        macro_rules! pick {
-            ($op:expr) => {{
-                macro_rules! of_width {
-                    ($wide:expr) => {
-                        self.dispatcher.two::<Alu<$op, $wide>>(slots)
-                    };
-                }
-                by_width!(width, of_width)
-            }};
-        }
-        let handler = by_row!(op, AluOp [Add Sub Mul Div Mod Or And Xor Lsh Rsh Arsh], pick)?;
-        Some(plain_operands(handler, slots, 0, 0))
+        let handler = with_constants!(
+            OP: AluOp [Add Sub Mul Div Mod Or And Xor Lsh Rsh Arsh] = op, WIDE: Width = width,
+            => self.dispatcher.two::<Alu<OP, WIDE>>(slots));
+        Some(plain_operands(handler?, slots, 0, 0))
     }
 
     fn alu_imm(&self, op: AluOp, width: Width, dst: Reg, imm: i32) -> Option<Selected> {
         let slot = self.slot(dst);
-        macro_rules! pick {
-            ($op:expr) => {{
-                macro_rules! of_width {
-                    ($wide:expr) => {
-                        self.dispatcher.one::<AluImm<$op, $wide>>(slot)
-                    };
-                }
-                by_width!(width, of_width)
-            }};
-        }
-        let handler = by_row!(op, AluOp [Add Sub Mul Div Mod Or And Xor Lsh Rsh Arsh], pick)?;
-        Some(plain_operands(handler, [slot, 0], 0, imm))
+        let handler = with_constants!(
+            OP: AluOp [Add Sub Mul Div Mod Or And Xor Lsh Rsh Arsh] = op, WIDE: Width = width,
+            => self.dispatcher.one::<AluImm<OP, WIDE>>(slot));
+        Some(plain_operands(handler?, [slot, 0], 0, imm))
     }
 
     fn alu3(&self, op: AluOp, width: Width, dst: Reg, lhs: Reg, rhs: Reg) -> Option<Selected> {
         let [a, b, c] = [dst, lhs, rhs].map(|reg| self.slot(reg));
-        macro_rules! pick {
-            ($op:expr) => {{
-                macro_rules! of_width {
-                    ($wide:expr) => {
-                        self.dispatcher.three::<Alu3<$op, $wide>>([a, b, c])
-                    };
-                }
-                by_width!(width, of_width)
-            }};
-        }
-        let handler = by_row!(op, AluOp [Add Sub Or And Xor], pick)?;
-        Some(plain_operands(handler, [a, b], c.into(), 0))
+        let handler = with_constants!(OP: AluOp [Add Sub Or And Xor] = op, WIDE: Width = width,
+            => self.dispatcher.three::<Alu3<OP, WIDE>>([a, b, c]));
+        Some(plain_operands(handler?, [a, b], c.into(), 0))
     }
 
     fn alu3_imm(&self, op: AluOp, width: Width, dst: Reg, lhs: Reg, imm: i32) -> Option<Selected> {
         let slots = self.both(dst, lhs);
-        macro_rules! pick {
-            ($op:expr) => {{
-                macro_rules! of_width {
-                    ($wide:expr) => {
-                        self.dispatcher.two::<Alu3Imm<$op, $wide>>(slots)
-                    };
-                }
-                by_width!(width, of_width)
-            }};
-        }
-        let handler = by_row!(op, AluOp [Add Mul Or And Xor Lsh Rsh Arsh], pick)?;
-        Some(plain_operands(handler, slots, 0, imm))
+        let handler = with_constants!(
+            OP: AluOp [Add Mul Or And Xor Lsh Rsh Arsh] = op, WIDE: Width = width,
+            => self.dispatcher.two::<Alu3Imm<OP, WIDE>>(slots));
+        Some(plain_operands(handler?, slots, 0, imm))
     }
 
-    fn mov(&self, width: Width, dst: Reg, src: Operand) -> Selected {
+    fn mov(&self, width: Width, dst: Reg, src: Operand) -> Option<Selected> {
         match src {
             Operand::Reg(src) => {
                 let slots = self.both(dst, src);
-                macro_rules! pick {
-                    ($wide:expr) => {
-                        self.dispatcher.two::<Mov<$wide>>(slots)
-                    };
-                }
-                plain_operands(by_width!(width, pick), slots, 0, 0)
+                let handler = with_constants!(WIDE: Width = width,
+                    => self.dispatcher.two::<Mov<WIDE>>(slots));
+                Some(plain_operands(handler?, slots, 0, 0))
             }
             Operand::Imm(imm) => {
                 let slot = self.slot(dst);
-                macro_rules! pick {
-                    ($wide:expr) => {
-                        self.dispatcher.one::<MovImm<$wide>>(slot)
-                    };
-                }
-                plain_operands(by_width!(width, pick), [slot, 0], 0, imm)
+                let handler = with_constants!(WIDE: Width = width,
+                    => self.dispatcher.one::<MovImm<WIDE>>(slot));
+                Some(plain_operands(handler?, [slot, 0], 0, imm))
             }
         }
     }
 
-    fn rotate(&self, width: Width, dst: Reg, src: Reg, by: u8) -> Selected {
+    fn extend(&self, dst: Reg, src: Reg, from: Size) -> Option<Selected> {
         let slots = self.both(dst, src);
-        macro_rules! pick {
-            ($wide:expr) => {
-                self.dispatcher.two::<Rotate<$wide>>(slots)
-            };
-        }
-        plain_operands(by_width!(width, pick), slots, 0, by.into())
+        let handler = with_constants!(FROM: Size = from,
+            => self.dispatcher.two::<SignExtend<FROM>>(slots));
+        Some(plain_operands(handler?, slots, 0, 0))
+    }
+
+    fn swap(&self, size: Size, dst: Reg) -> Option<Selected> {
+        let slot = self.slot(dst);
+        let handler = with_constants!(SIZE: Size = size,
+            => self.dispatcher.one::<Swap<SIZE>>(slot));
+        Some(plain_operands(handler?, [slot, 0], 0, 0))
+    }
+
+    fn rotate(&self, width: Width, dst: Reg, src: Reg, by: u8) -> Option<Selected> {
+        let slots = self.both(dst, src);
+        let handler = with_constants!(WIDE: Width = width,
+            => self.dispatcher.two::<Rotate<WIDE>>(slots));
+        Some(plain_operands(handler?, slots, 0, by.into()))
     }
 
     /// `regs` are destination, first operand, and what is shifted.
@@ -447,27 +355,20 @@ impl Selector<'_> {
             _ if dst == src => (self.both(dst, lhs), false),
             _ => return None,
         };
-        macro_rules! pick {
-            ($op:expr) => {{
-                macro_rules! of_shift {
-                    ($shift:expr) => {{
-                        macro_rules! of_width {
-                            ($wide:expr) => {
-                                if into {
-                                    self.dispatcher.two::<AluShifted<$op, $shift, $wide>>(slots)
-                                } else {
-                                    self.dispatcher.two::<ShiftAlu<$op, $shift, $wide>>(slots)
-                                }
-                            };
-                        }
-                        by_width!(width, of_width)
-                    }};
-                }
-                by_row!(shift, Shift [Left Right Rotate], of_shift)?
-            }};
-        }
-        let handler = by_row!(op, AluOp [Add Or Xor], pick)?;
-        Some(plain_operands(handler, slots, 0, by.into()))
+        let handler = with_constants!(
+        OP: AluOp [Add Or Xor] = op, SHIFT: Shift [Left Right Rotate] = shift,
+        WIDE: Width = width,
+        => match into {
+            true => self.dispatcher.two::<AluShifted<OP, SHIFT, WIDE>>(slots),
+            false => self.dispatcher.two::<ShiftAlu<OP, SHIFT, WIDE>>(slots),
+        });
+        Some(plain_operands(handler?, slots, 0, by.into()))
+    }
+
+    fn load(&self, size: Size, dst: Reg, base: Reg, off: i16) -> Option<Selected> {
+        let slots = self.both(dst, base);
+        let handlers = with_constants!(SIZE: Size = size, => by_mode!(self.two(slots), Load, SIZE));
+        Some(plain_operands(handlers?, slots, off, 0))
     }
 
     fn load_alu(
@@ -478,58 +379,42 @@ impl Selector<'_> {
         (size, base, off): (Size, Reg, i16),
     ) -> Option<Selected> {
         let slots = self.both(dst, base);
-        macro_rules! pick {
-            ($op:expr) => {{
-                macro_rules! of_size {
-                    ($size:expr) => {{
-                        macro_rules! of_width {
-                            ($wide:expr) => {
-                                by_mode!(self.two(slots), LoadAlu, $size, $op, $wide)
-                            };
-                        }
-                        by_width!(width, of_width)
-                    }};
-                }
-                by_size!(size, of_size)
-            }};
-        }
-        let handler = by_row!(op, AluOp [Add Xor], pick)?;
-        Some(plain_operands(handler, slots, off, 0))
+        let handlers = with_constants!(
+            OP: AluOp [Add Xor] = op, SIZE: Size = size, WIDE: Width = width,
+            => by_mode!(self.two(slots), LoadAlu, SIZE, OP, WIDE));
+        Some(plain_operands(handlers?, slots, off, 0))
     }
 
     /// `regs` are destination, the two parts of the address, and the load's own base.
-    fn load_indexed(&self, size: Size, regs: [Reg; 4], off: i16) -> Selected {
+    fn load_indexed(&self, size: Size, regs: [Reg; 4], off: i16) -> Option<Selected> {
         let [a, b, c, base] = regs.map(|reg| self.slot(reg));
-        macro_rules! pick {
-            ($size:expr) => {
-                by_mode!(self.three([a, b, c]), LoadIndexed, $size)
-            };
-        }
+        let handlers = with_constants!(SIZE: Size = size,
+            => by_mode!(self.three([a, b, c]), LoadIndexed, SIZE));
         let registers = i16::from(c) | i16::from(base) << 8;
-        plain_operands(by_size!(size, pick), [a, b], registers, off.into())
+        Some(plain_operands(handlers?, [a, b], registers, off.into()))
     }
 
-    fn store(&self, size: Size, base: Reg, off: i16, src: Operand) -> Selected {
+    fn store(&self, size: Size, base: Reg, off: i16, src: Operand) -> Option<Selected> {
         match src {
             Operand::Reg(src) => {
                 let slots = self.both(base, src);
-                macro_rules! pick {
-                    ($size:expr) => {
-                        by_mode!(self.two(slots), Store, $size)
-                    };
-                }
-                plain_operands(by_size!(size, pick), slots, off, 0)
+                let handlers = with_constants!(SIZE: Size = size,
+                    => by_mode!(self.two(slots), Store, SIZE));
+                Some(plain_operands(handlers?, slots, off, 0))
             }
             Operand::Imm(imm) => {
                 let slot = self.slot(base);
-                macro_rules! pick {
-                    ($size:expr) => {
-                        by_mode!(self.one(slot), StoreImm, $size)
-                    };
-                }
-                plain_operands(by_size!(size, pick), [slot, 0], off, imm)
+                let handlers = with_constants!(SIZE: Size = size,
+                    => by_mode!(self.one(slot), StoreImm, SIZE));
+                Some(plain_operands(handlers?, [slot, 0], off, imm))
             }
         }
+    }
+
+    fn goto(&self, charge: Charge, target: Pc) -> Option<Selected> {
+        let handler = with_constants!(CHARGE: Charge [Free Forward Backward] = charge,
+            => self.dispatcher.none::<Goto<CHARGE>>());
+        Some(plain_operands(handler?, [0, 0], 0, 0).jumping(target, 0))
     }
 
     fn branch(
@@ -540,12 +425,12 @@ impl Selector<'_> {
         rhs: Operand,
         charge: Charge,
         target: Pc,
-    ) -> Selected {
+    ) -> Option<Selected> {
         let selected = match rhs {
             Operand::Reg(rhs) => self.branch_reg(op, width, lhs, rhs, charge),
             Operand::Imm(rhs) => self.branch_imm(op, width, lhs, rhs, charge),
         };
-        selected.expect("these are all comparisons").jumping(target, 0)
+        Some(selected?.jumping(target, 0))
     }
 
     fn branch_imm(
@@ -557,23 +442,11 @@ impl Selector<'_> {
         charge: Charge,
     ) -> Option<Selected> {
         let slot = self.slot(lhs);
-        macro_rules! pick {
-            ($cmp:expr) => {{
-                macro_rules! of_width {
-                    ($wide:expr) => {{
-                        macro_rules! of_charge {
-                            ($charge:expr) => {
-                                self.dispatcher.one::<BranchImm<$cmp, $wide, { $charge }>>(slot)
-                            };
-                        }
-                        by_charge!(charge, of_charge)
-                    }};
-                }
-                by_width!(width, of_width)
-            }};
-        }
-        let handler = by_row!(op, CmpOp [Eq Gt Ge Set Ne Sgt Sge Lt Le Slt Sle], pick)?;
-        Some(plain_operands(handler, [slot, 0], 0, rhs))
+        let handler = with_constants!(
+            CMP: CmpOp [Eq Gt Ge Set Ne Sgt Sge Lt Le Slt Sle] = op, WIDE: Width = width,
+            CHARGE: Charge [Free Forward Backward] = charge,
+            => self.dispatcher.one::<BranchImm<CMP, WIDE, CHARGE>>(slot));
+        Some(plain_operands(handler?, [slot, 0], 0, rhs))
     }
 
     fn branch_reg(
@@ -593,23 +466,11 @@ impl Selector<'_> {
             op => (op, lhs, rhs),
         };
         let slots = self.both(lhs, rhs);
-        macro_rules! pick {
-            ($cmp:expr) => {{
-                macro_rules! of_width {
-                    ($wide:expr) => {{
-                        macro_rules! of_charge {
-                            ($charge:expr) => {
-                                self.dispatcher.two::<Branch<$cmp, $wide, { $charge }>>(slots)
-                            };
-                        }
-                        by_charge!(charge, of_charge)
-                    }};
-                }
-                by_width!(width, of_width)
-            }};
-        }
-        let handler = by_row!(op, CmpOp [Eq Gt Ge Set Ne Sgt Sge], pick)?;
-        Some(plain_operands(handler, slots, 0, 0))
+        let handler = with_constants!(
+            CMP: CmpOp [Eq Gt Ge Set Ne Sgt Sge] = op, WIDE: Width = width,
+            CHARGE: Charge [Free Forward Backward] = charge,
+            => self.dispatcher.two::<Branch<CMP, WIDE, CHARGE>>(slots));
+        Some(plain_operands(handler?, slots, 0, 0))
     }
 
     /// A comparison of 64 bits will do where the number is not negative, as no loaded value is.
@@ -620,27 +481,14 @@ impl Selector<'_> {
         charge: Charge,
         target: Pc,
     ) -> Option<Selected> {
-        let is_narrow = width == Width::W32;
-        if charge == Charge::Backward || (is_narrow && (rhs < 0 || size == Size::Dw)) {
+        if width == Width::W32 && (rhs < 0 || size == Size::Dw) {
             return None;
         }
         let slots = self.both(dst, base);
-        macro_rules! pick {
-            ($cmp:expr) => {{
-                macro_rules! of_size {
-                    ($size:expr) => {
-                        if charge == Charge::Free {
-                            by_mode!(self.two(slots), LoadBranch, $size, $cmp, { FREE })
-                        } else {
-                            by_mode!(self.two(slots), LoadBranch, $size, $cmp, { FORWARD })
-                        }
-                    };
-                }
-                by_size!(size, of_size)
-            }};
-        }
-        let handler = by_row!(op, CmpOp [Eq Ne], pick)?;
-        Some(plain_operands(handler, slots, off, rhs).jumping(target, 0))
+        let handlers = with_constants!(
+            CMP: CmpOp [Eq Ne] = op, SIZE: Size = size, CHARGE: Charge [Free Forward] = charge,
+            => by_mode!(self.two(slots), LoadBranch, SIZE, CMP, CHARGE));
+        Some(plain_operands(handlers?, slots, off, rhs).jumping(target, 0))
     }
 
     fn add_branch(
@@ -650,40 +498,20 @@ impl Selector<'_> {
         charge: Charge,
         target: Pc,
     ) -> Option<Selected> {
-        macro_rules! pick {
-            ($cmp:expr) => {{
-                macro_rules! of_width {
-                    ($wide:expr) => {{
-                        macro_rules! of_charge {
-                            ($charge:expr) => {
-                                match rhs {
-                                    Operand::Reg(rhs) => {
-                                        let slots = self.both(dst, rhs);
-                                        let handler =
-                                            self.dispatcher
-                                                .two::<AddBranch<$cmp, $wide, { $charge }>>(slots);
-                                        plain_operands(handler, slots, 0, add).jumping(target, 0)
-                                    }
-                                    Operand::Imm(imm) => {
-                                        let slot = self.slot(dst);
-                                        let handler = self.dispatcher.one::<AddBranchImm<
-                                            $cmp,
-                                            $wide,
-                                            { $charge },
-                                        >>(slot);
-                                        plain_operands(handler, [slot, 0], 0, add)
-                                            .jumping(target, imm)
-                                    }
-                                }
-                            };
-                        }
-                        by_charge!(charge, of_charge)
-                    }};
-                }
-                by_width!(width, of_width)
-            }};
-        }
-        by_row!(op, CmpOp [Ne Gt Lt Slt], pick)
+        let (slots, second) = match rhs {
+            Operand::Reg(rhs) => (self.both(dst, rhs), 0),
+            Operand::Imm(imm) => ([self.slot(dst), 0], imm),
+        };
+        let handler = with_constants!(
+        CMP: CmpOp [Ne Gt Lt Slt] = op, WIDE: Width = width,
+        CHARGE: Charge [Free Forward Backward] = charge,
+        => match rhs {
+            Operand::Reg(_) => self.dispatcher.two::<AddBranch<CMP, WIDE, CHARGE>>(slots),
+            Operand::Imm(_) => {
+                self.dispatcher.one::<AddBranchImm<CMP, WIDE, CHARGE>>(slots[0])
+            }
+        });
+        Some(plain_operands(handler?, slots, 0, add).jumping(target, second))
     }
 }
 
