@@ -5,7 +5,7 @@ use ebpf_runtime::isa::{Facts, Pc, Program};
 use ebpf_runtime::verifier::{ErrorCode, Stats};
 use serde_json::{Value, json};
 
-use crate::render::{STATES, stack_depth};
+use crate::render::stack_depth;
 use crate::verdict::{Outcome, Verdict};
 
 /// A verdict: one object. Fields that say nothing here are null.

@@ -10,10 +10,6 @@ pub(crate) mod table;
 
 use ebpf_runtime::isa::Facts;
 
-/// States that the verifier stored to compare later ones with. It explores every path to its end,
-/// so there are none.
-pub(crate) const STATES: u64 = 0;
-
 /// Bytes of stack of each subprogram, in the form of the kernel's log: `32+8`.
 pub(crate) fn stack_depth(facts: &Facts) -> String {
     let depths: Vec<String> =
