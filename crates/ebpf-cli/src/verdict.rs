@@ -5,7 +5,9 @@ use std::time::{Duration, Instant};
 use ebpf_runtime::isa::uapi::ProgramType;
 use ebpf_runtime::isa::{Facts, Program};
 use ebpf_runtime::open::OpenError;
-use ebpf_runtime::verifier::{KernelProfile, Options, Rejection, Stats, verify};
+use ebpf_runtime::verifier::{
+    KernelProfile, Log, LogLevel, Options, Rejection, Stats, verify, verify_logged,
+};
 
 use crate::console::one_line;
 use crate::input::Subject;
@@ -29,6 +31,8 @@ pub(crate) struct Verdict<'a> {
     pub(crate) elapsed: Duration,
     /// Yes or no.
     pub(crate) outcome: Outcome,
+    /// The verifier's log, where it was asked for.
+    pub(crate) log: Option<Log>,
 }
 
 /// Yes or no, and why.
@@ -66,11 +70,17 @@ impl<'a> Verdict<'a> {
             profile: profile.name.to_string(),
             elapsed: Duration::ZERO,
             outcome: Outcome::Unsupported(why),
+            log: None,
         }
     }
 
-    /// Verifies a program of `file`.
-    pub(crate) fn of(file: &'a str, subject: &'a Subject<'a>, profile: &KernelProfile) -> Self {
+    /// Verifies a program of `file`, with a log at a level if there is one.
+    pub(crate) fn of(
+        file: &'a str,
+        subject: &'a Subject<'a>,
+        profile: &KernelProfile,
+        level: Option<LogLevel>,
+    ) -> Self {
         let environment = match subject.environment(profile) {
             Ok(environment) => environment,
             Err(error) => {
@@ -83,7 +93,14 @@ impl<'a> Verdict<'a> {
             }
         };
         let start = Instant::now();
-        let result = verify(subject.program(), &environment, &Options::default());
+        let (program, options) = (subject.program(), Options::default());
+        let (result, log) = match level {
+            None => (verify(program, &environment, &options), None),
+            Some(level) => {
+                let (result, log) = verify_logged(program, &environment, &options, level);
+                (result, Some(log))
+            }
+        };
         Self {
             file,
             prog: subject.name(),
@@ -98,6 +115,7 @@ impl<'a> Verdict<'a> {
                 }
                 Err(rejection) => Outcome::Reject(rejection),
             },
+            log,
         }
     }
 

@@ -130,7 +130,7 @@ pub fn verify_logged(
     level: LogLevel,
 ) -> (Result<Verified, Box<Rejection>>, Log) {
     let mut log = KernelLog::new(program, env, level);
-    log.print_program();
+    log.print_functions();
     let verdict = verify_with(program, env, options, &mut log);
     let log = log.finish(&verdict);
     (verdict, log)

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use clap::{Args, ValueEnum};
 use ebpf_runtime::object::{ObjectError, RelocationProblem};
-use ebpf_runtime::verifier::KernelProfile;
+use ebpf_runtime::verifier::{KernelProfile, LogLevel};
 
 use crate::commands::cases;
 use crate::console::{Console, Status};
@@ -35,6 +35,15 @@ pub(crate) struct VerifyArgs {
     /// How verdicts are printed
     #[arg(long, value_enum, default_value_t = Format::Human)]
     format: Format,
+    /// Print the kernel's log: 1 the last path, 2 all paths, 4 statistics, or a sum of these
+    #[arg(long, value_name = "LEVEL", value_parser = log_level, conflicts_with_all = ["cases", "format"])]
+    log_level: Option<LogLevel>,
+}
+
+/// A level of the kernel's log.
+fn log_level(text: &str) -> Result<LogLevel, String> {
+    let level = text.parse().ok().and_then(LogLevel::new);
+    level.ok_or_else(|| "a level is 0, or a sum of 1, 2 and 4".to_owned())
 }
 
 /// How verdicts are printed.
@@ -86,7 +95,7 @@ fn verify_file(
     let names = input.names(args.choice.prog.as_deref()).in_file(&file)?;
     let mut status = Status::Fine;
     for name in names {
-        let of_program = verify_program(&file, &input, name, (args.format, profile), console);
+        let of_program = verify_program(&file, &input, name, (args, profile), console);
         status = status.max(report(of_program, console)?);
     }
     Ok(status)
@@ -96,18 +105,19 @@ fn verify_program(
     file: &str,
     input: &Input,
     name: Option<&str>,
-    (format, profile): (Format, &KernelProfile),
+    (args, profile): (&VerifyArgs, &KernelProfile),
     console: &mut Console,
 ) -> Result<Status, CliError> {
     let subject = input.subject(name);
     let verdict = match &subject {
-        Ok(subject) => Verdict::of(file, subject, profile),
+        Ok(subject) => Verdict::of(file, subject, profile, args.log_level),
         Err(error) if is_unsupported(error) => {
             let (section, why) = (input.section(name), error.to_string());
             Verdict::unsupported(file, name, section, profile, why)
         }
         Err(error) => return Err(error.clone()).in_file(file),
     };
+    let format = if args.log_level.is_some() { Format::Kernel } else { args.format };
     match format {
         Format::Human => {
             let text = diagnostic::verdict(&verdict, console.out_has_colours());

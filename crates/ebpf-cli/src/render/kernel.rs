@@ -1,6 +1,8 @@
 //! Verdicts in the form of the kernel's verifier log.
 
-use ebpf_runtime::verifier::{KernelProfile, Stats};
+use std::time::Duration;
+
+use ebpf_runtime::verifier::{KernelProfile, Log, Stats};
 
 use crate::console::one_line;
 use crate::render::stack_depth;
@@ -9,6 +11,9 @@ use crate::verdict::{Outcome, Verdict};
 /// What the kernel's log ends in: the reason of a rejection, or the stack depth of an accepted
 /// program, and the statistics. Log level 4 has these lines for every program.
 pub(crate) fn verdict(verdict: &Verdict<'_>, profile: &KernelProfile) -> String {
+    if let Some(log) = &verdict.log {
+        return whole_log(log, verdict.elapsed);
+    }
     let mut lines = Vec::new();
     let stats = match &verdict.outcome {
         Outcome::Accept { stats, facts } => {
@@ -30,16 +35,17 @@ pub(crate) fn verdict(verdict: &Verdict<'_>, profile: &KernelProfile) -> String 
     lines.into_iter().map(|line| line + "\n").collect()
 }
 
+/// A log with the time, which the kernel prints where it prints the depth of stacks.
+fn whole_log(log: &Log, elapsed: Duration) -> String {
+    let Log { text, statistics } = log;
+    match statistics.starts_with("stack depth") {
+        true => format!("{text}verification time {} usec\n{statistics}", elapsed.as_micros()),
+        false => format!("{text}{statistics}"),
+    }
+}
+
 fn statistics(stats: &Stats, profile: &KernelProfile) -> String {
-    format!(
-        "processed {} insns (limit {}) max_states_per_insn {} total_states {} peak_states {} \
-         mark_read 0",
-        stats.processed,
-        profile.max_processed,
-        stats.max_states_per_insn,
-        stats.total_states,
-        stats.peak_states
-    )
+    stats.kernel_line(profile.max_processed)
 }
 
 #[cfg(test)]

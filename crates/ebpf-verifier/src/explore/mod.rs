@@ -141,6 +141,7 @@ impl<'a, W: Watch> Explorer<'a, W> {
     }
 
     fn run(&mut self) -> Checked {
+        self.watch.starts();
         loop {
             let next = match self.process()? {
                 Next::Goto(next) => next,
@@ -155,7 +156,8 @@ impl<'a, W: Watch> Explorer<'a, W> {
                     continue;
                 }
             };
-            self.watch.after(self.machine.pc, &self.machine.state);
+            let Machine { pc, state, effects, .. } = &self.machine;
+            self.watch.after(*pc, state, effects);
             self.go_on(next);
         }
     }

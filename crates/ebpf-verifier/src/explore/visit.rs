@@ -147,7 +147,7 @@ impl<W: Watch> Explorer<'_, W> {
         let live = |pc| self.machine.live.before(pc);
         if checkpoint.branches > 0 {
             if equal::repeats(&checkpoint.state, &self.machine.state, pc, &mut self.ids, live) {
-                self.watch.repeats(pc, &self.machine.state, &checkpoint.state);
+                self.watch.repeats(pc, &self.machine.state, &checkpoint.state, &checkpoint.precise);
                 let message = format!("infinite loop detected at insn {pc}");
                 return Err(Fault::new(ErrorCode::LoopInfinite, message));
             }

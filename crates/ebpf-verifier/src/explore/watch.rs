@@ -4,18 +4,22 @@ use ebpf_isa::{Insn, Pc};
 
 use super::checkpoint::CheckpointId;
 use crate::observe::{ExploredState, Observer};
-use crate::state::{CellSet, SlotMask, State};
+use crate::state::{Cell, CellSet, SlotMask, State};
+use crate::step::Effects;
 
 /// Sees what exploration does. Nothing is done for methods that are left as they are here.
 pub(crate) trait Watch {
     /// Whether walks are of interest, each on its own and to its end.
     const WALKS: bool = false;
 
+    /// Exploration begins.
+    fn starts(&mut self) {}
+
     /// The instruction at `pc`, reached from `from`, is explored next.
     fn before(&mut self, _pc: Pc, _from: Option<Pc>, _state: &State) {}
 
     /// It was explored, and other sides of it wait; the path goes on with this state.
-    fn after(&mut self, _pc: Pc, _state: &State) {}
+    fn after(&mut self, _pc: Pc, _state: &State, _effects: &Effects) {}
 
     /// The path being explored now has another side that waits.
     fn waits(&mut self) {}
@@ -27,7 +31,7 @@ pub(crate) trait Watch {
     fn taken_up(&mut self) {}
 
     /// The state has come back to an earlier one.
-    fn repeats(&mut self, _pc: Pc, _state: &State, _earlier: &State) {}
+    fn repeats(&mut self, _pc: Pc, _state: &State, _earlier: &State, _precise: &CellSet) {}
 
     /// The state is kept, at these places: of a frame its call, of the last one the instruction.
     fn keeps(&mut self, _checkpoint: CheckpointId, _places: &[Pc]) {}
@@ -51,7 +55,7 @@ pub(crate) trait Watch {
     fn gives_up(&mut self, _frame: usize) {}
 
     /// A number was marked after that.
-    fn forces(&mut self, _cell: crate::state::Cell) {}
+    fn forces(&mut self, _cell: Cell) {}
 
     /// Other slots are live (or, if `written`, written on all ways) than were before.
     fn slots_change(&mut self, _change: &SlotsChange<'_>) {}

@@ -22,6 +22,7 @@ use crate::error::{ErrorCode, Rejection};
 use crate::explore::{CheckpointId, SlotsChange, Watch};
 use crate::liveness::LiveRegs;
 use crate::state::{At, Cell, CellSet, SlotMask, State};
+use crate::step::Effects;
 use crate::{Stats, Verified};
 
 /// Longest log, in bytes; what comes after is left out.
@@ -195,19 +196,25 @@ impl<'a> KernelLog<'a> {
 
     fn print_loop(&mut self, what: &str, places: Option<Vec<u32>>) {
         if let (true, Some(places)) = (self.level.shows_all(), places) {
-            let places: Vec<String> = places.iter().map(|place| format!("{place}")).collect();
+            // The kernel takes a call at position 0 for the end of the list.
+            let (calls, number) = places.split_at(places.len() - 1);
+            let shown = calls.iter().take_while(|&&call| call != 0).chain(number);
+            let places: Vec<String> = shown.map(|place| format!("{place}")).collect();
             self.print(format_args!("SCC {what} ({})\n", places.join(",")));
         }
     }
 
-    /// The functions, and the registers that are live before each instruction.
-    pub(crate) fn print_program(&mut self) {
-        if !self.level.shows_all() {
-            return;
+    /// The functions.
+    pub(crate) fn print_functions(&mut self) {
+        if self.level.shows_all() {
+            for (index, function) in self.program.subprogs().iter().enumerate() {
+                self.print(format_args!("func#{index} @{}\n", function.start));
+            }
         }
-        for (index, function) in self.program.subprogs().iter().enumerate() {
-            self.print(format_args!("func#{index} @{}\n", function.start));
-        }
+    }
+
+    /// The registers that are live before each instruction.
+    fn print_live_registers(&mut self) {
         self.print("Live regs before insn:\n");
         let live = LiveRegs::of(self.program, self.env);
         for (pc, insn) in self.program.insns() {
@@ -229,6 +236,12 @@ impl<'a> KernelLog<'a> {
 impl Watch for KernelLog<'_> {
     const WALKS: bool = true;
 
+    fn starts(&mut self) {
+        if self.level.shows_all() {
+            self.print_live_registers();
+        }
+    }
+
     fn before(&mut self, pc: Pc, from: Option<Pc>, state: &State) {
         if !self.level.shows_paths() {
             return;
@@ -248,7 +261,7 @@ impl Watch for KernelLog<'_> {
         self.before = is_crossing.then(|| state.clone());
     }
 
-    fn after(&mut self, pc: Pc, state: &State) {
+    fn after(&mut self, pc: Pc, state: &State, effects: &Effects) {
         if !self.level.shows_paths() {
             return;
         }
@@ -257,7 +270,9 @@ impl Watch for KernelLog<'_> {
             Insn::Branch { .. } => self.print_touched(pc, state),
             Insn::Call(CallTarget::Helper(_)) => {
                 if let Some(before) = self.before.take() {
-                    self.touched.slots |= touched::changed_slots(&before, state);
+                    // Slots that may have been filled only in part do not count as written.
+                    let changed = touched::changed_slots(&before, state);
+                    self.touched.slots |= changed & !effects.read.of(state.current());
                 }
             }
             _ => self.print_crossing(pc, insn, state),
@@ -268,12 +283,12 @@ impl Watch for KernelLog<'_> {
         self.waiting.push(self.text.len());
     }
 
-    fn repeats(&mut self, pc: Pc, state: &State, earlier: &State) {
+    fn repeats(&mut self, pc: Pc, state: &State, earlier: &State, precise: &CellSet) {
         if !self.level.shows_paths() {
             return;
         }
         let current = self.frame(state, state.current(), Shown::ALL);
-        let earlier = self.frame(earlier, state.current(), Shown::ALL);
+        let earlier = FrameText { precise, ..self.frame(earlier, state.current(), Shown::ALL) };
         let text = format!(
             "infinite loop detected at insn {pc}\ncur state:{current}\nold state:{earlier}\n"
         );

@@ -120,7 +120,6 @@ impl FrameText<'_> {
                 PacketRange::AtEnd => list.item(f, format_args!("r={:#x}", -1_i64))?,
                 PacketRange::BeyondEnd => list.item(f, format_args!("r={:#x}", -2_i64))?,
             },
-            PointerKind::PacketEnd => list.item(f, format_args!("r=0"))?,
             _ => {}
         }
         match pointer.var.as_const() {
