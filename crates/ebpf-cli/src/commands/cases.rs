@@ -92,6 +92,7 @@ fn verdict<'a>(
         profile: profile.name.to_string(),
         elapsed,
         outcome,
+        log: None,
     };
     Ok((case.id.clone(), verdict))
 }

@@ -154,8 +154,8 @@ impl Machine<'_> {
         }
     }
 
-    /// Each kind of map is for some helpers. What lookups and updates do in maps of sockets is not
-    /// known here.
+    /// Each kind of map is for some helpers. What lookups and changes do in maps of sockets, and which
+    /// program types may make them, is not known here.
     fn check_map_type(&self, proto: &HelperProto, map: Option<MapIdx>) -> Checked {
         let Some(map) = map else {
             return Ok(());
@@ -170,7 +170,8 @@ impl Machine<'_> {
         }
         let holds_sockets =
             matches!(map_type, MapType::Sockmap | MapType::Sockhash | MapType::Xskmap);
-        let reaches_them = [HelperId::MAP_LOOKUP_ELEM, HelperId::MAP_UPDATE_ELEM];
+        let reaches_them =
+            [HelperId::MAP_LOOKUP_ELEM, HelperId::MAP_UPDATE_ELEM, HelperId::MAP_DELETE_ELEM];
         if holds_sockets && reaches_them.contains(&proto.id) {
             return Err(Fault::unsupported(format_args!("{proto} on a map of sockets")));
         }
