@@ -76,7 +76,14 @@ fn the_table_lists_every_code() {
         std::fs::write(&path, &table).unwrap();
     }
     let written = std::fs::read_to_string(path).unwrap_or_default();
+    let (written, table) = (without_texts(&written), without_texts(&table));
     assert!(written == table, "cargo xtask bless\n{}", line_diff(&written, &table));
+}
+
+/// The table without the instances, of which any fixture may bring another one.
+fn without_texts(table: &str) -> String {
+    let rows = table.lines().map(|line| line.rsplit_once(" | ").map_or(line, |(row, _)| row));
+    rows.collect::<Vec<_>>().join("\n")
 }
 
 #[test]
