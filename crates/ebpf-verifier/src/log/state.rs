@@ -114,13 +114,13 @@ impl FrameText<'_> {
         if pointer.off != 0 {
             list.item(f, format_args!("off={}", signed(pointer.off.into())))?;
         }
-        match pointer.kind {
-            PointerKind::Packet { range, .. } => match range {
+        if let PointerKind::Packet { range, .. } = pointer.kind {
+            // Behind the end the kernel has a negative number of bytes, and prints it unsigned.
+            match range {
                 PacketRange::Bytes(bytes) => list.item(f, format_args!("r={bytes}"))?,
                 PacketRange::AtEnd => list.item(f, format_args!("r={:#x}", -1_i64))?,
                 PacketRange::BeyondEnd => list.item(f, format_args!("r={:#x}", -2_i64))?,
-            },
-            _ => {}
+            }
         }
         match pointer.var.as_const() {
             Some(0) => {}
