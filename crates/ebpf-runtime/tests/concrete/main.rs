@@ -64,6 +64,7 @@ impl Tally {
         Ok(())
     }
 
+    #[allow(clippy::print_stdout, reason = "tests say how much they tried")]
     fn print(&self, of: &str) {
         let Self { ran, rejected, not_run, moments } = self;
         println!("{of}: {ran} ran, {moments} moments; {rejected} rejected, {not_run} not run");

@@ -12,7 +12,7 @@ use ebpf_runtime::isa::abi::{ExecEnv, HelperFn, Trap};
 use ebpf_runtime::isa::uapi::{AttachType, MapType, ProgramType};
 use ebpf_runtime::isa::{CallTarget, Insn, Program, Size};
 use ebpf_runtime::verifier::rules::{
-    ContextAccess, ContextField, ContextQuery, FieldAccess, FieldKind, PacketAccess,
+    ContextAccess, ContextField, ContextQuery, FieldAccess, FieldKind, HelperSet, PacketAccess,
     ProgramTypeRules, RetKind, TableRules,
 };
 use ebpf_runtime::verifier::{
@@ -121,7 +121,11 @@ impl World {
             let Some(proto) = env.program_type.helper(id) else { continue };
             let native: HelperFn = match proto.ret {
                 RetKind::Integer => any_number,
-                RetKind::Processor | RetKind::Void => zero,
+                // No length, null, the first processor.
+                RetKind::ErrorOrLength
+                | RetKind::ObjectOrNull(_)
+                | RetKind::Processor
+                | RetKind::Void => zero,
                 RetKind::MapValueOrNull => any_value,
             };
             // SAFETY: the functions are sound for all arguments: they only compare them.
@@ -257,11 +261,16 @@ impl RewriteHooks for Hooks {
         let query = ContextQuery { off, size, write, sign_extended: false, attach_type };
         let address = |at| Ok(HostField::whole(offset, size, at, Size::Dw));
         match self.rules.context_access(&query) {
-            ContextAccess::Scalar => Ok(HostField::whole(offset, size, offset as i16, size)),
-            ContextAccess::PacketData => address(DATA),
-            ContextAccess::PacketEnd => address(DATA_END),
-            ContextAccess::PacketMeta => address(DATA_META),
-            ContextAccess::Invalid | ContextAccess::Unsupported => Err(access.unsupported()),
+            ContextAccess::Invalid => Err(access.unsupported()),
+            ContextAccess::Allowed(kind) => match kind {
+                FieldKind::Scalar => Ok(HostField::whole(offset, size, offset as i16, size)),
+                FieldKind::PacketData => address(DATA),
+                FieldKind::PacketEnd => address(DATA_END),
+                FieldKind::PacketMeta => address(DATA_META),
+                FieldKind::Object(_) | FieldKind::ObjectOrNull(_) | FieldKind::Unsupported => {
+                    Err(access.unsupported())
+                }
+            },
         }
     }
 }
@@ -272,17 +281,19 @@ pub(crate) fn plain_memory(len: usize) -> Arc<TableRules> {
         name: "memory".into(),
         start: 0,
         end: len as u16,
-        read: FieldAccess::Inside,
-        write: FieldAccess::Inside,
+        read: FieldAccess::INSIDE,
+        write: FieldAccess::INSIDE,
         kind: FieldKind::Scalar,
-        only_for: None,
+        only_for: &[],
     };
     Arc::new(TableRules {
         program_type: ProgramType::SocketFilter,
+        attach_types: &[],
+        default_attach: AttachType::CgroupInetIngress,
         context: vec![memory],
         helpers: Vec::new(),
-        unsupported_helpers: Vec::new(),
+        helper_set: HelperSet::Prototypes,
         packet: PacketAccess::None,
-        exit: None,
+        exit: Vec::new(),
     })
 }

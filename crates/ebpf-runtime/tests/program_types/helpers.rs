@@ -43,7 +43,6 @@ fn fitting(kind: ArgKind, n: usize) -> Option<String> {
         | ArgKind::MapValue
         | ArgKind::MapValueOutput
         | ArgKind::SockCommon => return None,
-        other => panic!("nothing is known to fit {other:?}"),
     })
 }
 
