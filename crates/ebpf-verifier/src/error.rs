@@ -124,6 +124,8 @@ error_codes! {
     PacketBeyondEnd = "packet.beyond-end", EINVAL;
     /// A packet pointer where the program may not access the packet.
     PacketForbidden = "packet.forbidden", EACCES;
+    /// A classic packet load in a program of another type, or without the context in `r6`.
+    PacketLoad = "packet.load", EINVAL;
     /// An access beyond the stack frame.
     StackBounds = "stack.bounds", EACCES;
     /// An access that goes on above the stack frame.

@@ -109,7 +109,7 @@ impl<'a> Machine<'a> {
             Insn::AddrSpaceCast { .. } => return Err(Fault::unsupported("an address space cast")),
             Insn::LoadAcquire { .. } => return Err(Fault::unsupported("a load-acquire")),
             Insn::StoreRelease { .. } => return Err(Fault::unsupported("a store-release")),
-            Insn::LoadPacket { .. } => return Err(Fault::unsupported("a classic packet load")),
+            Insn::LoadPacket { index, .. } => self.load_packet(index)?,
             Insn::Call(CallTarget::Kfunc { .. } | CallTarget::Reg(_)) | Insn::MayGoto { .. } => {
                 unreachable!("refused before exploration")
             }

@@ -2,9 +2,11 @@
 
 use alloc::format;
 
+use ebpf_isa::uapi::ProgramType;
 use ebpf_isa::{CmpOp, Operand, Reg};
 
-use super::memory::check_within;
+use super::Machine;
+use super::memory::{check_unmodified, check_within};
 use crate::error::{Checked, ErrorCode, Fault};
 use crate::state::{PacketId, PacketRange, PacketRegion, Pointer, PointerKind, State, Value};
 
@@ -96,6 +98,34 @@ impl<'a> PacketComparison<'a> {
                 *range = range.at_least(off + more);
             }
         });
+    }
+}
+
+impl Machine<'_> {
+    /// A packet load of classic programs, whose context is in `r6`. It ends the program where the
+    /// packet is too short.
+    pub(super) fn load_packet(&mut self, index: Option<Reg>) -> Checked {
+        let fault = |code, message: &str| Err(Fault::new(code, message));
+        let has_packet_loads = matches!(
+            self.env.program_type.program_type(),
+            ProgramType::SocketFilter | ProgramType::SchedCls | ProgramType::SchedAct
+        );
+        if !has_packet_loads {
+            let message = "BPF_LD_[ABS|IND] instructions not allowed for this program type";
+            return fault(ErrorCode::PacketLoad, message);
+        }
+        let context = self.read(Reg::R6)?;
+        let Some(context) = context.as_pointer().filter(|p| p.kind == PointerKind::Context) else {
+            let message = "at the time of BPF_LD_ABS|IND R6 != pointer to skb";
+            return fault(ErrorCode::PacketLoad, message);
+        };
+        if let Some(index) = index {
+            self.read(index)?;
+        }
+        check_unmodified(Reg::R6, context)?;
+        self.state.frame_mut().clear_caller_saved();
+        self.set(Reg::R0, Value::UNKNOWN);
+        Ok(())
     }
 }
 

@@ -224,12 +224,16 @@ pub(crate) fn check_jump_room(program: &Program, explored: &Explored) -> Result<
 const GROWN_SLOTS: u32 = 16;
 
 /// Whether the kernel may put several instructions in the place of this one: if it accesses the
-/// context, divides, or calls a helper.
+/// context, divides, loads from the packet as classic programs do, or calls a helper.
 fn may_grow(slot: Option<Insn>, context_use: ContextUse) -> bool {
     use AluOp::{Div, Mod, SDiv, SMod};
     let grows = matches!(
         slot,
-        Some(Insn::Alu { op: Div | Mod | SDiv | SMod, .. } | Insn::Call(CallTarget::Helper(_)))
+        Some(
+            Insn::Alu { op: Div | Mod | SDiv | SMod, .. }
+                | Insn::Call(CallTarget::Helper(_))
+                | Insn::LoadPacket { .. }
+        )
     );
     grows || matches!(context_use, ContextUse::Context | ContextUse::Object(_))
 }

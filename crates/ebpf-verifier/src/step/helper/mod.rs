@@ -52,6 +52,7 @@ impl Machine<'_> {
         self.fill_output(&facts)?;
         let result = self.helper_result(proto, &facts)?;
         self.check_map_type(proto, facts.map)?;
+        self.rely_on_tail_call(id, facts.map);
         self.state.frame_mut().clear_caller_saved();
         self.set(Reg::R0, result);
         if proto.moves_packet {
@@ -122,7 +123,7 @@ impl Machine<'_> {
                     PointerKind::Map(map) => Some(map),
                     _ => None,
                 });
-                Ok(())
+                self.check_known_map(proto, facts.map)
             }
             ArgKind::MapKey => {
                 let map = map_of(facts)?;
@@ -154,8 +155,32 @@ impl Machine<'_> {
         }
     }
 
-    /// Each kind of map is for some helpers. What lookups and changes do in maps of sockets, and which
-    /// program types may make them, is not known here.
+    /// What lookups, updates and deletions do in maps of sockets is not known here.
+    fn check_known_map(&self, proto: &HelperProto, map: Option<MapIdx>) -> Checked {
+        let map_type = map.map(|map| self.map(map).desc.map_type);
+        let holds_sockets =
+            matches!(map_type, Some(MapType::Sockmap | MapType::Sockhash | MapType::Xskmap));
+        let reaches_them = matches!(
+            proto.id,
+            HelperId::MAP_LOOKUP_ELEM | HelperId::MAP_UPDATE_ELEM | HelperId::MAP_DELETE_ELEM
+        );
+        if holds_sockets && reaches_them {
+            return Err(Fault::unsupported(format_args!("{proto} on a map of sockets")));
+        }
+        Ok(())
+    }
+
+    /// The kernel relies on which program a tail call goes to, if that is always the same one.
+    fn rely_on_tail_call(&mut self, id: HelperId, map: Option<MapIdx>) {
+        let Some(map) = map.filter(|_| id == HelperId::TAIL_CALL) else { return };
+        let entries = u64::from(self.map(map).desc.max_entries);
+        let key = self.value(Reg::R3).as_scalar().and_then(|key| key.bounds.as_const());
+        if key.is_some_and(|key| key < entries) {
+            self.rely_on(Reg::R3);
+        }
+    }
+
+    /// Each kind of map is for some helpers.
     fn check_map_type(&self, proto: &HelperProto, map: Option<MapIdx>) -> Checked {
         let Some(map) = map else {
             return Ok(());
@@ -167,13 +192,6 @@ impl Machine<'_> {
                 _ => format!("cannot pass map_type {} into func {proto}", map_type.number()),
             };
             return Err(Fault::new(ErrorCode::HelperMap, message));
-        }
-        let holds_sockets =
-            matches!(map_type, MapType::Sockmap | MapType::Sockhash | MapType::Xskmap);
-        let reaches_them =
-            [HelperId::MAP_LOOKUP_ELEM, HelperId::MAP_UPDATE_ELEM, HelperId::MAP_DELETE_ELEM];
-        if holds_sockets && reaches_them.contains(&proto.id) {
-            return Err(Fault::unsupported(format_args!("{proto} on a map of sockets")));
         }
         Ok(())
     }
