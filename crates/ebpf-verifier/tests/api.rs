@@ -102,7 +102,7 @@ fn what_is_not_known_is_unsupported() {
         verify(&assemble(asm).unwrap(), env, &Options::default()).unwrap_err()
     };
     let mut env = xdp();
-    let rejection = judge("call bpf_tail_call#12\nr0 = 0\nexit", &env);
+    let rejection = judge("call bpf_snprintf#165\nr0 = 0\nexit", &env);
     assert_eq!((rejection.code, rejection.errno_name()), (ErrorCode::Unsupported, "Unsupported"));
     assert_eq!(judge("call kfunc#7\nr0 = 0\nexit", &env).code, ErrorCode::Unsupported);
     let with_map = "r1 = map[0] ll\nr0 = 0\nexit";
@@ -111,7 +111,7 @@ fn what_is_not_known_is_unsupported() {
     env.maps[0].special_fields = true;
     assert_eq!(judge(with_map, &env).code, ErrorCode::Unsupported);
     env.maps[0] = hash_map();
-    env.maps[0].desc.map_type = MapType::ProgArray;
+    env.maps[0].desc.map_type = MapType::ArrayOfMaps;
     assert_eq!(judge(with_map, &env).code, ErrorCode::Unsupported);
 }
 
