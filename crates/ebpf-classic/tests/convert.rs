@@ -145,11 +145,11 @@ fn pointers_are_shared_while_x_stays() {
          exit",
     );
     let two = converted(
-        "ldx 4*([14]&0xf)\nldh [x + 14]\njset #1, drop\nldh [x + 20]\nret a\ndrop: ret #0",
+        "ldx 4*([14]&0xf)\nldh [x + 14]\njset #1, drop\nldh [x + 20]\nret a\ndrop: ret #1",
         Target::Xdp,
     );
     let listing = two.program.listing().to_string();
-    assert_eq!(listing.matches("> r2 goto").count(), 2, "{listing}");
+    assert_eq!(listing.matches("> r2 goto").count(), 3, "{listing}");
     assert!(listing.contains("r5 = r1\n") && listing.contains("r5 += r3\n"), "{listing}");
     assert!(listing.contains("r4 += 16") && listing.contains("(r5 +14)"), "{listing}");
     assert!(listing.contains("r4 += 22") && listing.contains("(r5 +20)"), "{listing}");

@@ -261,7 +261,7 @@ mod tests {
         // Calls through registers: LLVM 19's, for which there is an instruction, and an older one's.
         let callx = |call| rejected(&format!(r#""insns":"{call} 9500000000000000""#));
         let message = || "unknown opcode 8d".to_string();
-        assert_eq!(callx("8d02000000000000"), (ErrorCode::InsnUnknown, message()));
+        assert_eq!(callx("8d02000000000000"), (malformed, message()));
         assert_eq!(callx("8d00000002000000"), (malformed, message()));
         let open = rejected(r#""insns":"b700000000000000""#);
         assert_eq!(open, (malformed, "last insn is not an exit or jmp".into()));
@@ -280,9 +280,9 @@ mod tests {
         let key = r#""init":[{"key":"01000000","value":"00"}]"#;
         let map = format!(r#""maps":[{{"type":2,"key":4,"value":1,"max":1,"frozen":true,{key}}}]"#);
         assert!(with(&map).contains("frozen contents"));
-        let kprobe = Case::parse(&format!(r#"{{"prog_type":2,{RETURN_0}}}"#)).unwrap();
-        let error = environment(&kprobe, None, &KernelProfile::default()).unwrap_err();
-        assert_eq!(error.to_string(), "programs of type kprobe cannot be verified yet");
+        let lsm = Case::parse(&format!(r#"{{"prog_type":29,{RETURN_0}}}"#)).unwrap();
+        let error = environment(&lsm, None, &KernelProfile::default()).unwrap_err();
+        assert_eq!(error.to_string(), "programs of type lsm cannot be verified yet");
     }
 
     #[test]

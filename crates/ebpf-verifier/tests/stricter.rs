@@ -38,5 +38,5 @@ fn what_is_fetched_rests_on_the_slot() {
     let environment = Environment::new(program_types::xdp());
     let rejection = verify(&program, &environment, &Options::default())
         .expect_err("one path stores above the frame");
-    assert_eq!(rejection.code, ErrorCode::StackAbove);
+    assert_eq!(rejection.code, ErrorCode::StackBounds);
 }

@@ -34,10 +34,10 @@ fn one_object_for_each_case() {
 
 #[test]
 fn what_is_not_known_is_unsupported() {
-    let kprobe = ACCEPTED.replace("\"prog_type\":6", "\"prog_type\":2");
-    let (done, objects) = verify("kprobe.jsonl", &kprobe, &[]);
+    let lsm = ACCEPTED.replace("\"prog_type\":6", "\"prog_type\":29");
+    let (done, objects) = verify("lsm.jsonl", &lsm, &[]);
     assert_eq!(done.code, Some(1));
-    assert_eq!(fields(&objects[0], &["code", "type"]), json!(["unsupported", "kprobe"]));
+    assert_eq!(fields(&objects[0], &["code", "type"]), json!(["unsupported", "lsm"]));
 }
 
 #[test]

@@ -50,7 +50,7 @@ fn rejected_in_the_kernels_words() {
 ; fixtures/xdp/xdp_missing_check.o: xdp_missing_check
 invalid access to packet, off=34 size=2, R2(id=0,off=34,r=34)
 R2 offset is outside of the packet
-processed 14 insns (limit 1000000) max_states_per_insn 0 total_states 0 peak_states 0 mark_read 0
+processed 14 insns (limit 1000000) max_states_per_insn 0 total_states 1 peak_states 1 mark_read 0
 "
     );
 }

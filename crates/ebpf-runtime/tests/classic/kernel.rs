@@ -3,7 +3,7 @@
 
 use ebpf_runtime::classic::{Filter, LINK_OFFSET, Packet, Target, text};
 use ebpf_runtime::isa::uapi::ProgramType;
-use ebpf_runtime::kernel::{KernelError, LoadedProgram, Oracle, ProgramLoad};
+use ebpf_runtime::kernel::{Errno, KernelError, LoadedProgram, Oracle, ProgramLoad};
 use proptest::prelude::*;
 use proptest::test_runner::TestRunner;
 
@@ -13,8 +13,13 @@ use crate::programs::fixture;
 
 /// Length of an Ethernet header.
 const HEADER: usize = 14;
+/// What a test run says of packets that it does not take.
+const EINVAL: Errno = Errno(22);
 /// The shortest packets that a test run takes have a byte behind that header.
 const LEN_MIN: usize = HEADER + 1;
+/// Those that are too short for the network header that they announce, at most that of IPv6, it may
+/// refuse.
+const LEN_SURE: usize = HEADER + 40;
 /// The longest packet that a test run takes in any case.
 const LEN_MAX: usize = 3000;
 
@@ -63,6 +68,9 @@ fn check(filter: &Filter, packets: &[Vec<u8>]) {
         for packet in packets.iter().filter(|packet| (LEN_MIN..LEN_MAX).contains(&packet.len())) {
             let expected = filter.run(&Packet::new(&packet[skipped..]));
             let value = program.test_run(packet, &[], 1);
+            if packet.len() < LEN_SURE && value == Err(EINVAL) {
+                continue;
+            }
             assert_eq!(value, Ok(expected), "{target}, {} bytes", packet.len());
         }
     }

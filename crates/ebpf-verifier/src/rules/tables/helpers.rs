@@ -155,7 +155,6 @@ fn xdp() -> Vec<HelperProto> {
         helper(51, "redirect_map").since(4, 14).args(&[Map, Anything, Anything]),
         helper(54, "xdp_adjust_meta").since(4, 15).args(&[Context, Anything]).moves_packet(),
         helper(65, "xdp_adjust_tail").since(4, 18).args(&[Context, Anything]).moves_packet(),
-        helper(69, "fib_lookup").since(4, 18).args(&[Context, Memory, Size, Anything]).gpl_only(),
         helper(163, "check_mtu")
             .since(5, 12)
             .args(&[Context, Anything, U32Update, Anything, Anything])
