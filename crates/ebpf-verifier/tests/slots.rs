@@ -23,7 +23,7 @@ fn structure_is_judged_in_the_words_of_the_kernel() {
     let wide = |src, imm| slot(0x18, 1, src, 0, imm);
     let goto = |off| slot(0x05, 0, 0, off, 0);
     let unknown = slot(0xff, 0, 0, 0, 0);
-    let rows: [(&[RawInsn], &str); 16] = [
+    let rows: [(&[RawInsn], &str); 17] = [
         (&[MOV, slot(0x85, 0, 1, 0, 7), EXIT], "call to invalid destination"),
         (&[MOV, slot(0x85, 0, 1, 0, -3), EXIT], "call to invalid destination"),
         (&[goto(-2), EXIT], "jump out of range from insn 0 to -1"),
@@ -32,6 +32,7 @@ fn structure_is_judged_in_the_words_of_the_kernel() {
         (&[MOV], "last insn is not an exit or jmp"),
         (&[unknown], "last insn is not an exit or jmp"),
         (&[unknown, EXIT], "unknown opcode ff"),
+        (&[slot(0x8d, 0, 0, 0, 0), EXIT], "unknown opcode 8d"),
         (&[slot(0x01, 0, 0, 0, 0), EXIT], "BPF_LDX uses reserved fields"),
         (&[slot(0x61, 0, 1, 0, 1), EXIT], "BPF_LDX uses reserved fields"),
         (&[wide(0, 0), EXIT, EXIT], "invalid bpf_ld_imm64 insn"),

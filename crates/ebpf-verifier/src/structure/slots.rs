@@ -190,8 +190,11 @@ fn check_wide(
     Err((Fault::new(ErrorCode::MapReference, message), Some(at(index))))
 }
 
-/// Whether some instruction has this opcode.
+/// Whether some instruction of the kernel has this opcode. It has no calls through registers.
 fn is_known(opcode: u8) -> bool {
+    if opcode == Class::Jmp.code() | jump::CALL | SOURCE_REG {
+        return false;
+    }
     let is_atomic = opcode & (CLASS_MASK | MODE_MASK) == Class::Stx.code() | Mode::Atomic.code();
     let alone = [RawInsn { opcode, ..RawInsn::default() }];
     is_atomic || !matches!(decode(&alone, Pc::ENTRY), Err(DecodeError::UnknownOpcode { .. }))
