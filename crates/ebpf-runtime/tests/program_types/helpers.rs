@@ -34,6 +34,7 @@ fn fitting(kind: ArgKind, n: usize) -> Option<String> {
         ArgKind::Memory
         | ArgKind::MemoryOrNull
         | ArgKind::Output
+        | ArgKind::Update
         | ArgKind::U32Update
         | ArgKind::U64Output => format!("r{n} = r10\nr{n} += -64\n"),
         ArgKind::Size | ArgKind::SizeOrZero => format!("r{n} = 8\n"),

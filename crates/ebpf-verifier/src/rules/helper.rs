@@ -38,6 +38,8 @@ pub enum ArgKind {
     Memory,
     /// As [`ArgKind::Memory`], or null with a size of 0.
     MemoryOrNull,
+    /// Memory that is read and written; its size is the next argument.
+    Update,
     /// Memory that is filled, and need not be initialised; its size is the next argument.
     Output,
     /// The size in bytes of the memory in the argument before, not 0.

@@ -9,7 +9,7 @@ use crate::rules::helper::{ArgKind, HelperProto, RetKind};
 
 use ArgKind::{
     Anything, Context, ContextOrNull, Map, MapKey, MapValue, MapValueOutput, Memory, MemoryOrNull,
-    Output, Size, SizeOrZero, SockCommon, U32Update, U64Output,
+    Output, Size, SizeOrZero, SockCommon, U32Update, U64Output, Update,
 };
 
 /// The prototypes of helpers for programs of this type. Which of them such a program may call is
@@ -155,6 +155,7 @@ fn xdp() -> Vec<HelperProto> {
         helper(51, "redirect_map").since(4, 14).args(&[Map, Anything, Anything]),
         helper(54, "xdp_adjust_meta").since(4, 15).args(&[Context, Anything]).moves_packet(),
         helper(65, "xdp_adjust_tail").since(4, 18).args(&[Context, Anything]).moves_packet(),
+        helper(69, "fib_lookup").since(4, 18).args(&[Context, Update, Size, Anything]).gpl_only(),
         helper(163, "check_mtu")
             .since(5, 12)
             .args(&[Context, Anything, U32Update, Anything, Anything])

@@ -65,7 +65,7 @@ impl Machine<'_> {
         };
         let usage = match (kind, bounds.as_const()) {
             (ArgKind::Output, Some(_)) => MemoryUse::Fill,
-            (ArgKind::Output, None) => MemoryUse::FillPart,
+            (ArgKind::Output, None) | (ArgKind::Update, _) => MemoryUse::FillPart,
             _ => MemoryUse::Read,
         };
         let size = bounds.umax().cast_signed();

@@ -150,6 +150,7 @@ impl Machine<'_> {
             | ArgKind::Memory
             | ArgKind::MemoryOrNull
             | ArgKind::Output
+            | ArgKind::Update
             | ArgKind::Anything
             | ArgKind::Unused => Ok(()),
         }
@@ -249,6 +250,7 @@ fn check_kind(kind: ArgKind, reg: Reg, value: &Value) -> Checked {
         | ArgKind::Memory
         | ArgKind::MemoryOrNull
         | ArgKind::Output
+        | ArgKind::Update
         | ArgKind::U32Update
         | ArgKind::U64Output => (is_memory, MEMORY_KINDS),
     };
