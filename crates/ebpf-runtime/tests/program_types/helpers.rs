@@ -5,7 +5,7 @@ use ebpf_verifier::rules::{ArgKind, HelperProto};
 
 use super::{compare, environment, is_linux_6_18, kinds, none};
 
-fn known_helpers() -> impl Iterator<Item = HelperId> {
+pub(super) fn known_helpers() -> impl Iterator<Item = HelperId> {
     (1..).map(HelperId).take_while(|id| id.name().is_some())
 }
 
@@ -25,10 +25,10 @@ fn helpers_are_allowed_as_by_the_kernel() {
 }
 
 /// The context is in `r6`; 64 bytes below the frame pointer are zero.
-const SETUP: &str = "r6 = r1\n*(u64 *)(r10 -64) = 0\n*(u64 *)(r10 -56) = 0\n";
+pub(super) const SETUP: &str = "r6 = r1\n*(u64 *)(r10 -64) = 0\n*(u64 *)(r10 -56) = 0\n";
 
 /// What fits an argument, as an instruction that sets register `n`; `None` for a map.
-fn fitting(kind: ArgKind, n: usize) -> Option<String> {
+pub(super) fn fitting(kind: ArgKind, n: usize) -> Option<String> {
     Some(match kind {
         ArgKind::Context => format!("r{n} = r6\n"),
         ArgKind::Memory
@@ -48,7 +48,7 @@ fn fitting(kind: ArgKind, n: usize) -> Option<String> {
 }
 
 /// What may or may not fit: nothing, numbers, the context and the stack, moved and not.
-fn others(n: usize) -> [String; 10] {
+pub(super) fn others(n: usize) -> [String; 10] {
     [
         format!("r{n} = r9\n"),
         format!("r{n} = 0\n"),

@@ -7,6 +7,7 @@
 mod contexts;
 mod helpers;
 mod malformed;
+mod map_helpers;
 
 use ebpf_isa::uapi::AttachType::{self, *};
 use ebpf_isa::uapi::ProgramType;

@@ -135,7 +135,8 @@ impl Machine<'_> {
             ArgKind::MapValue | ArgKind::MapValueOutput => {
                 let desc = &self.map(map_of(facts)?).desc;
                 // A bloom filter is asked for a value.
-                let is_read = kind == ArgKind::MapValue || desc.map_type == MapType::BloomFilter;
+                let asks = proto.id == MAP_PEEK_ELEM && desc.map_type == MapType::BloomFilter;
+                let is_read = kind == ArgKind::MapValue || asks;
                 let usage = if is_read { MemoryUse::Read } else { MemoryUse::Fill };
                 self.check_piece(Piece::new(reg, desc.value_size.into(), usage), facts)
             }
@@ -156,15 +157,15 @@ impl Machine<'_> {
         }
     }
 
-    /// What lookups, updates and deletions do in maps of sockets is not known here.
+    /// What lookups, deletions, and calls with values do in maps of sockets is not known here.
     fn check_known_map(&self, proto: &HelperProto, map: Option<MapIdx>) -> Checked {
         let map_type = map.map(|map| self.map(map).desc.map_type);
         let holds_sockets =
             matches!(map_type, Some(MapType::Sockmap | MapType::Sockhash | MapType::Xskmap));
-        let reaches_them = matches!(
-            proto.id,
-            HelperId::MAP_LOOKUP_ELEM | HelperId::MAP_UPDATE_ELEM | HelperId::MAP_DELETE_ELEM
-        );
+        let is_value =
+            |&kind: &ArgKind| matches!(kind, ArgKind::MapValue | ArgKind::MapValueOutput);
+        let reaches_them = proto.args.iter().any(is_value)
+            || [HelperId::MAP_LOOKUP_ELEM, HelperId::MAP_DELETE_ELEM].contains(&proto.id);
         if holds_sockets && reaches_them {
             return Err(Fault::unsupported(format_args!("{proto} on a map of sockets")));
         }
@@ -206,6 +207,9 @@ impl Machine<'_> {
         Ok(())
     }
 }
+
+/// `map_peek_elem`.
+const MAP_PEEK_ELEM: HelperId = HelperId(89);
 
 /// Helpers that change a map: update, deletion, push, pop.
 const WRITES_MAP: [HelperId; 4] =
