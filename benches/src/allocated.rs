@@ -5,7 +5,7 @@
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::sync::atomic::{AtomicBool, AtomicIsize, Ordering::Relaxed};
 
-/// The system's allocator, which counts while [`most_allocated`] runs something.
+/// The system's allocator, which counts while `most_allocated` runs something.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Counting;
 
