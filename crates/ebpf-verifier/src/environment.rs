@@ -6,11 +6,11 @@ use alloc::vec::Vec;
 use core::fmt;
 
 use ebpf_btf::{Btf, Linkage, Type, TypeId};
-use ebpf_isa::uapi::{AttachType, MapDesc, MapType, map_flags};
+use ebpf_isa::uapi::{AttachType, HelperId, MapDesc, MapType, map_flags};
 use ebpf_isa::{MapIdx, SubprogInfo};
 
 use crate::digest::{Digest, DigestWriter};
-use crate::profile::KernelProfile;
+use crate::profile::{KernelProfile, Span};
 use crate::rules::ProgramTypeRules;
 
 /// Everything that can change a verdict, besides the program itself.
@@ -121,6 +121,14 @@ impl Environment {
 
     pub(crate) fn map(&self, index: MapIdx) -> Option<&MapInfo> {
         self.maps.get(index.index())
+    }
+
+    /// Whether the program may call a helper in this kernel.
+    pub(crate) fn may_call(&self, id: HelperId) -> bool {
+        let rules = &self.program_type;
+        let span = rules.helper(id).map_or(Span::ALWAYS, |proto| proto.span);
+        self.profile.has_helper(rules.program_type(), id, span)
+            && rules.may_call(id, self.attach_type)
     }
 
     /// Whether the types name a function that is called where the program throws.

@@ -74,12 +74,12 @@ impl Jumps {
     }
 }
 
-/// The registers that an instruction reads; of a helper, its arguments.
+/// The registers that an instruction reads; of a helper that may be called, its arguments.
 fn reads(insn: Insn, env: &Environment) -> RegSet {
     let Insn::Call(CallTarget::Helper(id)) = insn else {
         return insn.reads();
     };
-    let Some(proto) = env.program_type.helper(id) else {
+    let Some(proto) = env.program_type.helper(id).filter(|_| env.may_call(id)) else {
         return insn.reads();
     };
     let used = |&(_, kind): &(Reg, ArgKind)| kind != ArgKind::Unused;

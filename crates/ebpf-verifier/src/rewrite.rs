@@ -97,7 +97,7 @@ impl Verified {
         Ok(Rewritten { program, facts, map })
     }
 
-    fn is_reached(&self, pc: Pc) -> bool {
+    pub(crate) fn is_reached(&self, pc: Pc) -> bool {
         self.reached.get(pc.index()).copied().unwrap_or(false)
     }
 

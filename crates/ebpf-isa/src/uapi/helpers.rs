@@ -37,12 +37,12 @@ impl HelperId {
     }
 }
 
-/// As the kernel prints calls: `bpf_map_lookup_elem#1`, `unknown#9999`.
+/// As the kernel prints calls: `bpf_map_lookup_elem#1`, `unknown#9999`, `unknown#-1` for 0xffffffff.
 impl fmt::Display for HelperId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.name() {
             Some(name) => write!(f, "bpf_{name}#{}", self.0),
-            None => write!(f, "unknown#{}", self.0),
+            None => write!(f, "unknown#{}", self.0.cast_signed()),
         }
     }
 }
@@ -274,5 +274,6 @@ mod tests {
         assert_eq!(HelperId(211).name(), Some("cgrp_storage_delete"));
         assert_eq!(HelperId(212).name(), None);
         assert_eq!(HelperId(212).to_string(), "unknown#212");
+        assert_eq!(HelperId(u32::MAX).to_string(), "unknown#-1");
     }
 }

@@ -33,7 +33,8 @@ pub struct Judgement {
     pub outcome: Outcome,
     /// What verification took, if there was one.
     pub statistics: Option<Statistics>,
-    /// The log at the level that was asked for; `None` where none was, or there is none.
+    /// The log at the level that was asked for; `None` where none was, there is none, or it is too
+    /// long.
     pub log: Option<String>,
 }
 
@@ -156,7 +157,7 @@ impl Oracle {
             attach_btf_id: self.attach_target(case)?,
         };
         let judgement = judge_load(&load, case)?;
-        let log = (log_level != 0).then(|| load.log(log_level));
+        let log = if log_level == 0 { None } else { load.log(log_level) };
         Ok(Judgement { log, ..judgement })
     }
 

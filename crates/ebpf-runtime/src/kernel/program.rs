@@ -77,13 +77,13 @@ impl ProgramLoad<'_> {
     }
 
     /// Loads the program once more, for its log at a level: 1 shows instructions and states, 2 also
-    /// the state after each instruction. Cut off where it is too long.
+    /// the state after each instruction. `None` where it is too long.
     #[must_use]
-    pub fn log(&self, level: u32) -> String {
+    pub fn log(&self, level: u32) -> Option<String> {
         let mut log = vec![0; LONG_LOG_BYTES];
-        // The log is there for either verdict, and without any where it was cut off.
-        drop(self.load_with(level | STATISTICS, &mut log));
-        super::log::text(&log)
+        // The log is there for either verdict.
+        let loaded = self.load_with(level | STATISTICS, &mut log);
+        (loaded.err() != Some(Errno(libc::ENOSPC))).then(|| super::log::text(&log))
     }
 
     fn load_with(&self, log_level: u32, log: &mut [u8]) -> Result<OwnedFd, Errno> {

@@ -30,7 +30,7 @@ pub use cmp::{branch, refine, refine_same};
 pub use convert::{load, mov, movsx, narrow, swap};
 pub use fork::fork;
 pub use offset::{offset_add, offset_sub};
-pub use print::Attributes;
+pub use print::{Attributes, Unsigned};
 pub use scalar::{Scalar, ScalarOf};
 pub use tnum::Tnum;
 pub use word::{Wide, Word};

@@ -17,6 +17,15 @@ fn unsigned(f: &mut fmt::Formatter<'_>, value: u64) -> fmt::Result {
     }
 }
 
+/// A number as the kernel prints unsigned ones.
+pub struct Unsigned(pub u64);
+
+impl fmt::Display for Unsigned {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        unsigned(f, self.0)
+    }
+}
+
 /// Decimal if it fits 16 bits with a sign, hexadecimal beyond.
 fn signed(f: &mut fmt::Formatter<'_>, value: u64) -> fmt::Result {
     match i16::try_from(value.cast_signed()) {

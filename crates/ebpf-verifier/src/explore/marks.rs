@@ -14,6 +14,8 @@ struct Mark {
     jumped_to: bool,
     /// It is of one of the two jump classes, which calls and returns belong to.
     jump: bool,
+    /// The function ends.
+    exit: bool,
 }
 
 /// The marks of all instructions.
@@ -49,7 +51,7 @@ impl Marks {
                     self.arrive(next);
                 }
             }
-            Insn::Exit => {}
+            Insn::Exit => self.marks[pc.index()].exit = true,
             _ => return,
         }
         self.marks[pc.index()].jump = true;
@@ -69,6 +71,10 @@ impl Marks {
     /// Whether the way to the instruction is recorded.
     pub(super) fn is_jumped_to(&self, pc: Pc) -> bool {
         self.marks[pc.index()].jumped_to
+    }
+
+    pub(super) fn is_exit(&self, pc: Pc) -> bool {
+        self.marks[pc.index()].exit
     }
 
     pub(super) fn is_jump(&self, pc: Pc) -> bool {

@@ -182,6 +182,10 @@ impl<'a, W: Watch> Explorer<'a, W> {
         self.reached[pc.index()] = true;
         self.watch.before(pc, self.way.last, &self.machine.state);
         let depth = self.machine.state.depth();
+        if depth > 1 && self.marks.is_exit(pc) {
+            let (program, chain) = (self.machine.program, self.way.chain);
+            self.live_stack.update(program, &self.marks, chain, self.watch);
+        }
         let next = self.machine.step();
         self.history.take_in(pc, self.way.last, arrived, &self.machine.effects);
         let relied_on = &self.machine.effects.relied_on;
@@ -206,7 +210,6 @@ impl<'a, W: Watch> Explorer<'a, W> {
                 self.way.chain = self.live_stack.callee(self.machine.program, chain, pc, *target);
             }
             _ if now < depth => {
-                self.live_stack.update(self.machine.program, &self.marks, chain, self.watch);
                 self.way.chain = self.live_stack.caller(chain).unwrap_or(ChainId::MAIN);
             }
             _ => self.live_stack.take_in(chain, pc, &self.machine.effects),
@@ -237,8 +240,8 @@ impl<'a, W: Watch> Explorer<'a, W> {
     /// The path has ended: takes up the newest one that waits, if there is one.
     fn take_up(&mut self) -> bool {
         let (program, chain) = (self.machine.program, self.way.chain);
-        self.live_stack.update(program, &self.marks, chain, self.watch);
         self.checkpoints.end_path(self.way.parent, self.watch);
+        self.live_stack.update(program, &self.marks, chain, self.watch);
         let Some(Waiting { pc, state, way, history }) = self.waiting.pop() else {
             return false;
         };

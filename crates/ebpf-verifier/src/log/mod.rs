@@ -58,8 +58,7 @@ impl LogLevel {
 pub struct Log {
     /// Paths and the reason of a rejection.
     pub text: String,
-    /// The last lines: depths of stacks (level 4), and what was processed. Empty for a program that
-    /// was refused before it was explored.
+    /// The last lines: depths of stacks (level 4), and what was processed.
     pub statistics: String,
 }
 
@@ -73,7 +72,8 @@ pub(crate) struct KernelLog<'a> {
     program: &'a Program,
     env: &'a Environment,
     text: String,
-    statistics: String,
+    /// By subprogram.
+    stack_depth: Vec<u16>,
     /// For each path that waits, the length of the text at its fork.
     waiting: Vec<usize>,
     /// What was touched since it was printed.
@@ -97,7 +97,7 @@ impl<'a> KernelLog<'a> {
             program,
             env,
             text: String::new(),
-            statistics: String::new(),
+            stack_depth: alloc::vec![0; program.subprogs().len()],
             waiting: Vec::new(),
             touched: Shown::ALL,
             announces: false,
@@ -131,9 +131,22 @@ impl<'a> KernelLog<'a> {
             }
         };
         let limit = self.env.profile.max_processed;
-        self.statistics += &stats.kernel_line(limit);
-        self.statistics += "\n";
-        Log { text: self.text, statistics: self.statistics }
+        let statistics =
+            format!("{}{}\n", self.depths(verdict.as_ref().ok()), stats.kernel_line(limit));
+        Log { text: self.text, statistics }
+    }
+
+    /// The line about the stack: the kernel prints it after it removed what is never reached, if it
+    /// accepts the program.
+    fn depths(&self, verified: Option<&Verified>) -> String {
+        if !self.level.shows_stacks() {
+            return String::new();
+        }
+        let subprogs = self.program.subprogs().iter().zip(&self.stack_depth);
+        let is_left = |start| verified.is_none_or(|verified| verified.is_reached(start));
+        let left = subprogs.filter(|(subprog, _)| is_left(subprog.start));
+        let depths: Vec<String> = left.map(|(_, depth)| format!("{depth}")).collect();
+        format!("stack depth {}\n", depths.join("+"))
     }
 
     fn print(&mut self, text: impl Display) {
@@ -411,10 +424,7 @@ impl Watch for KernelLog<'_> {
     }
 
     fn ends(&mut self, stack_depth: &[u16]) {
-        if self.level.shows_stacks() {
-            let depths: Vec<String> = stack_depth.iter().map(|depth| format!("{depth}")).collect();
-            self.statistics = format!("stack depth {}\n", depths.join("+"));
-        }
+        self.stack_depth = stack_depth.to_vec();
     }
 }
 

@@ -4,7 +4,7 @@ use core::fmt::{self, Display, Formatter};
 
 use ebpf_isa::{Reg, Width};
 
-use crate::domain::{Attributes, Scalar};
+use crate::domain::{Attributes, Scalar, Unsigned};
 use crate::environment::Environment;
 use crate::state::{
     ByteKind, Cell, CellSet, Distance, Link, PacketRange, Pointer, PointerKind, ScalarValue, Slot,
@@ -115,12 +115,13 @@ impl FrameText<'_> {
             list.item(f, format_args!("off={}", signed(pointer.off.into())))?;
         }
         if let PointerKind::Packet { range, .. } = pointer.kind {
-            // Behind the end the kernel has a negative number of bytes, and prints it unsigned.
-            match range {
-                PacketRange::Bytes(bytes) => list.item(f, format_args!("r={bytes}"))?,
-                PacketRange::AtEnd => list.item(f, format_args!("r={:#x}", -1_i64))?,
-                PacketRange::BeyondEnd => list.item(f, format_args!("r={:#x}", -2_i64))?,
-            }
+            // Behind the end the kernel has a negative number of bytes.
+            let bytes: i64 = match range {
+                PacketRange::Bytes(bytes) => bytes.into(),
+                PacketRange::AtEnd => -1,
+                PacketRange::BeyondEnd => -2,
+            };
+            list.item(f, format_args!("r={}", Unsigned(bytes.cast_unsigned())))?;
         }
         match pointer.var.as_const() {
             Some(0) => {}

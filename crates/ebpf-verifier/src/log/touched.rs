@@ -16,12 +16,26 @@ pub(super) fn by(insn: Insn, state: &State) -> Shown {
         _ => insn.reads().union(insn.writes()),
     };
     let slots = match insn {
+        // Of a load at a variable offset, the kernel notes the slot of the lowest.
+        Insn::Load { base, off, .. } if is_variable(state, base) => {
+            lowest_slot(accessed_slots(state, base, off, Size::B))
+        }
         Insn::Load { size, base, off, .. }
         | Insn::Store { size, base, off, .. }
         | Insn::Atomic { size, base, off, .. } => accessed_slots(state, base, off, size),
         _ => 0,
     };
     Shown { regs: regs.bits(), slots }
+}
+
+fn is_variable(state: &State, base: Reg) -> bool {
+    let pointer = state.frame().regs[base.index()].as_pointer();
+    pointer.is_some_and(|pointer| pointer.var.as_const().is_none())
+}
+
+/// The slot that is farthest from the frame pointer.
+fn lowest_slot(slots: SlotMask) -> SlotMask {
+    slots.checked_ilog2().map_or(0, |slot| 1 << slot)
 }
 
 /// The slots that an access reaches through a stack pointer.

@@ -97,18 +97,22 @@ impl Machine<'_> {
     }
 
     pub(super) fn neg(&mut self, width: Width, dst: Reg) -> Checked {
-        self.unary(dst, |scalar| domain::neg(width, scalar))
+        self.unary(dst, |scalar| Value::scalar(domain::neg(width, &scalar.bounds)))
     }
 
     pub(super) fn swap(&mut self, order: ByteOrder, size: Size, dst: Reg) -> Checked {
-        self.unary(dst, |scalar| domain::swap(order, size, scalar))
+        if (order, size) == (ByteOrder::Le, Size::Dw) {
+            // The number stays as it is, with all that is linked to it.
+            return self.unary(dst, |&scalar| Value::Scalar(scalar));
+        }
+        self.unary(dst, |scalar| Value::scalar(domain::swap(order, size, &scalar.bounds)))
     }
 
-    fn unary(&mut self, dst: Reg, rule: impl FnOnce(&domain::Scalar) -> domain::Scalar) -> Checked {
+    fn unary(&mut self, dst: Reg, rule: impl FnOnce(&ScalarValue) -> Value) -> Checked {
         let value = self.read(dst)?;
         self.check_writable(dst)?;
         let result = match value {
-            Value::Scalar(scalar) => Value::scalar(rule(&scalar.bounds)),
+            Value::Scalar(scalar) => rule(&scalar),
             _ => Value::UNKNOWN,
         };
         self.set(dst, result);

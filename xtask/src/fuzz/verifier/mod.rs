@@ -1,15 +1,18 @@
 //! Generated programs, judged by the running kernel and by us.
 //!
 //! The kernel loads each program in a process of its own ([`Pool`]), and attaches none. What is
-//! compared is the verdict, the error number, and the numbers of instructions processed and of states kept. The first
+//! compared is the verdict, the error number, the numbers of instructions processed and of states kept, and for one program
+//! in [`LOGGED`] the whole log of level 2, line by line. The first
 //! program of each kind of difference is made as small as it can be while the difference stays the
-//! same, and written as a fixture of `fixtures/verify`, with what the kernel says as expectation.
+//! same, and written as a fixture of `fixtures/verify`, with what the kernel says as expectation, and
+//! the first line in which the logs differ.
 //!
 //! `Unsupported` agrees with nothing. A program that we accept and the kernel refuses is one too
 //! many.
 //!
 //! [`Pool`]: crate::oracle::Pool
 
+mod log;
 pub(super) mod programs;
 mod report;
 mod shrink;
@@ -29,13 +32,23 @@ use crate::error::TaskError;
 use crate::say;
 use report::{Report, Tally};
 use subject::Subject;
-use verdict::{Judges, Ours, Verdict};
+use verdict::{Difference, Judges, Ours, Verdict};
 
 /// What was said about the program of a seed; `None` where the kernel came to no verdict.
 struct Outcome {
     seed: u64,
-    judged: Option<(Verdict, Ours)>,
+    judged: Option<Judged>,
 }
+
+/// What both said, and how it differs.
+struct Judged {
+    kernel: Verdict,
+    ours: Ours,
+    difference: Option<Difference>,
+}
+
+/// Of so many programs, the logs of one are compared.
+const LOGGED: u64 = 16;
 
 /// Runs at least one case, and reports.
 pub(super) fn run(plan: Plan) -> Result<(), TaskError> {
@@ -85,7 +98,8 @@ fn worker(
     outcomes: &Sender<Result<Outcome, TaskError>>,
 ) {
     while let Some(seed) = next() {
-        let judged = Subject::of_seed(seed).and_then(|subject| judges.judge(&subject));
+        let judged = Subject::of_seed(seed)
+            .and_then(|subject| judges.judge(&subject, seed.is_multiple_of(LOGGED)));
         if outcomes.send(judged.map(|judged| Outcome { seed, judged })).is_err() {
             break;
         }

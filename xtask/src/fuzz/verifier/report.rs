@@ -8,10 +8,11 @@ use ebpf_runtime::object::cases::KeptStates;
 use ebpf_runtime::verifier::Errno;
 use ebpf_testkit::workspace_root;
 
-use super::Outcome;
+use super::log::LineDifference;
 use super::shrink::shrink;
 use super::subject::Subject;
 use super::verdict::{Difference, Judges, Ours, Verdict};
+use super::{Judged, Outcome};
 use crate::error::TaskError;
 use crate::say;
 
@@ -36,7 +37,7 @@ pub(super) struct Tally {
 impl Tally {
     pub(super) fn add(&mut self, outcome: &Outcome) {
         self.programs += 1;
-        let Some((kernel, ours)) = &outcome.judged else {
+        let Some(Judged { kernel, ours, difference }) = &outcome.judged else {
             self.not_judged += 1;
             return;
         };
@@ -50,7 +51,7 @@ impl Tally {
             }
             Ours::Panic => String::new(),
         };
-        let Some(difference) = Difference::between(kernel, ours) else {
+        let Some(difference) = *difference else {
             let agreed = if kernel.errno == 0 { &mut self.accepted } else { &mut self.refused };
             *agreed += 1;
             return;
@@ -149,19 +150,19 @@ impl<'a> Report<'a> {
 
     fn one(&mut self, difference: Difference, seed: u64) -> Result<(), TaskError> {
         let subject = Subject::of_seed(seed)?;
-        let judges = &mut self.judges;
-        let small =
-            shrink(
-                subject,
-                &mut |candidate| Ok(judges.difference(candidate)? == Some(difference)),
-            )?;
+        let (judges, logs) = (&mut self.judges, difference == Difference::Log);
+        let small = shrink(subject, &mut |candidate| {
+            let judged = judges.judge(candidate, logs)?;
+            Ok(judged.and_then(|judged| judged.difference) == Some(difference))
+        })?;
         let name = format!("{}-{seed}", difference.name());
-        let Some((kernel, ours)) = self.judges.judge(&small)? else {
+        let Some(Judged { kernel, ours, .. }) = self.judges.judge(&small, false)? else {
             say(&format!("{name}: the kernel says something else the second time"));
             return Ok(());
         };
         let path = self.directory.join(name).with_extension("bpf");
-        write(&path, &fixture(seed, &small.sections(), &kernel, &ours))?;
+        let line = self.judges.line_difference(&small)?;
+        write(&path, &fixture(seed, &small.sections(), &kernel, &ours, line.as_ref()))?;
         say(&format!("{}: kernel {}; ours {}", path.display(), said(&kernel), of_ours(&ours)));
         Ok(())
     }
@@ -175,14 +176,23 @@ fn write(path: &Path, text: &str) -> Result<(), TaskError> {
 }
 
 /// A fixture that expects what the kernel says.
-fn fixture(seed: u64, sections: &str, kernel: &Verdict, ours: &Ours) -> String {
+fn fixture(
+    seed: u64,
+    sections: &str,
+    kernel: &Verdict,
+    ours: &Ours,
+    line: Option<&LineDifference>,
+) -> String {
     let ours = match ours {
         Ours::Verdict(verdict) => {
             format!("{}, {}", said(verdict), counts(verdict).unwrap_or_default())
         }
         other => of_ours(other),
     };
-    let mut text = format!("# Found by fuzzing, seed {seed}. Ours: {ours}\n{sections}");
+    let mut text = format!("# Found by fuzzing, seed {seed}. Ours: {ours}\n");
+    let line = line.map(ToString::to_string).unwrap_or_default();
+    line.lines().for_each(|line| text.push_str(&format!("# {line}\n")));
+    text.push_str(sections);
     text.push_str(&format!("\n-- verdict\n{}\n", said(kernel)));
     if let Some(counts) = counts(kernel) {
         text.push_str(&format!("\n-- counts\n{counts}\n"));
@@ -236,7 +246,8 @@ mod tests {
     }
 
     fn outcome(seed: u64, kernel: Verdict, ours: Ours) -> Outcome {
-        Outcome { seed, judged: Some((kernel, ours)) }
+        let difference = Difference::between(&kernel, &ours);
+        Outcome { seed, judged: Some(Judged { kernel, ours, difference }) }
     }
 
     #[test]
@@ -264,7 +275,13 @@ mod tests {
     #[test]
     fn a_fixture_expects_what_the_kernel_says() {
         let ours = Ours::Verdict(verdict(0, ""));
-        let text = fixture(9, "-- asm\nexit\n", &verdict(13, "R0 !read_ok"), &ours);
+        let line = crate::fuzz::verifier::log::first_difference("0: a\n", "0: b\n");
+        let kernel = verdict(13, "R0 !read_ok");
+        let text = fixture(9, "-- asm\nexit\n", &kernel, &ours, line.as_ref());
+        assert!(
+            text.contains("\n# line 1\n#   kernel: 0: a\n#   ours:   0: b\n-- asm\n"),
+            "{text}"
+        );
         let parsed = ebpf_testkit::Fixture::parse("x.bpf", &text).unwrap();
         let (errno, message) = ("EACCES".to_owned(), "R0 !read_ok".to_owned());
         assert_eq!(parsed.verdict(), Some(&ebpf_testkit::Verdict::Reject { errno, message }));

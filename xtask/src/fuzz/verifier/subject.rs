@@ -2,8 +2,9 @@
 
 use ebpf_runtime::isa::text::assemble;
 use ebpf_runtime::isa::uapi::{MapType, ProgramType, map_flags};
-use ebpf_runtime::isa::{Insn, Pc, Program, RawInsn, WideSource};
+use ebpf_runtime::isa::{CallTarget, Insn, Pc, Program, RawInsn, WideSource};
 use ebpf_runtime::object::cases::{Case, CaseMap, MapTypes};
+use ebpf_runtime::verifier::program_types;
 use ebpf_testkit::Rng;
 use serde_json::{Value, json};
 
@@ -58,9 +59,10 @@ impl MapShape {
         })
     }
 
-    fn case(&self, index: usize) -> CaseMap {
+    fn case(&self) -> CaseMap {
         CaseMap {
-            name: format!("map{index}"),
+            // As the kernel is given it, which names it in its log.
+            name: String::new(),
             map_type: self.map_type.number(),
             key_size: self.key_size,
             value_size: self.value_size,
@@ -110,6 +112,18 @@ impl Subject {
         Self { program, ..*self }
     }
 
+    /// Whether the prototypes of all helpers are known that the program calls and may call: the log
+    /// shows how many arguments they take.
+    pub(super) fn has_prototypes(&self) -> bool {
+        let rules = program_types::of(self.program_type);
+        self.program.insns().all(|(_, insn)| match (insn, &rules) {
+            (Insn::Call(CallTarget::Helper(id)), Some(rules)) => {
+                rules.helper(id).is_some() || !rules.may_call(id, None)
+            }
+            _ => true,
+        })
+    }
+
     fn slots(&self) -> Vec<RawInsn> {
         self.program.to_slots().expect("the program was assembled or decoded")
     }
@@ -134,7 +148,7 @@ impl Subject {
             flags: 0,
             license: LICENSE.into(),
             slots: self.slots(),
-            maps: self.maps().iter().enumerate().map(|(index, map)| map.case(index)).collect(),
+            maps: self.maps().iter().map(MapShape::case).collect(),
             map_refs: self.map_refs(),
             kfunc_refs: Vec::new(),
             btf: None,

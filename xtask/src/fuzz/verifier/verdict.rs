@@ -2,11 +2,13 @@
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
-use ebpf_runtime::cases::{CaseVerdict, judge};
+use ebpf_runtime::cases::{CaseVerdict, judge, judge_logged};
 use ebpf_runtime::object::cases::KeptStates;
-use ebpf_runtime::verifier::{ErrorCode, KernelProfile, Options, Rejection, Stats};
+use ebpf_runtime::verifier::{ErrorCode, KernelProfile, LogLevel, Options, Rejection, Stats};
 use serde_json::Value;
 
+use super::Judged;
+use super::log::{LineDifference, first_difference};
 use super::subject::Subject;
 use crate::error::TaskError;
 use crate::oracle::Pool;
@@ -55,6 +57,8 @@ pub(super) enum Difference {
     Processed,
     /// The same, but other states were kept.
     States,
+    /// The same, but the logs differ.
+    Log,
 }
 
 impl Difference {
@@ -66,6 +70,7 @@ impl Difference {
             Self::Errno { .. } => "errno",
             Self::Processed => "processed",
             Self::States => "states",
+            Self::Log => "log",
         }
     }
 
@@ -100,32 +105,63 @@ impl Difference {
 /// The two that judge.
 pub(super) struct Judges {
     kernel: Pool,
+    /// The kernel with all of its log.
+    logging: Pool,
     profile: KernelProfile,
 }
 
+/// How the kernel reports bounds that contradict each other.
+const KERNEL_BUG: &str = "verifier bug: ";
+/// All paths, with the state after each instruction.
+const LOG_LEVEL: u32 = 2;
+/// The depths of stacks: the kernel is always asked for them.
+const STATISTICS: u32 = 4;
+
 impl Judges {
     pub(super) fn new(profile: KernelProfile) -> Self {
-        Self { kernel: Pool::new(".".as_ref(), 0), profile }
+        let pool = |level| Pool::new(".".as_ref(), level);
+        Self { kernel: pool(0), logging: pool(LOG_LEVEL), profile }
     }
 
-    /// What both say; `None` where the kernel comes to no verdict.
+    /// What both say, with their logs or without; `None` where the kernel comes to no verdict.
     pub(super) fn judge(
         &mut self,
         subject: &Subject,
-    ) -> Result<Option<(Verdict, Ours)>, TaskError> {
+        logs: bool,
+    ) -> Result<Option<Judged>, TaskError> {
         let Some(kernel) = of_answer(&self.kernel.ask("", &subject.line())?) else {
             return Ok(None);
         };
-        Ok(Some((kernel, self.ours(subject))))
+        let ours = self.ours(subject);
+        let mut difference = Difference::between(&kernel, &ours);
+        if logs
+            && difference.is_none()
+            && matches!(ours, Ours::Verdict(_))
+            && subject.has_prototypes()
+        {
+            difference = self.line_difference(subject)?.map(|_| Difference::Log);
+        }
+        Ok(Some(Judged { kernel, ours, difference }))
     }
 
-    /// How they differ.
-    pub(super) fn difference(
+    /// The first line in which the logs of both differ; `None` where there is none, or one has no
+    /// log, or one that is too long.
+    pub(super) fn line_difference(
         &mut self,
         subject: &Subject,
-    ) -> Result<Option<Difference>, TaskError> {
-        let judged = self.judge(subject)?;
-        Ok(judged.and_then(|(kernel, ours)| Difference::between(&kernel, &ours)))
+    ) -> Result<Option<LineDifference>, TaskError> {
+        let answer = self.logging.ask("", &subject.line())?;
+        let level = LogLevel::new(LOG_LEVEL | STATISTICS).expect("a level of the kernel");
+        let options = Options::default();
+        let (_, ours) = judge_logged(&subject.case(), None, &self.profile, &options, level);
+        let Some((kernel, ours)) = answer["log"].as_str().zip(ours) else {
+            return Ok(None);
+        };
+        // A complaint of the kernel about itself, which it goes on after, and we do not make.
+        if kernel.contains(KERNEL_BUG) {
+            return Ok(None);
+        }
+        Ok(first_difference(kernel, &format!("{}{}", ours.text, ours.statistics)))
     }
 
     fn ours(&self, subject: &Subject) -> Ours {

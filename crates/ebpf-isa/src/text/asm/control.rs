@@ -96,7 +96,9 @@ impl Parser<'_, '_> {
         let name = self.cursor.word(Expected::Callee)?;
         self.cursor.expect("#")?;
         let start = self.cursor;
-        let id = HelperId(self.cursor.integer(0, u32::MAX)?);
+        // As the kernel prints it, a number has a sign.
+        let number: i64 = self.cursor.integer(i32::MIN.into(), u32::MAX.into())?;
+        let id = HelperId(number as u32);
         if name != "unknown" && HelperId::from_name(name) != Some(id) {
             return Err(start.error(Expected::NumberOfHelper));
         }

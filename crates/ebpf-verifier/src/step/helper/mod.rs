@@ -12,7 +12,6 @@ use super::Machine;
 use super::memory::check_unmodified;
 use super::packet::forget_packet_pointers;
 use crate::error::{Checked, ErrorCode, Fault};
-use crate::profile::Span;
 use crate::rules::{ArgKind, HelperProto, PacketAccess, ProgramTypeRules, helper_takes_map};
 use crate::state::{PointerKind, Value};
 use memory::{MemoryUse, Piece};
@@ -67,12 +66,8 @@ impl Machine<'_> {
         rules: &'r dyn ProgramTypeRules,
         id: HelperId,
     ) -> Checked<&'r HelperProto> {
-        let (profile, program_type) = (&self.env.profile, rules.program_type());
-        let proto = rules.helper(id);
-        let span = proto.map_or(Span::ALWAYS, |proto| proto.span);
-        let there =
-            profile.has_helper(program_type, id, span) && rules.may_call(id, self.env.attach_type);
-        match (proto, id.name()) {
+        let there = self.env.may_call(id);
+        match (rules.helper(id), id.name()) {
             (Some(proto), _) if there => Ok(proto),
             (None, Some(_)) if there => Err(Fault::unsupported(format_args!("the helper {id}"))),
             (_, Some(_)) => {
