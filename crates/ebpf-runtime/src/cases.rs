@@ -8,8 +8,8 @@ use ebpf_isa::uapi::{AttachType, MapDesc, MapType, ProgramType};
 use ebpf_isa::{LineTable, Pc, Program, ProgramError, RawInsn, SubprogInfo, decode_all};
 use ebpf_object::cases::{Case, CaseMap, MapTypes};
 use ebpf_verifier::{
-    Environment, ErrorCode, KernelProfile, Log, LogLevel, MapInfo, Options, Rejection, Verified,
-    check_slots, has_special_fields, program_types, verify, verify_logged,
+    Environment, ErrorCode, KernelProfile, MapInfo, Options, Rejection, Verified, check_slots,
+    has_special_fields, program_types, verify,
 };
 
 use crate::open::is_gpl_compatible;
@@ -78,15 +78,6 @@ impl CaseVerdict {
     }
 }
 
-impl From<Result<Verified, Box<Rejection>>> for CaseVerdict {
-    fn from(verdict: Result<Verified, Box<Rejection>>) -> Self {
-        match verdict {
-            Ok(verified) => Self::Accept(Box::new(verified)),
-            Err(rejection) => Self::Reject(rejection),
-        }
-    }
-}
-
 /// Verifies a case, whose types are the bytes `btf` ([`Case::btf_bytes`]).
 #[must_use]
 pub fn judge(
@@ -95,55 +86,47 @@ pub fn judge(
     profile: &KernelProfile,
     options: &Options,
 ) -> CaseVerdict {
-    match prepare(case, btf, profile) {
-        Ok((program, environment)) => {
-            verify(&program, &environment, &of_flags(options, case)).into()
+    match prepare(case, btf, profile, options) {
+        Ok(Prepared { program, environment, options }) => {
+            match verify(&program, &environment, &options) {
+                Ok(verified) => CaseVerdict::Accept(Box::new(verified)),
+                Err(rejection) => CaseVerdict::Reject(rejection),
+            }
         }
         Err(verdict) => verdict,
     }
 }
 
-/// Verifies a case like [`judge`], with the kernel's log at a level; without one where the slots are
-/// refused before any is looked at as part of a program.
-#[must_use]
-pub fn judge_logged(
+/// What the verifier is given of a case.
+#[derive(Debug, Clone)]
+pub struct Prepared {
+    /// The program.
+    pub program: Program,
+    /// What it is verified against.
+    pub environment: Environment,
+    /// With what the flags of the case ask for.
+    pub options: Options,
+}
+
+/// A case for the verifier.
+///
+/// # Errors
+/// The verdict, where it is known without verification.
+pub fn prepare(
     case: &Case,
     btf: Option<&[u8]>,
     profile: &KernelProfile,
     options: &Options,
-    level: LogLevel,
-) -> (CaseVerdict, Option<Log>) {
-    match prepare(case, btf, profile) {
-        Ok((program, environment)) => {
-            let options = of_flags(options, case);
-            let (verdict, log) = verify_logged(&program, &environment, &options, level);
-            (verdict.into(), Some(log))
-        }
-        Err(verdict) => (verdict, None),
-    }
-}
-
-/// The options with what the flags of a case ask for.
-fn of_flags(options: &Options, case: &Case) -> Options {
-    let mut options = options.clone();
-    options.exploration.keep_every_state |= case.flags & TEST_STATE_FREQ != 0;
-    options
-}
-
-/// The program of a case and what it is verified against; or its verdict, where that is known
-/// without verification.
-fn prepare(
-    case: &Case,
-    btf: Option<&[u8]>,
-    profile: &KernelProfile,
-) -> Result<(Program, Environment), CaseVerdict> {
+) -> Result<Prepared, CaseVerdict> {
     let environment = environment(case, btf, profile).map_err(CaseVerdict::Unsupported)?;
     let refs: BTreeMap<u32, u32> = case.map_refs.iter().copied().collect();
     let names_map = |pc: Pc| refs.get(&pc.0).is_some_and(|&map| case.maps.len() > map as usize);
     check_slots(&case.slots, &names_map, &environment).map_err(CaseVerdict::Reject)?;
     let program = program(case).map_err(CaseVerdict::Unsupported)?;
     let program = program.map_err(|error| CaseVerdict::Reject(Rejection::malformed(&error)))?;
-    Ok((program, environment))
+    let mut options = options.clone();
+    options.exploration.keep_every_state |= case.flags & TEST_STATE_FREQ != 0;
+    Ok(Prepared { program, environment, options })
 }
 
 /// What a case is verified against.

@@ -52,4 +52,7 @@ pub use profile::{Feature, Features, KernelProfile, Span, TypeHelpers, Version};
 pub use rewrite::{ContextAccessInsn, RewriteError, RewriteHooks, Rewritten};
 pub use rules::{ProgramTypeRules, program_types};
 pub use structure::check_slots;
-pub use verify::{Exploration, Options, Stats, Verified, verify, verify_logged, verify_observed};
+pub use verify::{
+    Exploration, Options, Stats, Verified, kernel_log, kernel_verdict, verify, verify_logged,
+    verify_observed,
+};

@@ -76,8 +76,13 @@ impl Jumps {
 
 /// The registers that an instruction reads; of a helper that may be called, its arguments.
 fn reads(insn: Insn, env: &Environment) -> RegSet {
-    let Insn::Call(CallTarget::Helper(id)) = insn else {
-        return insn.reads();
+    let id = match insn {
+        Insn::Call(CallTarget::Helper(id)) => id,
+        // For all that the kernel knows, they may read any.
+        Insn::LoadPacket { .. } => {
+            return Reg::ALL.into_iter().collect::<RegSet>().without(Reg::FP);
+        }
+        _ => return insn.reads(),
     };
     let Some(proto) = env.program_type.helper(id).filter(|_| env.may_call(id)) else {
         return insn.reads();

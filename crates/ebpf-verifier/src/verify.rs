@@ -37,6 +37,8 @@ pub struct Exploration {
     pub all_precise: bool,
     /// Keep the state wherever paths may meet.
     pub keep_every_state: bool,
+    /// Believe what Linux believes wrongly: [`kernel_verdict`].
+    pub(crate) shares_mistakes: bool,
 }
 
 /// What verification took.
@@ -120,6 +122,32 @@ pub fn verify_observed(
     observer: &mut dyn Observer,
 ) -> Result<Verified, Box<Rejection>> {
     verify_with(program, env, options, &mut States(observer))
+}
+
+/// What Linux says of a program, its mistakes included: it believes some things that are not so
+/// (`docs/kernel-facts.md`), and accepts a few programs that are not safe. There is no [`Verified`]
+/// here that could be run. [`verify`] accepts no more than this does.
+///
+/// # Errors
+/// As for [`verify`].
+pub fn kernel_verdict(
+    program: &Program,
+    env: &Environment,
+    options: &Options,
+) -> Result<Stats, Box<Rejection>> {
+    verify(program, env, &with_mistakes(options)).map(|verified| verified.stats)
+}
+
+/// The log of what [`kernel_verdict`] gives.
+#[must_use]
+pub fn kernel_log(program: &Program, env: &Environment, options: &Options, level: LogLevel) -> Log {
+    verify_logged(program, env, &with_mistakes(options), level).1
+}
+
+fn with_mistakes(options: &Options) -> Options {
+    let mut options = options.clone();
+    options.exploration.shares_mistakes = true;
+    options
 }
 
 /// Verifies a program like [`verify`], and writes what the kernel's log says at a level.

@@ -286,11 +286,10 @@ impl Chain {
     fn mark_read(&mut self, at: usize, read: &SlotSets) {
         for (frame, marks) in self.marks[..self.depth].iter_mut().enumerate() {
             let Some(marks) = marks else { continue };
-            let known = &mut marks[at].read;
-            if read.of(frame) & !*known != 0 {
-                *known |= read.of(frame);
-                self.stale = true;
-            }
+            let mark = &mut marks[at];
+            // What is live already changes nothing.
+            self.stale |= read.of(frame) & !(mark.read | mark.live) != 0;
+            mark.read |= read.of(frame);
         }
     }
 

@@ -61,7 +61,8 @@ pub(crate) fn explore<W: Watch>(
     watch: &mut W,
     stats: &mut Stats,
 ) -> Result<Explored, (Box<Fault>, Pc)> {
-    let machine = Machine::new(program, env, processors);
+    let shares_mistakes = options.exploration.shares_mistakes;
+    let machine = Machine::new(program, env, processors, shares_mistakes);
     let mut explorer = Explorer::new(machine, options, watch);
     let explored = explorer.run();
     explorer.count(stats);

@@ -33,6 +33,8 @@ pub(super) struct Start<'a> {
     pub(super) stretch: Stretch,
     /// Index of the frame being explored.
     pub(super) frame: usize,
+    /// Whether operations that fetch are taken for stores, as Linux does.
+    pub(super) shares_mistakes: bool,
 }
 
 /// What was looked for on the way since the last checkpoint, and was all marked in checkpoints: how
@@ -62,6 +64,7 @@ struct Walk<'a> {
     /// The frame of the function that is walked through.
     frame: usize,
     wanted: CellSet,
+    shares_mistakes: bool,
 }
 
 /// Marks what `wanted` was computed from, in all checkpoints of the path.
@@ -75,7 +78,8 @@ pub(super) fn rely_on<W: Watch>(
     watch: &mut W,
 ) -> Checked {
     let (newest, steps) = (start.way.parent, start.way.steps);
-    let mut walk = Walk { program, frame: start.frame, wanted };
+    let mut walk =
+        Walk { program, frame: start.frame, wanted, shares_mistakes: start.shares_mistakes };
     let frame = start.frame;
     match walk.run(start, history, checkpoints, explained, watch) {
         Ok(()) => {}
@@ -271,7 +275,7 @@ impl Walk<'_> {
         slot: Option<Cell>,
     ) -> Result<(), Lost> {
         let dst = if op == AtomicOp::Cmpxchg { Reg::R0 } else { src };
-        let fetched = slot.filter(|_| self.wants(dst));
+        let fetched = slot.filter(|_| self.wants(dst) && !self.shares_mistakes);
         self.walk_over_store(base, Some(src), slot)?;
         fetched.into_iter().for_each(|slot| self.wanted.insert(slot));
         Ok(())

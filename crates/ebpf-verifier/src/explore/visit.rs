@@ -191,6 +191,7 @@ impl<W: Watch> Explorer<'_, W> {
             way: &self.way,
             stretch: self.way.history..self.history.len(),
             frame: self.machine.state.current(),
+            shares_mistakes: self.options.shares_mistakes,
         };
         precision::rely_on(
             wanted,

@@ -112,21 +112,25 @@ impl State {
         live: impl Fn(Pc) -> RegSet,
     ) -> impl Iterator<Item = (Cell, &Value)> {
         (0..self.depth()).rev().flat_map(move |index| {
-            let frame = self.frame_at(index);
-            let live = live(self.place_in(index, pc)).without(Reg::FP);
-            let regs =
-                live.iter().map(move |reg| (Cell::reg(index, reg), &frame.regs[reg.index()]));
-            let slots = frame.stack.slots().enumerate();
-            let spilled = slots.filter_map(move |(slot, content)| {
-                Some((Cell::slot(index, slot), content.spilled()?))
-            });
-            regs.chain(spilled)
+            self.cells_of(index, live(self.place_in(index, pc)).without(Reg::FP))
         })
     }
 
-    /// All registers but the frame pointers, and all spilled values.
+    /// All registers but the frame pointers, and all spilled values, those of the main program
+    /// first.
     pub(crate) fn cells(&self) -> impl Iterator<Item = (Cell, &Value)> {
-        self.live_cells(Pc::ENTRY, |_| Reg::ALL.into_iter().collect())
+        let regs = Reg::ALL.into_iter().collect::<RegSet>().without(Reg::FP);
+        (0..self.depth()).flat_map(move |index| self.cells_of(index, regs))
+    }
+
+    /// These registers of a frame, and its spilled values.
+    fn cells_of(&self, index: usize, regs: RegSet) -> impl Iterator<Item = (Cell, &Value)> {
+        let frame = self.frame_at(index);
+        let regs = regs.iter().map(move |reg| (Cell::reg(index, reg), &frame.regs[reg.index()]));
+        let slots = frame.stack.slots().enumerate();
+        let spilled = slots
+            .filter_map(move |(slot, content)| Some((Cell::slot(index, slot), content.spilled()?)));
+        regs.chain(spilled)
     }
 
     /// Changes those registers and spilled values that are `wanted`, those of the function being

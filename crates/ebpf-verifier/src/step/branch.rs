@@ -36,13 +36,13 @@ impl Machine<'_> {
             matches!(value.as_pointer(), Some(Pointer { kind: PointerKind::Stack { .. }, .. }))
         };
         self.effects.stack_operands = [is_stack(&comparison.left), is_stack(&comparison.right)];
-        if let Some(taken) = comparison.outcome() {
+        if let Some(taken) = comparison.outcome(self.shares_mistakes) {
             for reg in [lhs].into_iter().chain(rhs.reg()) {
                 self.rely_on_number(reg);
             }
             return Ok(Next::Goto(if taken { target } else { fall_through }));
         }
-        let linked = self.linked_cells(&comparison.left, &comparison.right);
+        let linked = self.linked_cells(lhs, rhs);
         self.effects.linked = linked;
         let mut taken_state = self.state.clone();
         for (state, taken) in [(&mut taken_state, true), (&mut self.state, false)] {
@@ -57,14 +57,16 @@ impl Machine<'_> {
 }
 
 impl Comparison {
-    /// Which way it goes, if that is known.
-    fn outcome(&self) -> Option<bool> {
+    /// Which way it goes, if that is known. Linux takes the low half of a pointer that is not null
+    /// not to be 0 either, which is a mistake.
+    fn outcome(&self, shares_mistakes: bool) -> Option<bool> {
         let Self { op, width, .. } = *self;
         match (&self.left, &self.right) {
             (Value::Scalar(left), Value::Scalar(right)) => {
                 domain::branch(op, width, &left.bounds, &right.bounds)
             }
-            _ if width == Width::W32 => None,
+            _ if width == Width::W32 && !shares_mistakes => None,
+            (Value::Pointer(_), Value::Pointer(_)) if width == Width::W32 => None,
             (Value::Pointer(left), Value::Pointer(right)) => {
                 PacketComparison::new(op, left, right)?.outcome()
             }

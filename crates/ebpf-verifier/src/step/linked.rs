@@ -5,7 +5,7 @@
 
 use alloc::vec::Vec;
 
-use ebpf_isa::{AluOp, Reg, Width};
+use ebpf_isa::{AluOp, Operand, Reg, Width};
 
 use super::Machine;
 use crate::domain::{self, Scalar};
@@ -15,10 +15,11 @@ use crate::state::{Cell, Distance, Link, LinkedCells, ScalarId, ScalarValue, Sta
 impl Machine<'_> {
     /// The live members of the groups of the compared numbers, as far as there is room; the others
     /// leave. The group of the right operand comes first. If both are one group, its members take
-    /// room twice.
-    pub(super) fn linked_cells(&mut self, left: &Value, right: &Value) -> LinkedCells {
+    /// room twice, unless the left operand had to leave.
+    pub(super) fn linked_cells(&mut self, lhs: Reg, rhs: Operand) -> LinkedCells {
         let mut linked = LinkedCells::default();
-        for id in [right, left].into_iter().filter_map(group) {
+        for reg in rhs.reg().into_iter().chain([lhs]) {
+            let Some(id) = group(&self.state.frame().regs[reg.index()]) else { continue };
             let live_cells = self.state.live_cells(self.pc, |pc| self.live.before(pc));
             let members = live_cells.filter(|(_, value)| group(value) == Some(id));
             let mut leaving = Vec::new();

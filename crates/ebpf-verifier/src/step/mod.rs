@@ -54,6 +54,8 @@ pub(crate) struct Machine<'a> {
     pub(crate) pc: Pc,
     /// Processors of the machine; `None` for any number of them.
     processors: Option<u32>,
+    /// Whether what Linux believes wrongly is believed here.
+    shares_mistakes: bool,
     pub(crate) live: LiveRegs,
     /// Of the instruction that was processed last.
     pub(crate) effects: Effects,
@@ -66,8 +68,14 @@ pub(crate) struct Machine<'a> {
 }
 
 impl<'a> Machine<'a> {
-    pub(crate) fn new(program: &'a Program, env: &'a Environment, processors: Option<u32>) -> Self {
+    pub(crate) fn new(
+        program: &'a Program,
+        env: &'a Environment,
+        processors: Option<u32>,
+        shares_mistakes: bool,
+    ) -> Self {
         Self {
+            shares_mistakes,
             program,
             env,
             processors,

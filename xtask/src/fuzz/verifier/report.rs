@@ -60,7 +60,9 @@ impl Tally {
         if difference.is_grave() {
             say(&format!("{}: seed {}", difference.name(), outcome.seed));
         }
-        self.first.entry((difference, said)).or_insert(outcome.seed);
+        if difference != Difference::Mistake {
+            self.first.entry((difference, said)).or_insert(outcome.seed);
+        }
     }
 
     /// Counts, a line each.

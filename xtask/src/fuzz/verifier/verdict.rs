@@ -2,9 +2,12 @@
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
-use ebpf_runtime::cases::{CaseVerdict, judge, judge_logged};
+use ebpf_runtime::cases::{CaseVerdict, Prepared, prepare};
 use ebpf_runtime::object::cases::KeptStates;
-use ebpf_runtime::verifier::{ErrorCode, KernelProfile, LogLevel, Options, Rejection, Stats};
+use ebpf_runtime::verifier::{
+    ErrorCode, KernelProfile, LogLevel, Options, Rejection, Stats, kernel_log, kernel_verdict,
+    verify,
+};
 use serde_json::Value;
 
 use super::Judged;
@@ -59,6 +62,8 @@ pub(super) enum Difference {
     States,
     /// The same, but the logs differ.
     Log,
+    /// None, if we believe what the kernel believes wrongly.
+    Mistake,
 }
 
 impl Difference {
@@ -71,6 +76,7 @@ impl Difference {
             Self::Processed => "processed",
             Self::States => "states",
             Self::Log => "log",
+            Self::Mistake => "mistake",
         }
     }
 
@@ -132,8 +138,20 @@ impl Judges {
         let Some(kernel) = of_answer(&self.kernel.ask("", &subject.line())?) else {
             return Ok(None);
         };
-        let ours = self.ours(subject);
+        let prepared = prepare(&subject.case(), None, &self.profile, &Options::default());
+        let ours = Ours::of(&prepared, |prepared| {
+            verify(&prepared.program, &prepared.environment, &prepared.options)
+                .map(|verified| *verified.stats())
+        });
         let mut difference = Difference::between(&kernel, &ours);
+        if difference.is_some_and(|difference| !difference.is_grave()) {
+            let as_kernel = Ours::of(&prepared, |prepared| {
+                kernel_verdict(&prepared.program, &prepared.environment, &prepared.options)
+            });
+            if Difference::between(&kernel, &as_kernel).is_none() {
+                difference = Some(Difference::Mistake);
+            }
+        }
         if logs
             && difference.is_none()
             && matches!(ours, Ours::Verdict(_))
@@ -144,43 +162,51 @@ impl Judges {
         Ok(Some(Judged { kernel, ours, difference }))
     }
 
-    /// The first line in which the logs of both differ; `None` where there is none, or one has no
-    /// log, or one that is too long.
+    /// The first line in which the logs of both differ, the kernel's mistakes shared; `None` where
+    /// there is none, or one has no log, or one that is too long.
     pub(super) fn line_difference(
         &mut self,
         subject: &Subject,
     ) -> Result<Option<LineDifference>, TaskError> {
         let answer = self.logging.ask("", &subject.line())?;
-        let level = LogLevel::new(LOG_LEVEL | STATISTICS).expect("a level of the kernel");
-        let options = Options::default();
-        let (_, ours) = judge_logged(&subject.case(), None, &self.profile, &options, level);
-        let Some((kernel, ours)) = answer["log"].as_str().zip(ours) else {
+        let prepared = prepare(&subject.case(), None, &self.profile, &Options::default());
+        let Some((kernel, prepared)) = answer["log"].as_str().zip(prepared.ok()) else {
             return Ok(None);
         };
         // A complaint of the kernel about itself, which it goes on after, and we do not make.
         if kernel.contains(KERNEL_BUG) {
             return Ok(None);
         }
+        let level = LogLevel::new(LOG_LEVEL | STATISTICS).expect("a level of the kernel");
+        let Prepared { program, environment, options } = prepared;
+        let ours = kernel_log(&program, &environment, &options, level);
         Ok(first_difference(kernel, &format!("{}{}", ours.text, ours.statistics)))
     }
+}
 
-    fn ours(&self, subject: &Subject) -> Ours {
-        // Nothing of a verification is looked at after it panicked.
-        let verdict = catch_unwind(AssertUnwindSafe(|| {
-            judge(&subject.case(), None, &self.profile, &Options::default())
-        }));
+impl Ours {
+    /// What one of our verdicts is about a program.
+    fn of(
+        prepared: &Result<Prepared, CaseVerdict>,
+        judge: impl FnOnce(&Prepared) -> Result<Stats, Box<Rejection>>,
+    ) -> Self {
+        let verdict = match prepared {
+            // Nothing of a verification is looked at after it panicked.
+            Ok(prepared) => match catch_unwind(AssertUnwindSafe(|| judge(prepared))) {
+                Ok(verdict) => verdict,
+                Err(_) => return Self::Panic,
+            },
+            Err(CaseVerdict::Reject(rejection)) => Err(rejection.clone()),
+            Err(CaseVerdict::Unsupported(why)) => return Self::Unsupported(why.to_string()),
+            Err(CaseVerdict::Accept(verified)) => Ok(*verified.stats()),
+        };
         match verdict {
-            Err(_) => Ours::Panic,
-            Ok(CaseVerdict::Unsupported(why)) => Ours::Unsupported(why.to_string()),
-            Ok(CaseVerdict::Reject(rejection)) if rejection.code == ErrorCode::Unsupported => {
-                Ours::Unsupported(rejection.message)
+            Ok(stats) => Self::Verdict(Verdict::new(0, String::new(), &stats)),
+            Err(rejection) if rejection.code == ErrorCode::Unsupported => {
+                Self::Unsupported(rejection.message)
             }
-            Ok(CaseVerdict::Reject(rejection)) => {
-                let Rejection { errno, message, stats, .. } = *rejection;
-                Ours::Verdict(Verdict::new(errno, message, &stats))
-            }
-            Ok(CaseVerdict::Accept(verified)) => {
-                Ours::Verdict(Verdict::new(0, String::new(), verified.stats()))
+            Err(rejection) => {
+                Self::Verdict(Verdict::new(rejection.errno, rejection.message, &rejection.stats))
             }
         }
     }
