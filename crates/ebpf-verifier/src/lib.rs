@@ -2,8 +2,8 @@
 //!
 //! [`verify`] takes a [`Program`](ebpf_isa::Program) and an [`Environment`] (program type, maps,
 //! licence, kernel) and says what the kernel would say: a [`Verified`] program, or a [`Rejection`]
-//! with the kernel's error number and wording and the source line. It needs no kernel and no
-//! privileges.
+//! with the kernel's error number and wording, the source line, and the numbers that the wording is
+//! made of ([`Payload`]). It needs no kernel and no privileges.
 //!
 //! **An accept is always meant.** What this verifier does not know is rejected, with the code
 //! [`ErrorCode::Unsupported`]: kernel functions, callbacks, tail calls, global functions, BTF
@@ -44,7 +44,10 @@ pub use ebpf_patch::{ContextError, HostField};
 
 pub use digest::{Digest, DigestWriter};
 pub use environment::{Environment, MapInfo};
-pub use error::{Errno, ErrorCode, RejectedLine, Rejection};
+pub use error::{
+    ArithmeticRule, BadSize, Errno, ErrorCode, Extreme, FarOffset, Payload, PayloadKind, Region,
+    RejectedLine, Rejection, StackAccess, Unsupported,
+};
 pub use log::{LOG_BYTES_MAX, Log, LogLevel};
 pub use map_fields::has_special_fields;
 pub use observe::{Concrete, Excluded, ExploredState, Observer, PacketBounds, Place};

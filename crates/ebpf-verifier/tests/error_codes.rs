@@ -1,5 +1,6 @@
-//! `docs/errors.md` lists every error code: its number, its meaning, and what Linux 6.18.44 says
-//! where a program of `fixtures/verify` is rejected with it. `cargo xtask bless` writes it.
+//! `docs/errors.md` lists every error code: its number, its meaning, its payloads, and what Linux
+//! 6.18.44 says where a program of `fixtures/verify` is rejected with it. `cargo xtask bless` writes
+//! it.
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
@@ -10,7 +11,7 @@ use std::fmt::Write as _;
 
 use ebpf_isa::text::assemble;
 use ebpf_testkit::{Verdict, for_each_fixture, line_diff, workspace_root};
-use ebpf_verifier::{ErrorCode, Options, verify};
+use ebpf_verifier::{ErrorCode, Options, Payload, verify};
 
 const HEAD: &str = "\
 # Error codes
@@ -21,8 +22,11 @@ Codes are stable: a name is never given to anything else, and scripts may rely o
 text is that of Linux 6.18.44 and may be another one elsewhere; `N` is a number. Rules that only some kernels have are no
 codes of their own: the profile says which there are (docs/corpus.md).
 
-| code | error | meaning | the kernel says, for instance |
-|---|---|---|---|
+The payload of a rejection has the numbers that the text is made of: `Rejection::payload` is one of the variants that are
+listed here with their fields.
+
+| code | error | meaning | payloads | the kernel says, for instance |
+|---|---|---|---|---|
 ";
 
 /// The text with `N` for each number, and `Rn` for each register.
@@ -57,6 +61,16 @@ fn texts() -> BTreeMap<&'static str, BTreeSet<String>> {
     texts
 }
 
+/// The payloads of a code, with their fields.
+fn payloads(code: ErrorCode) -> String {
+    let kinds = Payload::KINDS.iter().filter(|kind| kind.code == code);
+    let text = kinds.map(|kind| match kind.fields {
+        [] => format!("`{}`", kind.name),
+        fields => format!("`{} {{ {} }}`", kind.name, fields.join(", ")),
+    });
+    text.collect::<Vec<_>>().join("<br>")
+}
+
 #[test]
 fn the_table_lists_every_code() {
     if std::env::var("FIXTURE").is_ok_and(|filter| !filter.is_empty()) {
@@ -69,7 +83,8 @@ fn the_table_lists_every_code() {
         let said: Vec<String> =
             said.map(|text| format!("`{}`", text.replace('|', "\\|"))).collect();
         let errno = if *code == ErrorCode::Unsupported { String::new() } else { errno.to_string() };
-        writeln!(table, "| `{name}` | {errno} | {meaning} | {} |", said.join("<br>")).unwrap();
+        let (payloads, said) = (payloads(*code), said.join("<br>"));
+        writeln!(table, "| `{name}` | {errno} | {meaning} | {payloads} | {said} |").unwrap();
     }
     let path = workspace_root().join("docs/errors.md");
     if std::env::var("BLESS").is_ok_and(|bless| bless == "1") {

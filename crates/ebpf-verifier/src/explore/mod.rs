@@ -18,7 +18,6 @@ mod visit;
 mod watch;
 
 use alloc::boxed::Box;
-use alloc::format;
 use alloc::vec;
 use alloc::vec::Vec;
 
@@ -32,7 +31,7 @@ use self::marks::Marks;
 use self::precision::Explained;
 use self::visit::{LastKept, Meetings, Visit};
 use crate::environment::Environment;
-use crate::error::{Checked, ErrorCode, Fault};
+use crate::error::{Checked, Payload};
 use crate::state::{CellSet, State};
 use crate::step::{ContextUse, Machine, Next};
 use crate::{Exploration, Options, Stats};
@@ -60,7 +59,7 @@ pub(crate) fn explore<W: Watch>(
     options: &Options,
     watch: &mut W,
     stats: &mut Stats,
-) -> Result<Explored, (Box<Fault>, Pc)> {
+) -> Result<Explored, (Box<Payload>, Pc)> {
     let shares_mistakes = options.exploration.shares_mistakes;
     let machine = Machine::new(program, env, processors, shares_mistakes);
     let mut explorer = Explorer::new(machine, options, watch);
@@ -168,8 +167,7 @@ impl<'a, W: Watch> Explorer<'a, W> {
         let pc = self.machine.pc;
         self.processed += 1;
         if self.processed > self.max_processed {
-            let message = format!("BPF program is too large. Processed {} insn", self.processed);
-            return Err(Fault::new(ErrorCode::LimitProcessed, message));
+            return Err(Payload::LimitProcessed { processed: self.processed }.into());
         }
         if self.marks.is_meeting(pc) && self.visit()? == Visit::Covered {
             self.watch.covered(pc, self.way.last);
@@ -229,11 +227,10 @@ impl<'a, W: Watch> Explorer<'a, W> {
         let way = Way { last: Some(self.machine.pc), steps: self.way.steps + 1, ..self.way };
         self.watch.waits();
         self.waiting.push(Waiting { pc, state, way, history: self.history.len() });
-        let waiting = self.waiting.len();
-        self.peak_waiting = self.peak_waiting.max(waiting);
-        if waiting > self.machine.env.profile.max_pending as usize {
-            let message = format!("The sequence of {waiting} jumps is too complex.");
-            return Err(Fault::new(ErrorCode::LimitPending, message));
+        let pending = self.waiting.len();
+        self.peak_waiting = self.peak_waiting.max(pending);
+        if pending > self.machine.env.profile.max_pending as usize {
+            return Err(Payload::LimitPending { pending }.into());
         }
         Ok(())
     }

@@ -5,7 +5,6 @@
 //! state in which they differ is not covered by that checkpoint. Numbers that nothing was decided
 //! by may differ.
 
-use alloc::format;
 use alloc::vec::Vec;
 
 use ebpf_isa::{AtomicOp, CallTarget, Insn, Operand, Pc, Program, Reg, RegSet};
@@ -13,7 +12,7 @@ use ebpf_isa::{AtomicOp, CallTarget, Insn, Operand, Pc, Program, Reg, RegSet};
 use super::checkpoint::{CheckpointId, Checkpoints, Way};
 use super::history::{Entry, History, Stretch};
 use super::watch::Watch;
-use crate::error::{Checked, ErrorCode, Fault};
+use crate::error::{Checked, Payload, Unsupported};
 use crate::state::{At, Cell, CellSet, FRAMES_MAX, LinkedCells, State, Value};
 
 /// A piece of path that is walked back.
@@ -87,13 +86,9 @@ pub(super) fn rely_on<W: Watch>(
             watch.gives_up(frame);
             rely_on_everything(newest, checkpoints, watch);
         }
-        Err(Lost::Bug) => return Err(Fault::unsupported("a number that comes from nowhere")),
+        Err(Lost::Bug) => return Err(Unsupported::UnknownOrigin.into()),
         Err(Lost::NoSlot { slot, slots }) => {
-            let message = format!(
-                "verifier bug: stack slot {slot}, total slots {slots} \
-                 (i >= func->allocated_stack / BPF_REG_SIZE)"
-            );
-            return Err(Fault::new(ErrorCode::VerifierBug, message));
+            return Err(Payload::NoStackSlot { slot, slots }.into());
         }
     }
     if !W::WALKS {

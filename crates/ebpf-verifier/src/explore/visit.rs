@@ -1,7 +1,6 @@
 //! What is done where paths may meet: ending a path that an earlier one covers, and keeping
 //! states for later ones.
 
-use alloc::format;
 use alloc::vec;
 use alloc::vec::Vec;
 
@@ -10,7 +9,7 @@ use ebpf_isa::{Pc, Program};
 use super::checkpoint::{Checkpoint, CheckpointId, Way};
 use super::equal::{self, Old};
 use super::{Explorer, Watch, precision};
-use crate::error::{Checked, ErrorCode, Fault};
+use crate::error::{Checked, Payload};
 use crate::state::CellSet;
 
 /// A state is kept only after so many jumps and instructions since the last one was.
@@ -148,8 +147,7 @@ impl<W: Watch> Explorer<'_, W> {
         if checkpoint.branches > 0 {
             if equal::repeats(&checkpoint.state, &self.machine.state, pc, &mut self.ids, live) {
                 self.watch.repeats(pc, &self.machine.state, &checkpoint.state, &checkpoint.precise);
-                let message = format!("infinite loop detected at insn {pc}");
-                return Err(Fault::new(ErrorCode::LoopInfinite, message));
+                return Err(Payload::LoopInfinite { insn: pc }.into());
             }
             return Ok(Meeting::Miss);
         }

@@ -1,12 +1,10 @@
 //! Arithmetic on registers. Pointers have rules of their own: `pointer`.
 
-use alloc::format;
-
 use ebpf_isa::{AluOp, ByteOrder, Operand, Reg, Size, Width};
 
 use super::{Machine, Next, linked};
 use crate::domain;
-use crate::error::{Checked, ErrorCode, Fault};
+use crate::error::{ArithmeticRule, Checked, Payload};
 use crate::state::{ScalarValue, State, Value};
 
 impl Machine<'_> {
@@ -27,10 +25,9 @@ impl Machine<'_> {
                 Value::Scalar(scalar_alu(op, width, &left, &right))
             }
             (Value::Pointer(_), Value::Pointer(_)) if op == AluOp::Sub => Value::UNKNOWN,
-            (Value::Pointer(_), Value::Pointer(_)) => {
-                let message =
-                    format!("R{} pointer {} pointer prohibited", dst.number(), kernel_text(op));
-                return Err(Fault::new(ErrorCode::PointerArithmetic, message));
+            (Value::Pointer(pointer), Value::Pointer(_)) => {
+                let (kind, rule) = (pointer.kind.name(), ArithmeticRule::TwoPointers);
+                return Err(Payload::PointerArithmetic { register: dst, op, kind, rule }.into());
             }
             (Value::Pointer(pointer), Value::Scalar(by)) => {
                 if let Operand::Reg(src) = src {
@@ -129,22 +126,13 @@ fn scalar_alu(op: AluOp, width: Width, left: &ScalarValue, right: &ScalarValue) 
 fn check_immediate(op: AluOp, width: Width, imm: i32) -> Checked {
     match op {
         AluOp::Div | AluOp::SDiv | AluOp::Mod | AluOp::SMod if imm == 0 => {
-            Err(Fault::new(ErrorCode::AluDivByZero, "div by zero"))
+            Err(Payload::AluDivByZero.into())
         }
         AluOp::Lsh | AluOp::Rsh | AluOp::Arsh
             if !u32::try_from(imm).is_ok_and(|count| count < width.bits()) =>
         {
-            Err(Fault::new(ErrorCode::AluShift, format!("invalid shift {imm}")))
+            Err(Payload::AluShift { count: imm, width }.into())
         }
         _ => Ok(()),
-    }
-}
-
-/// The operator as the kernel prints it: it does not tell signed division from unsigned.
-pub(super) const fn kernel_text(op: AluOp) -> &'static str {
-    match op {
-        AluOp::SDiv => AluOp::Div.mnemonic(),
-        AluOp::SMod => AluOp::Mod.mnemonic(),
-        _ => op.mnemonic(),
     }
 }

@@ -9,7 +9,7 @@ use ebpf_isa::{AluOp, Operand, Reg, Width};
 
 use super::Machine;
 use crate::domain::{self, Scalar};
-use crate::error::{Checked, Fault};
+use crate::error::{Checked, Unsupported};
 use crate::state::{Cell, Distance, Link, LinkedCells, ScalarId, ScalarValue, State, Value};
 
 impl Machine<'_> {
@@ -57,9 +57,7 @@ pub(super) fn spread(state: &mut State, linked: &LinkedCells, reg: Reg) -> Check
             continue;
         }
         if tie.signed != link.signed {
-            return Err(Fault::unsupported(
-                "a comparison of a number that was spilled and then loaded with another sign",
-            ));
+            return Err(Unsupported::OtherSign.into());
         }
         if let Some(Value::Scalar(scalar)) = state.cell_mut(cell) {
             *scalar = derived(&known, link, &member);

@@ -1,14 +1,11 @@
 //! Loads, stores and atomic operations: which memory a pointer may access.
 
-use alloc::format;
-use alloc::string::String;
-
 use ebpf_isa::{AtomicOp, Extend, MapIdx, Operand, Reg, Size};
 
 use super::packet::check_packet;
 use super::{FAR, Machine};
-use crate::domain::{self, Scalar, Tnum};
-use crate::error::{Checked, ErrorCode, Fault};
+use crate::domain::{self, Tnum};
+use crate::error::{Checked, Extreme, Payload, Region, Unsupported};
 use crate::rules::{ContextAccess, ContextQuery, FieldKind, Object, PacketAccess};
 use crate::state::{MapValueRef, PacketId, PacketRange, PacketRegion, Pointer, PointerKind, Value};
 
@@ -110,9 +107,7 @@ impl Machine<'_> {
             | PointerKind::Stack { .. } => false,
         });
         if forbidden {
-            let (number, name) = (base.number(), pointer.name());
-            let message = format!("BPF_ATOMIC stores into R{number} {name} is not allowed");
-            return Err(Fault::new(ErrorCode::MemoryAtomic, message));
+            return Err(Payload::MemoryAtomic { register: base, kind: pointer.name() }.into());
         }
         let fetched = fetch.then_some(if op == AtomicOp::Cmpxchg { Reg::R0 } else { src });
         if let Some(reg) = fetched {
@@ -144,8 +139,7 @@ impl Machine<'_> {
         };
         let before = &mut self.context_use[self.pc.index()];
         if *before != ContextUse::Unknown && *before != now {
-            let message = "same insn cannot be used with different pointers";
-            return Err(Fault::new(ErrorCode::PointerMixed, message));
+            return Err(Payload::PointerMixed.into());
         }
         *before = now;
         Ok(())
@@ -154,15 +148,11 @@ impl Machine<'_> {
     /// Checks an access and gives what a load reads.
     pub(super) fn access(&mut self, place: Place, access: Access, strict: bool) -> Checked<Value> {
         let Place { reg, off, size } = place;
-        let number = reg.number();
         let value = self.read(reg)?;
-        let invalid = || {
-            let message = format!("R{number} invalid mem access '{}'", value.name());
-            Fault::new(ErrorCode::MemoryPointer, message)
-        };
+        let invalid = Payload::MemoryPointer { register: reg, kind: value.name() };
         check_alignment(&value, place, strict)?;
         let Value::Pointer(pointer) = value else {
-            return Err(invalid());
+            return Err(invalid.into());
         };
         let anything = Value::scalar(domain::load(size, access.extend()));
         match pointer.kind {
@@ -177,19 +167,18 @@ impl Machine<'_> {
             PointerKind::Packet { id, range, .. } => {
                 let allowed = self.env.program_type.packet_access();
                 if access.is_write() && matches!(allowed, PacketAccess::None | PacketAccess::Read) {
-                    let message = "cannot write into packet";
-                    return Err(Fault::new(ErrorCode::PacketForbidden, message));
+                    return Err(Payload::PacketReadOnly { register: reg }.into());
                 }
                 check_packet(reg, &pointer, id, range, off.into(), size.bytes().into(), false)?;
                 Ok(anything)
             }
-            PointerKind::Map(_) => Err(Fault::unsupported("an access to a map's description")),
+            PointerKind::Map(_) => Err(Unsupported::MapDescription.into()),
             PointerKind::Object { object, null: None } => {
                 self.access_object(place, &pointer, object, access)
             }
             PointerKind::MapValue(MapValueRef { null: Some(_), .. })
             | PointerKind::Object { null: Some(_), .. }
-            | PointerKind::PacketEnd => Err(invalid()),
+            | PointerKind::PacketEnd => Err(invalid.into()),
         }
     }
 
@@ -213,9 +202,8 @@ impl Machine<'_> {
             Ok(Value::pointer(kind))
         };
         let ContextAccess::Allowed(field) = self.env.program_type.context_access(&query) else {
-            let (off, size) = (place.off, place.size.bytes());
-            let message = format!("invalid bpf_context access off={off} size={size}");
-            return Err(Fault::new(ErrorCode::ContextAccess, message));
+            let (off, size, write) = (place.off, place.size.bytes(), query.write);
+            return Err(Payload::ContextAccess { off, size, write }.into());
         };
         match field {
             FieldKind::Scalar => Ok(Value::scalar(domain::load(place.size, access.extend()))),
@@ -229,9 +217,7 @@ impl Machine<'_> {
                 let null = Some(self.new_null_id());
                 Ok(Value::pointer(PointerKind::Object { object, null }))
             }
-            FieldKind::Unsupported => {
-                Err(Fault::unsupported(format_args!("the context field at offset {}", place.off)))
-            }
+            FieldKind::Unsupported => Err(Unsupported::ContextField(place.off).into()),
         }
     }
 
@@ -245,17 +231,15 @@ impl Machine<'_> {
         write: bool,
     ) -> Checked {
         let info = self.map(map);
-        let (verb, allowed) = match write {
-            true => ("write into", info.programs_may_write()),
-            false => ("read from", info.programs_may_read()),
+        let allowed = match write {
+            true => info.programs_may_write(),
+            false => info.programs_may_read(),
         };
         if allowed {
             return Ok(());
         }
         let (value_size, off) = (info.desc.value_size, i64::from(off) + i64::from(pointer.off));
-        let message =
-            format!("{verb} map forbidden, value_size={value_size} off={off} size={size}");
-        Err(Fault::new(ErrorCode::MapForbidden, message))
+        Err(Payload::MapForbidden { map, write, value_size, off, size }.into())
     }
 
     /// Checks that `size` bytes at `off` from a pointer lie within a map's value.
@@ -268,37 +252,32 @@ impl Machine<'_> {
         size: i64,
         zero_size_allowed: bool,
     ) -> Checked {
-        let value_size = i64::from(self.map(map).desc.value_size);
-        let number = reg.number();
+        let value_size = self.map(map).desc.value_size;
         let off = off + i64::from(pointer.off);
         let var = &pointer.var;
-        let fault = |code, what| Fault::new(code, format!("R{number} {what}"));
-        let invalid = |at: i64| {
-            format!("invalid access to map value, value_size={value_size} off={at} size={size}")
+        let outside = |extreme, off| {
+            let (register, region) = (reg, Region::MapValue { map, value_size });
+            Err(Payload::MemoryBounds { register, region, extreme, off, size }.into())
         };
         // The kernel computes the smallest offset in 32 bits.
         let lowest = var.smin().checked_add(off).filter(|&low| i32::try_from(low).is_ok());
         if var.smin() < 0 && lowest.is_none_or(|low| low < 0) {
-            let what =
-                "min value is negative, either use unsigned index or do a if (index >=0) check.";
-            return Err(fault(ErrorCode::MemoryBounds, what));
+            return outside(Extreme::Negative, var.smin().saturating_add(off));
         }
         let within = |at: Option<i64>| {
-            at.is_some_and(|at| check_within(at, size, value_size, zero_size_allowed))
+            at.is_some_and(|at| check_within(at, size, value_size.into(), zero_size_allowed))
         };
         if !within(lowest) {
-            let what = "min value is outside of the allowed memory range";
             let at = var.smin().wrapping_add(off) as i32;
-            return Err(fault(ErrorCode::MemoryBounds, what).after(invalid(at.into())));
+            return outside(Extreme::Least, at.into());
         }
-        if var.umax() >= FAR.cast_unsigned() {
-            let what = "unbounded memory access, make sure to bounds check any such access";
-            return Err(fault(ErrorCode::MemoryUnbounded, what));
+        let max = var.umax();
+        if max >= FAR.cast_unsigned() {
+            return Err(Payload::MemoryUnbounded { register: reg, max }.into());
         }
-        let highest = var.umax().cast_signed() + off;
+        let highest = max.cast_signed() + off;
         if !within(Some(highest)) {
-            let what = "max value is outside of the allowed memory range";
-            return Err(fault(ErrorCode::MemoryBounds, what).after(invalid(highest)));
+            return outside(Extreme::Greatest, highest);
         }
         Ok(())
     }
@@ -322,16 +301,12 @@ impl Machine<'_> {
             return Ok(None);
         }
         if info.desc.max_entries != 1 {
-            return Err(Fault::unsupported("a load from a frozen array of more than one element"));
+            return Err(Unsupported::FrozenElements.into());
         }
         let size = usize::from(place.size.bytes());
         let start = usize::try_from(at + i64::from(place.off)).ok();
         let bytes = start.and_then(|start| contents.get(start..)?.get(..size));
-        let Some(bytes) = bytes else {
-            return Err(Fault::unsupported(
-                "frozen contents that are shorter than the map's value",
-            ));
-        };
+        let bytes = bytes.ok_or(Unsupported::FrozenContents)?;
         let mut word = [0; 8];
         word[..size].copy_from_slice(bytes);
         let raw = u64::from_le_bytes(word);
@@ -347,24 +322,22 @@ pub(super) fn check_within(off: i64, size: i64, limit: i64, zero_size_allowed: b
 
 /// Checks that a pointer is as the program got it.
 pub(super) fn check_unmodified(reg: Reg, pointer: &Pointer) -> Checked {
-    let (number, name, off) = (reg.number(), pointer.kind.name(), pointer.off);
-    let message = match (off, pointer.var.as_const()) {
-        (..0, _) => format!("negative offset {name} ptr R{number} off={off} disallowed"),
-        (1.., _) => format!("dereference of modified {name} ptr R{number} off={off} disallowed"),
-        (0, Some(0)) => return Ok(()),
-        (0, _) => format!("variable {name} access var_off={} disallowed", var_text(&pointer.var)),
-    };
-    Err(Fault::new(ErrorCode::ContextModified, message))
+    let (off, var_off) = (pointer.off, pointer.var.tnum());
+    if off == 0 && var_off.as_const() == Some(0) {
+        return Ok(());
+    }
+    let (register, kind) = (reg, pointer.kind.name());
+    Err(Payload::ContextModified { register, kind, off, var_off }.into())
 }
 
 /// Only the stack must be aligned always: spilled registers are tracked by slot. Atomic operations
 /// (`strict`) must be aligned everywhere, and that is looked at before the kind of pointer.
 pub(super) fn check_alignment(value: &Value, place: Place, strict: bool) -> Checked {
-    let (kind, var, off) = match value {
+    let (memory, var, off) = match value {
         Value::Pointer(pointer) => match pointer.kind {
-            PointerKind::Stack { .. } => ("stack ", pointer.var, pointer.off),
+            PointerKind::Stack { .. } => (Some("stack"), pointer.var, pointer.off),
             PointerKind::MapValue(MapValueRef { null: None, .. }) if strict => {
-                ("value ", pointer.var, pointer.off)
+                (Some("value"), pointer.var, pointer.off)
             }
             PointerKind::Map(_)
             | PointerKind::MapValue(_)
@@ -372,7 +345,7 @@ pub(super) fn check_alignment(value: &Value, place: Place, strict: bool) -> Chec
             | PointerKind::Object { null: Some(_), .. }
                 if strict =>
             {
-                ("", pointer.var, pointer.off)
+                (None, pointer.var, pointer.off)
             }
             PointerKind::Context
             | PointerKind::Map(_)
@@ -381,28 +354,15 @@ pub(super) fn check_alignment(value: &Value, place: Place, strict: bool) -> Chec
             | PointerKind::Object { .. }
             | PointerKind::PacketEnd => return Ok(()),
         },
-        Value::Scalar(scalar) if strict => ("", scalar.bounds, 0),
+        Value::Scalar(scalar) if strict => (None, scalar.bounds, 0),
         Value::Scalar(_) | Value::Uninit => return Ok(()),
     };
-    let size = place.size.bytes();
-    let fixed = (i64::from(off) + i64::from(place.off)).cast_unsigned();
-    if is_aligned(var.tnum() + Tnum::constant(fixed), size) {
+    let (var_off, insn_off, size) = (var.tnum(), place.off, place.size.bytes());
+    let fixed = (i64::from(off) + i64::from(insn_off)).cast_unsigned();
+    if is_aligned(var_off + Tnum::constant(fixed), size) {
         return Ok(());
     }
-    let message =
-        format!("misaligned {kind}access off {}+{off}+{} size {size}", var_text(&var), place.off);
-    Err(Fault::new(ErrorCode::MemoryAlignment, message))
-}
-
-/// A variable offset as messages print it: a number if it is constant.
-pub(super) fn var_text(var: &Scalar) -> String {
-    match var.as_const() {
-        Some(value) => match u16::try_from(value) {
-            Ok(small) => format!("{small}"),
-            Err(_) => format!("{value:#x}"),
-        },
-        None => format!("{}", var.tnum()),
-    }
+    Err(Payload::MemoryAlignment { memory, var_off, off, insn_off, size }.into())
 }
 
 fn is_aligned(bits: Tnum, size: u8) -> bool {

@@ -12,7 +12,6 @@ mod packet;
 mod pointer;
 mod stack;
 
-use alloc::format;
 use alloc::vec;
 use alloc::vec::Vec;
 
@@ -21,7 +20,7 @@ use ebpf_isa::{
 };
 
 use crate::environment::{Environment, MapInfo};
-use crate::error::{Checked, ErrorCode, Fault};
+use crate::error::{Checked, Payload, Unsupported};
 use crate::liveness::LiveRegs;
 use crate::state::{
     Cell, Link, MapValueRef, NullId, PacketId, Pointer, PointerKind, ScalarId, ScalarValue, State,
@@ -114,9 +113,9 @@ impl<'a> Machine<'a> {
             Insn::Call(CallTarget::Helper(id)) => self.call_helper(id)?,
             Insn::Call(CallTarget::Subprog(target)) => return self.call_subprog(target),
             Insn::Exit => return self.exit(),
-            Insn::AddrSpaceCast { .. } => return Err(Fault::unsupported("an address space cast")),
-            Insn::LoadAcquire { .. } => return Err(Fault::unsupported("a load-acquire")),
-            Insn::StoreRelease { .. } => return Err(Fault::unsupported("a store-release")),
+            Insn::AddrSpaceCast { .. } => return Err(Unsupported::AddrSpaceCast.into()),
+            Insn::LoadAcquire { .. } => return Err(Unsupported::LoadAcquire.into()),
+            Insn::StoreRelease { .. } => return Err(Unsupported::StoreRelease.into()),
             Insn::LoadPacket { index, .. } => self.load_packet(index)?,
             Insn::Call(CallTarget::Kfunc { .. } | CallTarget::Reg(_)) | Insn::MayGoto { .. } => {
                 unreachable!("refused before exploration")
@@ -138,10 +137,7 @@ impl<'a> Machine<'a> {
     /// The content of a register that an instruction uses.
     fn read(&self, reg: Reg) -> Checked<Value> {
         match *self.value(reg) {
-            Value::Uninit => {
-                let message = format!("R{} !read_ok", reg.number());
-                Err(Fault::new(ErrorCode::RegisterUninit, message))
-            }
+            Value::Uninit => Err(Payload::RegisterUninit { register: reg }.into()),
             value => Ok(value),
         }
     }
@@ -168,7 +164,7 @@ impl<'a> Machine<'a> {
 
     fn check_writable(&self, reg: Reg) -> Checked {
         if reg == Reg::FP {
-            return Err(Fault::new(ErrorCode::RegisterReadOnly, "frame pointer is read only"));
+            return Err(Payload::RegisterReadOnly.into());
         }
         Ok(())
     }
@@ -215,8 +211,7 @@ impl<'a> Machine<'a> {
             WideSource::Map(map, _) => Value::pointer(PointerKind::Map(map)),
             WideSource::MapValue(map, off, _) => {
                 let kind = PointerKind::MapValue(MapValueRef { map, null: None });
-                let off = i32::try_from(off)
-                    .map_err(|_| Fault::unsupported("a map value of more than 2 GiB"))?;
+                let off = i32::try_from(off).map_err(|_| Unsupported::LargeMapValue)?;
                 Value::Pointer(Pointer { off, var: crate::domain::Scalar::constant(0), kind })
             }
             WideSource::Btf { .. } | WideSource::Func(_) => {

@@ -1,11 +1,9 @@
 //! Accesses to objects of the kernel.
 
-use alloc::format;
-
 use super::Machine;
 use super::memory::{Access, Place};
 use crate::domain;
-use crate::error::{Checked, ErrorCode, Fault};
+use crate::error::{Checked, Payload};
 use crate::rules::Object;
 use crate::state::{Pointer, Value};
 
@@ -18,19 +16,13 @@ impl Machine<'_> {
         object: Object,
         access: Access,
     ) -> Checked<Value> {
-        let (number, name, size) = (place.reg.number(), object.name(), place.size.bytes());
-        if access.is_write() && !object.is_memory() {
-            let message = format!("R{number} cannot write into {name}");
-            return Err(Fault::new(ErrorCode::ObjectAccess, message));
-        }
         let off = i32::from(place.off).saturating_add(pointer.off);
-        if object.may_load(off, place.size) {
+        let write = access.is_write();
+        let forbidden = write && !object.is_memory();
+        if !forbidden && object.may_load(off, place.size) {
             return Ok(Value::scalar(domain::load(place.size, access.extend())));
         }
-        let message = match object.is_memory() {
-            true => format!("invalid access to flow keys off={off} size={size}"),
-            false => format!("R{number} invalid {name} access off={off} size={size}"),
-        };
-        Err(Fault::new(ErrorCode::ObjectAccess, message))
+        let (register, size) = (place.reg, place.size.bytes());
+        Err(Payload::ObjectAccess { register, object, off, size, write }.into())
     }
 }

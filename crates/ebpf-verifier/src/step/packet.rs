@@ -1,13 +1,11 @@
 //! Packet pointers: what comparisons with the end teach, and what may then be accessed.
 
-use alloc::format;
-
 use ebpf_isa::uapi::ProgramType;
 use ebpf_isa::{CmpOp, Operand, Reg};
 
 use super::Machine;
 use super::memory::{check_unmodified, check_within};
-use crate::error::{Checked, ErrorCode, Fault};
+use crate::error::{Checked, Extreme, Payload, Region};
 use crate::state::{PacketId, PacketRange, PacketRegion, Pointer, PointerKind, State, Value};
 
 /// Greatest offset of a packet pointer from which a range is learnt.
@@ -105,19 +103,17 @@ impl Machine<'_> {
     /// A packet load of classic programs, whose context is in `r6`. It ends the program where the
     /// packet is too short.
     pub(super) fn load_packet(&mut self, index: Option<Reg>) -> Checked {
-        let fault = |code, message: &str| Err(Fault::new(code, message));
+        let program_type = self.env.program_type.program_type();
         let has_packet_loads = matches!(
-            self.env.program_type.program_type(),
+            program_type,
             ProgramType::SocketFilter | ProgramType::SchedCls | ProgramType::SchedAct
         );
         if !has_packet_loads {
-            let message = "BPF_LD_[ABS|IND] instructions not allowed for this program type";
-            return fault(ErrorCode::PacketLoad, message);
+            return Err(Payload::PacketLoadType { program_type }.into());
         }
-        let context = self.read(Reg::R6)?;
-        let Some(context) = context.as_pointer().filter(|p| p.kind == PointerKind::Context) else {
-            let message = "at the time of BPF_LD_ABS|IND R6 != pointer to skb";
-            return fault(ErrorCode::PacketLoad, message);
+        let value = self.read(Reg::R6)?;
+        let Some(context) = value.as_pointer().filter(|p| p.kind == PointerKind::Context) else {
+            return Err(Payload::PacketLoadContext { kind: value.name() }.into());
         };
         if let Some(index) = index {
             self.read(index)?;
@@ -184,24 +180,18 @@ pub(super) fn check_packet(
     size: i64,
     zero_size_allowed: bool,
 ) -> Checked {
-    let number = reg.number();
-    if pointer.var.smin() < 0 {
-        let message = format!(
-            "R{number} min value is negative, either use unsigned index or do a if (index >=0) check."
-        );
-        return Err(Fault::new(ErrorCode::MemoryBounds, message));
+    let (register, off) = (reg, off + i64::from(pointer.off));
+    let least = pointer.var.smin();
+    if least < 0 {
+        let (region, extreme) = (Region::Packet, Extreme::Negative);
+        let off = least.saturating_add(off);
+        return Err(Payload::MemoryBounds { register, region, extreme, off, size }.into());
     }
-    let off = off + i64::from(pointer.off);
-    let outside = format!("R{number} offset is outside of the packet");
     let PacketRange::Bytes(range) = range else {
-        return Err(Fault::new(ErrorCode::PacketBeyondEnd, outside));
+        return Err(Payload::PacketBeyondEnd { register, off, size }.into());
     };
     if check_within(off, size, range.into(), zero_size_allowed) {
         return Ok(());
     }
-    let detail = format!(
-        "invalid access to packet, off={off} size={size}, R{number}(id={},off={off},r={range})",
-        id.0
-    );
-    Err(Fault::new(ErrorCode::PacketBounds, outside).after(detail))
+    Err(Payload::PacketBounds { register, id: id.0, off, size, range }.into())
 }

@@ -1,13 +1,10 @@
 //! Arithmetic on pointers: what may be added to or subtracted from which.
 
-use alloc::format;
-
 use ebpf_isa::{AluOp, Reg, Width};
 
-use super::alu::kernel_text;
 use super::{FAR, Machine};
 use crate::domain::{Scalar, offset_add, offset_sub};
-use crate::error::{Checked, ErrorCode, Fault};
+use crate::error::{ArithmeticRule, Checked, FarOffset, Payload};
 use crate::state::{PacketRange, Pointer, PointerKind, ScalarValue, Value};
 
 impl Machine<'_> {
@@ -22,9 +19,10 @@ impl Machine<'_> {
         reversed: bool,
     ) -> Checked<Value> {
         let by = &number.bounds;
-        let prohibited = |message| {
-            let message = format!("R{} {message}", dst.number());
-            Err(Fault::new(ErrorCode::PointerArithmetic, message))
+        let kind = pointer.kind.name();
+        let prohibited = |rule| {
+            let register = dst;
+            Err(Payload::PointerArithmetic { register, op, kind, rule }.into())
         };
         let is_empty = by.smin() > by.smax() || by.umin() > by.umax();
         let is_point = by.smin() == by.smax() && by.umin() == by.umax();
@@ -35,14 +33,11 @@ impl Machine<'_> {
         if width == Width::W32 {
             return match op {
                 AluOp::Sub => Ok(Value::UNKNOWN),
-                _ => prohibited(format_args!("32-bit pointer arithmetic prohibited")),
+                _ => prohibited(ArithmeticRule::Narrow),
             };
         }
-        let name = pointer.kind.name();
         if pointer.kind.may_be_null() {
-            let message =
-                format_args!("pointer arithmetic on {name} prohibited, null-check it first");
-            return prohibited(message);
+            return prohibited(ArithmeticRule::MayBeNull);
         }
         let is_map_plus_zero = matches!(pointer.kind, PointerKind::Map(_))
             && op == AluOp::Add
@@ -50,40 +45,32 @@ impl Machine<'_> {
         let is_known_step = matches!(pointer.kind, PointerKind::Object { object, .. } if object.is_memory())
             && by.as_const().is_some();
         if !may_move(pointer.kind) && !is_map_plus_zero && !is_known_step {
-            return prohibited(format_args!("pointer arithmetic on {name} prohibited"));
+            return prohibited(ArithmeticRule::Kind);
         }
         // The kernel keeps a number's distance from its group where a pointer has its offset.
         let distance = number.link.and_then(|link| link.distance).map_or(0, |distance| distance.by);
-        check_sane(by, distance, name)?;
-        check_sane(&pointer.var, pointer.off, name)?;
+        check_sane(by, distance, kind)?;
+        check_sane(&pointer.var, pointer.off, kind)?;
         let moved = match op {
             AluOp::Add => self.moved_up(pointer, by),
-            AluOp::Sub if reversed => {
-                return prohibited(format_args!("tried to subtract pointer from scalar"));
-            }
+            AluOp::Sub if reversed => return prohibited(ArithmeticRule::FromNumber),
             AluOp::Sub if matches!(pointer.kind, PointerKind::Stack { .. }) => {
-                return prohibited(format_args!("subtraction from stack pointer prohibited"));
+                return prohibited(ArithmeticRule::FromStack);
             }
             AluOp::Sub => self.moved_down(pointer, by),
-            AluOp::And | AluOp::Or | AluOp::Xor => {
-                let op = kernel_text(op);
-                return prohibited(format_args!("bitwise operator {op} on pointer prohibited"));
-            }
-            AluOp::Mul
+            AluOp::And
+            | AluOp::Or
+            | AluOp::Xor
+            | AluOp::Mul
             | AluOp::Div
             | AluOp::SDiv
             | AluOp::Lsh
             | AluOp::Rsh
             | AluOp::Mod
             | AluOp::SMod
-            | AluOp::Arsh => {
-                let op = kernel_text(op);
-                return prohibited(format_args!(
-                    "pointer arithmetic with {op} operator prohibited"
-                ));
-            }
+            | AluOp::Arsh => return prohibited(ArithmeticRule::Operator),
         };
-        check_sane(&moved.var, moved.off, name)?;
+        check_sane(&moved.var, moved.off, kind)?;
         Ok(Value::Pointer(moved))
     }
 
@@ -132,25 +119,14 @@ const fn may_move(kind: PointerKind) -> bool {
 }
 
 /// Whether an offset is small enough that nothing computed from it overflows.
-fn check_sane(var: &Scalar, off: i32, name: &str) -> Checked {
-    let fault = |message: core::fmt::Arguments<'_>| -> Checked {
-        Err(Fault::new(ErrorCode::PointerRange, alloc::fmt::format(message)))
-    };
+fn check_sane(var: &Scalar, off: i32, kind: &'static str) -> Checked {
     let too_far = |off: i64| off <= -FAR || off >= FAR;
-    if let Some(value) = var.as_const().map(u64::cast_signed).filter(|&value| too_far(value)) {
-        return fault(format_args!("math between {name} pointer and {value} is not allowed"));
-    }
-    if too_far(off.into()) {
-        return fault(format_args!("{name} pointer offset {off} is not allowed"));
-    }
-    let smin = var.smin();
-    if smin == i64::MIN {
-        return fault(format_args!(
-            "math between {name} pointer and register with unbounded min value is not allowed"
-        ));
-    }
-    if too_far(smin) {
-        return fault(format_args!("value {smin} makes {name} pointer be out of bounds"));
-    }
-    Ok(())
+    let offset = match (var.as_const().map(u64::cast_signed), var.smin()) {
+        (Some(value), _) if too_far(value) => FarOffset::Number(value),
+        _ if too_far(off.into()) => FarOffset::Constant(off),
+        (_, i64::MIN) => FarOffset::Unbounded,
+        (_, smin) if too_far(smin) => FarOffset::Least(smin),
+        _ => return Ok(()),
+    };
+    Err(Payload::PointerRange { kind, offset }.into())
 }

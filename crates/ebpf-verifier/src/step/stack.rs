@@ -1,14 +1,11 @@
 //! Accesses to stack frames.
 
-use alloc::format;
-use alloc::string::String;
-
 use ebpf_isa::{Extend, Operand, Reg, Size, semantics};
 
-use super::memory::{Access, Place, var_text};
+use super::memory::{Access, Place};
 use super::{FAR, Machine};
 use crate::domain::{self, Scalar};
-use crate::error::{Checked, ErrorCode, Fault};
+use crate::error::{Checked, Payload, StackAccess, Unsupported};
 use crate::state::{Cell, Link, Pointer, PointerKind, ScalarValue, Slot, StackOff, Value};
 
 /// Bytes of a frame that an access may touch, counted from the frame pointer.
@@ -26,22 +23,6 @@ impl StackRange {
     }
 }
 
-/// How messages call an access.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum StackVerb {
-    Read,
-    Write,
-}
-
-impl StackVerb {
-    const fn text(self) -> &'static str {
-        match self {
-            Self::Read => "read from",
-            Self::Write => "write to",
-        }
-    }
-}
-
 impl Machine<'_> {
     pub(super) fn access_stack(
         &mut self,
@@ -51,9 +32,8 @@ impl Machine<'_> {
         access: Access,
     ) -> Checked<Value> {
         let Place { reg, off, size } = place;
-        let verb = if access.is_write() { StackVerb::Write } else { StackVerb::Read };
-        let bytes = i64::from(size.bytes());
-        let range = self.check_stack_range(reg, pointer, frame, off.into(), bytes, verb)?;
+        let (write, bytes) = (access.is_write(), i64::from(size.bytes()));
+        let range = self.check_stack_range(reg, pointer, frame, off.into(), bytes, write)?;
         let fixed = pointer.const_off().and_then(|at| StackOff::new(at + i64::from(off)));
         let done = Value::UNKNOWN;
         match (access, fixed) {
@@ -84,12 +64,9 @@ impl Machine<'_> {
                 Ok(done)
             }
             (Access::Peek, None) => {
-                let (var, off) = (var_text(&pointer.var), i64::from(pointer.off) + i64::from(off));
-                let message = format!(
-                    "variable offset stack pointer cannot be passed into helper function; \
-                     var_off={var} off={off} size={bytes}"
-                );
-                Err(Fault::new(ErrorCode::StackBounds, message))
+                let off = i64::from(pointer.off) + i64::from(off);
+                let (var_off, size) = (pointer.var.tnum(), size.bytes());
+                Err(Payload::StackVariable { var_off, off, size }.into())
             }
             (Access::Store(src), Some(at)) => {
                 self.spill(frame, at, size, src)?;
@@ -126,41 +103,29 @@ impl Machine<'_> {
         frame: usize,
         off: i64,
         size: i64,
-        verb: StackVerb,
+        write: bool,
     ) -> Checked<StackRange> {
-        let number = reg.number();
-        let off = off + i64::from(pointer.off);
+        let (register, off) = (reg, off + i64::from(pointer.off));
         let var = &pointer.var;
         let (min, max) = match var.as_const() {
             Some(value) => (value.cast_signed(), value.cast_signed()),
-            None if var.smax() >= FAR || var.smin() <= -FAR => {
-                let verb = verb.text();
-                let message = format!("invalid unbounded variable-offset {verb} stack R{number}");
-                return Err(Fault::new(ErrorCode::StackBounds, message));
-            }
             None => (var.smin(), var.smax()),
         };
+        if var.as_const().is_none() && (max >= FAR || min <= -FAR) {
+            return Err(Payload::StackUnbounded { register, write, min, max }.into());
+        }
         let range =
             StackRange { min: min.saturating_add(off), end: max.saturating_add(off + size) };
-        let code = match (StackOff::new(range.min), range.end) {
+        let (lowest, var_off) = (range.min, var.tnum());
+        let access = StackAccess { register, write, lowest, off, var_off, size };
+        match (StackOff::new(lowest), range.end) {
             (Some(lowest), ..=0) => {
                 self.use_stack(frame, lowest.depth());
-                return Ok(range);
+                Ok(range)
             }
-            (Some(_), 1..) => ErrorCode::StackAbove,
-            (None, _) => ErrorCode::StackBounds,
-        };
-        let message = match var.as_const() {
-            Some(_) => {
-                format!("invalid {} stack R{number} off={} size={size}", verb.text(), range.min)
-            }
-            None => format!(
-                "invalid variable-offset {} stack R{number} var_off={} off={off} size={size}",
-                verb.text(),
-                var_text(&pointer.var)
-            ),
-        };
-        Err(Fault::new(code, message))
+            (Some(_), 1..) => Err(Payload::StackAbove { access }.into()),
+            (None, _) => Err(Payload::StackBounds { access }.into()),
+        }
     }
 
     /// Stores a register or an immediate at a constant offset.
@@ -203,11 +168,10 @@ impl Machine<'_> {
 
     fn check_pointer_spill(&self, pointer: &Pointer, frame: usize, size: Size) -> Checked {
         if size != Size::Dw {
-            return Err(Fault::new(ErrorCode::StackSpillSize, "invalid size of register spill"));
+            return Err(Payload::StackSpillSize { size: size.bytes() }.into());
         }
         if frame != self.state.current() && matches!(pointer.kind, PointerKind::Stack { .. }) {
-            let message = "cannot spill pointers to stack into stack frame of the caller";
-            return Err(Fault::new(ErrorCode::StackSpillToCaller, message));
+            return Err(Payload::StackSpillToCaller { frame }.into());
         }
         Ok(())
     }
@@ -228,7 +192,7 @@ fn fill(slot: &Slot, at: StackOff, size: Size, extend: Extend) -> Checked<Filled
     let spilled = |value| Ok(Filled { value, from_spill: true });
     match slot.spilled() {
         Some(Value::Pointer(pointer)) if is_frame_of_callee(pointer) => {
-            return Err(Fault::unsupported("a load of a called function's frame pointer"));
+            return Err(Unsupported::CalleeFramePointer.into());
         }
         Some(&value @ Value::Pointer(_)) => return spilled(value),
         Some(Value::Scalar(scalar)) if aligned && bytes <= slot.spill_size() => {
@@ -267,8 +231,7 @@ fn is_whole(slot: &Slot, size: Size) -> bool {
 fn check_whole_fill(slot: &Slot, size: Size) -> Checked {
     match slot.spilled() {
         Some(Value::Pointer(_)) if !is_whole(slot, size) => {
-            let message = String::from("invalid size of register fill");
-            Err(Fault::new(ErrorCode::StackFillSize, message))
+            Err(Payload::StackFillSize { size: size.bytes() }.into())
         }
         _ => Ok(()),
     }

@@ -4,15 +4,14 @@ mod slots;
 
 use alloc::boxed::Box;
 use alloc::collections::BTreeSet;
-use alloc::format;
 use alloc::vec;
 use alloc::vec::Vec;
 
-use ebpf_isa::uapi::{HelperId, MapType};
+use ebpf_isa::uapi::{HelperId, MapDesc, MapType};
 use ebpf_isa::{AluOp, CallTarget, Insn, MapIdx, Pc, Program, Reg, SubprogIdx, WideSource};
 
 use crate::environment::Environment;
-use crate::error::{Checked, ErrorCode, Fault};
+use crate::error::{Checked, Payload, Unsupported};
 use crate::explore::Explored;
 use crate::profile::Feature;
 use crate::step::ContextUse;
@@ -21,32 +20,38 @@ pub(crate) use slots::WIDE_LOAD;
 pub use slots::check_slots;
 
 /// A fault and the instruction it is at.
-pub(crate) type Located = (Box<Fault>, Option<Pc>);
+pub(crate) type Located = (Box<Payload>, Option<Pc>);
 
 /// Offsets into a map's value in a wide load must stay below this.
 const VALUE_OFFSET_LIMIT: u32 = 1 << 29;
 
 /// The checks before exploration, in the kernel's order.
 pub(crate) fn check(program: &Program, env: &Environment) -> Result<(), Located> {
-    let (slots, max) = (program.len(), env.profile.max_slots);
-    if slots > max {
-        let message = format!("the program has {slots} slots, more than the limit of {max}");
-        return Err((Fault::new(ErrorCode::LimitSlots, message), None));
-    }
-    if program.subprogs().len() > env.profile.max_subprograms as usize {
-        return Err((Fault::new(ErrorCode::LimitSubprograms, "too many subprograms"), None));
-    }
-    if !env.program_type.may_attach(env.attach_type) {
-        let message = "programs of this type cannot be attached so";
-        return Err((Fault::new(ErrorCode::AttachType, message), None));
-    }
+    check_size(program, env).map_err(|fault| (fault, None))?;
     check_known(program, env)?;
     check_maps(program, env)?;
     if env.has_exception_callback() {
-        return Err((Fault::unsupported("an exception callback"), None));
+        return Err((Unsupported::ExceptionCallback.into(), None));
     }
     check_reachable(program)?;
     check_everywhere(program)
+}
+
+/// Checks what the kernel looks at before any instruction.
+fn check_size(program: &Program, env: &Environment) -> Checked {
+    let (slots, max) = (program.len() as usize, env.profile.max_slots as usize);
+    if slots > max {
+        return Err(Payload::LimitSlots { slots, max }.into());
+    }
+    let max = env.profile.max_subprograms;
+    if program.subprogs().len() > max as usize {
+        return Err(Payload::LimitSubprograms { max }.into());
+    }
+    let (program_type, attach_type) = (env.program_type.program_type(), env.attach_type);
+    if !env.program_type.may_attach(attach_type) {
+        return Err(Payload::AttachType { program_type, attach_type }.into());
+    }
+    Ok(())
 }
 
 /// Refuses instructions that this kernel does not know.
@@ -54,12 +59,10 @@ fn check_known(program: &Program, env: &Environment) -> Result<(), Located> {
     let unknown = |insn| Feature::of_insn(insn).filter(|&f| !env.profile.features.has(f));
     for (pc, insn) in program.insns() {
         if matches!(insn, Insn::Call(CallTarget::Reg(_))) {
-            return Err((Fault::new(ErrorCode::InsnUnknown, "unknown opcode 8d"), Some(pc)));
+            return Err((Payload::CallThroughRegister.into(), Some(pc)));
         }
         if let Some(feature) = unknown(insn) {
-            let (feature, since) = (feature.name(), feature.span().since);
-            let message = format!("unknown opcode: {feature} came with Linux {since}");
-            return Err((Fault::new(ErrorCode::InsnUnknown, message), Some(pc)));
+            return Err((Payload::InsnUnknown { feature }.into(), Some(pc)));
         }
     }
     Ok(())
@@ -76,46 +79,38 @@ fn check_maps(program: &Program, env: &Environment) -> Result<(), Located> {
         };
         check_map(env, map, value_off).map_err(|fault| (fault, Some(pc)))?;
         seen.insert(map);
-        if seen.len() > env.profile.max_maps as usize {
-            let limit = env.profile.max_maps;
-            let message =
-                format!("The total number of maps per program has reached the limit of {limit}");
-            return Err((Fault::new(ErrorCode::LimitMaps, message), Some(pc)));
+        let max = env.profile.max_maps;
+        if seen.len() > max as usize {
+            return Err((Payload::LimitMaps { max }.into(), Some(pc)));
         }
     }
     Ok(())
 }
 
 fn check_map(env: &Environment, map: MapIdx, value_off: Option<u32>) -> Checked {
-    let Some(info) = env.map(map) else {
-        let message = format!("the program refers to map {}, which it does not have", map.0);
-        return Err(Fault::new(ErrorCode::MapReference, message));
-    };
+    let info = env.map(map).ok_or(Payload::MapMissing { map })?;
     let map_type = info.desc.map_type;
     if !is_supported(map_type) {
-        return Err(Fault::unsupported(format_args!("a map of type {map_type}")));
+        return Err(Unsupported::Map(map_type).into());
     }
     if info.special_fields {
-        return Err(Fault::unsupported("a map whose values have locks, timers or kernel pointers"));
+        return Err(Unsupported::SpecialFields.into());
     }
     let Some(off) = value_off else {
         return Ok(());
     };
-    let value_size = info.desc.value_size;
-    let invalid = format!("invalid access to map value pointer, value_size={value_size} off={off}");
+    let MapDesc { value_size, max_entries, .. } = info.desc;
     if off >= VALUE_OFFSET_LIMIT {
-        let message = format!("direct value offset of {off} is not allowed");
-        return Err(Fault::new(ErrorCode::MapReference, message));
+        return Err(Payload::MapValueOffset { off }.into());
     }
     if !has_direct_values(map_type) {
-        let message = "no direct value access support for this map type";
-        return Err(Fault::new(ErrorCode::MapReference, message));
+        return Err(Payload::MapValueType { map_type }.into());
     }
-    if info.desc.max_entries != 1 {
-        return Err(Fault::new(ErrorCode::MapNoDirectValue, invalid));
+    if max_entries != 1 {
+        return Err(Payload::MapNoDirectValue { max_entries, value_size, off }.into());
     }
     if off >= value_size {
-        return Err(Fault::new(ErrorCode::MapReference, invalid));
+        return Err(Payload::MapValueBounds { value_size, off }.into());
     }
     Ok(())
 }
@@ -166,10 +161,7 @@ fn check_reachable(program: &Program) -> Result<(), Located> {
         waiting.extend(insn.subprog_ref());
     }
     match program.insns().find(|(pc, _)| !reached[pc.index()]) {
-        Some((pc, _)) => {
-            let message = format!("unreachable insn {pc}");
-            Err((Fault::new(ErrorCode::CfgUnreachable, message), Some(pc)))
-        }
+        Some((pc, _)) => Err((Payload::CfgUnreachable { insn: pc }.into(), Some(pc))),
         None => Ok(()),
     }
 }
@@ -180,20 +172,20 @@ fn check_everywhere(program: &Program) -> Result<(), Located> {
     for (pc, insn) in program.insns() {
         let in_main = program.subprog_of(pc) == SubprogIdx::MAIN;
         let what = match insn {
-            _ if insn.reads().union(insn.writes()).contains(Reg::Ax) => "the auxiliary register",
-            Insn::Call(CallTarget::Kfunc { .. }) => "a call of a kernel function",
-            Insn::LoadWide { source: WideSource::Btf { .. }, .. } => {
-                "the address of a kernel variable"
+            _ if insn.reads().union(insn.writes()).contains(Reg::Ax) => {
+                Unsupported::AuxiliaryRegister
             }
-            Insn::LoadWide { source: WideSource::Func(_), .. } => "the address of a function",
-            Insn::MayGoto { .. } => "may_goto",
+            Insn::Call(CallTarget::Kfunc { .. }) => Unsupported::KernelFunction,
+            Insn::LoadWide { source: WideSource::Btf { .. }, .. } => Unsupported::KernelVariable,
+            Insn::LoadWide { source: WideSource::Func(_), .. } => Unsupported::FunctionAddress,
+            Insn::MayGoto { .. } => Unsupported::MayGoto,
             Insn::Call(CallTarget::Helper(HelperId::TAIL_CALL)) if !in_main => {
-                "a tail call in a subprogram"
+                Unsupported::SubprogramTailCall
             }
-            Insn::LoadPacket { .. } if !in_main => "a classic packet load in a subprogram",
+            Insn::LoadPacket { .. } if !in_main => Unsupported::SubprogramPacketLoad,
             _ => continue,
         };
-        return Err((Fault::unsupported(what), Some(pc)));
+        return Err((what.into(), Some(pc)));
     }
     Ok(())
 }
@@ -213,8 +205,7 @@ pub(crate) fn check_jump_room(program: &Program, explored: &Explored) -> Result<
         };
         let passed = grown[pc.index()].abs_diff(grown[target.index()]);
         if passed >= i16::MAX.unsigned_abs().into() {
-            let what = "a jump over so much code that the kernel may not be able to rewrite it";
-            return Err((Fault::unsupported(what), Some(pc)));
+            return Err((Unsupported::LongJump.into(), Some(pc)));
         }
     }
     Ok(())
@@ -274,8 +265,7 @@ impl CallWalk<'_> {
 
     fn enter(&mut self, subprog: SubprogIdx, frames: u32, stack: u32) -> Checked {
         if frames >= self.env.profile.max_frames {
-            let message = format!("the call stack of {frames} frames is too deep !");
-            return Err(Fault::new(ErrorCode::LimitCallDepth, message));
+            return Err(Payload::LimitCallChain { frames }.into());
         }
         if !self.seen.insert((subprog, frames, stack)) {
             return Ok(());
@@ -286,9 +276,7 @@ impl CallWalk<'_> {
         let rounded = own.checked_next_multiple_of(rounding).unwrap_or(u32::MAX);
         let stack = stack.saturating_add(rounded);
         if stack > self.env.profile.max_stack {
-            let calls = frames + 1;
-            let message = format!("combined stack size of {calls} calls is {stack}. Too large");
-            return Err(Fault::new(ErrorCode::LimitStack, message));
+            return Err(Payload::LimitStack { frames: frames + 1, bytes: stack }.into());
         }
         for index in 0..self.callees[subprog.index()].len() {
             let callee = self.callees[subprog.index()][index];

@@ -2,7 +2,6 @@
 //! order: subprograms, jumps, wide loads and opcodes, reachability.
 
 use alloc::boxed::Box;
-use alloc::format;
 use alloc::vec;
 use alloc::vec::Vec;
 
@@ -13,7 +12,7 @@ use ebpf_isa::{DecodeError, Pc, RawInsn, decode};
 
 use super::Located;
 use crate::environment::Environment;
-use crate::error::{ErrorCode, Fault, Rejection};
+use crate::error::{Payload, Rejection, Unsupported};
 
 /// Opcode of a wide load.
 pub(crate) const WIDE_LOAD: u8 = 0x18;
@@ -31,7 +30,7 @@ pub fn check_slots(
     names_map: &dyn Fn(Pc) -> bool,
     env: &Environment,
 ) -> Result<(), Box<Rejection>> {
-    check(slots, names_map, env).map_err(|(fault, pc)| Rejection::of_slots(*fault, pc))
+    check(slots, names_map, env).map_err(|(fault, pc)| Box::new(Rejection::of_slots(*fault, pc)))
 }
 
 fn check(
@@ -39,22 +38,22 @@ fn check(
     names_map: &dyn Fn(Pc) -> bool,
     env: &Environment,
 ) -> Result<(), Located> {
-    if slots.is_empty() || slots.len() > env.profile.max_slots as usize {
-        let message = format!("the program has {} slots", slots.len());
-        return Err((Fault::new(ErrorCode::LimitSlots, message), None));
+    let max = env.profile.max_slots as usize;
+    if slots.is_empty() || slots.len() > max {
+        return Err((Payload::LimitSlots { slots: slots.len(), max }.into(), None));
     }
     // Its callback is a subprogram that no slot refers to.
     if env.has_exception_callback() {
         return Ok(());
     }
-    let starts = subprogram_starts(slots, env.profile.max_subprograms as usize)?;
+    let starts = subprogram_starts(slots, env.profile.max_subprograms)?;
     check_jumps(slots, &starts)?;
     check_opcodes(slots, names_map)?;
     check_reachable(slots)
 }
 
-fn fault(index: usize, message: impl Into<alloc::string::String>) -> Located {
-    (Fault::new(ErrorCode::ProgramMalformed, message), Some(at(index)))
+fn fault(index: usize, payload: impl Into<Box<Payload>>) -> Located {
+    (payload.into(), Some(at(index)))
 }
 
 fn at(index: usize) -> Pc {
@@ -92,20 +91,19 @@ fn target(slots: &[RawInsn], index: usize, offset: i64) -> Option<usize> {
 }
 
 /// First slots of all subprograms, in order.
-fn subprogram_starts(slots: &[RawInsn], limit: usize) -> Result<Vec<usize>, Located> {
+fn subprogram_starts(slots: &[RawInsn], max: u32) -> Result<Vec<usize>, Located> {
     let mut starts = vec![0];
     for (index, &slot) in slots.iter().enumerate() {
         if is_call(slot) && slot.src == call::KFUNC {
             // Whether there is such a function is looked at here.
-            return Err((Fault::unsupported("a call of a kernel function"), Some(at(index))));
+            return Err(fault(index, Unsupported::KernelFunction));
         }
         let Some(offset) = subprogram_offset(slot) else { continue };
         let start = target(slots, index, offset)
-            .ok_or_else(|| fault(index, "call to invalid destination"))?;
+            .ok_or_else(|| fault(index, Payload::CallRange { offset }))?;
         let Err(place) = starts.binary_search(&start) else { continue };
-        if starts.len() >= limit {
-            let too_many = Fault::new(ErrorCode::LimitSubprograms, "too many subprograms");
-            return Err((too_many, Some(at(index))));
+        if starts.len() >= max as usize {
+            return Err(fault(index, Payload::LimitSubprograms { max }));
         }
         starts.insert(place, start);
     }
@@ -127,9 +125,7 @@ fn check_jumps(slots: &[RawInsn], starts: &[usize]) -> Result<(), Located> {
             if let Some(offset) = jump_offset(slot) {
                 let target = index as i64 + 1 + offset;
                 if !(start as i64..end as i64).contains(&target) {
-                    let target = target as i32;
-                    let message = format!("jump out of range from insn {index} to {target}");
-                    return Err(fault(index, message));
+                    return Err(fault(index, Payload::JumpRange { from: at(index), target }));
                 }
             }
         }
@@ -139,7 +135,7 @@ fn check_jumps(slots: &[RawInsn], starts: &[usize]) -> Result<(), Located> {
             Class::Jmp32.code() | jump::JA,
         ];
         if !ends_well.contains(&slots[end - 1].opcode) {
-            return Err(fault(end - 1, "last insn is not an exit or jmp"));
+            return Err(fault(end - 1, Payload::NoExit));
         }
     }
     Ok(())
@@ -152,14 +148,14 @@ fn check_opcodes(slots: &[RawInsn], names_map: &dyn Fn(Pc) -> bool) -> Result<()
         if class(slot) == Class::Ldx.code() {
             let mode = slot.opcode & MODE_MASK;
             if (mode != Mode::Mem.code() && mode != Mode::MemSx.code()) || slot.imm != 0 {
-                return Err(fault(index, "BPF_LDX uses reserved fields"));
+                return Err(fault(index, Payload::ReservedFields { opcode: slot.opcode }));
             }
         }
         if slot.opcode == WIDE_LOAD {
             check_wide(slots, index, names_map)?;
             index += 1;
         } else if !is_known(slot.opcode) {
-            return Err(fault(index, format!("unknown opcode {:02x}", slot.opcode)));
+            return Err(fault(index, Payload::UnknownOpcode { opcode: slot.opcode }));
         }
         index += 1;
     }
@@ -175,19 +171,18 @@ fn check_wide(
     let rest =
         slots.get(index + 1).filter(|&&next| (RawInsn { imm: 0, ..next }) == RawInsn::default());
     let Some(rest) = rest else {
-        return Err(fault(index, "invalid bpf_ld_imm64 insn"));
+        return Err(fault(index, Payload::HalfWideLoad));
     };
     match slot.src {
         wide::IMM | wide::BTF_ID | wide::FUNC => return Ok(()),
         wide::MAP_VALUE_FD | wide::MAP_VALUE_IDX => {}
         wide::MAP_FD | wide::MAP_IDX if rest.imm == 0 => {}
-        _ => return Err(fault(index, "unrecognized bpf_ld_imm64 insn")),
+        src => return Err(fault(index, Payload::WideLoadSource { src })),
     }
     if names_map(at(index)) {
         return Ok(());
     }
-    let message = format!("fd {} is not pointing to valid bpf_map", slot.imm);
-    Err((Fault::new(ErrorCode::MapReference, message), Some(at(index))))
+    Err(fault(index, Payload::MapDescriptor { fd: slot.imm }))
 }
 
 /// Whether some instruction of the kernel has this opcode. It has no calls through registers.
@@ -206,13 +201,11 @@ fn check_reachable(slots: &[RawInsn]) -> Result<(), Located> {
     let mut index = 0;
     while let Some(&slot) = slots.get(index) {
         if !reached[index] {
-            let message = format!("unreachable insn {index}");
-            return Err((Fault::new(ErrorCode::CfgUnreachable, message), Some(at(index))));
+            return Err(fault(index, Payload::CfgUnreachable { insn: at(index) }));
         }
         if slot.opcode == WIDE_LOAD {
             if reached.get(index + 1).copied().unwrap_or(false) {
-                let message = format!("jump into the middle of ldimm64 insn {index}");
-                return Err(fault(index, message));
+                return Err(fault(index, Payload::JumpIntoWideLoad { wide_load: at(index) }));
             }
             index += 1;
         }
@@ -234,17 +227,14 @@ fn reached(slots: &[RawInsn]) -> Result<Vec<bool>, Located> {
             waiting.extend(target(slots, index, offset));
         }
         let is_long_or_short_ja = jump_offset(slot).is_some() && operation(slot) == jump::JA;
-        if is_long_or_short_ja && slot.opcode & SOURCE_REG != 0 {
-            return Err(fault(index, ""));
-        }
         let is_exit = is_jump_class(slot) && operation(slot) == jump::EXIT;
         if is_long_or_short_ja || is_exit {
             continue;
         }
         let next = index + if slot.opcode == WIDE_LOAD { 2 } else { 1 };
         if next >= slots.len() {
-            let message = format!("jump out of range from insn {index} to {next}");
-            return Err(fault(index, message));
+            let target = next as i64;
+            return Err(fault(index, Payload::JumpRange { from: at(index), target }));
         }
         waiting.push(next);
     }

@@ -1,16 +1,13 @@
 //! Memory that helpers are given: which of it there must be, and what is known of it afterwards.
 
-use alloc::format;
-
 use ebpf_isa::{Reg, Size};
 
 use super::{CallFacts, wrong_kind};
-use crate::error::{Checked, ErrorCode, Fault};
+use crate::error::{BadSize, Checked, Payload, Unsupported};
 use crate::rules::{ArgKind, HelperProto};
 use crate::state::{MapValueRef, PointerKind, Value};
 use crate::step::memory::{Place, check_alignment};
 use crate::step::packet::check_packet;
-use crate::step::stack::StackVerb;
 use crate::step::{FAR, Machine};
 
 /// What a helper does with memory that it is given.
@@ -43,32 +40,28 @@ impl Machine<'_> {
         facts: &mut CallFacts,
     ) -> Checked {
         let Some(scalar) = value.as_scalar() else {
-            return Err(wrong_kind(reg, value, "scalar"));
+            return Err(wrong_kind(reg, value, &["scalar"]));
         };
-        let (number, bounds) = (reg.number(), scalar.bounds);
+        let bounds = scalar.bounds;
         let zero_size_allowed = proto.args[index] == ArgKind::SizeOrZero;
-        let fault =
-            |what: &str| Err(Fault::new(ErrorCode::HelperSize, format!("R{number} {what}")));
-        if bounds.smin() < 0 {
-            return fault("min value is negative, either use unsigned or 'var &= const'");
-        }
-        if bounds.umin() == 0 && !zero_size_allowed {
-            let (min, max) = (bounds.umin().cast_signed(), bounds.umax().cast_signed());
-            return fault(&format!("invalid zero-sized read: u64=[{min},{max}]"));
-        }
-        if bounds.umax() >= FAR.cast_unsigned() {
-            return fault("unbounded memory access, use 'var &= const' or 'if (var < const)'");
+        let max = bounds.umax();
+        let bad = match bounds.smin() {
+            min @ ..0 => Some(BadSize::Negative { min }),
+            _ if bounds.umin() == 0 && !zero_size_allowed => Some(BadSize::MayBeZero { max }),
+            _ if max >= FAR.cast_unsigned() => Some(BadSize::Unbounded { max }),
+            _ => None,
+        };
+        if let Some(bad) = bad {
+            return Err(Payload::HelperSize { register: reg, bad }.into());
         }
         let before = index.checked_sub(1).map(|index| (proto.args[index], Reg::ARGS[index]));
-        let Some((kind, memory)) = before else {
-            return Err(Fault::unsupported("a size without memory before it"));
-        };
+        let (kind, memory) = before.ok_or(Unsupported::LoneSize)?;
         let usage = match (kind, bounds.as_const()) {
             (ArgKind::Output, Some(_)) => MemoryUse::Fill,
             (ArgKind::Output, None) | (ArgKind::Update, _) => MemoryUse::FillPart,
             _ => MemoryUse::Read,
         };
-        let size = bounds.umax().cast_signed();
+        let size = max.cast_signed();
         facts.max_size = size;
         self.check_piece(Piece { reg: memory, size, zero_size_allowed, usage }, facts)?;
         self.rely_on(reg);
@@ -96,7 +89,7 @@ impl Machine<'_> {
         let pointer = match value {
             Value::Pointer(pointer) => pointer,
             _ if zero_size_allowed && size == 0 && value.is_zero() => return Ok(()),
-            _ => return Err(wrong_kind(reg, &value, "fp")),
+            _ => return Err(wrong_kind(reg, &value, &["fp"])),
         };
         match pointer.kind {
             PointerKind::Packet { id, range, .. } => {
@@ -108,13 +101,10 @@ impl Machine<'_> {
             }
             PointerKind::Stack { frame } => {
                 if size == 0 && !zero_size_allowed {
-                    return Err(Fault::new(ErrorCode::HelperSize, "invalid zero-sized read"));
+                    return Err(Payload::HelperSize { register: reg, bad: BadSize::Zero }.into());
                 }
-                let verb = match usage {
-                    MemoryUse::Read => StackVerb::Read,
-                    MemoryUse::Fill | MemoryUse::FillPart => StackVerb::Write,
-                };
-                let range = self.check_stack_range(reg, &pointer, frame, 0, size, verb)?;
+                let write = usage != MemoryUse::Read;
+                let range = self.check_stack_range(reg, &pointer, frame, 0, size, write)?;
                 let is_fixed = pointer.var.as_const().is_some();
                 let fills_later = usage == MemoryUse::Fill && is_fixed;
                 if fills_later {
@@ -123,7 +113,7 @@ impl Machine<'_> {
                 if !fills_later {
                     self.note_stack_reads(frame, range);
                 }
-                if usage != MemoryUse::Read && !fills_later {
+                if write && !fills_later {
                     self.state.frame_at_mut(frame).stack.clobber(range.offs());
                 }
                 Ok(())
@@ -132,7 +122,7 @@ impl Machine<'_> {
             | PointerKind::Map(_)
             | PointerKind::MapValue(_)
             | PointerKind::Object { .. }
-            | PointerKind::PacketEnd => Err(wrong_kind(reg, &value, "fp")),
+            | PointerKind::PacketEnd => Err(wrong_kind(reg, &value, &["fp"])),
         }
     }
 
@@ -145,7 +135,7 @@ impl Machine<'_> {
             return Ok(());
         };
         if let PointerKind::Stack { frame } = pointer.kind {
-            let range = self.check_stack_range(reg, &pointer, frame, 0, size, StackVerb::Write)?;
+            let range = self.check_stack_range(reg, &pointer, frame, 0, size, true)?;
             self.state.frame_at_mut(frame).stack.clobber(range.offs());
         }
         Ok(())

@@ -3,7 +3,7 @@
 mod memory;
 mod result;
 
-use alloc::format;
+use alloc::boxed::Box;
 
 use ebpf_isa::uapi::{HelperId, MapType};
 use ebpf_isa::{MapIdx, Reg};
@@ -11,17 +11,17 @@ use ebpf_isa::{MapIdx, Reg};
 use super::Machine;
 use super::memory::check_unmodified;
 use super::packet::forget_packet_pointers;
-use crate::error::{Checked, ErrorCode, Fault};
+use crate::error::{Checked, Payload, Unsupported};
 use crate::rules::{ArgKind, HelperProto, PacketAccess, ProgramTypeRules, helper_takes_map};
 use crate::state::{PointerKind, Value};
 use memory::{MemoryUse, Piece};
 
 /// What messages call the pointers that are accepted as memory.
-const MEMORY_KINDS: &str =
-    "fp, pkt, pkt_meta, map_key, map_value, mem, ringbuf_mem, buf, trusted_ptr_";
+const MEMORY_KINDS: &[&str] =
+    &["fp", "pkt", "pkt_meta", "map_key", "map_value", "mem", "ringbuf_mem", "buf", "trusted_ptr_"];
 
 /// What messages call the pointers that are accepted as sockets.
-const SOCKET_KINDS: &str = "sock_common, sock, tcp_sock, xdp_sock";
+const SOCKET_KINDS: &[&str] = &["sock_common", "sock", "tcp_sock", "xdp_sock"];
 
 /// What earlier arguments of a call say about later ones and about the result.
 #[derive(Debug, Default)]
@@ -40,8 +40,7 @@ impl Machine<'_> {
         let rules = self.env.program_type.clone();
         let proto = self.prototype(&*rules, id)?;
         if proto.gpl_only && !self.env.license_gpl {
-            let message = "cannot call GPL-restricted function from non-GPL compatible program";
-            return Err(Fault::new(ErrorCode::HelperLicense, message));
+            return Err(Payload::HelperLicense { helper: id }.into());
         }
         let mut facts = CallFacts::default();
         for (index, reg) in Reg::ARGS.into_iter().enumerate() {
@@ -69,15 +68,9 @@ impl Machine<'_> {
         let there = self.env.may_call(id);
         match (rules.helper(id), id.name()) {
             (Some(proto), _) if there => Ok(proto),
-            (None, Some(_)) if there => Err(Fault::unsupported(format_args!("the helper {id}"))),
-            (_, Some(_)) => {
-                let message = format!("program of this type cannot use helper {id}");
-                Err(Fault::new(ErrorCode::HelperNotAllowed, message))
-            }
-            (_, None) => {
-                let message = format!("invalid func unknown#{}", id.0.cast_signed());
-                Err(Fault::new(ErrorCode::HelperUnknown, message))
-            }
+            (None, Some(_)) if there => Err(Unsupported::Helper(id).into()),
+            (_, Some(_)) => Err(Payload::HelperNotAllowed { helper: id }.into()),
+            (_, None) => Err(Payload::HelperUnknown { helper: id }.into()),
         }
     }
 
@@ -104,8 +97,7 @@ impl Machine<'_> {
         if matches!(value, Value::Pointer(p) if matches!(p.kind, PointerKind::Packet { .. }))
             && !may_use_packet
         {
-            let message = "helper access to the packet is not allowed";
-            return Err(Fault::new(ErrorCode::PacketForbidden, message));
+            return Err(Payload::PacketArgument { register: reg, helper: proto.id }.into());
         }
         if matches!(kind, ArgKind::MemoryOrNull | ArgKind::ContextOrNull) && value.is_zero() {
             self.rely_on(reg);
@@ -162,7 +154,7 @@ impl Machine<'_> {
         let reaches_them = proto.args.iter().any(is_value)
             || [HelperId::MAP_LOOKUP_ELEM, HelperId::MAP_DELETE_ELEM].contains(&proto.id);
         if holds_sockets && reaches_them {
-            return Err(Fault::unsupported(format_args!("{proto} on a map of sockets")));
+            return Err(Unsupported::SocketMap(proto.id).into());
         }
         Ok(())
     }
@@ -184,22 +176,18 @@ impl Machine<'_> {
         };
         let map_type = self.map(map).desc.map_type;
         if !helper_takes_map(proto.id, map_type) {
-            let message = match proto.id {
-                HelperId::TAIL_CALL => "expected prog array map for tail call".into(),
-                _ => format!("cannot pass map_type {} into func {proto}", map_type.number()),
-            };
-            return Err(Fault::new(ErrorCode::HelperMap, message));
+            return Err(Payload::HelperMap { helper: proto.id, map_type }.into());
         }
         Ok(())
     }
 
     /// Helpers may not change a map that programs may only read.
-    fn check_map_write(&self, id: HelperId, map: Option<MapIdx>) -> Checked {
-        let writes = WRITES_MAP.contains(&id);
-        if writes && map.is_some_and(|map| !self.map(map).programs_may_write()) {
-            return Err(Fault::new(ErrorCode::MapForbidden, "write into map forbidden"));
+    fn check_map_write(&self, helper: HelperId, map: Option<MapIdx>) -> Checked {
+        let written = map.filter(|_| WRITES_MAP.contains(&helper));
+        match written.filter(|&map| !self.map(map).programs_may_write()) {
+            Some(map) => Err(Payload::MapReadOnly { map, helper }.into()),
+            None => Ok(()),
         }
-        Ok(())
     }
 }
 
@@ -215,12 +203,11 @@ fn is_socket(kind: PointerKind) -> bool {
 }
 
 fn map_of(facts: &CallFacts) -> Checked<MapIdx> {
-    facts.map.ok_or_else(|| Fault::unsupported("a helper whose map is not its first argument"))
+    facts.map.ok_or_else(|| Unsupported::LateMap.into())
 }
 
-fn wrong_kind(reg: Reg, value: &Value, expected: &str) -> alloc::boxed::Box<Fault> {
-    let message = format!("R{} type={} expected={expected}", reg.number(), value.name());
-    Fault::new(ErrorCode::HelperArgument, message)
+fn wrong_kind(reg: Reg, value: &Value, expected: &'static [&'static str]) -> Box<Payload> {
+    Payload::HelperArgument { register: reg, kind: value.name(), expected }.into()
 }
 
 /// Checks that a value is of a kind that the argument takes.
@@ -235,14 +222,14 @@ fn check_kind(kind: ArgKind, reg: Reg, value: &Value) -> Checked {
         | PointerKind::Object { .. }
         | PointerKind::PacketEnd => false,
     });
-    let (fits, expected) = match kind {
-        ArgKind::Unused | ArgKind::Anything => (true, ""),
-        ArgKind::Map => (is(|kind| matches!(kind, PointerKind::Map(_))), "map_ptr"),
+    let (fits, expected): (_, &[_]) = match kind {
+        ArgKind::Unused | ArgKind::Anything => (true, &[]),
+        ArgKind::Map => (is(|kind| matches!(kind, PointerKind::Map(_))), &["map_ptr"]),
         ArgKind::Context | ArgKind::ContextOrNull => {
-            (is(|kind| kind == PointerKind::Context), "ctx")
+            (is(|kind| kind == PointerKind::Context), &["ctx"])
         }
         ArgKind::SockCommon => (is(is_socket), SOCKET_KINDS),
-        ArgKind::Size | ArgKind::SizeOrZero => (value.as_scalar().is_some(), "scalar"),
+        ArgKind::Size | ArgKind::SizeOrZero => (value.as_scalar().is_some(), &["scalar"]),
         ArgKind::MapKey
         | ArgKind::MapValue
         | ArgKind::MapValueOutput

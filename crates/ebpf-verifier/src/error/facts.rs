@@ -1,0 +1,101 @@
+//! What payloads are made of.
+
+use ebpf_isa::{MapIdx, Reg};
+
+use crate::domain::Tnum;
+
+/// An access to a stack frame.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct StackAccess {
+    /// The register with the pointer.
+    pub register: Reg,
+    /// Whether it is a store.
+    pub write: bool,
+    /// The lowest byte that it may touch, from the frame pointer.
+    pub lowest: i64,
+    /// The constant part of the offset.
+    pub off: i64,
+    /// The variable part of the offset.
+    pub var_off: Tnum,
+    /// Its size.
+    pub size: i64,
+}
+
+/// Memory whose bounds are known.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Region {
+    /// The value of a map's element.
+    MapValue {
+        /// The map.
+        map: MapIdx,
+        /// Size of the values.
+        value_size: u32,
+    },
+    /// The packet, or the metadata before it.
+    Packet,
+}
+
+/// Which of the offsets that an access may have is out of bounds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Extreme {
+    /// The least one, which is below 0 by its variable part.
+    Negative,
+    /// The least one.
+    Least,
+    /// The greatest one.
+    Greatest,
+}
+
+/// What is wrong with arithmetic on a pointer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ArithmeticRule {
+    /// It is of 32 bits.
+    Narrow,
+    /// The pointer may be null.
+    MayBeNull,
+    /// The pointer is of a kind that cannot be moved.
+    Kind,
+    /// The pointer is subtracted from a number.
+    FromNumber,
+    /// A number is subtracted from a stack pointer.
+    FromStack,
+    /// The operator is another one than addition and subtraction.
+    Operator,
+    /// Both operands are pointers.
+    TwoPointers,
+}
+
+/// Which part of an offset may be too far.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum FarOffset {
+    /// The variable part, a constant.
+    Number(i64),
+    /// The constant part.
+    Constant(i32),
+    /// The variable part, which may be any negative number.
+    Unbounded,
+    /// The variable part, whose least value this is.
+    Least(i64),
+}
+
+/// What is wrong with a size that a helper is given.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum BadSize {
+    /// It may be negative.
+    Negative {
+        /// Its least value.
+        min: i64,
+    },
+    /// It is 0.
+    Zero,
+    /// It may be 0.
+    MayBeZero {
+        /// Its greatest value.
+        max: u64,
+    },
+    /// It may be too large.
+    Unbounded {
+        /// Its greatest value.
+        max: u64,
+    },
+}

@@ -1,0 +1,23 @@
+//! Why a program is rejected.
+//!
+//! A rule that is broken gives a [`Payload`]: which rule, and the numbers that break it. Everything
+//! else is made from it: the [`ErrorCode`], the error number, and the kernel's words.
+
+mod code;
+mod facts;
+mod malformed;
+mod payload;
+mod rejection;
+mod text;
+mod unsupported;
+
+use alloc::boxed::Box;
+
+pub use code::{Errno, ErrorCode};
+pub use facts::{ArithmeticRule, BadSize, Extreme, FarOffset, Region, StackAccess};
+pub use payload::{Payload, PayloadKind};
+pub use rejection::{RejectedLine, Rejection};
+pub use unsupported::Unsupported;
+
+/// What every rule gives: the box keeps the good case small.
+pub(crate) type Checked<T = ()> = Result<T, Box<Payload>>;

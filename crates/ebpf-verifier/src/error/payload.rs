@@ -1,0 +1,540 @@
+//! Every rule that a program can break, with what it says of the program that breaks it.
+
+use ebpf_isa::uapi::{AttachType, HelperId, MapType, ProgramType};
+use ebpf_isa::{AluOp, MapIdx, Pc, ProgramError, Reg, Width};
+
+use super::{
+    ArithmeticRule, BadSize, ErrorCode, Extreme, FarOffset, Region, StackAccess, Unsupported, text,
+};
+use crate::domain::Tnum;
+use crate::profile::Feature;
+use crate::rules::{ExitRange, Object};
+
+macro_rules! payloads {
+    ($(
+        $(#[$meta:meta])*
+        $variant:ident $({ $($field:ident: $type:ty = $about:literal,)* })? => $code:ident;
+    )*) => {
+        /// The rule that a program breaks, and the numbers that break it. The text is the kernel's
+        /// last line.
+        ///
+        /// A `kind` is what the kernel calls values of some kind: `scalar`, `ctx`, `fp`, `pkt`,
+        /// `map_value_or_null`. Sizes and offsets are in bytes.
+        #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+        #[non_exhaustive]
+        pub enum Payload {
+            $($(#[$meta])* $variant $({ $(#[doc = $about] $field: $type,)* })?,)*
+        }
+
+        impl Payload {
+            /// What payloads there are.
+            pub const KINDS: &'static [PayloadKind] = &[$(PayloadKind {
+                name: stringify!($variant),
+                code: ErrorCode::$code,
+                fields: &[$($(stringify!($field)),*)?],
+            }),*];
+
+            /// The code that programs are rejected with.
+            #[must_use]
+            pub const fn code(&self) -> ErrorCode {
+                match self { $(Self::$variant { .. } => ErrorCode::$code,)* }
+            }
+
+            /// The name of the variant.
+            #[must_use]
+            pub const fn name(&self) -> &'static str {
+                match self { $(Self::$variant { .. } => stringify!($variant),)* }
+            }
+        }
+    };
+}
+
+/// What a variant of [`Payload`] consists of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct PayloadKind {
+    /// Name of the variant.
+    pub name: &'static str,
+    /// The code that programs are rejected with.
+    pub code: ErrorCode,
+    /// Names of the fields.
+    pub fields: &'static [&'static str],
+}
+
+payloads! {
+    /// The program uses something that this verifier does not know.
+    #[error("{what}: not supported by this verifier")]
+    Unsupported {
+        what: Unsupported = "What it uses.",
+    } => Unsupported;
+
+    /// No instruction has this opcode.
+    #[error("unknown opcode {opcode:02x}")]
+    UnknownOpcode {
+        opcode: u8 = "The opcode byte.",
+    } => ProgramMalformed;
+
+    /// No register has this number.
+    #[error("R{number} is invalid")]
+    InvalidRegister {
+        number: u8 = "The number.",
+    } => ProgramMalformed;
+
+    /// An instruction has something in a field that it does not use.
+    #[error("{} uses reserved fields", text::instruction(*opcode))]
+    ReservedFields {
+        opcode: u8 = "The opcode byte.",
+    } => ProgramMalformed;
+
+    /// A wide load without its second slot, or with a second slot that is not empty.
+    #[error("invalid bpf_ld_imm64 insn")]
+    HalfWideLoad => ProgramMalformed;
+
+    /// A wide load of something that there is not.
+    #[error("unrecognized bpf_ld_imm64 insn")]
+    WideLoadSource {
+        src: u8 = "Its source field, which says of what.",
+    } => ProgramMalformed;
+
+    /// A jump out of the program or the subprogram.
+    #[error("jump out of range from insn {from} to {}", *target as i32)]
+    JumpRange {
+        from: Pc = "Where the jump is.",
+        target: i64 = "Where it leads.",
+    } => ProgramMalformed;
+
+    /// A jump into the second slot of a wide load.
+    #[error("jump into the middle of ldimm64 insn {wide_load}")]
+    JumpIntoWideLoad {
+        wide_load: Pc = "Where the wide load is.",
+    } => ProgramMalformed;
+
+    /// A call out of the program.
+    #[error("call to invalid destination")]
+    CallRange {
+        offset: i64 = "How far from the next slot.",
+    } => ProgramMalformed;
+
+    /// A subprogram that does not end in an exit or a jump.
+    #[error("last insn is not an exit or jmp")]
+    NoExit => ProgramMalformed;
+
+    /// Something else that makes slots no program.
+    #[error("{error}")]
+    Malformed {
+        error: ProgramError = "What it is.",
+    } => ProgramMalformed;
+
+    /// An instruction that later kernels know.
+    #[error("unknown opcode: {} came with Linux {}", feature.name(), feature.span().since)]
+    InsnUnknown {
+        feature: Feature = "What the kernel would need to have.",
+    } => InsnUnknown;
+
+    /// A call through a register, which no kernel knows.
+    #[error("unknown opcode 8d")]
+    CallThroughRegister => InsnUnknown;
+
+    /// An instruction that no path of control leads to.
+    #[error("unreachable insn {insn}")]
+    CfgUnreachable {
+        insn: Pc = "The instruction.",
+    } => CfgUnreachable;
+
+    /// A reference to a map that the program does not have.
+    #[error("the program refers to map {}, which it does not have", map.0)]
+    MapMissing {
+        map: MapIdx = "The map.",
+    } => MapReference;
+
+    /// A reference to a map that was not created.
+    #[error("fd {fd} is not pointing to valid bpf_map")]
+    MapDescriptor {
+        fd: i32 = "What the wide load has for a file descriptor.",
+    } => MapReference;
+
+    /// A direct reference into a map whose type has none.
+    #[error("no direct value access support for this map type")]
+    MapValueType {
+        map_type: MapType = "The map's type.",
+    } => MapReference;
+
+    /// A direct reference far beyond any value.
+    #[error("direct value offset of {off} is not allowed")]
+    MapValueOffset {
+        off: u32 = "Offset in the value.",
+    } => MapReference;
+
+    /// A direct reference beyond the value.
+    #[error("invalid access to map value pointer, value_size={value_size} off={off}")]
+    MapValueBounds {
+        value_size: u32 = "Size of the value.",
+        off: u32 = "Offset in the value.",
+    } => MapReference;
+
+    /// A direct reference into a map that has not just one element.
+    #[error("invalid access to map value pointer, value_size={value_size} off={off}")]
+    MapNoDirectValue {
+        max_entries: u32 = "Number of elements.",
+        value_size: u32 = "Size of a value.",
+        off: u32 = "Offset in the value.",
+    } => MapNoDirectValue;
+
+    /// No slots, or too many. The kernel gives no reason.
+    #[error("the program has {slots} slots, and may have 1 to {max}")]
+    LimitSlots {
+        slots: usize = "Number of slots.",
+        max: usize = "The limit.",
+    } => LimitSlots;
+
+    /// Too many maps.
+    #[error("The total number of maps per program has reached the limit of {max}")]
+    LimitMaps {
+        max: u32 = "The limit.",
+    } => LimitMaps;
+
+    /// Too many subprograms.
+    #[error("too many subprograms")]
+    LimitSubprograms {
+        max: u32 = "The limit.",
+    } => LimitSubprograms;
+
+    /// Too many processed instructions.
+    #[error("BPF program is too large. Processed {processed} insn")]
+    LimitProcessed {
+        processed: u32 = "How many were processed.",
+    } => LimitProcessed;
+
+    /// Too many branches that wait to be explored.
+    #[error("The sequence of {pending} jumps is too complex.")]
+    LimitPending {
+        pending: usize = "How many waited.",
+    } => LimitPending;
+
+    /// Too many frames on a path.
+    #[error("the call stack of {frames} frames is too deep")]
+    LimitFrames {
+        frames: usize = "How many there would be.",
+    } => LimitCallDepth;
+
+    /// Too many frames in a chain of calls that no path has to take.
+    #[error("the call stack of {frames} frames is too deep !")]
+    LimitCallChain {
+        frames: u32 = "How many there are above the call that is one too many.",
+    } => LimitCallDepth;
+
+    /// Too much stack in a chain of calls.
+    #[error("combined stack size of {frames} calls is {bytes}. Too large")]
+    LimitStack {
+        frames: u32 = "Length of the chain.",
+        bytes: u32 = "Its stack, each frame rounded up.",
+    } => LimitStack;
+
+    /// A path that comes back to where it was, with nothing changed.
+    #[error("infinite loop detected at insn {insn}")]
+    LoopInfinite {
+        insn: Pc = "Where.",
+    } => LoopInfinite;
+
+    /// The kernel looks for a number in a stack slot that is beyond the used stack.
+    #[error(
+        "verifier bug: stack slot {slot}, total slots {slots} \
+         (i >= func->allocated_stack / BPF_REG_SIZE)"
+    )]
+    NoStackSlot {
+        slot: usize = "The slot, counted down from the frame pointer.",
+        slots: usize = "Slots that are used.",
+    } => VerifierBug;
+
+    /// An attach type that programs of this type cannot have.
+    #[error("programs of this type cannot be attached so")]
+    AttachType {
+        program_type: ProgramType = "The program's type.",
+        attach_type: Option<AttachType> = "The attach type; `None` if it has none and would need one.",
+    } => AttachType;
+
+    /// A register is read that was never written, or that a call destroyed.
+    #[error("R{} !read_ok", register.number())]
+    RegisterUninit {
+        register: Reg = "The register.",
+    } => RegisterUninit;
+
+    /// The frame pointer is written.
+    #[error("frame pointer is read only")]
+    RegisterReadOnly => RegisterReadOnly;
+
+    /// Division by the immediate 0.
+    #[error("div by zero")]
+    AluDivByZero => AluDivByZero;
+
+    /// A shift by an immediate that is negative or not below the width.
+    #[error("invalid shift {count}")]
+    AluShift {
+        count: i32 = "The immediate.",
+        width: Width = "Width of the operation.",
+    } => AluShift;
+
+    /// Arithmetic that is not allowed on a pointer.
+    #[error("R{} {}", register.number(), text::arithmetic(*op, kind, *rule))]
+    PointerArithmetic {
+        register: Reg = "The destination.",
+        op: AluOp = "The operation.",
+        kind: &'static str = "The kind of pointer.",
+        rule: ArithmeticRule = "What is wrong.",
+    } => PointerArithmetic;
+
+    /// Arithmetic that may take a pointer too far.
+    #[error("{}", text::far_offset(kind, *offset))]
+    PointerRange {
+        kind: &'static str = "The kind of pointer.",
+        offset: FarOffset = "The offset.",
+    } => PointerRange;
+
+    /// A stack pointer as return value of a subprogram.
+    #[error("cannot return stack pointer to the caller")]
+    PointerReturned => PointerReturned;
+
+    /// One instruction that uses a context pointer on one path and another pointer on another.
+    #[error("same insn cannot be used with different pointers")]
+    PointerMixed => PointerMixed;
+
+    /// An access through something that is not a pointer, or may be null.
+    #[error("R{} invalid mem access '{kind}'", register.number())]
+    MemoryPointer {
+        register: Reg = "The register.",
+        kind: &'static str = "What it has.",
+    } => MemoryPointer;
+
+    /// An access at an offset that may be negative or out of bounds.
+    #[error("R{} {}", register.number(), text::extreme(*extreme))]
+    MemoryBounds {
+        register: Reg = "The register with the pointer.",
+        region: Region = "The memory that it points into.",
+        extreme: Extreme = "Which offset is out of bounds.",
+        off: i64 = "That offset.",
+        size: i64 = "Size of the access.",
+    } => MemoryBounds;
+
+    /// An access at an offset without upper bound.
+    #[error("R{} unbounded memory access, make sure to bounds check any such access", register.number())]
+    MemoryUnbounded {
+        register: Reg = "The register with the pointer.",
+        max: u64 = "The greatest value of the variable part of the offset.",
+    } => MemoryUnbounded;
+
+    /// A misaligned access.
+    #[error("{}", text::misaligned(*memory, *var_off, *off, *insn_off, *size))]
+    MemoryAlignment {
+        memory: Option<&'static str> = "What the kernel calls the memory, where it does.",
+        var_off: Tnum = "The variable part of the pointer's offset.",
+        off: i32 = "The constant part of the pointer's offset.",
+        insn_off: i16 = "The instruction's offset.",
+        size: u8 = "Size of the access.",
+    } => MemoryAlignment;
+
+    /// An atomic operation on memory that does not allow them.
+    #[error("BPF_ATOMIC stores into R{} {kind} is not allowed", register.number())]
+    MemoryAtomic {
+        register: Reg = "The register with the pointer.",
+        kind: &'static str = "The kind of pointer.",
+    } => MemoryAtomic;
+
+    /// An access to a map's value that the map's flags forbid.
+    #[error(
+        "{} map forbidden, value_size={value_size} off={off} size={size}",
+        text::map_verb(*write)
+    )]
+    MapForbidden {
+        map: MapIdx = "The map.",
+        write: bool = "Whether it is a store.",
+        value_size: u32 = "Size of the values.",
+        off: i64 = "The constant part of the offset.",
+        size: i64 = "Size of the access.",
+    } => MapForbidden;
+
+    /// A helper that would change a map which programs may only read.
+    #[error("write into map forbidden")]
+    MapReadOnly {
+        map: MapIdx = "The map.",
+        helper: HelperId = "The helper.",
+    } => MapForbidden;
+
+    /// No such field of the context, or not at this width or direction.
+    #[error("invalid bpf_context access off={off} size={size}")]
+    ContextAccess {
+        off: i16 = "Offset in the context.",
+        size: u8 = "Size of the access.",
+        write: bool = "Whether it is a store.",
+    } => ContextAccess;
+
+    /// No such field of an object of the kernel, or a store to one that cannot be written.
+    #[error("{}", text::object(*register, *object, *write, *off, *size))]
+    ObjectAccess {
+        register: Reg = "The register with the pointer.",
+        object: Object = "The object.",
+        off: i32 = "Offset in the object.",
+        size: u8 = "Size of the access.",
+        write: bool = "Whether it is a store.",
+    } => ObjectAccess;
+
+    /// A pointer that must be as the program got it was moved.
+    #[error("{}", text::modified(*register, kind, *off, *var_off))]
+    ContextModified {
+        register: Reg = "The register with the pointer.",
+        kind: &'static str = "The kind of pointer.",
+        off: i32 = "The constant part of its offset.",
+        var_off: Tnum = "The variable part of its offset.",
+    } => ContextModified;
+
+    /// An access beyond what was compared with the end of the packet: by `off + size - range`
+    /// bytes.
+    #[error("R{} offset is outside of the packet", register.number())]
+    PacketBounds {
+        register: Reg = "The register with the pointer.",
+        id: u32 = "What ties it to pointers with the same variable offset; 0 for the packet's start.",
+        off: i64 = "The constant part of the offset.",
+        size: i64 = "Size of the access.",
+        range: u32 = "Bytes that are known to exist, from the pointer without its constant offset.",
+    } => PacketBounds;
+
+    /// An access through a packet pointer that is known to lie at or beyond the packet's end.
+    #[error("R{} offset is outside of the packet", register.number())]
+    PacketBeyondEnd {
+        register: Reg = "The register with the pointer.",
+        off: i64 = "The constant part of the offset.",
+        size: i64 = "Size of the access.",
+    } => PacketBeyondEnd;
+
+    /// A store into a packet that the program may only read.
+    #[error("cannot write into packet")]
+    PacketReadOnly {
+        register: Reg = "The register with the pointer.",
+    } => PacketForbidden;
+
+    /// A packet pointer given to a helper that does not take any from this program.
+    #[error("helper access to the packet is not allowed")]
+    PacketArgument {
+        register: Reg = "The argument.",
+        helper: HelperId = "The helper.",
+    } => PacketForbidden;
+
+    /// A classic packet load in a program of another type.
+    #[error("BPF_LD_[ABS|IND] instructions not allowed for this program type")]
+    PacketLoadType {
+        program_type: ProgramType = "The program's type.",
+    } => PacketLoad;
+
+    /// A classic packet load without the context in `r6`.
+    #[error("at the time of BPF_LD_ABS|IND R6 != pointer to skb")]
+    PacketLoadContext {
+        kind: &'static str = "What `r6` has.",
+    } => PacketLoad;
+
+    /// An access beyond the stack frame.
+    #[error("{}", text::stack(access))]
+    StackBounds {
+        access: StackAccess = "The access.",
+    } => StackBounds;
+
+    /// An access that goes on above the stack frame.
+    #[error("{}", text::stack(access))]
+    StackAbove {
+        access: StackAccess = "The access.",
+    } => StackAbove;
+
+    /// An access to the stack at an offset without bounds.
+    #[error(
+        "invalid unbounded variable-offset {} stack R{}",
+        text::stack_verb(*write),
+        register.number()
+    )]
+    StackUnbounded {
+        register: Reg = "The register with the pointer.",
+        write: bool = "Whether it is a store.",
+        min: i64 = "The least value of the variable part of the offset.",
+        max: i64 = "The greatest one.",
+    } => StackBounds;
+
+    /// An atomic operation on the stack at an offset that is not constant.
+    #[error(
+        "variable offset stack pointer cannot be passed into helper function; \
+         var_off={} off={off} size={size}",
+        text::var_off(*var_off)
+    )]
+    StackVariable {
+        var_off: Tnum = "The variable part of the offset.",
+        off: i64 = "The constant part of the offset.",
+        size: u8 = "Size of the access.",
+    } => StackBounds;
+
+    /// A pointer stored in part.
+    #[error("invalid size of register spill")]
+    StackSpillSize {
+        size: u8 = "Size of the store.",
+    } => StackSpillSize;
+
+    /// A stored pointer loaded in part.
+    #[error("invalid size of register fill")]
+    StackFillSize {
+        size: u8 = "Size of the load.",
+    } => StackFillSize;
+
+    /// A stack pointer stored in a caller's frame.
+    #[error("cannot spill pointers to stack into stack frame of the caller")]
+    StackSpillToCaller {
+        frame: usize = "The caller's frame; 0 for the main program's.",
+    } => StackSpillToCaller;
+
+    /// A return value that is not a number.
+    #[error("At program exit the register R0 is not a known value ({kind})")]
+    ExitPointer {
+        kind: &'static str = "What it is.",
+    } => ExitValue;
+
+    /// A return value that the program type does not allow.
+    #[error("{}", text::exit_value(*smin, *smax, *allowed))]
+    ExitValue {
+        smin: i64 = "Its least value.",
+        smax: i64 = "Its greatest value.",
+        allowed: ExitRange = "What is allowed.",
+    } => ExitValue;
+
+    /// A helper that the kernel does not have.
+    #[error("invalid func unknown#{}", helper.0.cast_signed())]
+    HelperUnknown {
+        helper: HelperId = "The helper.",
+    } => HelperUnknown;
+
+    /// A helper that programs of this type may not call.
+    #[error("program of this type cannot use helper {helper}")]
+    HelperNotAllowed {
+        helper: HelperId = "The helper.",
+    } => HelperNotAllowed;
+
+    /// A helper that only programs under a GPL-compatible licence may call.
+    #[error("cannot call GPL-restricted function from non-GPL compatible program")]
+    HelperLicense {
+        helper: HelperId = "The helper.",
+    } => HelperLicense;
+
+    /// An argument of the wrong kind.
+    #[error("R{} type={kind} expected={}", register.number(), expected.join(", "))]
+    HelperArgument {
+        register: Reg = "The argument.",
+        kind: &'static str = "What it is.",
+        expected: &'static [&'static str] = "What it may be.",
+    } => HelperArgument;
+
+    /// A map that is not for this helper.
+    #[error("{}", text::helper_map(*helper, *map_type))]
+    HelperMap {
+        helper: HelperId = "The helper.",
+        map_type: MapType = "The map's type.",
+    } => HelperMap;
+
+    /// A size that may be zero, negative or too large.
+    #[error("{}", text::bad_size(*register, *bad))]
+    HelperSize {
+        register: Reg = "The argument: the size, or the memory if its size is given otherwise.",
+        bad: BadSize = "What is wrong.",
+    } => HelperSize;
+}

@@ -1,0 +1,104 @@
+//! What this verifier does not know.
+
+use alloc::boxed::Box;
+
+use ebpf_isa::uapi::{HelperId, MapType};
+
+use super::Payload;
+
+/// Something that this verifier does not know, so that it gives no verdict. The kernel may accept
+/// a program with it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum Unsupported {
+    /// A program with an exception callback.
+    #[error("an exception callback")]
+    ExceptionCallback,
+    /// A reference to a map of another type than those that are known.
+    #[error("a map of type {0}")]
+    Map(MapType),
+    /// A reference to a map with values that programs may not access as plain bytes.
+    #[error("a map whose values have locks, timers or kernel pointers")]
+    SpecialFields,
+    /// A direct reference far into a map's value.
+    #[error("a map value of more than 2 GiB")]
+    LargeMapValue,
+    /// A load from a map itself, not its values.
+    #[error("an access to a map's description")]
+    MapDescription,
+    /// A load from a map that is frozen, where it is not a single value.
+    #[error("a load from a frozen array of more than one element")]
+    FrozenElements,
+    /// A load from a frozen map, of bytes that are not known.
+    #[error("frozen contents that are shorter than the map's value")]
+    FrozenContents,
+    /// The register that rewriting uses.
+    #[error("the auxiliary register")]
+    AuxiliaryRegister,
+    /// A call of a kernel function.
+    #[error("a call of a kernel function")]
+    KernelFunction,
+    /// The address of a kernel variable.
+    #[error("the address of a kernel variable")]
+    KernelVariable,
+    /// The address of a function.
+    #[error("the address of a function")]
+    FunctionAddress,
+    /// A call of a function that is verified on its own.
+    #[error("a call of a global function")]
+    GlobalFunction,
+    /// A call of a function that may have to be verified on its own.
+    #[error("a call of a function whose type is not given")]
+    UntypedFunction,
+    /// `may_goto`.
+    #[error("may_goto")]
+    MayGoto,
+    /// A tail call in a subprogram.
+    #[error("a tail call in a subprogram")]
+    SubprogramTailCall,
+    /// A classic packet load in a subprogram.
+    #[error("a classic packet load in a subprogram")]
+    SubprogramPacketLoad,
+    /// A cast between the address spaces of arenas.
+    #[error("an address space cast")]
+    AddrSpaceCast,
+    /// A load-acquire.
+    #[error("a load-acquire")]
+    LoadAcquire,
+    /// A store-release.
+    #[error("a store-release")]
+    StoreRelease,
+    /// A jump that may not reach its target once the kernel has rewritten what it passes.
+    #[error("a jump over so much code that the kernel may not be able to rewrite it")]
+    LongJump,
+    /// A field of the context, by its offset.
+    #[error("the context field at offset {0}")]
+    ContextField(i16),
+    /// A helper.
+    #[error("the helper {0}")]
+    Helper(HelperId),
+    /// A helper on a map whose elements are sockets.
+    #[error("{0} on a map of sockets")]
+    SocketMap(HelperId),
+    /// A helper that takes a key or value before its map.
+    #[error("a helper whose map is not its first argument")]
+    LateMap,
+    /// A helper whose first argument is a size.
+    #[error("a size without memory before it")]
+    LoneSize,
+    /// A load of a called function's frame pointer, which the kernel loses track of.
+    #[error("a load of a called function's frame pointer")]
+    CalleeFramePointer,
+    /// A number that decides something, of which the kernel does not find what it was made from.
+    #[error("a number that comes from nowhere")]
+    UnknownOrigin,
+    /// A comparison from which the kernel draws a wrong conclusion.
+    #[error("a comparison of a number that was spilled and then loaded with another sign")]
+    OtherSign,
+}
+
+impl From<Unsupported> for Box<Payload> {
+    fn from(what: Unsupported) -> Self {
+        Self::new(Payload::Unsupported { what })
+    }
+}
