@@ -19,8 +19,8 @@
 #![allow(unsafe_code, reason = "programs that only read are run on packets that are only lent")]
 
 use ebpf_classic::{
-    ClassicPc, ConvertError, Converted, Filter, Insn as ClassicInsn, Options, Packet, Place,
-    Returns, Target, convert,
+    ClassicPc, ConvertError, Converted, Filter, Insn as ClassicInsn, Options, Packet, Returns,
+    Target, convert,
 };
 use ebpf_isa::abi::{ExecEnv, Trap};
 use ebpf_isa::{Insn, Program, Reg};
@@ -46,8 +46,9 @@ pub enum FilterError {
     /// The converted program cannot be run with checks.
     #[error(transparent)]
     Flat(#[from] FlatError),
-    /// A socket filter that counts from headers, which packet loads do not do here.
-    #[error("insn {pc}: offsets from headers are not run as socket_filter; use sched_cls")]
+    /// A socket filter with a load that counts from a header, or may do so for some values of `X`:
+    /// packet loads do not do that here.
+    #[error("insn {pc}: may count from a header, which is not run as socket_filter; use sched_cls")]
     Header {
         /// The load.
         pc: ClassicPc,
@@ -59,10 +60,9 @@ pub enum FilterError {
 
 /// A classic filter, converted and ready to judge packets.
 ///
-/// For traffic control and XDP the program is verified and runs unchecked. For
-/// [`Target::SocketFilter`], whose packet loads the verifier does not know, and for [`Target::Flat`],
-/// which is no program type, each access is checked. Packet loads do not count from headers here:
-/// constants that do are refused, and where `X` plus a constant does, the filter ends with 0.
+/// The program is verified and runs unchecked, except for [`Target::Flat`], which is no program type:
+/// there each access is checked. Packet loads, which socket filters are made of, do not count from
+/// headers here: filters that do, or may, are refused.
 #[derive(Debug)]
 pub struct PacketFilter {
     converted: Converted,
@@ -75,7 +75,7 @@ enum Code {
     Packet(Box<Loaded>),
     SchedCls(Box<Loaded>),
     Xdp(Box<Loaded>),
-    SocketFilter(Box<FlatProgram>),
+    SocketFilter(Box<Loaded>),
     Flat(Box<FlatProgram>),
 }
 
@@ -104,10 +104,11 @@ impl PacketFilter {
             }
             Target::Xdp => Code::Xdp(Box::new(verified(runtime, program, xdp::kind(), engine)?)),
             Target::SocketFilter => {
-                if let Some(pc) = counts_from_headers(filter) {
+                if let Some(pc) = filter.first_header_load() {
                     return Err(FilterError::Header { pc });
                 }
-                Code::SocketFilter(Box::new(checked(runtime, program, engine)?))
+                let kind = skb::socket_filter();
+                Code::SocketFilter(Box::new(verified(runtime, program, kind, engine)?))
             }
             Target::Flat => Code::Flat(Box::new(checked(runtime, program, engine)?)),
             Target::Seccomp => return Err(FilterError::SystemCalls),
@@ -125,8 +126,11 @@ impl PacketFilter {
     #[must_use]
     pub fn loaded(&self) -> Option<&Loaded> {
         match &self.code {
-            Code::Packet(loaded) | Code::SchedCls(loaded) | Code::Xdp(loaded) => Some(loaded),
-            Code::SocketFilter(_) | Code::Flat(_) => None,
+            Code::Packet(loaded)
+            | Code::SchedCls(loaded)
+            | Code::Xdp(loaded)
+            | Code::SocketFilter(loaded) => Some(loaded),
+            Code::Flat(_) => None,
         }
     }
 
@@ -159,10 +163,8 @@ impl PacketFilter {
                 // SAFETY: likewise.
                 unsafe { xdp::run_on_packet(loaded, packet.bytes, ingress, env) }
             }
-            Code::SocketFilter(program) => {
-                let words = skb::words(packet).map(u32::to_ne_bytes);
-                program.run_on(words.as_flattened(), packet.bytes, env)
-            }
+            // SAFETY: likewise.
+            Code::SocketFilter(loaded) => unsafe { skb::run_on_socket(loaded, packet, env) },
             Code::Flat(program) => program.run_on(packet.bytes, packet.bytes, env),
         }
     }
@@ -201,18 +203,4 @@ fn checked(runtime: &Runtime, program: &Program, engine: Engine) -> Result<FlatP
 /// Whether a filter looks at more than the packet.
 fn needs_metadata(filter: &Filter) -> bool {
     filter.insns().iter().any(|insn| matches!(insn, ClassicInsn::LoadAncillary(_)))
-}
-
-/// The first load at a constant offset from a header.
-fn counts_from_headers(filter: &Filter) -> Option<ClassicPc> {
-    let from_header = |insn: &ClassicInsn| {
-        let place = match *insn {
-            ClassicInsn::LoadAbs { place, .. } | ClassicInsn::LoadMsh { place } => place,
-            ClassicInsn::LoadInd { off, .. } => Place::of(off),
-            _ => return false,
-        };
-        matches!(place, Place::Network(_) | Place::Link(_))
-    };
-    let pc = filter.insns().iter().position(from_header)?;
-    Some(ClassicPc(pc as u16))
 }

@@ -11,7 +11,9 @@ use ebpf_classic::Packet;
 use ebpf_isa::Size;
 use ebpf_isa::abi::{ExecEnv, HelperFn, Trap};
 use ebpf_isa::uapi::HelperId;
-use ebpf_verifier::{ContextAccessInsn, HostField, RewriteError, RewriteHooks, program_types};
+use ebpf_verifier::{
+    ContextAccessInsn, HostField, ProgramTypeRules, RewriteError, RewriteHooks, program_types,
+};
 
 use crate::helpers::native;
 use crate::kind::ProgramKind;
@@ -53,10 +55,10 @@ const DATA: u16 = 76;
 const DATA_END: u16 = 80;
 
 /// The beginning of `struct __sk_buff`, as far as it is numbers: what programs see at these offsets.
-pub(crate) type SkbWords = [u32; word::COUNT];
+type SkbWords = [u32; word::COUNT];
 
 /// What is known of a packet, where programs look for it. Fields that are not there are 0.
-pub(crate) fn words(packet: &Packet<'_>) -> SkbWords {
+fn words(packet: &Packet<'_>) -> SkbWords {
     let meta = &packet.metadata;
     let mut words = [0; word::COUNT];
     words[word::LEN] = packet.bytes.len() as u32;
@@ -154,18 +156,24 @@ native! {
 /// `skb_load_bytes_relative`.
 #[must_use]
 pub fn sched_cls() -> ProgramKind {
-    of_layout(TypeId::of::<SkbContext>(), true)
+    of_layout(program_types::sched_cls(), TypeId::of::<SkbContext>(), true)
+}
+
+/// Socket filters, which find the same in their context but for the packet: that is the one in the
+/// environment, for packet loads.
+pub(crate) fn socket_filter() -> ProgramKind {
+    of_layout(program_types::socket_filter(), TypeId::of::<SkbContext>(), true)
 }
 
 /// The same for programs that look at the packet alone: there are `len`, `data` and `data_end`. A
 /// context takes less time to make.
 pub(crate) fn sched_cls_of_packet() -> ProgramKind {
-    of_layout(TypeId::of::<SkbPacket>(), false)
+    of_layout(program_types::sched_cls(), TypeId::of::<SkbPacket>(), false)
 }
 
-fn of_layout(layout: TypeId, has_words: bool) -> ProgramKind {
+fn of_layout(rules: Arc<dyn ProgramTypeRules>, layout: TypeId, has_words: bool) -> ProgramKind {
     ProgramKind {
-        rules: program_types::sched_cls(),
+        rules,
         attach_type: None,
         hooks: Arc::new(ConvertContext { has_words }),
         helpers: &HELPERS,
@@ -224,7 +232,7 @@ pub(crate) unsafe fn run_on_packet(
 /// The trap that ended the run.
 ///
 /// # Safety
-/// The program is of that kind and writes to no packet.
+/// The program is of that kind, or of the kind [`socket_filter`], and writes to no packet.
 pub(crate) unsafe fn run_on_buffer(
     loaded: &Loaded,
     packet: &Packet<'_>,
@@ -235,6 +243,27 @@ pub(crate) unsafe fn run_on_buffer(
     ctx.expose_provenance();
     // SAFETY: as above.
     unsafe { loaded.run_with_context(ctx.cast(), env) }
+}
+
+/// The same for a program of the kind [`socket_filter`].
+///
+/// # Errors
+/// The trap that ended the run.
+///
+/// # Safety
+/// The program is of that kind.
+pub(crate) unsafe fn run_on_socket(
+    loaded: &Loaded,
+    packet: &Packet<'_>,
+    env: &mut ExecEnv,
+) -> Result<u64, Trap> {
+    env.packet = packet.bytes.as_ptr();
+    env.packet_len = packet.bytes.len() as u64;
+    // SAFETY: the context is as for the kind, and so is the packet. Packet loads only read it.
+    let result = unsafe { run_on_buffer(loaded, packet, env) };
+    env.packet = std::ptr::null();
+    env.packet_len = 0;
+    result
 }
 
 #[cfg(test)]

@@ -130,9 +130,10 @@ fn insn(rng: &mut Rng, op: Op) -> SockFilter {
 }
 
 fn number(rng: &mut Rng) -> u32 {
-    match rng.range(0..8) {
+    match rng.range(0..12) {
         0 => rng.next_u64() as u32,
-        1 => *rng.pick(&[0xff, 0x100, 0x0101, 0x8000_0000, u32::MAX]),
+        1 => *rng.pick(&[0xff, 0x100, 0x0101, 0x10_0000, 0x8000_0000, u32::MAX]),
+        2 => rng.pick(&[LINK_OFFSET, NETWORK_OFFSET, 0]).wrapping_add(rng.range(0..70) as u32),
         _ => rng.range(0..5) as u32,
     }
 }
@@ -142,6 +143,7 @@ fn offset(rng: &mut Rng) -> u32 {
         0 => rng.next_u64() as u32 & !0x8000_0000,
         1 => LINK_OFFSET + rng.range(0..70) as u32,
         2 => NETWORK_OFFSET + rng.range(0..70) as u32,
+        5 => (rng.range(0..70) as u32).wrapping_neg(),
         3 => 0xffff_f000 + 4 * rng.range(0..16) as u32,
         4 => rng.range(0xffe0..0x1_0010) as u32,
         _ => rng.range(0..70) as u32,
@@ -172,7 +174,8 @@ fn judged(rng: &mut Rng, runtime: &Runtime, filter: &Filter) -> Result<(), Strin
     for _ in 0..4 {
         let bytes = packet(rng);
         let mut packet = Packet::new(&bytes);
-        packet.network_header = Some(14);
+        // What only traffic control can find.
+        packet.network_header = (target == Target::SchedCls).then_some(14);
         (packet.metadata.ifindex, packet.metadata.mark) = (rng.range(0..2) as u32, 7);
         let expected = filter.run(&packet);
         for (judge, name) in judges.iter().zip(["interp", "jit"]) {

@@ -6,9 +6,10 @@ use alloc::vec::Vec;
 
 use ebpf_isa::{CmpOp, Size};
 
+use super::ranges::{Ranges, Regions};
 use super::target::Target;
 use crate::ancillary::{Ancillary, Place};
-use crate::filter::{Filter, Insn, Operand};
+use crate::filter::{ClassicPc, Filter, Insn, Operand};
 use crate::op::Var;
 
 /// How far apart the ends of loads at `X + k` may be to share a check: the offset of an eBPF load
@@ -119,6 +120,38 @@ impl Before {
     }
 }
 
+/// How bytes at `X` plus a constant are got at.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Access {
+    /// Through a pointer into the packet, which begins with its link-layer header. Where the network
+    /// header cannot be found, whatever counts from it is outside.
+    Direct,
+    /// By a helper, as they count from the network header.
+    Helper,
+    /// In one way or the other, as `X` says.
+    Either,
+}
+
+/// How a target makes loads at `X` plus a constant.
+#[derive(Clone, Copy)]
+pub(super) struct Indirect<'f> {
+    pub(super) ranges: &'f Ranges,
+    pub(super) target: Target,
+}
+
+impl Indirect<'_> {
+    pub(super) fn access(self, pc: ClassicPc, off: u32) -> Access {
+        if self.target != Target::SchedCls {
+            return Access::Direct;
+        }
+        match self.ranges.regions(pc, off) {
+            Regions { network: false, .. } => Access::Direct,
+            Regions { data: false, link: false, .. } => Access::Helper,
+            _ => Access::Either,
+        }
+    }
+}
+
 /// What holds before each instruction.
 pub(super) struct Analysis {
     pub(super) before: Vec<Before>,
@@ -127,7 +160,7 @@ pub(super) struct Analysis {
 }
 
 impl Analysis {
-    pub(super) fn new(filter: &Filter, target: Target) -> Self {
+    pub(super) fn new(filter: &Filter, indirect: Indirect<'_>) -> Self {
         let len = filter.insns().len();
         let mut before = vec![Before::ZERO; len];
         let mut entries = vec![0_u8; len];
@@ -146,18 +179,25 @@ impl Analysis {
                 _ => enter(pc.index() + 1),
             }
             before[pc.index()] =
-                if after.ends_with_zero() { Before::ZERO } else { step(insn, after, target) };
+                if after.ends_with_zero() { Before::ZERO } else { step(pc, insn, after, indirect) };
         }
         Self { before, entries }
     }
 }
 
 /// What holds before an instruction, from what holds after it.
-fn step(insn: Insn, after: Before, target: Target) -> Before {
+fn step(pc: ClassicPc, insn: Insn, after: Before, indirect: Indirect<'_>) -> Before {
+    let target = indirect.target;
     match insn {
         Insn::LoadAbs { size, place } => load(place, size, after.defines(Var::A), target),
         Insn::LoadMsh { place } => load(place, Size::B, after.defines(Var::X), target),
-        Insn::LoadInd { size, off } => load_indirect(off, size, after, target),
+        Insn::LoadInd { size, off } => {
+            let before = after.defines(Var::A).uses(Var::X);
+            match indirect.access(pc, off) {
+                Access::Direct if target.has_direct_access() => load_at_x(off, size, before),
+                _ => before,
+            }
+        }
         Insn::LoadAncillary(ancillary) => load_ancillary(ancillary, after),
         Insn::LoadImm(var, _) | Insn::LoadLen(var) | Insn::LoadMem(var, _) => after.defines(var),
         Insn::Store(var, _) => after.uses(var),
@@ -189,16 +229,11 @@ fn load(place: Place, size: Size, after: Before, target: Target) -> Before {
     }
 }
 
-fn load_indirect(off: u32, size: Size, after: Before, target: Target) -> Before {
-    let before = after.defines(Var::A).uses(Var::X);
-    let span = match (target.has_direct_access(), target.place(Place::of(off))) {
-        (true, Place::Data(off)) => indirect_span(off, size),
-        _ => return before,
-    };
-    let Some(span) = span else {
+fn load_at_x(off: u32, size: Size, before: Before) -> Before {
+    let Some(span) = indirect_span(off, size) else {
         return before;
     };
-    let shared = match after.need_x.map(|later| later.union(span)) {
+    let shared = match before.need_x.map(|later| later.union(span)) {
         Some(both) if both.hi - both.lo <= SHARED_SPAN => both,
         _ => span,
     };

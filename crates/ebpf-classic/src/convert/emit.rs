@@ -9,11 +9,11 @@ use ebpf_isa::{
     Reg, Size, Width,
 };
 
-use super::analysis::{Analysis, Before, Span, Use};
+use super::analysis::{Analysis, Before, Indirect, Span, Use};
 use super::packet::Registers;
+use super::ranges::Ranges;
 use super::target::Target;
 use super::{ConvertError, Options, Returns};
-use crate::ancillary::Place;
 use crate::filter::{Cell, ClassicPc, Filter, Insn, Operand};
 use crate::op::Var;
 
@@ -30,10 +30,12 @@ pub(super) struct Positions {
 /// Converts a filter that the target can express.
 pub(super) fn emit(
     filter: &Filter,
+    ranges: &Ranges,
     options: &Options,
 ) -> Result<(Program, Positions), ConvertError> {
-    let analysis = Analysis::new(filter, options.target);
-    let in_order = |order| Emitter::new(filter, &analysis, options, order).run();
+    let indirect = Indirect { ranges, target: options.target };
+    let analysis = Analysis::new(filter, indirect);
+    let in_order = |order| Emitter::new(filter, &analysis, indirect, options, order).run();
     let (slots, positions) = in_order(Keep::NetworkOrder)
         .or_else(|MixedOrder| in_order(Keep::HostOrder))
         .expect("invariant: values in host order do not mix with others");
@@ -121,6 +123,10 @@ pub(super) enum Label {
     Zero,
 }
 
+/// A jump that does not lead anywhere yet.
+#[must_use]
+pub(super) struct Skip(usize);
+
 /// A comparison of `A`.
 #[derive(Clone, Copy)]
 pub(super) struct Test {
@@ -138,6 +144,7 @@ impl Test {
 pub(super) struct Emitter<'f> {
     pub(super) filter: &'f Filter,
     pub(super) analysis: &'f Analysis,
+    pub(super) indirect: Indirect<'f>,
     pub(super) target: Target,
     returns: Returns,
     keep: Keep,
@@ -157,15 +164,22 @@ pub(super) struct Emitter<'f> {
 type Emitted = (Vec<Option<Ebpf>>, Positions);
 
 impl<'f> Emitter<'f> {
-    fn new(filter: &'f Filter, analysis: &'f Analysis, options: &Options, keep: Keep) -> Self {
+    fn new(
+        filter: &'f Filter,
+        analysis: &'f Analysis,
+        indirect: Indirect<'f>,
+        options: &Options,
+        keep: Keep,
+    ) -> Self {
         let len = filter.insns().len();
         Self {
             filter,
             analysis,
+            indirect,
             target: options.target,
             returns: options.returns,
             keep,
-            regs: Registers::new(filter, options.target),
+            regs: Registers::new(filter, indirect),
             slots: Vec::with_capacity(2 * len + 16),
             positions: Positions {
                 origins: Vec::with_capacity(2 * len + 16),
@@ -466,10 +480,25 @@ impl Emitter<'_> {
         self.push(Ebpf::Branch { op, width, lhs, rhs, target: Pc::ENTRY });
     }
 
-    /// Skips the next `count` slots if a comparison of 64 bits holds.
-    pub(super) fn skip_if(&mut self, op: CmpOp, lhs: Reg, rhs: EbpfOperand, count: u32) {
-        let target = Pc(self.slots.len() as u32 + 1 + count);
-        self.push(Ebpf::Branch { op, width: Width::W64, lhs, rhs, target });
+    /// A jump within what an instruction becomes, if a comparison of 64 bits holds: see
+    /// [`Self::land`].
+    pub(super) fn skip_if(&mut self, op: CmpOp, lhs: Reg, rhs: EbpfOperand) -> Skip {
+        let skip = Skip(self.slots.len());
+        self.push(Ebpf::Branch { op, width: Width::W64, lhs, rhs, target: Pc::ENTRY });
+        skip
+    }
+
+    /// The same in any case.
+    pub(super) fn skip(&mut self) -> Skip {
+        let skip = Skip(self.slots.len());
+        self.push(Ebpf::Jump { target: Pc::ENTRY, long: false });
+        skip
+    }
+
+    /// Where a jump leads: here.
+    pub(super) fn land(&mut self, skip: Skip) {
+        let here = Pc(self.slots.len() as u32);
+        set_target(&mut self.slots[skip.0], here);
     }
 
     fn goto(&mut self, to: Label) {
@@ -553,16 +582,5 @@ impl Registers {
             Var::A => self.a,
             Var::X => self.x,
         }
-    }
-}
-
-/// Whether an instruction reads the packet at a place that direct access reaches.
-pub(super) fn reads_packet(insn: Insn, target: Target) -> bool {
-    match insn {
-        Insn::LoadAbs { place, .. } | Insn::LoadMsh { place } => {
-            matches!(target.place(place), Place::Data(_))
-        }
-        Insn::LoadInd { off, .. } => !matches!(Place::of(off), Place::Network(_)),
-        _ => false,
     }
 }

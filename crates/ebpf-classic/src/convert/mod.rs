@@ -22,6 +22,7 @@ mod analysis;
 mod emit;
 mod indirect;
 mod packet;
+mod ranges;
 mod target;
 mod wide;
 
@@ -29,6 +30,7 @@ use alloc::vec::Vec;
 
 use ebpf_isa::{Pc, Program, ProgramError};
 
+use ranges::Ranges;
 pub use target::Target;
 
 use crate::ancillary::Ancillary;
@@ -162,8 +164,9 @@ impl Converted {
 /// # Ok::<(), Box<dyn core::error::Error>>(())
 /// ```
 pub fn convert(filter: &Filter, options: &Options) -> Result<Converted, ConvertError> {
-    target::check(filter, options)?;
-    let (program, positions) = emit::emit(filter, options)?;
+    let ranges = Ranges::new(filter);
+    target::check(filter, &ranges, options)?;
+    let (program, positions) = emit::emit(filter, &ranges, options)?;
     let original = filter.original().to_vec();
     Ok(Converted { program, original, origins: positions.origins, starts: positions.starts })
 }

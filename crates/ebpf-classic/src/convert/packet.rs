@@ -5,8 +5,8 @@ use ebpf_isa::{
     AluOp, ByteOrder, CallTarget, CmpOp, Insn as Ebpf, Operand as EbpfOperand, Reg, Size, Width,
 };
 
-use super::analysis::Use;
-use super::emit::{Emitter, State, imm, reads_packet};
+use super::analysis::{Access, Indirect, Use};
+use super::emit::{Emitter, State, imm};
 use super::target::{FieldKind, Lowering, Target, helper};
 use crate::ancillary::{Ancillary, LINK_OFFSET, NETWORK_OFFSET, Place};
 use crate::filter::{Cell, ClassicPc, Filter, Insn};
@@ -44,16 +44,13 @@ const SAVED_A: i16 = -76;
 const FROM_NETWORK_HEADER: u32 = 1;
 
 impl Registers {
-    pub(super) fn new(filter: &Filter, target: Target) -> Self {
-        let insns = || filter.insns().iter().copied();
-        let uses_packet = target.has_direct_access()
-            && insns().any(|insn| match insn {
-                Insn::LoadLen(_) => target == Target::Xdp,
-                _ => reads_packet(insn, target),
-            });
-        let keeps_ctx =
-            target == Target::SocketFilter || insns().any(|insn| reads_context(insn, target));
-        let calls = target == Target::SocketFilter || insns().any(|insn| calls(insn, target));
+    pub(super) fn new(filter: &Filter, indirect: Indirect<'_>) -> Self {
+        let target = indirect.target;
+        let is_socket_filter = target == Target::SocketFilter;
+        let mut needs = Needs { packet: false, ctx: is_socket_filter, calls: is_socket_filter };
+        filter.iter().for_each(|(pc, insn)| needs.of(pc, insn, indirect));
+        let uses_packet = needs.packet && target.has_direct_access();
+        let (keeps_ctx, calls) = (needs.ctx, needs.calls);
         let (tmp, ptr, ctx) = (Reg::R4, Reg::R5, Reg::R6);
         let (data, end, x) = match calls {
             false => (Reg::R1, Reg::R2, Reg::R3),
@@ -86,36 +83,50 @@ fn cells_in_registers(filter: &Filter) -> [Option<Reg>; Cell::COUNT] {
     cells
 }
 
-fn reads_context(insn: Insn, target: Target) -> bool {
-    match insn {
-        Insn::LoadLen(_) => target == Target::SchedCls,
-        Insn::LoadAncillary(which) => matches!(target.lowering(which), Lowering::Field { .. }),
-        _ => loads_relative(insn, target),
+/// What of a program needs registers.
+struct Needs {
+    /// Loads through pointers into the packet.
+    packet: bool,
+    /// The context.
+    ctx: bool,
+    /// Calls of helpers.
+    calls: bool,
+}
+
+impl Needs {
+    /// Notes what one instruction needs.
+    fn of(&mut self, pc: ClassicPc, insn: Insn, indirect: Indirect<'_>) {
+        let target = indirect.target;
+        match insn {
+            Insn::LoadAbs { place, .. } | Insn::LoadMsh { place } => match target.place(place) {
+                Place::Data(_) => self.packet = true,
+                Place::Network(_) if target == Target::SchedCls => self.helper_of_context(),
+                _ => {}
+            },
+            Insn::LoadInd { off, .. } => {
+                let access = indirect.access(pc, off);
+                self.packet |= access != Access::Helper;
+                if access != Access::Direct {
+                    self.helper_of_context();
+                }
+            }
+            Insn::LoadLen(_) => match target {
+                Target::Xdp => self.packet = true,
+                Target::SchedCls => self.ctx = true,
+                _ => {}
+            },
+            Insn::LoadAncillary(which) => match target.lowering(which) {
+                Lowering::Field { .. } => self.ctx = true,
+                Lowering::Helper(_) => self.calls = true,
+                Lowering::XorX | Lowering::Refused(_) => {}
+            },
+            _ => {}
+        }
     }
-}
 
-fn calls(insn: Insn, target: Target) -> bool {
-    match insn {
-        Insn::LoadAncillary(which) => matches!(target.lowering(which), Lowering::Helper(_)),
-        _ => loads_relative(insn, target),
+    fn helper_of_context(&mut self) {
+        (self.ctx, self.calls) = (true, true);
     }
-}
-
-/// Whether a helper reads the packet for the instruction.
-fn loads_relative(insn: Insn, target: Target) -> bool {
-    let place = match insn {
-        Insn::LoadAbs { place, .. } | Insn::LoadMsh { place } => place,
-        Insn::LoadInd { off, .. } => Place::of(off),
-        _ => return false,
-    };
-    target == Target::SchedCls && matches!(place, Place::Network(_))
-}
-
-/// An offset from the network header.
-#[derive(Clone, Copy)]
-pub(super) struct Relative {
-    pub(super) off: u32,
-    pub(super) plus_x: bool,
 }
 
 impl Emitter<'_> {
@@ -211,7 +222,9 @@ impl Emitter<'_> {
                 }
             }
             Place::Network(off) => {
-                self.load_relative(pc, size, dst, Relative { off, plus_x: false }, state);
+                let saves_a = dst != self.regs.a && self.is_used_after(pc, Var::A);
+                self.mov32(Reg::R2, imm(off));
+                self.load_relative(size, dst, saves_a, state);
             }
             Place::Link(_) | Place::Nowhere => {
                 unreachable!("invariant: direct access counts from the link-layer header")
@@ -288,27 +301,12 @@ impl Emitter<'_> {
         }
     }
 
-    /// Lets a helper copy bytes that are counted from the network header.
-    pub(super) fn load_relative(
-        &mut self,
-        pc: ClassicPc,
-        size: Size,
-        dst: Reg,
-        Relative { off, plus_x }: Relative,
-        state: &mut State,
-    ) {
+    /// Lets a helper copy the bytes at the offset in `r2`, which counts from the network header.
+    pub(super) fn load_relative(&mut self, size: Size, dst: Reg, saves_a: bool, state: &mut State) {
         let regs = self.regs;
-        let saves_a = dst != regs.a && self.is_used_after(pc, Var::A);
         if saves_a {
             let src = EbpfOperand::Reg(regs.a);
             self.push(Ebpf::Store { size: Size::W, base: Reg::FP, off: SAVED_A, src });
-        }
-        match plus_x {
-            true => {
-                self.mov32(Reg::R2, EbpfOperand::Reg(regs.x));
-                self.add(Width::W32, Reg::R2, imm(off));
-            }
-            false => self.mov32(Reg::R2, imm(off)),
         }
         self.mov64(Reg::R1, EbpfOperand::Reg(regs.ctx));
         self.mov64(Reg::R3, EbpfOperand::Reg(Reg::FP));

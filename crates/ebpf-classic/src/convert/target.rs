@@ -3,6 +3,7 @@
 use core::fmt;
 
 use crate::ancillary::{Ancillary, Place};
+use crate::convert::ranges::{Ranges, Regions};
 use crate::convert::{ConvertError, Options, Returns};
 use crate::filter::{ClassicPc, Filter, Insn};
 use crate::seccomp;
@@ -25,7 +26,9 @@ pub enum Target {
     ///
     /// There is no socket buffer yet: of the ancillary data, only `ifidx` (the interface the packet
     /// came in by), `cpu`, `rand` and `xor_x` are available, and no offsets from the network header.
-    /// The length is computed from pointers, which Linux allows programs with `CAP_PERFMON`.
+    /// The length is computed from pointers, which Linux allows programs with `CAP_PERFMON`. A load
+    /// at `X` that finds bytes elsewhere, but counts from the network header for some values of `X`,
+    /// ends the filter with 0 for these.
     Xdp,
     /// A socket filter (`BPF_PROG_TYPE_SOCKET_FILTER`). Linux does not let it access the packet
     /// directly, so each load becomes one of the packet load instructions of classic heritage, which
@@ -37,7 +40,7 @@ pub enum Target {
     /// entry: what embedders of eBPF outside of kernels commonly have.
     ///
     /// The packet begins with its link-layer header. Of the ancillary data only `xor_x` is
-    /// available, and no offsets from the network header.
+    /// available, and offsets from the network header as for [`Target::Xdp`].
     Flat,
     /// A program that judges system calls. Its context is a `struct seccomp_data`; its loads are 32
     /// bits wide, aligned and in the byte order of the host.
@@ -157,7 +160,11 @@ pub(super) enum FieldKind {
 }
 
 /// Finds what a target does not have, before anything is converted.
-pub(super) fn check(filter: &Filter, options: &Options) -> Result<(), ConvertError> {
+pub(super) fn check(
+    filter: &Filter,
+    ranges: &Ranges,
+    options: &Options,
+) -> Result<(), ConvertError> {
     let target = options.target;
     if target == Target::Seccomp {
         seccomp::check(filter)?;
@@ -166,11 +173,16 @@ pub(super) fn check(filter: &Filter, options: &Options) -> Result<(), ConvertErr
     if ends_itself && options.returns != Returns::Value {
         return Err(ConvertError::Action { target });
     }
-    filter.iter().try_for_each(|(pc, insn)| check_insn(pc, insn, target))
+    filter.iter().try_for_each(|(pc, insn)| check_insn(pc, insn, ranges, target))
 }
 
-fn check_insn(pc: ClassicPc, insn: Insn, target: Target) -> Result<(), ConvertError> {
-    let place = match insn {
+fn check_insn(
+    pc: ClassicPc,
+    insn: Insn,
+    ranges: &Ranges,
+    target: Target,
+) -> Result<(), ConvertError> {
+    let regions = match insn {
         Insn::LoadAncillary(ancillary) => {
             return match target.lowering(ancillary) {
                 Lowering::Refused(reason) => {
@@ -179,12 +191,13 @@ fn check_insn(pc: ClassicPc, insn: Insn, target: Target) -> Result<(), ConvertEr
                 _ => Ok(()),
             };
         }
-        Insn::LoadAbs { place, .. } | Insn::LoadMsh { place } => place,
-        Insn::LoadInd { off, .. } => Place::of(off),
+        Insn::LoadAbs { place, .. } | Insn::LoadMsh { place } => Regions::of(place),
+        Insn::LoadInd { off, .. } => ranges.regions(pc, off),
         _ => return Ok(()),
     };
-    match (place, target) {
-        (Place::Network(_), Target::Xdp | Target::Flat) => {
+    let Regions { data, link, network } = regions;
+    match target {
+        Target::Xdp | Target::Flat if network && !data && !link => {
             Err(ConvertError::NetworkHeader { pc, target })
         }
         _ => Ok(()),

@@ -107,6 +107,41 @@ fn the_fixtures_are_accepted_and_judge_the_same() {
     }
 }
 
+/// `X` plus a constant leads where the sum does: into the bytes, or behind the network header, which
+/// a test run puts behind the link-layer header.
+#[test]
+fn sums_choose_regions() {
+    if !can_ask() {
+        return;
+    }
+    let bytes: Vec<u8> = (0..64).collect();
+    for (x, off) in [
+        (60, "-40"),
+        (0xfff0_0003, "3"),
+        (0xf_fff3, "-1048557"),
+        (0x10_0005, "-2097152"),
+        (2, "-1048574"),
+        (0x8000_0001, "0x80000001"),
+        (0x7fff_ffff, "14"),
+        (u32::MAX, "0"),
+    ] {
+        let source = format!(
+            "ld #{x:#x}\nst M[0]\nld #len\njeq #7, other\nldx M[0]\nja load\n\
+                              other: ldx #0\nload: ldb [x + {off}]\nadd #1\nret a"
+        );
+        let filter = Filter::new(text::parse(&source).unwrap()).unwrap();
+        for (target, program_type) in [TARGETS[0], TARGETS[2]] {
+            let skipped = if target == Target::SocketFilter { HEADER } else { 0 };
+            let packet = Packet {
+                network_header: Some((HEADER - skipped) as u32),
+                ..Packet::new(&bytes[skipped..])
+            };
+            let value = load(&filter, target, program_type).test_run(&bytes, &[], 1);
+            assert_eq!(value, Ok(filter.run(&packet)), "{target}, {x:#x} + {off}");
+        }
+    }
+}
+
 /// Every piece of ancillary data that a target has is accepted.
 #[test]
 fn ancillary_data_is_accepted() {

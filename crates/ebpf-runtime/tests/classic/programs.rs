@@ -95,19 +95,78 @@ fn packets_of_64_kib_are_judged() {
     }
 }
 
-/// An offset from `X` may count from the link-layer header, and may wrap around. Packet loads do not
-/// follow it there.
+/// `X` plus a constant is a number of 32 bits, which says what it counts from.
 #[test]
-fn negative_offsets_at_x_are_followed() {
-    for x in [LINK_OFFSET, LINK_OFFSET + 3, u32::MAX - 13, u32::MAX, 0x7fff_ffff] {
-        let text = format!("ldx #{x:#x}\nldb [x + 14]\ntax\nldb [x + 2]\nret a");
-        let direct = [Target::SchedCls, Target::Xdp, Target::Flat];
-        let engines = Engines::of(&parsed(&text), &direct);
-        for len in [0, 14, 15, 18, 40] {
-            let packet: Vec<u8> = (0..len).map(|byte| byte + 1).collect();
-            engines.assert_agree(&packet);
+fn regions_are_those_of_sums() {
+    let bytes: Vec<u8> = (0..40).collect();
+    for (x, off, expected) in [
+        (60, "-40", Some(20)),
+        (3, "-2097152", Some(3)),
+        (LINK_OFFSET + 3, "14", Some(17)),
+        (u32::MAX - 13, "14", Some(0)),
+        (0x1f_fffc, "-2097140", Some(8)),
+        (0x7fff_ffff, "14", None),
+        (0x7fff_ffff, "0x7fffffff", None),
+        (0x8000_0001, "0x80000001", Some(2)),
+    ] {
+        let filter = parsed(&format!("ldx #{x:#x}\nldb [x + {off}]\nadd #1\nret a"));
+        let value = Engines::new(&filter).assert_agree(&bytes);
+        assert_eq!(value, expected.map_or(0, |byte| byte + 1), "{x:#x} + {off}");
+    }
+}
+
+/// The same from the network header, which only traffic control knows.
+#[test]
+fn sums_count_from_the_network_header() {
+    let bytes: Vec<u8> = (0..40).collect();
+    let packet = Packet { network_header: Some(14), ..Packet::new(&bytes) };
+    for (x, off, expected) in [
+        (0xfff0_0013_u32, "3", Some(36)),
+        (0x10_0005, "-2097152", Some(19)),
+        (2, "-1048574", Some(18)),
+        // From the network constant on to the data again.
+        (0xf_fff3, "-1048557", Some(6)),
+    ] {
+        for set in
+            [format!("ldx #{x:#x}"), format!("ld #cpu\nand #0\nadd #{x:#x}\nst M[0]\nldx M[0]")]
+        {
+            let filter = parsed(&format!("{set}\nldb [x + {off}]\nadd #1\nret a"));
+            let engines = Engines::of(&filter, &[Target::SchedCls]);
+            let value = engines.assert_agree_on(&packet);
+            assert_eq!(value, expected.map_or(0, |byte| byte + 1), "{x:#x} + {off}");
+            let nowhere = Packet { network_header: None, ..packet };
+            engines.assert_agree_on(&nowhere);
         }
     }
+    // What no value of `X` leads out of the network header is refused where there is none.
+    let refused = |target| {
+        convert(
+            &parsed("ldx 4*([14]&0xf)\nldb [x + -1048576]\nret a"),
+            &Options { target, returns: Returns::Value },
+        )
+    };
+    for target in [Target::Xdp, Target::Flat] {
+        assert_eq!(
+            refused(target).unwrap_err().to_string(),
+            format!("insn 1: no offsets from the network header in {target}")
+        );
+    }
+}
+
+/// Two filters of the fuzzer, whose constants are not in the regions that their sums are in.
+#[test]
+fn constants_do_not_choose_regions() {
+    let bytes: Vec<u8> = vec![2; 65535];
+    let packet = Packet { network_header: Some(14), ..Packet::new(&bytes) };
+    for (source, expected) in [
+        ("ldx #len\nldb [x + 0xfffff01c]\nret a", 2),
+        ("ldh [0]\nor #0xfff00013\nand #0xfff00013\ntax\nldh [x + 2]\nret a", 0x202),
+    ] {
+        let engines = Engines::of(&parsed(source), &[Target::SchedCls]);
+        assert_eq!(engines.assert_agree_on(&packet), expected, "{source}");
+    }
+    let engines = Engines::new(&parsed("ldx #len\nldb [x + 0xfffff01c]\nret a"));
+    assert_eq!(engines.assert_agree(&bytes), 2);
 }
 
 /// Loads of every piece of ancillary data that a target has.
@@ -132,7 +191,6 @@ fn ancillary_data_is_verified() {
     for (target, rules) in [
         (Target::SchedCls, program_types::sched_cls()),
         (Target::Xdp, program_types::xdp()),
-        // Our verifier does not know packet loads: what else a socket filter may contain.
         (Target::SocketFilter, program_types::socket_filter()),
     ] {
         accepted(&converted(&parsed(ancillary(target)), target).program, rules);
@@ -183,7 +241,7 @@ fn what_cannot_be_run_is_refused() {
     };
     assert_eq!(
         error("ldb [0]\nldb [-2097152]\nret a", Target::SocketFilter),
-        "insn 1: offsets from headers are not run as socket_filter; use sched_cls"
+        "insn 1: may count from a header, which is not run as socket_filter; use sched_cls"
     );
     assert_eq!(
         error("ld #mark\nret a", Target::Xdp),
@@ -277,7 +335,7 @@ fn the_longest_filters_are_converted() {
 proptest! {
     #![proptest_config(ProptestConfig { cases: 300, failure_persistence: None, ..ProptestConfig::default() })]
 
-    /// Each filter is accepted as XDP and as traffic control, and all engines agree.
+    /// Each filter is verified as XDP, traffic control and socket filter, and all engines agree.
     #[test]
     fn converted_filters_do_the_same(filter in filter(), packets in prop::collection::vec(packet(), 8)) {
         let engines = Engines::new(&filter);
