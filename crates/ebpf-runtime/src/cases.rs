@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use ebpf_btf::{Btf, BtfError, TypeId};
 use ebpf_isa::uapi::{AttachType, MapDesc, MapType, ProgramType};
-use ebpf_isa::{LineTable, Pc, Program, ProgramError, RawInsn, SubprogInfo, decode_all};
+use ebpf_isa::{LineTable, MapIdx, Pc, Program, ProgramError, RawInsn, SubprogInfo, decode_all};
 use ebpf_object::cases::{Case, CaseMap, MapTypes};
 use ebpf_verifier::{
     Environment, ErrorCode, KernelProfile, MapInfo, Options, Rejection, Verified, check_slots,
@@ -120,8 +120,11 @@ pub fn prepare(
 ) -> Result<Prepared, CaseVerdict> {
     let environment = environment(case, btf, profile).map_err(CaseVerdict::Unsupported)?;
     let refs: BTreeMap<u32, u32> = case.map_refs.iter().copied().collect();
-    let names_map = |pc: Pc| refs.get(&pc.0).is_some_and(|&map| case.maps.len() > map as usize);
-    check_slots(&case.slots, &names_map, &environment).map_err(CaseVerdict::Reject)?;
+    let map_of = |pc: Pc| {
+        let map = refs.get(&pc.0).filter(|&&map| case.maps.len() > map as usize);
+        map.map(|&map| MapIdx(map))
+    };
+    check_slots(&case.slots, &map_of, &environment).map_err(CaseVerdict::Reject)?;
     let program = program(case).map_err(CaseVerdict::Unsupported)?;
     let program = program.map_err(|error| CaseVerdict::Reject(Rejection::malformed(&error)))?;
     let mut options = options.clone();

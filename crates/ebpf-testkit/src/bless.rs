@@ -9,7 +9,7 @@ use crate::fixture::{Fixture, is_header, trim_end_lines};
 /// Sections whose text is an expectation from outside (a specification, the kernel, arithmetic done
 /// by hand). Blessing never writes them: an expected value that comes from the code under test
 /// tests nothing.
-pub const JUDGED_SECTIONS: [&str; 2] = ["result", "verdict"];
+pub const JUDGED_SECTIONS: [&str; 4] = ["result", "verdict", "counts", "log"];
 
 /// Held while a file is read, changed and written: tests of one binary run in parallel.
 static WRITING: Mutex<()> = Mutex::new(());

@@ -178,7 +178,7 @@ fn of_slots() -> Vec<Rejection> {
         &[mov, slot(0x85, 0, 1, 0, 7), exit],
     ];
     let env = support::parse_env("type socket_filter").unwrap();
-    let of_slots = programs.map(|slots| *check_slots(slots, &|_| false, &env).unwrap_err());
+    let of_slots = programs.map(|slots| *check_slots(slots, &|_| None, &env).unwrap_err());
     let register = DecodeError::BadRegister { pc: Pc::ENTRY, number: 11 };
     let errors = [
         ProgramError::Decode(register),

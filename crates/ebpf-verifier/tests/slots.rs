@@ -1,7 +1,8 @@
 //! Slots that are no program: what is said first. The words are those of Linux 6.18.
 
-use ebpf_isa::RawInsn;
-use ebpf_verifier::{Environment, ErrorCode, check_slots, program_types};
+use ebpf_isa::uapi::{MapDesc, MapType};
+use ebpf_isa::{MapIdx, RawInsn};
+use ebpf_verifier::{Environment, ErrorCode, MapInfo, check_slots, program_types};
 
 /// One slot: opcode, destination, source, offset, immediate.
 const fn slot(opcode: u8, dst: u8, src: u8, off: i16, imm: i32) -> RawInsn {
@@ -13,8 +14,11 @@ const EXIT: RawInsn = slot(0x95, 0, 0, 0, 0);
 const SECOND: RawInsn = slot(0, 0, 0, 0, 0);
 
 fn complaint(slots: &[RawInsn]) -> Option<(ErrorCode, String)> {
-    let env = Environment::new(program_types::socket_filter());
-    let rejection = check_slots(slots, &|pc| pc.0 == 1, &env).err()?;
+    let desc =
+        MapDesc { map_type: MapType::Array, key_size: 4, value_size: 16, max_entries: 4, flags: 0 };
+    let mut env = Environment::new(program_types::socket_filter());
+    env.maps = vec![MapInfo::new("map", desc)];
+    let rejection = check_slots(slots, &|pc| (pc.0 == 1).then_some(MapIdx(0)), &env).err()?;
     Some((rejection.code, rejection.message))
 }
 

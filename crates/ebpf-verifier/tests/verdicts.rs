@@ -30,12 +30,41 @@ fn check(fixture: &Fixture) -> Result<(), String> {
     let Stats { processed, total_states, peak_states, .. } = stats;
     let counts =
         format!("processed {processed} total_states {total_states} peak_states {peak_states}");
-    match fixture.section("counts") {
-        Some(kernel) if kernel.trim() != counts => {
-            Err(format!("the kernel counts `{}`, this verifier `{counts}`", kernel.trim()))
-        }
-        _ => Ok(()),
+    if let Some(kernel) = fixture.section("counts").map(str::trim)
+        && kernel != counts
+    {
+        return Err(format!("the kernel counts `{kernel}`, this verifier `{counts}`"));
     }
+    match fixture.section("log") {
+        Some(kernel) => check_log(kernel, &support::log(&program, &env)),
+        None => Ok(()),
+    }
+}
+
+fn check_log(kernel: &str, ours: &str) -> Result<(), String> {
+    let (mut kernel, mut ours) = (kernel.trim_end().lines(), ours.trim_end().lines());
+    for line in 1.. {
+        match (kernel.next(), ours.next()) {
+            (None, None) => break,
+            (kernel, ours) if kernel.map(str::trim_end) == ours.map(str::trim_end) => {}
+            (kernel, ours) => {
+                return Err(format!(
+                    "line {line} of the log\nkernel: {kernel:?}\nours:   {ours:?}"
+                ));
+            }
+        }
+    }
+    Ok(())
+}
+
+#[test]
+fn whole_logs_are_compared() {
+    let mut logs = 0;
+    for_each_fixture("verify", |fixture| {
+        logs += usize::from(fixture.section("log").is_some());
+        Ok(())
+    });
+    assert!(logs >= 10, "{logs} fixtures have the kernel's log");
 }
 
 #[test]

@@ -63,7 +63,7 @@ fn malformed_programs_are_refused_in_the_words_of_the_kernel() {
     let (mut differences, mut passed) = (Vec::new(), 0);
     for _ in 0..PROGRAMS {
         let slots = program(&mut rng);
-        let ours = match check_slots(&slots, &|_| false, &env) {
+        let ours = match check_slots(&slots, &|_| None, &env) {
             Ok(()) => None,
             Err(rejection) if rejection.code == ErrorCode::Unsupported => continue,
             Err(rejection) => Some((rejection.errno, rejection.message)),

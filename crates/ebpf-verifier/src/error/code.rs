@@ -155,6 +155,15 @@ macro_rules! errnos {
         pub enum Errno { $($name = $number,)* }
 
         impl Errno {
+            /// The error with this positive number, if verifiers give it.
+            #[must_use]
+            pub const fn from_number(number: i32) -> Option<Self> {
+                match number {
+                    $($number => Some(Self::$name),)*
+                    _ => None,
+                }
+            }
+
             /// The name, as in `errno.h`.
             #[must_use]
             pub const fn name(self) -> &'static str {

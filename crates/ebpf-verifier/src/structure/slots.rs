@@ -8,17 +8,17 @@ use alloc::vec::Vec;
 use ebpf_isa::opcode::{
     CLASS_MASK, Class, MODE_MASK, Mode, OPERATION_MASK, SOURCE_REG, call, jump, wide,
 };
-use ebpf_isa::{DecodeError, Pc, RawInsn, decode};
+use ebpf_isa::{DecodeError, MapIdx, Pc, RawInsn, decode};
 
-use super::Located;
+use super::{Located, check_map};
 use crate::environment::Environment;
-use crate::error::{Payload, Rejection, Unsupported};
+use crate::error::{ErrorCode, Payload, Rejection, Unsupported};
 
 /// Opcode of a wide load.
 pub(crate) const WIDE_LOAD: u8 = 0x18;
 
-/// Checks slots as far as the kernel does before it explores a program. `names_map` says whether
-/// the wide load at a position names a map that there is.
+/// Checks slots as far as the kernel does before it explores a program. `map_of` says which
+/// map the wide load at a position names, if it names one that there is.
 ///
 /// Slots that pass can still be malformed: most of what an instruction must not have in a field is
 /// only looked at where a path leads to it.
@@ -27,15 +27,15 @@ pub(crate) const WIDE_LOAD: u8 = 0x18;
 /// What the kernel complains about first.
 pub fn check_slots(
     slots: &[RawInsn],
-    names_map: &dyn Fn(Pc) -> bool,
+    map_of: &dyn Fn(Pc) -> Option<MapIdx>,
     env: &Environment,
 ) -> Result<(), Box<Rejection>> {
-    check(slots, names_map, env).map_err(|(fault, pc)| Box::new(Rejection::of_slots(*fault, pc)))
+    check(slots, map_of, env).map_err(|(fault, pc)| Box::new(Rejection::of_slots(*fault, pc)))
 }
 
 fn check(
     slots: &[RawInsn],
-    names_map: &dyn Fn(Pc) -> bool,
+    map_of: &dyn Fn(Pc) -> Option<MapIdx>,
     env: &Environment,
 ) -> Result<(), Located> {
     let max = env.profile.max_slots as usize;
@@ -48,7 +48,7 @@ fn check(
     }
     let starts = subprogram_starts(slots, env.profile.max_subprograms)?;
     check_jumps(slots, &starts)?;
-    check_opcodes(slots, names_map)?;
+    check_opcodes(slots, map_of, env)?;
     check_reachable(slots)
 }
 
@@ -142,7 +142,11 @@ fn check_jumps(slots: &[RawInsn], starts: &[usize]) -> Result<(), Located> {
 }
 
 /// Wide loads are whole and name what there is; opcodes are known.
-fn check_opcodes(slots: &[RawInsn], names_map: &dyn Fn(Pc) -> bool) -> Result<(), Located> {
+fn check_opcodes(
+    slots: &[RawInsn],
+    map_of: &dyn Fn(Pc) -> Option<MapIdx>,
+    env: &Environment,
+) -> Result<(), Located> {
     let mut index = 0;
     while let Some(&slot) = slots.get(index) {
         if class(slot) == Class::Ldx.code() {
@@ -152,7 +156,7 @@ fn check_opcodes(slots: &[RawInsn], names_map: &dyn Fn(Pc) -> bool) -> Result<()
             }
         }
         if slot.opcode == WIDE_LOAD {
-            check_wide(slots, index, names_map)?;
+            check_wide(slots, index, map_of, env)?;
             index += 1;
         } else if !is_known(slot.opcode) {
             return Err(fault(index, Payload::UnknownOpcode { opcode: slot.opcode }));
@@ -165,7 +169,8 @@ fn check_opcodes(slots: &[RawInsn], names_map: &dyn Fn(Pc) -> bool) -> Result<()
 fn check_wide(
     slots: &[RawInsn],
     index: usize,
-    names_map: &dyn Fn(Pc) -> bool,
+    map_of: &dyn Fn(Pc) -> Option<MapIdx>,
+    env: &Environment,
 ) -> Result<(), Located> {
     let slot = slots[index];
     let rest =
@@ -173,16 +178,19 @@ fn check_wide(
     let Some(rest) = rest else {
         return Err(fault(index, Payload::HalfWideLoad));
     };
-    match slot.src {
+    let value_off = match slot.src {
         wide::IMM | wide::BTF_ID | wide::FUNC => return Ok(()),
-        wide::MAP_VALUE_FD | wide::MAP_VALUE_IDX => {}
-        wide::MAP_FD | wide::MAP_IDX if rest.imm == 0 => {}
+        wide::MAP_VALUE_FD | wide::MAP_VALUE_IDX => Some(rest.imm.cast_unsigned()),
+        wide::MAP_FD | wide::MAP_IDX if rest.imm == 0 => None,
         src => return Err(fault(index, Payload::WideLoadSource { src })),
+    };
+    let missing = || fault(index, Payload::MapDescriptor { fd: slot.imm });
+    let map = map_of(at(index)).ok_or_else(missing)?;
+    match check_map(env, map, value_off) {
+        // A program with something that is not known may still be refused for what comes later.
+        Err(payload) if payload.code() != ErrorCode::Unsupported => Err(fault(index, payload)),
+        _ => Ok(()),
     }
-    if names_map(at(index)) {
-        return Ok(());
-    }
-    Err(fault(index, Payload::MapDescriptor { fd: slot.imm }))
 }
 
 /// Whether some instruction of the kernel has this opcode. It has no calls through registers.

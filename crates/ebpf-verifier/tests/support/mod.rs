@@ -3,8 +3,11 @@
 
 #![allow(dead_code, reason = "no test needs everything")]
 
+use ebpf_isa::Program;
 use ebpf_isa::uapi::{AttachType, MapDesc, MapType, ProgramType, map_flags};
-use ebpf_verifier::{Environment, ErrorCode, MapInfo, Options, Rejection, program_types};
+use ebpf_verifier::{
+    Environment, ErrorCode, Log, LogLevel, MapInfo, Options, Rejection, kernel_log, program_types,
+};
 
 /// Reads an environment.
 pub(crate) fn parse_env(text: &str) -> Result<Environment, String> {
@@ -31,7 +34,8 @@ pub(crate) fn parse_env(text: &str) -> Result<Environment, String> {
                     max_entries: number(entries)?,
                     flags: 0,
                 };
-                let mut map = MapInfo::new(format!("map{}", env.maps.len()), desc);
+                // The kernel is given them without names, which its log would show.
+                let mut map = MapInfo::new("", desc);
                 for flag in flags {
                     parse_flag(&mut map, flag).ok_or_else(unknown)?;
                 }
@@ -54,6 +58,14 @@ fn parse_flag(map: &mut MapInfo, flag: &str) -> Option<()> {
         }
     }
     Some(())
+}
+
+/// Our log of level 2 with the depths of stacks, the kernel's mistakes shared: that of a section
+/// `log`.
+pub(crate) fn log(program: &Program, env: &Environment) -> String {
+    let level = LogLevel::new(2 | 4).expect("a level of the kernel");
+    let Log { text, statistics } = kernel_log(program, env, &Options::default(), level);
+    text + &statistics
 }
 
 /// Each other way to explore, and all of them at once, up to so many processed instructions.

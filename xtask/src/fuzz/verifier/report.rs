@@ -226,16 +226,7 @@ fn of_ours(ours: &Ours) -> String {
 
 /// `EACCES`, or for those that no verdict has here, `E` and the number.
 fn errno_name(errno: i32) -> String {
-    let known = [
-        Errno::E2BIG,
-        Errno::EACCES,
-        Errno::EFAULT,
-        Errno::EINVAL,
-        Errno::EOPNOTSUPP,
-        Errno::ENOTSUPP,
-    ];
-    let found = known.into_iter().find(|known| known.number() == errno);
-    found.map_or_else(|| format!("E{errno}"), |found| found.name().to_owned())
+    Errno::from_number(errno).map_or_else(|| format!("E{errno}"), |known| known.name().to_owned())
 }
 
 #[cfg(test)]

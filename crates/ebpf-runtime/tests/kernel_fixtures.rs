@@ -1,0 +1,132 @@
+//! What `fixtures/verify` says of the kernel is what the running kernel says, where it is of the version
+//! that they were written for. Where it cannot be asked, the test says so and passes.
+
+#![cfg(feature = "kernel")]
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
+
+use std::cell::RefCell;
+use std::path::Path;
+
+use ebpf_isa::text::assemble;
+use ebpf_isa::{Insn, Program, WideSource};
+use ebpf_object::cases::{Case, CaseMap, MapTypes};
+use ebpf_runtime::kernel::{KernelError, Oracle, Outcome, probe};
+use ebpf_testkit::{Fixture, Verdict, for_each_fixture, skip};
+use ebpf_verifier::{Environment, Errno, KernelProfile, MapInfo};
+
+#[path = "../../ebpf-verifier/tests/support/mod.rs"]
+mod support;
+
+/// All paths, with the state after each instruction.
+const LOG_LEVEL: u32 = 2;
+
+#[test]
+fn the_running_kernel_says_what_fixtures_say() {
+    let oracle = match Oracle::new() {
+        Ok(oracle) => RefCell::new(oracle),
+        Err(error @ (KernelError::NoRights | KernelError::NoSyscall)) => {
+            return skip(&error.to_string());
+        }
+        Err(error) => panic!("{error}"),
+    };
+    let (running, expected) = (probe().unwrap().profile.version, KernelProfile::default().version);
+    if running != expected {
+        return skip(&format!("the kernel is {running}, the fixtures are for {expected}"));
+    }
+    for_each_fixture("verify", |fixture| check(fixture, &mut oracle.borrow_mut()));
+}
+
+fn check(fixture: &Fixture, oracle: &mut Oracle) -> Result<(), String> {
+    let asm = fixture.section("asm").ok_or("no asm section")?;
+    let program = assemble(asm).map_err(|error| error.to_string())?;
+    let env = support::parse_env(fixture.section("env").unwrap_or_default())?;
+    let level = if fixture.section("log").is_some() { LOG_LEVEL } else { 0 };
+    let judgement = oracle.judge(&case(&program, &env), Path::new("."), level);
+    let verdict = match judgement.outcome {
+        Outcome::Accepted { .. } => Verdict::Accept,
+        Outcome::Rejected { errno, message } => {
+            let name = Errno::from_number(errno.0).map(Errno::name);
+            Verdict::Reject { errno: name.unwrap_or("unknown").to_owned(), message }
+        }
+        Outcome::NotJudged(why) => return Err(why.to_string()),
+    };
+    if Some(&verdict) != fixture.verdict() {
+        return Err(format!("the kernel says {verdict:?}"));
+    }
+    if let (Some(expected), Some(kernel)) = (fixture.section("counts"), &judgement.statistics) {
+        let counts = format!(
+            "processed {} total_states {} peak_states {}",
+            kernel.processed, kernel.total_states, kernel.peak_states
+        );
+        if counts != expected.trim() {
+            return Err(format!("the kernel counts `{counts}`"));
+        }
+    }
+    let log = normal(judgement.log.as_deref().unwrap_or_default());
+    match fixture.section("log") {
+        Some(expected) if log != normal(expected) => Err(format!("the kernel logs\n{log}")),
+        _ => Ok(()),
+    }
+}
+
+/// A log without the time that verification took, and without addresses in wide loads.
+fn normal(log: &str) -> String {
+    let lines = log.lines().filter(|line| !line.starts_with("verification time "));
+    let lines = lines.map(|line| match line.find(" = 0xffff") {
+        Some(at) if line[..at].contains("(18) ") => {
+            let after =
+                line[at + " = 0xffff".len()..].trim_start_matches(|c: char| c.is_ascii_hexdigit());
+            match after.trim_start() {
+                "" => format!("{} = 0x0", &line[..at]),
+                state => format!("{:<38}{state}", format!("{} = 0x0", &line[..at])),
+            }
+        }
+        _ => line.trim_end().to_owned(),
+    });
+    lines.collect::<Vec<_>>().join("\n").trim_end().to_owned()
+}
+
+/// A fixture as the kernel is asked about it.
+fn case(program: &Program, env: &Environment) -> Case {
+    let map_refs = program.insns().filter_map(|(pc, insn)| match insn {
+        Insn::LoadWide {
+            source: WideSource::Map(map, _) | WideSource::MapValue(map, ..), ..
+        } => Some((pc.0, map.0)),
+        _ => None,
+    });
+    Case {
+        id: String::new(),
+        program_type: env.program_type.program_type().number(),
+        attach_type: env.attach_type.map_or(0, |attach_type| attach_type.number()),
+        flags: 0,
+        license: if env.license_gpl { "GPL" } else { "Proprietary" }.into(),
+        slots: program.to_slots().unwrap(),
+        maps: env.maps.iter().map(case_map).collect(),
+        map_refs: map_refs.collect(),
+        kfunc_refs: Vec::new(),
+        btf: None,
+        func_info: Vec::new(),
+        attach_func: None,
+        runs: Vec::new(),
+        judged: None,
+    }
+}
+
+fn case_map(map: &MapInfo) -> CaseMap {
+    let values = map.frozen.iter().flat_map(|all| all.chunks(map.desc.value_size as usize));
+    let init = values.zip(0_u32..).map(|(value, key)| (key.to_le_bytes().to_vec(), value.to_vec()));
+    CaseMap {
+        name: String::new(),
+        map_type: map.desc.map_type.number(),
+        key_size: map.desc.key_size,
+        value_size: map.desc.value_size,
+        max_entries: map.desc.max_entries,
+        flags: map.desc.flags,
+        extra: 0,
+        inner: None,
+        init: init.collect(),
+        frozen: map.frozen.is_some(),
+        types: MapTypes::None,
+        programs: Vec::new(),
+    }
+}
