@@ -11,7 +11,8 @@ use ebpf_isa::{CallTarget, Insn, Pc, Program};
 use ebpf_jit_x86::JitError;
 use ebpf_pack::{Pack, PackError, PackOptions};
 use ebpf_verifier::{
-    Environment, KernelProfile, MapInfo, Options, Rejection, RewriteError, Rewritten, verify,
+    Environment, KernelProfile, MapInfo, ModuleTable, Options, Rejection, RewriteError, Rewritten,
+    verify,
 };
 
 use crate::compiler::Compiler;
@@ -57,6 +58,7 @@ impl Bindings {
             attach_type: self.kind.attach_type,
             maps: self.maps.iter().map(map_info).collect(),
             btf: self.btf.clone(),
+            modules: ModuleTable::new(),
             license_gpl: self.gpl_compatible,
             profile: self.profile.clone(),
         }

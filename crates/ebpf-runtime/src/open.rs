@@ -4,7 +4,9 @@ use std::sync::Arc;
 
 use ebpf_isa::uapi::ProgramType;
 use ebpf_object::{Object, ObjectError, ObjectMap, ObjectProgram};
-use ebpf_verifier::{Environment, KernelProfile, MapInfo, has_special_fields, program_types};
+use ebpf_verifier::{
+    Environment, KernelProfile, MapInfo, ModuleTable, has_special_fields, program_types,
+};
 
 use crate::kind::ProgramKind;
 use crate::load::Bindings;
@@ -81,6 +83,7 @@ pub fn environment(
         attach_type: section.attach_type,
         maps: linked.maps.iter().map(|&map| map_info(object, &object.maps()[map])).collect(),
         btf: object.btf().cloned().map(Arc::new),
+        modules: ModuleTable::new(),
         license_gpl: object.license().is_some_and(is_gpl_compatible),
         profile: profile.clone(),
     })

@@ -28,6 +28,7 @@ pub mod domain;
 mod environment;
 mod error;
 mod explore;
+mod kfunc;
 mod liveness;
 mod log;
 mod map_fields;
@@ -47,6 +48,10 @@ pub use environment::{Environment, MapInfo};
 pub use error::{
     ArithmeticRule, BadSize, Errno, ErrorCode, Extreme, FarOffset, Payload, PayloadKind, Region,
     RejectedLine, Rejection, StackAccess, Unsupported,
+};
+pub use kfunc::{
+    KfuncArg, KfuncArgKind, KfuncFlags, KfuncProto, KfuncRet, Module, ModuleError, ModuleTable,
+    Modules, ObjectType,
 };
 pub use log::{LOG_BYTES_MAX, Log, LogLevel};
 pub use map_fields::has_special_fields;
