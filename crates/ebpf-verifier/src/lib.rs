@@ -46,8 +46,8 @@ pub use ebpf_patch::{ContextError, HostField};
 pub use digest::{Digest, DigestWriter};
 pub use environment::{Environment, MapInfo};
 pub use error::{
-    ArithmeticRule, BadSize, Errno, ErrorCode, Extreme, FarOffset, Payload, PayloadKind, Region,
-    RejectedLine, Rejection, StackAccess, Unsupported,
+    ArithmeticRule, BadSize, Ending, Errno, ErrorCode, Extreme, FarOffset, Payload, PayloadKind,
+    Region, RejectedLine, Rejection, StackAccess, Unsupported,
 };
 pub use kfunc::{
     KfuncArg, KfuncArgKind, KfuncFlags, KfuncProto, KfuncRet, Module, ModuleError, ModuleTable,

@@ -11,10 +11,10 @@ use ebpf_isa::{MapIdx, Reg};
 use super::Machine;
 use super::memory::check_unmodified;
 use super::packet::forget_packet_pointers;
-use crate::error::{Checked, Payload, Unsupported};
+use crate::error::{Checked, Ending, Payload, Unsupported};
 use crate::rules::{ArgKind, HelperProto, PacketAccess, ProgramTypeRules, helper_takes_map};
 use crate::state::{PointerKind, Value};
-use memory::{MemoryUse, Piece};
+pub(super) use memory::{MemoryUse, Piece, check_size_bounds};
 
 /// What messages call the pointers that are accepted as memory.
 const MEMORY_KINDS: &[&str] =
@@ -25,7 +25,7 @@ const SOCKET_KINDS: &[&str] = &["sock_common", "sock", "tcp_sock", "xdp_sock"];
 
 /// What earlier arguments of a call say about later ones and about the result.
 #[derive(Debug, Default)]
-struct CallFacts {
+pub(super) struct CallFacts {
     map: Option<MapIdx>,
     /// The key, where it is a constant in the stack.
     key: Option<u64>,
@@ -48,6 +48,9 @@ impl Machine<'_> {
         }
         self.check_map_write(id, facts.map)?;
         self.fill_output(&facts)?;
+        if id == HelperId::TAIL_CALL {
+            self.check_nothing_held(Ending::TailCall)?;
+        }
         let result = self.helper_result(proto, &facts)?;
         self.check_map_type(proto, facts.map)?;
         self.rely_on_tail_call(id, facts.map);
@@ -199,7 +202,7 @@ const WRITES_MAP: [HelperId; 4] =
     [HelperId::MAP_UPDATE_ELEM, HelperId::MAP_DELETE_ELEM, HelperId(87), HelperId(88)];
 
 fn is_socket(kind: PointerKind) -> bool {
-    matches!(kind, PointerKind::Object { object, null: None } if !object.is_memory())
+    matches!(kind, PointerKind::Object { object, null: None, .. } if !object.is_memory())
 }
 
 fn map_of(facts: &CallFacts) -> Checked<MapIdx> {
@@ -220,6 +223,7 @@ fn check_kind(kind: ArgKind, reg: Reg, value: &Value) -> Checked {
         PointerKind::Context
         | PointerKind::Map(_)
         | PointerKind::Object { .. }
+        | PointerKind::Opaque { .. }
         | PointerKind::PacketEnd => false,
     });
     let (fits, expected): (_, &[_]) = match kind {

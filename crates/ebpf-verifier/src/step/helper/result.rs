@@ -37,7 +37,7 @@ impl Machine<'_> {
             RetKind::Void => Ok(Value::Uninit),
             RetKind::ObjectOrNull(object) => {
                 let null = Some(self.new_null_id());
-                Ok(Value::pointer(PointerKind::Object { object, null }))
+                Ok(Value::pointer(PointerKind::Object { object, null, reference: None }))
             }
             RetKind::MapValueOrNull => {
                 let map = map_of(facts)?;
