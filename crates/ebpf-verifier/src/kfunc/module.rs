@@ -128,6 +128,12 @@ impl Modules {
         self.iter().find(|module| module.name() == name).ok_or_else(missing)
     }
 
+    /// The first function by this name, in the order of the modules.
+    #[must_use]
+    pub fn find(&self, function: &str) -> Option<(&Arc<Module>, &KfuncProto)> {
+        self.iter().find_map(|module| Some((module, module.function_named(function).ok()?)))
+    }
+
     /// All of them, in the order in which they were added.
     pub fn iter(&self) -> impl Iterator<Item = &Arc<Module>> {
         self.modules.iter()
