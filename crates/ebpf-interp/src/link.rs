@@ -24,6 +24,16 @@ pub enum LinkError {
         /// The helper.
         id: HelperId,
     },
+    /// A call of a kernel function that is not registered.
+    #[error("insn {pc}: kernel function {btf_id} of module {module} is not registered")]
+    UnknownKfunc {
+        /// The call.
+        pc: Pc,
+        /// The function's BTF id.
+        btf_id: u32,
+        /// The index of its module.
+        module: i16,
+    },
     /// A wide load of a map or map value that is not bound.
     #[error("insn {pc}: map {map} is not bound, or has no directly addressable value")]
     UnknownMap {
@@ -44,41 +54,54 @@ pub enum LinkError {
 
 /// A native function.
 #[derive(Debug, Clone, Copy)]
-struct Helper {
+struct Native {
     function: HelperFn,
     may_end: bool,
 }
 
-/// Native functions by helper number.
-#[derive(Debug, Clone, Default)]
-pub struct Helpers(BTreeMap<HelperId, Helper>);
+/// Native functions by what calls name them by.
+#[derive(Debug, Clone)]
+pub struct Functions<Id>(BTreeMap<Id, Native>);
 
-impl Helpers {
-    /// No helpers.
+/// Native functions by helper number.
+pub type Helpers = Functions<HelperId>;
+/// Kernel functions by the index of their module and their BTF id.
+pub type Kfuncs = Functions<(i16, u32)>;
+
+impl<Id> Default for Functions<Id> {
+    fn default() -> Self {
+        Self(BTreeMap::new())
+    }
+}
+
+impl<Id: Ord + Copy> Functions<Id> {
+    /// No functions.
     #[must_use]
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// Makes `function` the helper `id`, in place of what it was before.
+    /// Makes `function` the one that calls name by `id`, in place of what it was before.
     ///
     /// # Safety
     /// Where the program is run by [`Vm::run`](crate::Vm::run), the function must be sound for **every** value of
     /// its five arguments. Where it is run by [`Vm::run_unchecked`](crate::Vm::run_unchecked), it must be sound for the
     /// arguments that the verifier lets a program pass.
     #[allow(unsafe_code, reason = "calling a native function is a promise of the caller")]
-    pub unsafe fn register(&mut self, id: HelperId, function: HelperFn) {
-        self.0.insert(id, Helper { function, may_end: false });
+    pub unsafe fn register(&mut self, id: Id, function: HelperFn) {
+        self.0.insert(id, Native { function, may_end: false });
     }
+}
 
-    /// The same for a function that may end the program: where it sets [`ExecEnv::ended`], the run
+impl Helpers {
+    /// As [`Self::register`], for a function that may end the program: where it sets [`ExecEnv::ended`], the run
     /// ends at once, from any depth of calls, with what the function returns as `r0`.
     ///
     /// # Safety
     /// As for [`Self::register`].
     #[allow(unsafe_code, reason = "calling a native function is a promise of the caller")]
     pub unsafe fn register_ending(&mut self, id: HelperId, function: HelperFn) {
-        self.0.insert(id, Helper { function, may_end: true });
+        self.0.insert(id, Native { function, may_end: true });
     }
 }
 
@@ -111,8 +134,10 @@ impl TailTarget {
 /// What the symbols of a program mean: helpers, and the addresses of maps and of their values.
 #[derive(Debug, Clone, Default)]
 pub struct Links {
-    /// Native functions.
+    /// The native functions behind helpers.
     pub helpers: Helpers,
+    /// Kernel functions.
+    pub kfuncs: Kfuncs,
     /// What a wide load of a map gives, by the map's place in the program's list.
     pub maps: Vec<u64>,
     /// The address of a map's first value, for wide loads of addresses in it.
@@ -227,7 +252,7 @@ struct Linker<'a> {
     facts: Option<&'a Facts>,
     links: &'a Links,
     clobbers: Clobbers,
-    natives: Vec<(HelperId, HelperFn)>,
+    natives: Vec<(CallTarget, HelperFn)>,
     /// Subprograms whose address is taken.
     taken: Vec<Pc>,
 }
@@ -255,16 +280,21 @@ impl Linker<'_> {
                 let known = self.links.tail_target.is_some();
                 if known { Ok(Linked::TailCall) } else { Err(LinkError::UnknownHelper { pc, id }) }
             }
-            CallTarget::Helper(id) => self.native(pc, id),
+            CallTarget::Helper(id) => {
+                let helper = self.links.helpers.0.get(&id);
+                Ok(self.native(target, *helper.ok_or(LinkError::UnknownHelper { pc, id })?))
+            }
+            CallTarget::Kfunc { btf_id, module } => {
+                let function = self.links.kfuncs.0.get(&(module, btf_id));
+                let unknown = LinkError::UnknownKfunc { pc, btf_id, module };
+                Ok(self.native(target, *function.ok_or(unknown)?))
+            }
             CallTarget::Subprog(target) => {
                 let subprog = self.program.subprog_of(target);
                 let saved = self.clobbers.of(subprog);
                 Ok(Linked::CallSubprog { callee: self.callee(subprog), saved })
             }
             CallTarget::Reg(callee) => Ok(Linked::CallReg(callee)),
-            CallTarget::Kfunc { .. } => {
-                Err(LinkError::Unsupported { pc, what: "calls of kernel functions" })
-            }
         }
     }
 
@@ -297,14 +327,14 @@ impl Linker<'_> {
         }
     }
 
-    fn native(&mut self, pc: Pc, id: HelperId) -> Result<Linked, LinkError> {
-        let helper = self.links.helpers.0.get(&id).ok_or(LinkError::UnknownHelper { pc, id })?;
-        let known = self.natives.iter().position(|&(other, _)| other == id);
+    /// A call of a native function, which gets a place of its own at its first call.
+    fn native(&mut self, target: CallTarget, native: Native) -> Linked {
+        let known = self.natives.iter().position(|&(other, _)| other == target);
         let index = known.unwrap_or_else(|| {
-            self.natives.push((id, helper.function));
+            self.natives.push((target, native.function));
             self.natives.len() - 1
         }) as u32;
-        Ok(if helper.may_end { Linked::CallEnding(index) } else { Linked::CallNative(index) })
+        if native.may_end { Linked::CallEnding(index) } else { Linked::CallNative(index) }
     }
 
     /// With bytes of stack in steps of 8: the whole frame where nothing is known.

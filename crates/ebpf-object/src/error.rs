@@ -271,8 +271,8 @@ pub enum RelocationProblem {
         /// The instruction's source field.
         kind: u8,
     },
-    /// The symbol is not defined in the object.
-    #[error("{symbol} is extern, which is not supported")]
+    /// The symbol is not defined in the object, and no function of the kernel that is known here.
+    #[error("{symbol} is extern, and no function of a module that there is")]
     Extern {
         /// The symbol.
         symbol: String,

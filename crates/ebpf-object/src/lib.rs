@@ -19,7 +19,10 @@
 //! # }
 //! ```
 //!
-//! What is absent: CO-RE relocations, maps in maps, `extern` symbols of the kernel. A program that
+//! Functions of the kernel that a program calls (`extern … __ksym`) are whatever the caller of
+//! [`Object::program_with`] says.
+//!
+//! What is absent: CO-RE relocations, maps in maps, `extern` variables. A program that
 //! needs one of them is refused by name; it is never linked without it.
 //!
 //! With the feature `cases`, the module `cases` reads programs that come without an ELF file: JSON
@@ -43,5 +46,5 @@ mod sections;
 pub use elf::{MAX_NAME_LEN, MAX_SECTIONS, MAX_SYMBOLS};
 pub use error::{ObjectError, RelocationProblem};
 pub use maps::ObjectMap;
-pub use object::{Object, ObjectProgram, ProgramInfo, text_section};
+pub use object::{KernelFunction, Object, ObjectProgram, ProgramInfo, text_section};
 pub use sections::SectionKind;

@@ -18,7 +18,7 @@ use ebpf_isa::{
 use crate::code::{CodeSection, Function, SLOT};
 use crate::elf::{Place, Relocation};
 use crate::maps::MAPS;
-use crate::object::{Object, ProgramInfo, SectionInfo, SymbolInfo};
+use crate::object::{KernelFunction, Object, ProgramInfo, SectionInfo, SymbolInfo};
 use crate::{ObjectError, RelocationProblem};
 
 // Relocation kinds of code.
@@ -38,10 +38,12 @@ pub(crate) struct FunctionRef {
 }
 
 /// Links `program` of `object`. Gives the maps that it refers to besides, by their place in the
-/// object: the program names them by their place in that list.
+/// object: the program names them by their place in that list. Functions that the object does not have
+/// are those that `kernel` finds by their names.
 pub(crate) fn link(
     object: &Object,
     program: &ProgramInfo,
+    kernel: &mut dyn FnMut(&str) -> Option<KernelFunction>,
 ) -> Result<(Program, Vec<usize>), ObjectError> {
     let mut linker = Linker::new(object, program);
     linker.place(program.main)?;
@@ -53,7 +55,7 @@ pub(crate) fn link(
             stack.pop();
             continue;
         }
-        let (width, reached) = linker.resolve(function, at)?;
+        let (width, reached) = linker.resolve(function, at, kernel)?;
         *next += width;
         if let Some(reached) = reached
             && !linker.placed.contains_key(&reached)
@@ -81,11 +83,13 @@ struct Linker<'a> {
     lines: LineTable,
 }
 
-/// What a wide load refers to.
-enum Target {
+/// What an instruction refers to.
+enum Target<'a> {
     Map(MapIdx),
     MapValue(MapIdx, u32),
     Function(FunctionRef),
+    /// A function that the object does not have, by its name.
+    Extern(&'a str),
 }
 
 impl<'a> Linker<'a> {
@@ -170,6 +174,7 @@ impl<'a> Linker<'a> {
         &mut self,
         function: FunctionRef,
         at: u32,
+        kernel: &mut dyn FnMut(&str) -> Option<KernelFunction>,
     ) -> Result<(u32, Option<FunctionRef>), ObjectError> {
         let Function { start, end, .. } = *self.function(function);
         let here = Pc(self.placed[&function].0 + (at - start));
@@ -178,12 +183,13 @@ impl<'a> Linker<'a> {
         if is_wide && at + 1 == end {
             return Err(self.unsound(ProgramError::SplitWideLoad { pc: here }));
         }
-        let target =
-            self.target(function.section, at, insn).map_err(|problem| ObjectError::Relocation {
-                section: self.section(function).name.clone(),
-                offset: u64::from(at) * SLOT,
-                problem,
-            })?;
+        let section = self.section(function);
+        let fault = |problem| ObjectError::Relocation {
+            section: section.name.clone(),
+            offset: u64::from(at) * SLOT,
+            problem,
+        };
+        let target = self.target(function.section, at, insn).map_err(fault)?;
         let reached = match target {
             Some(Target::Function(reached)) => {
                 if is_wide {
@@ -202,6 +208,13 @@ impl<'a> Linker<'a> {
                 self.write_wide_load(here, wide::MAP_VALUE_FD, map.0, offset);
                 None
             }
+            Some(Target::Extern(symbol)) => {
+                let missing = || fault(RelocationProblem::Extern { symbol: symbol.into() });
+                let KernelFunction { btf_id, module } = kernel(symbol).ok_or_else(missing)?;
+                let slot = &mut self.slots[here.index()];
+                (slot.src, slot.off, slot.imm) = (call::KFUNC, module, btf_id.cast_signed());
+                None
+            }
             None => None,
         };
         Ok((if is_wide { 2 } else { 1 }, reached))
@@ -213,7 +226,7 @@ impl<'a> Linker<'a> {
         code: usize,
         at: u32,
         insn: RawInsn,
-    ) -> Result<Option<Target>, RelocationProblem> {
+    ) -> Result<Option<Target<'a>>, RelocationProblem> {
         let section = &self.object.code[code];
         let relocation =
             section.relocations.get(&at).filter(|relocation| relocation.kind != R_BPF_NONE);
@@ -259,14 +272,25 @@ impl<'a> Linker<'a> {
         }
     }
 
-    fn call_target(&self, insn: RawInsn, symbol: &SymbolInfo) -> Result<Target, RelocationProblem> {
+    fn call_target(
+        &self,
+        insn: RawInsn,
+        symbol: &'a SymbolInfo,
+    ) -> Result<Target<'a>, RelocationProblem> {
+        if symbol.place == Place::Nowhere {
+            return Ok(Target::Extern(&symbol.name));
+        }
         let (_, section) = self.section_of(symbol)?;
         let code = section.code.ok_or_else(|| no_target(symbol, section))?;
         self.function_at(code, symbol.value, i64::from(insn.imm) + 1, &symbol.name)
             .map(Target::Function)
     }
 
-    fn wide_target(&self, insn: RawInsn, symbol: &SymbolInfo) -> Result<Target, RelocationProblem> {
+    fn wide_target(
+        &self,
+        insn: RawInsn,
+        symbol: &SymbolInfo,
+    ) -> Result<Target<'a>, RelocationProblem> {
         let (index, section) = self.section_of(symbol)?;
         let maps = &self.object.maps;
         let (name, addend) = (|| symbol.name.clone(), i64::from(insn.imm));

@@ -159,19 +159,42 @@ impl Object {
         self.version
     }
 
-    /// Links a program: the main function with this name, then every subprogram it reaches.
+    /// Links a program: the main function with this name, then every subprogram it reaches. It calls
+    /// no functions of the kernel.
     ///
     /// # Errors
     /// [`ObjectError::NoSuchProgram`]; a relocation that does not resolve or is not supported; instructions that do
     /// not make a sound [`Program`].
     pub fn program(&self, name: &str) -> Result<ObjectProgram, ObjectError> {
+        self.program_with(name, |_| None)
+    }
+
+    /// Links a program as [`Self::program`] does. Functions that the object declares and does not have
+    /// (`extern … __ksym`) are those of the kernel that `kernel` finds by their names.
+    ///
+    /// # Errors
+    /// As there; and where there is no such function.
+    pub fn program_with(
+        &self,
+        name: &str,
+        mut kernel: impl FnMut(&str) -> Option<KernelFunction>,
+    ) -> Result<ObjectProgram, ObjectError> {
         let Some(info) = self.programs.iter().find(|program| program.name == name) else {
             let available = self.programs.iter().map(|program| program.name.clone()).collect();
             return Err(ObjectError::NoSuchProgram { name: name.into(), available });
         };
-        let (program, maps) = link::link(self, info)?;
+        let (program, maps) = link::link(self, info, &mut kernel)?;
         Ok(ObjectProgram { info: info.clone(), program, maps })
     }
+}
+
+/// What a call of a function of the kernel names it by.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct KernelFunction {
+    /// Its type in the types of its module.
+    pub btf_id: u32,
+    /// The index that the program has for the module; 0 for the kernel itself.
+    pub module: i16,
 }
 
 /// The instructions of an object's `.text` section as they are, for programs that are nothing but

@@ -8,8 +8,8 @@ use ebpf_isa::uapi::{AttachType, MapDesc, MapType, ProgramType};
 use ebpf_isa::{LineTable, MapIdx, Pc, Program, ProgramError, RawInsn, SubprogInfo, decode_all};
 use ebpf_object::cases::{Case, CaseMap, MapTypes};
 use ebpf_verifier::{
-    Environment, ErrorCode, KernelProfile, MapInfo, Options, Rejection, Verified, check_slots,
-    has_special_fields, program_types, verify,
+    Environment, ErrorCode, KernelProfile, MapInfo, ModuleTable, Options, Rejection, Verified,
+    check_slots, has_special_fields, program_types, verify,
 };
 
 use crate::open::is_gpl_compatible;
@@ -156,6 +156,7 @@ pub fn environment(
         attach_type: (case.attach_type != 0).then_some(attach_type),
         maps: maps.collect::<Result<_, _>>()?,
         btf: btf.map(Arc::new),
+        modules: ModuleTable::new(),
         license_gpl: is_gpl_compatible(&case.license),
         profile: profile.clone(),
     })

@@ -4,18 +4,20 @@ use std::sync::Arc;
 
 use ebpf_btf::Btf;
 use ebpf_image::Symbol;
-use ebpf_interp::{Helpers, LinkError, Links, Runs, Vm};
+use ebpf_interp::{Helpers, Kfuncs, LinkError, Links, Runs, Vm};
 use ebpf_isa::abi::HelperFn;
 use ebpf_isa::uapi::HelperId;
 use ebpf_isa::{CallTarget, Insn, Pc, Program};
 use ebpf_jit_x86::JitError;
 use ebpf_pack::{Pack, PackError, PackOptions};
 use ebpf_verifier::{
-    Environment, KernelProfile, MapInfo, Options, Rejection, RewriteError, Rewritten, verify,
+    Environment, KernelProfile, MapInfo, ModuleError, ModuleTable, Modules, Options, Rejection,
+    RewriteError, Rewritten, verify,
 };
 
 use crate::compiler::Compiler;
 use crate::helpers;
+use crate::kfuncs::NativeModules;
 use crate::kind::ProgramKind;
 use crate::loaded::{Code, Engine, Loaded};
 use crate::maps::Map;
@@ -30,6 +32,9 @@ pub struct Bindings {
     pub maps: Vec<Arc<Map>>,
     /// The program's own types, where its subprograms have any.
     pub btf: Option<Arc<Btf>>,
+    /// The modules whose functions the program calls, by the indices that it has for them. They are of
+    /// the runtime ([`Runtime::with_modules`]).
+    pub modules: ModuleTable,
     /// Whether the program's licence lets it use helpers that are for GPL-compatible programs.
     pub gpl_compatible: bool,
     /// Which kernel's rules it is verified by.
@@ -42,7 +47,8 @@ impl Bindings {
     #[must_use]
     pub fn new(kind: ProgramKind) -> Self {
         let profile = KernelProfile::default();
-        Self { kind, maps: Vec::new(), btf: None, gpl_compatible: false, profile }
+        let (maps, modules) = (Vec::new(), ModuleTable::new());
+        Self { kind, maps, btf: None, modules, gpl_compatible: false, profile }
     }
 
     /// The environment that the verifier judges by: these very maps and this kind.
@@ -57,6 +63,7 @@ impl Bindings {
             attach_type: self.kind.attach_type,
             maps: self.maps.iter().map(map_info).collect(),
             btf: self.btf.clone(),
+            modules: self.modules.clone(),
             license_gpl: self.gpl_compatible,
             profile: self.profile.clone(),
         }
@@ -88,6 +95,17 @@ pub enum LoadError {
         /// The helper.
         id: HelperId,
     },
+    /// A call names a module or function that the program's table does not have.
+    #[error(transparent)]
+    Module(#[from] ModuleError),
+    /// The program names a module that is not of this runtime.
+    #[error("insn {pc}: this runtime does not have module `{module}`; register it there")]
+    NoModule {
+        /// The call.
+        pc: Pc,
+        /// The module.
+        module: String,
+    },
     /// The interpreter cannot run the program.
     #[error("interpreter: {0}")]
     Interp(#[from] LinkError),
@@ -118,6 +136,7 @@ pub struct Runtime {
     pack: Pack,
     compiler: Compiler,
     interp: ebpf_interp::Options,
+    modules: NativeModules,
 }
 
 impl Runtime {
@@ -130,6 +149,7 @@ impl Runtime {
             pack: Pack::new(PackOptions::default())?,
             compiler: Compiler::default(),
             interp: ebpf_interp::Options::default(),
+            modules: NativeModules::new(),
         })
     }
 
@@ -147,6 +167,19 @@ impl Runtime {
     pub fn with_compiler(mut self, compiler: Compiler) -> Self {
         self.compiler = compiler;
         self
+    }
+
+    /// With these modules, whose functions programs may call from now on.
+    #[must_use]
+    pub fn with_modules(mut self, modules: NativeModules) -> Self {
+        self.modules = modules;
+        self
+    }
+
+    /// The prototypes of the modules' functions.
+    #[must_use]
+    pub fn modules(&self) -> &Modules {
+        self.modules.modules()
     }
 
     /// The pack that compiled programs are placed in.
@@ -174,7 +207,7 @@ impl Runtime {
             "a program is bound to the environment it was verified for"
         );
         let rewritten = verified.rewrite(&*bindings.kind.hooks)?;
-        check_helpers(&rewritten.program, &bindings)?;
+        self.check_natives(&rewritten, &bindings)?;
         let code = self.code(&rewritten, &bindings, engine)?;
         Ok(Loaded::new(bindings, verified, rewritten, code))
     }
@@ -187,12 +220,13 @@ impl Runtime {
         engine: Engine,
     ) -> Result<Code, LoadError> {
         Ok(match engine {
-            Engine::Interp => Code::Interp(Box::new(link(rewritten, bindings, &self.interp)?)),
+            Engine::Interp => Code::Interp(Box::new(self.link(rewritten, bindings)?)),
             Engine::Jit => {
                 let options = self.compiler.options();
                 let image =
                     ebpf_jit_x86::compile(&rewritten.program, Some(&rewritten.facts), &options)?;
-                let placed = self.pack.place(&image, &|symbol| resolve(symbol, bindings))?;
+                let placed =
+                    self.pack.place(&image, &|symbol| self.resolve(symbol, rewritten, bindings))?;
                 if self.compiler.perf_map {
                     perf_map::append(&placed, &image)
                         .map_err(|error| LoadError::PerfMap { reason: error.to_string() })?;
@@ -205,6 +239,78 @@ impl Runtime {
                 }
             }
         })
+    }
+
+    /// Every function that is called has a native one.
+    fn check_natives(&self, rewritten: &Rewritten, bindings: &Bindings) -> Result<(), LoadError> {
+        for (pc, insn) in rewritten.program.insns() {
+            match insn {
+                Insn::Call(CallTarget::Helper(id)) if bindings.helper(id).is_none() => {
+                    return Err(LoadError::NoHelper { pc, id });
+                }
+                Insn::Call(CallTarget::Kfunc { btf_id, module })
+                    if self.modules.native(&rewritten.modules, module, btf_id).is_none() =>
+                {
+                    let module = rewritten.modules.get(module)?.name().to_owned();
+                    return Err(LoadError::NoModule { pc, module });
+                }
+                _ => {}
+            }
+        }
+        Ok(())
+    }
+
+    /// The interpreter's form of the rewritten program.
+    fn link(&self, rewritten: &Rewritten, bindings: &Bindings) -> Result<Vm, LinkError> {
+        let (mut natives, mut kfuncs) = (Helpers::new(), Kfuncs::new());
+        for &(id, function) in helpers::COMMON.iter().chain(bindings.kind.helpers) {
+            // SAFETY: the program was verified; these functions keep the prototypes that the
+            // verifier checks calls against.
+            #[allow(unsafe_code, reason = "the native functions of this crate")]
+            unsafe {
+                natives.register(id, function);
+            }
+        }
+        for (_, insn) in rewritten.program.insns() {
+            if let Insn::Call(CallTarget::Kfunc { btf_id, module }) = insn
+                && let Some(function) = self.modules.native(&rewritten.modules, module, btf_id)
+            {
+                // SAFETY: the program was verified against the module of this very function, which
+                // keeps its prototype, as whoever made the module promised.
+                #[allow(unsafe_code, reason = "the native functions of the host")]
+                unsafe {
+                    kfuncs.register((module, btf_id), function);
+                }
+            }
+        }
+        let links = Links {
+            helpers: natives,
+            kfuncs,
+            maps: bindings.maps.iter().map(|map| helpers::handle(map)).collect(),
+            map_values: bindings.maps.iter().map(|map| map.direct_value_address()).collect(),
+            ..Links::default()
+        };
+        let mut options = self.interp;
+        options.runs = Runs::Unchecked;
+        Vm::with_options(&rewritten.program, Some(&rewritten.facts), &links, &options)
+    }
+
+    /// The address of a symbol of the compiled program.
+    fn resolve(&self, symbol: Symbol, rewritten: &Rewritten, bindings: &Bindings) -> Option<u64> {
+        let map = |index: u32| bindings.maps.get(index as usize);
+        let address = |function: HelperFn| function as usize as u64;
+        match symbol {
+            Symbol::Helper(id) => bindings.helper(HelperId(id)).map(address),
+            Symbol::Kfunc { btf_id, module } => {
+                let module = i16::try_from(module).ok()?;
+                self.modules.native(&rewritten.modules, module, btf_id).map(address)
+            }
+            Symbol::Map(index) => map(index).map(|map| helpers::handle(map)),
+            Symbol::MapValue { map: index, offset } => {
+                map(index)?.direct_value_address()?.checked_add(u64::from(offset))
+            }
+            Symbol::Native(_) => None,
+        }
     }
 }
 
@@ -219,59 +325,6 @@ impl Runtime {
         let registration = || crate::gdb::Registration::new(placed, image);
         let registration = self.compiler.gdb.then(registration).transpose();
         registration.map_err(|error| LoadError::Gdb { reason: error.to_string() })
-    }
-}
-
-/// Every helper that is called has a native function.
-fn check_helpers(program: &Program, bindings: &Bindings) -> Result<(), LoadError> {
-    for (pc, insn) in program.insns() {
-        if let Insn::Call(CallTarget::Helper(id)) = insn
-            && bindings.helper(id).is_none()
-        {
-            return Err(LoadError::NoHelper { pc, id });
-        }
-    }
-    Ok(())
-}
-
-/// The interpreter's form of the rewritten program.
-fn link(
-    rewritten: &Rewritten,
-    bindings: &Bindings,
-    options: &ebpf_interp::Options,
-) -> Result<Vm, LinkError> {
-    let mut natives = Helpers::new();
-    for &(id, function) in helpers::COMMON.iter().chain(bindings.kind.helpers) {
-        // SAFETY: the program was verified; these functions keep the prototypes that the verifier
-        // checks calls against.
-        #[allow(unsafe_code, reason = "the native functions of this crate")]
-        unsafe {
-            natives.register(id, function);
-        }
-    }
-    let links = Links {
-        helpers: natives,
-        maps: bindings.maps.iter().map(|map| helpers::handle(map)).collect(),
-        map_values: bindings.maps.iter().map(|map| map.direct_value_address()).collect(),
-        ..Links::default()
-    };
-    let mut options = *options;
-    options.runs = Runs::Unchecked;
-    Vm::with_options(&rewritten.program, Some(&rewritten.facts), &links, &options)
-}
-
-/// The address of a symbol of the compiled program.
-fn resolve(symbol: Symbol, bindings: &Bindings) -> Option<u64> {
-    let map = |index: u32| bindings.maps.get(index as usize);
-    match symbol {
-        Symbol::Helper(id) => {
-            bindings.helper(HelperId(id)).map(|function| function as usize as u64)
-        }
-        Symbol::Map(index) => map(index).map(|map| helpers::handle(map)),
-        Symbol::MapValue { map: index, offset } => {
-            map(index)?.direct_value_address()?.checked_add(u64::from(offset))
-        }
-        Symbol::Kfunc { .. } | Symbol::Native(_) => None,
     }
 }
 

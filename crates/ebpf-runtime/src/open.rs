@@ -3,8 +3,10 @@
 use std::sync::Arc;
 
 use ebpf_isa::uapi::ProgramType;
-use ebpf_object::{Object, ObjectError, ObjectMap, ObjectProgram};
-use ebpf_verifier::{Environment, KernelProfile, MapInfo, has_special_fields, program_types};
+use ebpf_object::{KernelFunction, Object, ObjectError, ObjectMap, ObjectProgram};
+use ebpf_verifier::{
+    Environment, KernelProfile, MapInfo, ModuleTable, Modules, has_special_fields, program_types,
+};
 
 use crate::kind::ProgramKind;
 use crate::load::Bindings;
@@ -64,7 +66,29 @@ pub fn is_gpl_compatible(license: &str) -> bool {
     COMPATIBLE.contains(&license)
 }
 
-/// What a program of an object is verified against.
+/// Links a program of an object whose calls of kernel functions are those of the host's modules, by
+/// name; the first module that has one counts. Gives the table of the modules that it names, for its
+/// [`Environment`] and [`Bindings`].
+///
+/// # Errors
+/// As for [`Object::program`]. A function that no module has, or whose module the table has no room
+/// for, is [extern](ebpf_object::RelocationProblem::Extern).
+pub fn program(
+    object: &Object,
+    name: &str,
+    modules: &Modules,
+) -> Result<(ObjectProgram, ModuleTable), ObjectError> {
+    let mut table = ModuleTable::new();
+    let linked = object.program_with(name, |function| {
+        let (module, function) = modules.find(function)?;
+        let index = table.add(module).ok()?;
+        Some(KernelFunction { btf_id: function.btf_id, module: index })
+    })?;
+    Ok((linked, table))
+}
+
+/// What a program of an object is verified against. It calls no kernel functions, or the
+/// environment gets their table ([`program`]).
 ///
 /// # Errors
 /// The program's type is not known, or has no rules yet.
@@ -81,6 +105,7 @@ pub fn environment(
         attach_type: section.attach_type,
         maps: linked.maps.iter().map(|&map| map_info(object, &object.maps()[map])).collect(),
         btf: object.btf().cloned().map(Arc::new),
+        modules: ModuleTable::new(),
         license_gpl: object.license().is_some_and(is_gpl_compatible),
         profile: profile.clone(),
     })
@@ -102,7 +127,8 @@ fn special_fields(object: &Object, map: &ObjectMap) -> bool {
 }
 
 /// What a program of an object is verified against and bound to: new maps, with the contents of
-/// data sections filled in.
+/// data sections filled in. It calls no kernel functions, or the bindings get their table
+/// ([`program`]).
 ///
 /// # Errors
 /// The program's type cannot be run here, or a map cannot be made.
@@ -120,6 +146,7 @@ pub fn bindings(
         kind,
         maps: maps.collect::<Result<_, _>>()?,
         btf: object.btf().cloned().map(Arc::new),
+        modules: ModuleTable::new(),
         gpl_compatible: object.license().is_some_and(is_gpl_compatible),
         profile: profile.clone(),
     })

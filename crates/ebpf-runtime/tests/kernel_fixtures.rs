@@ -8,7 +8,7 @@ use std::cell::RefCell;
 use std::path::Path;
 
 use ebpf_isa::text::assemble;
-use ebpf_isa::{Insn, Program, WideSource};
+use ebpf_isa::{CallTarget, Insn, Program, WideSource};
 use ebpf_object::cases::{Case, CaseMap, MapTypes};
 use ebpf_runtime::kernel::{KernelError, Oracle, Outcome, probe};
 use ebpf_testkit::{Fixture, Verdict, for_each_fixture, skip};
@@ -94,6 +94,14 @@ fn case(program: &Program, env: &Environment) -> Case {
         } => Some((pc.0, map.0)),
         _ => None,
     });
+    // The base's functions are the kernel's, by name.
+    let kfunc_refs = program.insns().filter_map(|(pc, insn)| match insn {
+        Insn::Call(CallTarget::Kfunc { btf_id, module: 0 }) => {
+            let function = env.modules.function(0, btf_id).ok()?;
+            Some((pc.0, function.name.clone().into_owned()))
+        }
+        _ => None,
+    });
     Case {
         id: String::new(),
         program_type: env.program_type.program_type().number(),
@@ -103,7 +111,7 @@ fn case(program: &Program, env: &Environment) -> Case {
         slots: program.to_slots().unwrap(),
         maps: env.maps.iter().map(case_map).collect(),
         map_refs: map_refs.collect(),
-        kfunc_refs: Vec::new(),
+        kfunc_refs: kfunc_refs.collect(),
         btf: None,
         func_info: Vec::new(),
         attach_func: None,

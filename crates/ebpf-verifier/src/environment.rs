@@ -10,6 +10,7 @@ use ebpf_isa::uapi::{AttachType, HelperId, MapDesc, MapType, map_flags};
 use ebpf_isa::{MapIdx, SubprogInfo};
 
 use crate::digest::{Digest, DigestWriter};
+use crate::kfunc::ModuleTable;
 use crate::profile::{KernelProfile, Span};
 use crate::rules::ProgramTypeRules;
 
@@ -25,6 +26,8 @@ pub struct Environment {
     /// The program's own types. Needed where subprograms have a type: it says which functions are
     /// global.
     pub btf: Option<Arc<Btf>>,
+    /// The modules whose functions the program calls, by the indices that it has for them.
+    pub modules: ModuleTable,
     /// Whether the program's licence is compatible with the GPL.
     pub license_gpl: bool,
     /// The kernel whose verdict is wanted.
@@ -94,6 +97,7 @@ impl Environment {
             attach_type: None,
             maps: Vec::new(),
             btf: None,
+            modules: ModuleTable::new(),
             license_gpl: true,
             profile: KernelProfile::default(),
         }
@@ -114,6 +118,7 @@ impl Environment {
                 digest.u32(u32::from(func.linkage == Linkage::Static));
             }
         }
+        self.modules.digest(&mut digest);
         digest.u32(u32::from(self.license_gpl));
         self.profile.digest(&mut digest);
         digest.finish()

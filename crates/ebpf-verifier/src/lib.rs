@@ -28,6 +28,7 @@ pub mod domain;
 mod environment;
 mod error;
 mod explore;
+mod kfunc;
 mod liveness;
 mod log;
 mod map_fields;
@@ -45,8 +46,12 @@ pub use ebpf_patch::{ContextError, HostField};
 pub use digest::{Digest, DigestWriter};
 pub use environment::{Environment, MapInfo};
 pub use error::{
-    ArithmeticRule, BadSize, Errno, ErrorCode, Extreme, FarOffset, Payload, PayloadKind, Region,
-    RejectedLine, Rejection, StackAccess, Unsupported,
+    ArithmeticRule, BadSize, Ending, Errno, ErrorCode, Extreme, FarOffset, Payload, PayloadKind,
+    Region, RejectedLine, Rejection, StackAccess, Unsupported,
+};
+pub use kfunc::{
+    KfuncArg, KfuncArgKind, KfuncFlags, KfuncProto, KfuncRet, Module, ModuleError, ModuleTable,
+    Modules, ObjectType,
 };
 pub use log::{LOG_BYTES_MAX, Log, LogLevel};
 pub use map_fields::has_special_fields;

@@ -74,21 +74,24 @@ impl Jumps {
     }
 }
 
-/// The registers that an instruction reads; of a helper that may be called, its arguments.
+/// The registers that an instruction reads; of a helper that may be called, or a kernel function, its
+/// arguments.
 fn reads(insn: Insn, env: &Environment) -> RegSet {
-    let id = match insn {
-        Insn::Call(CallTarget::Helper(id)) => id,
+    let used = |kind: &&ArgKind| **kind != ArgKind::Unused;
+    let arguments = match insn {
+        Insn::Call(CallTarget::Helper(id)) if env.may_call(id) => {
+            env.program_type.helper(id).map(|proto| proto.args.iter().take_while(used).count())
+        }
+        Insn::Call(CallTarget::Kfunc { btf_id, module }) => {
+            env.modules.function(module, btf_id).ok().map(|function| function.args.len())
+        }
         // For all that the kernel knows, they may read any.
         Insn::LoadPacket { .. } => {
             return Reg::ALL.into_iter().collect::<RegSet>().without(Reg::FP);
         }
-        _ => return insn.reads(),
+        _ => None,
     };
-    let Some(proto) = env.program_type.helper(id).filter(|_| env.may_call(id)) else {
-        return insn.reads();
-    };
-    let used = |&(_, kind): &(Reg, ArgKind)| kind != ArgKind::Unused;
-    Reg::ARGS.into_iter().zip(proto.args).take_while(used).map(|(reg, _)| reg).collect()
+    arguments.map_or(insn.reads(), |count| Reg::ARGS.into_iter().take(count).collect())
 }
 
 #[cfg(test)]

@@ -6,6 +6,7 @@ use ebpf_patch::{
     remove_unreached,
 };
 
+use crate::kfunc::ModuleTable;
 use crate::step::ContextUse;
 use crate::verify::Verified;
 
@@ -79,6 +80,8 @@ pub struct Rewritten {
     pub facts: Facts,
     /// Where the instructions of the verified program are in it, and the other way.
     pub map: PcMap,
+    /// The modules whose functions it calls, by the indices that it has for them.
+    pub modules: ModuleTable,
 }
 
 impl Verified {
@@ -94,7 +97,7 @@ impl Verified {
         self.convert_context(&mut patch, hooks)?;
         let Patched { program, map } = patch.linearize()?;
         let facts = map.facts(&self.facts).expect("there are facts about every subprogram");
-        Ok(Rewritten { program, facts, map })
+        Ok(Rewritten { program, facts, map, modules: self.modules.clone() })
     }
 
     pub(crate) fn is_reached(&self, pc: Pc) -> bool {

@@ -10,6 +10,7 @@ use crate::digest::Digest;
 use crate::environment::Environment;
 use crate::error::Rejection;
 use crate::explore::{Explored, States, Watch, explore};
+use crate::kfunc::ModuleTable;
 use crate::log::{KernelLog, Log, LogLevel};
 use crate::observe::Observer;
 use crate::profile::KernelProfile;
@@ -69,6 +70,7 @@ pub struct Verified {
     digest: Digest,
     pub(crate) reached: Vec<bool>,
     pub(crate) context_use: Vec<crate::step::ContextUse>,
+    pub(crate) modules: ModuleTable,
 }
 
 impl Verified {
@@ -88,6 +90,12 @@ impl Verified {
     #[must_use]
     pub fn stats(&self) -> &Stats {
         &self.stats
+    }
+
+    /// The modules whose functions it calls, by the indices that it has for them.
+    #[must_use]
+    pub fn modules(&self) -> &ModuleTable {
+        &self.modules
     }
 
     /// Digest of the [`Environment`] it was verified against. The verdict holds for this one.
@@ -213,5 +221,6 @@ fn verify_on(
         digest: env.digest(),
         reached,
         context_use,
+        modules: env.modules.clone(),
     })
 }

@@ -35,7 +35,7 @@ impl Passes {
         }
         let Patched { program, map } = patch.linearize().unwrap();
         let facts = map.facts(&rewritten.facts).unwrap();
-        Rewritten { program, facts, map: rewritten.map.clone() }
+        Rewritten { program, facts, map: rewritten.map.clone(), modules: rewritten.modules.clone() }
     }
 }
 

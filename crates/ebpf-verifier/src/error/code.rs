@@ -132,6 +132,22 @@ error_codes! {
     /// A return value that the program type does not allow.
     ExitValue = "exit.value", EINVAL;
 
+    /// The end of the program with something acquired that was not released.
+    ReferenceLeak = "reference.leak", EINVAL;
+    /// A release of what was not acquired.
+    ReferenceRelease = "reference.release", EINVAL;
+
+    /// A kernel function that the module does not have, or a module that there is not.
+    KfuncUnknown = "kfunc.unknown", EINVAL;
+    /// An argument of a kernel function that is of the wrong kind.
+    KfuncArgument = "kfunc.argument", EINVAL;
+    /// A pointer that is null, or may be, where a kernel function takes none.
+    KfuncNull = "kfunc.null", EACCES;
+    /// Memory for a kernel function that there is not.
+    KfuncMemory = "kfunc.memory", EACCES;
+    /// More kernel functions than the limit.
+    LimitKfuncs = "limit.kfuncs", E2BIG;
+
     /// A helper that the kernel does not have.
     HelperUnknown = "helper.unknown", EINVAL;
     /// A helper that programs of this type may not call.

@@ -99,3 +99,17 @@ pub enum BadSize {
         max: u64,
     },
 }
+
+/// What ends a program.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum Ending {
+    /// Its exit.
+    #[error("BPF_EXIT instruction in main prog")]
+    Exit,
+    /// A tail call.
+    #[error("tail_call")]
+    TailCall,
+    /// A classic packet load, where the packet is too short.
+    #[error("BPF_LD_[ABS|IND]")]
+    PacketLoad,
+}

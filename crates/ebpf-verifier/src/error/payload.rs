@@ -1,12 +1,18 @@
 //! Every rule that a program can break, with what it says of the program that breaks it.
 
+use alloc::borrow::Cow;
+use alloc::boxed::Box;
+use alloc::string::String;
+
 use ebpf_isa::uapi::{AttachType, HelperId, MapType, ProgramType};
 use ebpf_isa::{AluOp, MapIdx, Pc, ProgramError, Reg, Width};
 
 use super::{
-    ArithmeticRule, BadSize, ErrorCode, Extreme, FarOffset, Region, StackAccess, Unsupported, text,
+    ArithmeticRule, BadSize, Ending, ErrorCode, Extreme, FarOffset, Region, StackAccess,
+    Unsupported, text,
 };
 use crate::domain::Tnum;
+use crate::kfunc::ObjectType;
 use crate::profile::Feature;
 use crate::rules::{ExitRange, Object};
 
@@ -537,4 +543,147 @@ payloads! {
         register: Reg = "The argument: the size, or the memory if its size is given otherwise.",
         bad: BadSize = "What is wrong.",
     } => HelperSize;
+
+    /// The end of the program, with something held that was acquired.
+    #[error("{ending} would lead to reference leak")]
+    ReferenceLeak {
+        ending: Ending = "What ends it.",
+        id: u32 = "The number of what was acquired last.",
+        acquired_at: Pc = "The call that acquired it.",
+    } => ReferenceLeak;
+
+    /// Something given to a helper that releases, which was not acquired.
+    #[error("R{} must be referenced when passed to release function", register.number())]
+    HelperNotAcquired {
+        register: Reg = "The argument.",
+    } => ReferenceRelease;
+
+    /// Something given to a helper that releases, which was released or is null.
+    #[error("func {helper} reference has not been acquired before")]
+    HelperNotHeld {
+        helper: HelperId = "The helper.",
+    } => ReferenceRelease;
+
+    /// A function that releases, called with nothing that was acquired.
+    #[error("release kernel function {function} expects refcounted PTR_TO_BTF_ID")]
+    KfuncNotAcquired {
+        function: Cow<'static, str> = "The function.",
+    } => ReferenceRelease;
+
+    /// Something given to a function that releases, which was released or is null.
+    #[error("kfunc {function}#{btf_id} reference has not been acquired before")]
+    KfuncNotHeld {
+        function: Cow<'static, str> = "The function.",
+        btf_id: u32 = "Its BTF id.",
+    } => ReferenceRelease;
+
+    /// A kernel function that the module does not have.
+    #[error("kernel btf_id {btf_id} is not a function")]
+    KfuncMissing {
+        btf_id: u32 = "What the call has for its BTF id.",
+        module: i16 = "The index of the module.",
+    } => KfuncUnknown;
+
+    /// A call with an index that no module can have.
+    #[error("failed to find BTF for kernel function")]
+    KfuncModule {
+        module: i16 = "The index.",
+    } => KfuncUnknown;
+
+    /// Too many kernel functions.
+    #[error("too many different kernel function calls")]
+    LimitKfuncs {
+        max: usize = "The limit.",
+    } => LimitKfuncs;
+
+    /// A pointer, or nothing, where a kernel function takes a number.
+    #[error("R{} is not a scalar", register.number())]
+    KfuncNumber {
+        register: Reg = "The argument.",
+    } => KfuncArgument;
+
+    /// Something else where a kernel function takes the context.
+    #[error("arg#{argument} expected pointer to ctx, but got {kind}")]
+    KfuncContext {
+        argument: usize = "The argument, from 0.",
+        kind: &'static str = "What it is.",
+    } => KfuncArgument;
+
+    /// Something that is no pointer to an object where a kernel function takes one, or a buffer
+    /// without a size.
+    #[error("{}", text::pointer_argument(*argument, wanted.as_ref()))]
+    KfuncPointer {
+        argument: usize = "The argument, from 0.",
+        wanted: Option<ObjectType> = "The type of the object; `None` for a buffer.",
+    } => KfuncArgument;
+
+    /// A map or an object where a kernel function takes memory.
+    #[error("kernel function {function} args#{argument} pointer type UNKNOWN  is not supported")]
+    KfuncStructure {
+        function: Cow<'static, str> = "The function.",
+        argument: usize = "The argument, from 0.",
+        kind: &'static str = "What it is.",
+    } => KfuncArgument;
+
+    /// An object that was not acquired where a kernel function takes only acquired ones.
+    #[error("R{} must be referenced or trusted", register.number())]
+    KfuncUntrusted {
+        register: Reg = "The argument.",
+    } => KfuncArgument;
+
+    /// An object of another type than the one that a kernel function takes.
+    #[error(
+        "kernel function {function} args#{argument} expected pointer to STRUCT {} \
+         but R{} has a pointer to STRUCT {found}",
+        wanted.name(),
+        argument + 1
+    )]
+    KfuncType {
+        function: Cow<'static, str> = "The function.",
+        argument: usize = "The argument, from 0.",
+        wanted: ObjectType = "The type that it takes.",
+        found: String = "The name of the type that it is.",
+    } => KfuncArgument;
+
+    /// Null, or what may be null, where a kernel function takes none.
+    #[error("Possibly NULL pointer passed to trusted arg{argument}")]
+    KfuncNull {
+        argument: usize = "The argument, from 0.",
+    } => KfuncNull;
+
+    /// A buffer that is not there as a whole.
+    #[error("arg#{argument} arg#{} memory, len pair leads to invalid memory access", argument + 1)]
+    KfuncBuffer {
+        argument: usize = "The buffer, from 0; its size is the next argument.",
+        cause: Box<Payload> = "What is wrong with it.",
+    } => KfuncMemory;
+
+    /// A buffer that goes on above the stack frame.
+    #[error("arg#{argument} arg#{} memory, len pair leads to invalid memory access", argument + 1)]
+    KfuncBufferAbove {
+        argument: usize = "The buffer, from 0; its size is the next argument.",
+        cause: Box<Payload> = "What is wrong with it.",
+    } => StackAbove;
+
+    /// A store to an object that programs cannot look into.
+    #[error("only read is supported")]
+    ObjectWrite {
+        object: ObjectType = "The type of the object.",
+    } => ObjectAccess;
+
+    /// A load from before an object that programs cannot look into.
+    #[error("R{} is ptr_{} invalid negative access: off={off}", register.number(), object.name())]
+    ObjectBefore {
+        register: Reg = "The register with the pointer.",
+        object: ObjectType = "The type of the object.",
+        off: i32 = "Offset in the object.",
+    } => ObjectAccess;
+
+    /// A load from an object that programs cannot look into.
+    #[error("access beyond struct {} at off {off} size {size}", object.name())]
+    ObjectBeyond {
+        object: ObjectType = "The type of the object.",
+        off: i32 = "Offset in the object.",
+        size: u8 = "Size of the access.",
+    } => ObjectAccess;
 }

@@ -9,6 +9,7 @@ use ebpf_isa::{AluOp, Reg};
 
 use super::{ArithmeticRule, BadSize, Extreme, FarOffset, Payload, Region, StackAccess};
 use crate::domain::Tnum;
+use crate::kfunc::ObjectType;
 use crate::rules::{ExitRange, Object};
 
 impl Payload {
@@ -25,6 +26,12 @@ impl Payload {
             } => Some(format!(
                 "invalid access to map value, value_size={value_size} off={off} size={size}"
             )),
+            Self::ReferenceLeak { id, acquired_at, .. } => {
+                Some(format!("Unreleased reference id={id} alloc_insn={acquired_at}"))
+            }
+            Self::KfuncBuffer { ref cause, .. } | Self::KfuncBufferAbove { ref cause, .. } => {
+                Some(format!("{cause}"))
+            }
             Self::PacketBounds { register, id, off, size, range } => {
                 let number = register.number();
                 Some(format!(
@@ -207,4 +214,10 @@ pub(super) fn bad_size(register: Reg, bad: BadSize) -> String {
             format!("R{number} unbounded memory access, use 'var &= const' or 'if (var < const)'")
         }
     }
+}
+
+/// What a pointer argument would have to point to.
+pub(super) fn pointer_argument(argument: usize, wanted: Option<&ObjectType>) -> String {
+    let (kind, name) = wanted.map_or(("UNKNOWN", ""), |ty| ("STRUCT", ty.name()));
+    format!("arg#{argument} pointer type {kind} {name} must point to scalar, or struct with scalar")
 }

@@ -38,6 +38,12 @@ pub enum Unsupported {
     /// A call of a kernel function.
     #[error("a call of a kernel function")]
     KernelFunction,
+    /// A call of a function of the base that the kernel's verifier knows by name.
+    #[error("a call of a kernel function that the verifier knows by name")]
+    SpecialFunction,
+    /// A call of a function that releases, with two objects that were acquired.
+    #[error("a function that releases, called with two acquired objects")]
+    TwoReleased,
     /// The address of a kernel variable.
     #[error("the address of a kernel variable")]
     KernelVariable,

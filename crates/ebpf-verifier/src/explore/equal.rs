@@ -9,8 +9,8 @@ use ebpf_isa::{Pc, Reg, RegSet};
 
 use super::ids::IdMap;
 use crate::state::{
-    ByteKind, Cell, CellSet, Distance, Frame, Link, MapValueRef, NullId, PacketRange, Pointer,
-    PointerKind, ScalarValue, Slot, SlotSets, State, Value,
+    ByteKind, Cell, CellSet, Distance, Frame, Link, MapValueRef, PacketRange, Pointer, PointerKind,
+    Refs, ScalarValue, Slot, SlotSets, State, Value,
 };
 
 /// The earlier state, and what mattered of it.
@@ -34,6 +34,9 @@ pub(super) fn covers(
 ) -> bool {
     ids.clear();
     let mut comparison = Comparison { ids, exact: false };
+    if !comparison.refs(&old.state.refs, &current.refs) {
+        return false;
+    }
     (0..old.state.depth()).rev().all(|index| {
         let (old_frame, frame) = (old.state.frame_at(index), current.frame_at(index));
         let is_precise = |cell| old.precise.is_none_or(|precise| precise.contains(cell));
@@ -66,6 +69,9 @@ pub(super) fn repeats(
     }
     ids.clear();
     let mut comparison = Comparison { ids, exact: true };
+    if !comparison.refs(&old.refs, &current.refs) {
+        return false;
+    }
     (0..old.depth()).all(|index| {
         let (old_frame, frame) = (old.frame_at(index), current.frame_at(index));
         let live_regs = live(old.place_in(index, pc)).without(Reg::FP);
@@ -87,6 +93,15 @@ impl Comparison<'_> {
             && old.stack.slots().zip(current.stack.slots()).all(|(old_slot, slot)| {
                 old_slot.bytes() == slot.bytes() && self.slot(old_slot, Some(slot), true)
             })
+    }
+
+    /// Whether as much was acquired, in the same order.
+    fn refs(&mut self, old: &Refs, current: &Refs) -> bool {
+        old.iter().len() == current.iter().len()
+            && old
+                .iter()
+                .zip(current.iter())
+                .all(|(old, current)| self.ids.relate(named(old.id.0), named(current.id.0)))
     }
 
     fn value(&mut self, old: &Value, current: &Value, precise: bool) -> bool {
@@ -154,13 +169,19 @@ impl Comparison<'_> {
                 true
             }
             (
-                PointerKind::Object { object, null },
-                PointerKind::Object { object: current_object, null: current_null },
+                old_kind @ PointerKind::Object { object, .. },
+                PointerKind::Object { object: current_object, .. },
             ) => {
-                let id_of = |null: Option<NullId>| null.map(|id| named(id.0));
-                if object != current_object
-                    || !self.ids.relate_both(id_of(null), id_of(current_null))
-                {
+                if object != current_object || !self.ties(old_kind, current.kind) {
+                    return false;
+                }
+                false
+            }
+            (
+                old_kind @ PointerKind::Opaque { ty, .. },
+                PointerKind::Opaque { ty: current_ty, .. },
+            ) => {
+                if ty != current_ty || !self.ties(old_kind, current.kind) {
                     return false;
                 }
                 false
@@ -176,6 +197,14 @@ impl Comparison<'_> {
             true => current.var.is_subset_of(&old.var),
             false => current.var == old.var,
         }
+    }
+
+    /// Whether a pointer is tied to others as an earlier one was.
+    fn ties(&mut self, old: PointerKind, current: PointerKind) -> bool {
+        let null = |kind: PointerKind| kind.null_id().map(|id| named(id.0));
+        let reference = |kind: PointerKind| kind.reference().map(|id| named(id.0));
+        self.ids.relate_both(null(old), null(current))
+            && self.ids.relate_both(reference(old), reference(current))
     }
 
     fn map_value(&mut self, old: MapValueRef, current: MapValueRef) -> bool {

@@ -88,6 +88,9 @@ impl FrameText<'_> {
 
     fn pointer(&self, f: &mut Formatter<'_>, pointer: &Pointer) -> fmt::Result {
         f.write_str(pointer.kind.name())?;
+        if let PointerKind::Opaque { ty, .. } = pointer.kind {
+            f.write_str(self.env.modules.object_types()[ty.0 as usize].name())?;
+        }
         if let PointerKind::Stack { frame } = pointer.kind {
             if frame != self.index {
                 write!(f, "[{frame}]")?;
@@ -106,6 +109,15 @@ impl FrameText<'_> {
                 self.map(f, &mut list, value.map)?;
             }
             PointerKind::Map(map) => self.map(f, &mut list, map)?,
+            PointerKind::Object { null, reference, .. }
+            | PointerKind::Opaque { null, reference, .. } => {
+                if let Some(id) = null {
+                    list.item(f, format_args!("id={}", id.0))?;
+                }
+                if let Some(id) = reference {
+                    list.item(f, format_args!("ref_obj_id={}", id.0))?;
+                }
+            }
             PointerKind::Packet { id, .. } if id.0 != 0 => {
                 list.item(f, format_args!("id={}", id.0))?;
             }

@@ -28,6 +28,8 @@ pub enum ArgKind {
     ContextOrNull,
     /// A socket of any kind.
     SockCommon,
+    /// A socket of any kind that was acquired, and that the helper releases.
+    ReleasedSock,
     /// Room for a value of the map of an earlier argument.
     MapValueOutput,
     /// Four bytes of memory, aligned, that are read and written.
@@ -67,6 +69,11 @@ pub enum RetKind {
     Void,
     /// A pointer to an object of the kernel, or null.
     ObjectOrNull(Object),
+    /// The same, to be released by the program.
+    AcquiredOrNull(Object),
+    /// The object of the argument as another kind of object, or null: still the same acquired object,
+    /// if it was one.
+    CastOrNull(Object),
     /// A pointer to a value of the map argument, or null.
     MapValueOrNull,
 }
@@ -80,6 +87,8 @@ impl RetKind {
             Self::Void => 3,
             Self::MapValueOrNull => 4,
             Self::ObjectOrNull(object) => 0x100 | object as u32,
+            Self::AcquiredOrNull(object) => 0x200 | object as u32,
+            Self::CastOrNull(object) => 0x300 | object as u32,
         }
     }
 }

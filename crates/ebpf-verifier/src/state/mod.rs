@@ -2,6 +2,7 @@
 
 mod cell;
 mod frame;
+mod refs;
 mod stack;
 mod value;
 
@@ -11,10 +12,11 @@ use ebpf_isa::{Pc, Reg, RegSet};
 
 pub(crate) use cell::{At, Cell, CellSet, FRAMES_MAX, LinkedCells, SlotMask, SlotSets};
 pub(crate) use frame::Frame;
+pub(crate) use refs::{RefId, Reference, Refs};
 pub(crate) use stack::{ByteKind, Slot, StackOff};
 pub(crate) use value::{
-    Distance, Link, MapValueRef, NullId, PacketId, PacketRange, PacketRegion, Pointer, PointerKind,
-    ScalarId, ScalarValue, Value,
+    Distance, Link, MapValueRef, NullId, OpaqueId, PacketId, PacketRange, PacketRegion, Pointer,
+    PointerKind, ScalarId, ScalarValue, Value,
 };
 
 /// Why an index is that of a frame.
@@ -27,12 +29,15 @@ pub(crate) struct State {
     /// The frames there are, then `None`.
     frames: [Option<Rc<Frame>>; FRAMES_MAX],
     depth: u8,
+    /// What was acquired, in whatever frame.
+    pub(crate) refs: Refs,
 }
 
 impl State {
     /// The state at the start of a program.
     pub(crate) fn entry() -> Self {
-        let mut state = Self { frames: [const { None }; FRAMES_MAX], depth: 0 };
+        let mut state =
+            Self { frames: [const { None }; FRAMES_MAX], depth: 0, refs: Refs::default() };
         state.push_frame(Frame::main());
         state
     }
@@ -75,6 +80,17 @@ impl State {
         }
         self.depth -= 1;
         self.frames[self.depth()].take()
+    }
+
+    /// Gives back what was acquired: nothing is known any more of the pointers to it. Says whether
+    /// it was there.
+    pub(crate) fn release(&mut self, id: RefId) -> bool {
+        let refers = |value: &Value| value.reference() == Some(id);
+        let released = self.refs.release(id);
+        if released {
+            self.update(refers, |value| *value = Value::UNKNOWN);
+        }
+        released
     }
 
     /// What is in a register or spilled into a slot; [`Value::Uninit`] where nothing is spilled.

@@ -2,6 +2,7 @@
 
 use ebpf_isa::{MapIdx, Width};
 
+use super::refs::RefId;
 use crate::domain::Scalar;
 use crate::rules::Object;
 
@@ -20,6 +21,10 @@ pub(crate) struct PacketId(pub(crate) u32);
 impl PacketId {
     pub(crate) const START: Self = Self(0);
 }
+
+/// A type of objects that programs cannot look into, by its place among those of the environment.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct OpaqueId(pub(crate) u32);
 
 /// The content of a register.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -78,8 +83,11 @@ pub(crate) enum PointerKind {
     Packet { region: PacketRegion, id: PacketId, range: PacketRange },
     /// The end of the packet.
     PacketEnd,
-    /// An object of the kernel; the id is there as long as it may be null.
-    Object { object: Object, null: Option<NullId> },
+    /// An object of the kernel; the id is there as long as it may be null, the reference if it was
+    /// acquired.
+    Object { object: Object, null: Option<NullId>, reference: Option<RefId> },
+    /// An object that programs cannot look into; likewise.
+    Opaque { ty: OpaqueId, null: Option<NullId>, reference: Option<RefId> },
     /// A stack frame, by its index in the state.
     Stack { frame: usize },
 }
@@ -158,6 +166,11 @@ impl Value {
         self.as_pointer()?.kind.null_id()
     }
 
+    /// What it was acquired as, or made from, and is to be released as.
+    pub(crate) fn reference(&self) -> Option<RefId> {
+        self.as_pointer()?.kind.reference()
+    }
+
     /// Whether it is the number 0.
     pub(crate) fn is_zero(&self) -> bool {
         self.as_scalar().is_some_and(|scalar| scalar.bounds.as_const() == Some(0))
@@ -184,8 +197,10 @@ impl PointerKind {
             Self::Packet { region: PacketRegion::Data, .. } => "pkt",
             Self::Packet { region: PacketRegion::Meta, .. } => "pkt_meta",
             Self::PacketEnd => "pkt_end",
-            Self::Object { object, null: None } => object.name(),
-            Self::Object { object, null: Some(_) } => object.name_or_null(),
+            Self::Object { object, null: None, .. } => object.name(),
+            Self::Object { object, null: Some(_), .. } => object.name_or_null(),
+            Self::Opaque { null: None, .. } => "ptr_",
+            Self::Opaque { null: Some(_), .. } => "ptr_or_null_",
             Self::Stack { .. } => "fp",
         }
     }
@@ -198,7 +213,9 @@ impl PointerKind {
     /// What ties it to other copies of a pointer that may be null.
     pub(crate) const fn null_id(self) -> Option<NullId> {
         match self {
-            Self::MapValue(MapValueRef { null, .. }) | Self::Object { null, .. } => null,
+            Self::MapValue(MapValueRef { null, .. })
+            | Self::Object { null, .. }
+            | Self::Opaque { null, .. } => null,
             Self::Context
             | Self::Map(_)
             | Self::Packet { .. }
@@ -207,9 +224,25 @@ impl PointerKind {
         }
     }
 
+    /// What it was acquired as, or made from.
+    pub(crate) const fn reference(self) -> Option<RefId> {
+        match self {
+            Self::Object { reference, .. } | Self::Opaque { reference, .. } => reference,
+            Self::Context
+            | Self::Map(_)
+            | Self::MapValue(_)
+            | Self::Packet { .. }
+            | Self::PacketEnd
+            | Self::Stack { .. } => None,
+        }
+    }
+
     /// It is known not to be null.
     pub(crate) const fn settle_not_null(&mut self) {
-        if let Self::MapValue(MapValueRef { null, .. }) | Self::Object { null, .. } = self {
+        if let Self::MapValue(MapValueRef { null, .. })
+        | Self::Object { null, .. }
+        | Self::Opaque { null, .. } = self
+        {
             *null = None;
         }
     }

@@ -7,7 +7,7 @@ use super::{FAR, Machine, Next, linked};
 use crate::domain;
 use crate::error::Checked;
 use crate::rules::Object;
-use crate::state::{NullId, Pointer, PointerKind, State, Value};
+use crate::state::{NullId, Pointer, PointerKind, RefId, State, Value};
 
 /// The operands of a comparison.
 struct Comparison {
@@ -111,12 +111,13 @@ impl Comparison {
                 }
             }
             (Value::Pointer(pointer), Value::Scalar(_)) if self.rhs == Operand::Imm(0) => {
+                let is_null = match op {
+                    CmpOp::Eq => taken,
+                    CmpOp::Ne => !taken,
+                    _ => return,
+                };
                 if let Some(id) = pointer.kind.null_id() {
-                    match op {
-                        CmpOp::Eq => settle_null(state, id, taken),
-                        CmpOp::Ne => settle_null(state, id, !taken),
-                        _ => {}
-                    }
+                    settle_null(state, id, is_null);
                 }
             }
             _ => {}
@@ -154,7 +155,8 @@ fn is_not_null(pointer: &Pointer) -> bool {
     let kind_is_never_null = match pointer.kind {
         PointerKind::Map(_) => true,
         PointerKind::MapValue(value) => value.null.is_none(),
-        PointerKind::Object { object, null } => null.is_none() && object != Object::FlowKeys,
+        PointerKind::Object { object, null, .. } => null.is_none() && object != Object::FlowKeys,
+        PointerKind::Opaque { null, .. } => null.is_none(),
         PointerKind::Context
         | PointerKind::Packet { .. }
         | PointerKind::PacketEnd
@@ -163,8 +165,12 @@ fn is_not_null(pointer: &Pointer) -> bool {
     near && kind_is_never_null
 }
 
-/// All copies of a pointer that may be null turn into the number 0, or into a valid pointer.
+/// All copies of a pointer that may be null turn into the number 0, or into a valid pointer. If there is
+/// null where something was to be acquired, nothing was.
 fn settle_null(state: &mut State, id: NullId, is_null: bool) {
+    if is_null {
+        state.refs.release(RefId(id.0));
+    }
     let is_copy = |value: &Value| value.null_id() == Some(id);
     state.update(is_copy, |value| {
         if is_null {

@@ -3,8 +3,8 @@
 use ebpf_isa::{Pc, Reg};
 
 use super::{Machine, Next};
-use crate::error::{Checked, Payload, Unsupported};
-use crate::state::{FRAMES_MAX, Frame, PointerKind, Value};
+use crate::error::{Checked, Ending, Payload, Unsupported};
+use crate::state::{FRAMES_MAX, Frame, PointerKind, Reference, Value};
 
 impl Machine<'_> {
     /// The path goes on in the callee, in a frame of its own.
@@ -32,6 +32,7 @@ impl Machine<'_> {
 
     pub(super) fn exit(&mut self) -> Checked<Next> {
         let Some(return_to) = self.state.frame().return_to else {
+            self.check_nothing_held(Ending::Exit)?;
             self.check_exit_value()?;
             return Ok(Next::End);
         };
@@ -42,6 +43,16 @@ impl Machine<'_> {
         self.state.pop_frame();
         self.set(Reg::R0, result);
         Ok(Next::Goto(return_to))
+    }
+
+    /// Checks that everything that was acquired has been released, before the program ends.
+    pub(super) fn check_nothing_held(&self, ending: Ending) -> Checked {
+        match self.state.refs.iter().last() {
+            Some(Reference { id, acquired_at }) => {
+                Err(Payload::ReferenceLeak { ending, id: id.0, acquired_at }.into())
+            }
+            None => Ok(()),
+        }
     }
 
     fn check_exit_value(&mut self) -> Checked {

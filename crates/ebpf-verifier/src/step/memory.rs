@@ -103,6 +103,7 @@ impl Machine<'_> {
             PointerKind::Object { null, .. } => null.is_none(),
             PointerKind::Map(_)
             | PointerKind::MapValue(_)
+            | PointerKind::Opaque { .. }
             | PointerKind::PacketEnd
             | PointerKind::Stack { .. } => false,
         });
@@ -173,12 +174,16 @@ impl Machine<'_> {
                 Ok(anything)
             }
             PointerKind::Map(_) => Err(Unsupported::MapDescription.into()),
-            PointerKind::Object { object, null: None } => {
+            PointerKind::Object { object, null: None, .. } => {
                 self.access_object(place, &pointer, object, access)
             }
             PointerKind::MapValue(MapValueRef { null: Some(_), .. })
             | PointerKind::Object { null: Some(_), .. }
+            | PointerKind::Opaque { null: Some(_), .. }
             | PointerKind::PacketEnd => Err(invalid.into()),
+            PointerKind::Opaque { ty, null: None, .. } => {
+                Err(self.look_into(place, &pointer, ty, access))
+            }
         }
     }
 
@@ -211,11 +216,11 @@ impl Machine<'_> {
             FieldKind::PacketMeta => packet(PacketRegion::Meta),
             FieldKind::PacketEnd => Ok(Value::pointer(PointerKind::PacketEnd)),
             FieldKind::Object(object) => {
-                Ok(Value::pointer(PointerKind::Object { object, null: None }))
+                Ok(Value::pointer(PointerKind::Object { object, null: None, reference: None }))
             }
             FieldKind::ObjectOrNull(object) => {
                 let null = Some(self.new_null_id());
-                Ok(Value::pointer(PointerKind::Object { object, null }))
+                Ok(Value::pointer(PointerKind::Object { object, null, reference: None }))
             }
             FieldKind::Unsupported => Err(Unsupported::ContextField(place.off).into()),
         }
@@ -343,6 +348,7 @@ pub(super) fn check_alignment(value: &Value, place: Place, strict: bool) -> Chec
             | PointerKind::MapValue(_)
             | PointerKind::PacketEnd
             | PointerKind::Object { null: Some(_), .. }
+            | PointerKind::Opaque { null: Some(_), .. }
                 if strict =>
             {
                 (None, pointer.var, pointer.off)
@@ -352,6 +358,7 @@ pub(super) fn check_alignment(value: &Value, place: Place, strict: bool) -> Chec
             | PointerKind::MapValue(_)
             | PointerKind::Packet { .. }
             | PointerKind::Object { .. }
+            | PointerKind::Opaque { .. }
             | PointerKind::PacketEnd => return Ok(()),
         },
         Value::Scalar(scalar) if strict => (None, scalar.bounds, 0),

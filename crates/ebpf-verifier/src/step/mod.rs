@@ -5,6 +5,7 @@ mod branch;
 mod call;
 mod effects;
 mod helper;
+mod kfunc;
 mod linked;
 mod memory;
 mod object;
@@ -21,6 +22,7 @@ use ebpf_isa::{
 
 use crate::environment::{Environment, MapInfo};
 use crate::error::{Checked, Payload, Unsupported};
+use crate::kfunc::ObjectType;
 use crate::liveness::LiveRegs;
 use crate::state::{
     Cell, Link, MapValueRef, NullId, PacketId, Pointer, PointerKind, ScalarId, ScalarValue, State,
@@ -51,6 +53,8 @@ pub(crate) struct Machine<'a> {
     pub(crate) env: &'a Environment,
     pub(crate) state: State,
     pub(crate) pc: Pc,
+    /// The types of objects that kernel functions take and return.
+    object_types: Vec<ObjectType>,
     /// Processors of the machine; `None` for any number of them.
     processors: Option<u32>,
     /// Whether what Linux believes wrongly is believed here.
@@ -77,6 +81,7 @@ impl<'a> Machine<'a> {
             shares_mistakes,
             program,
             env,
+            object_types: env.modules.object_types(),
             processors,
             state: State::entry(),
             pc: Pc::ENTRY,
@@ -111,13 +116,14 @@ impl<'a> Machine<'a> {
                 return self.branch(op, width, lhs, rhs, target);
             }
             Insn::Call(CallTarget::Helper(id)) => self.call_helper(id)?,
+            Insn::Call(CallTarget::Kfunc { btf_id, module }) => self.call_kfunc(btf_id, module)?,
             Insn::Call(CallTarget::Subprog(target)) => return self.call_subprog(target),
             Insn::Exit => return self.exit(),
             Insn::AddrSpaceCast { .. } => return Err(Unsupported::AddrSpaceCast.into()),
             Insn::LoadAcquire { .. } => return Err(Unsupported::LoadAcquire.into()),
             Insn::StoreRelease { .. } => return Err(Unsupported::StoreRelease.into()),
             Insn::LoadPacket { index, .. } => self.load_packet(index)?,
-            Insn::Call(CallTarget::Kfunc { .. } | CallTarget::Reg(_)) | Insn::MayGoto { .. } => {
+            Insn::Call(CallTarget::Reg(_)) | Insn::MayGoto { .. } => {
                 unreachable!("refused before exploration")
             }
         }

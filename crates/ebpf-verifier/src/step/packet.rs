@@ -5,7 +5,7 @@ use ebpf_isa::{CmpOp, Operand, Reg};
 
 use super::Machine;
 use super::memory::{check_unmodified, check_within};
-use crate::error::{Checked, Extreme, Payload, Region};
+use crate::error::{Checked, Ending, Extreme, Payload, Region};
 use crate::state::{PacketId, PacketRange, PacketRegion, Pointer, PointerKind, State, Value};
 
 /// Greatest offset of a packet pointer from which a range is learnt.
@@ -112,6 +112,7 @@ impl Machine<'_> {
             return Err(Payload::PacketLoadType { program_type }.into());
         }
         let value = self.read(Reg::R6)?;
+        self.check_nothing_held(Ending::PacketLoad)?;
         let Some(context) = value.as_pointer().filter(|p| p.kind == PointerKind::Context) else {
             return Err(Payload::PacketLoadContext { kind: value.name() }.into());
         };

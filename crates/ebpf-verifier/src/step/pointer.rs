@@ -114,7 +114,10 @@ const fn may_move(kind: PointerKind) -> bool {
         | PointerKind::MapValue(_)
         | PointerKind::Packet { .. }
         | PointerKind::Stack { .. } => true,
-        PointerKind::Map(_) | PointerKind::Object { .. } | PointerKind::PacketEnd => false,
+        PointerKind::Map(_)
+        | PointerKind::Object { .. }
+        | PointerKind::Opaque { .. }
+        | PointerKind::PacketEnd => false,
     }
 }
 

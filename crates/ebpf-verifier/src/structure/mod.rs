@@ -28,6 +28,7 @@ const VALUE_OFFSET_LIMIT: u32 = 1 << 29;
 /// The checks before exploration, in the kernel's order.
 pub(crate) fn check(program: &Program, env: &Environment) -> Result<(), Located> {
     check_size(program, env).map_err(|fault| (fault, None))?;
+    check_kfuncs(program, env)?;
     check_known(program, env)?;
     check_maps(program, env)?;
     if env.has_exception_callback() {
@@ -66,6 +67,37 @@ fn check_known(program: &Program, env: &Environment) -> Result<(), Located> {
         }
     }
     Ok(())
+}
+
+/// Most kernel functions that a program calls.
+const KFUNCS_MAX: usize = 256;
+
+/// Checks that the kernel functions exist. Those of the kernel itself are not known here.
+fn check_kfuncs(program: &Program, env: &Environment) -> Result<(), Located> {
+    let mut seen = BTreeSet::new();
+    for (pc, insn) in program.insns() {
+        let Insn::Call(CallTarget::Kfunc { btf_id, module }) = insn else { continue };
+        check_kfunc(env, btf_id, module).map_err(|fault| (fault, Some(pc)))?;
+        seen.insert((module, btf_id));
+        if seen.len() > KFUNCS_MAX {
+            return Err((Payload::LimitKfuncs { max: KFUNCS_MAX }.into(), Some(pc)));
+        }
+    }
+    Ok(())
+}
+
+fn check_kfunc(env: &Environment, btf_id: u32, module: i16) -> Checked {
+    let Ok(from) = env.modules.get(module) else {
+        return Err(match module {
+            ..0 => Payload::KfuncModule { module }.into(),
+            _ => Unsupported::KernelFunction.into(),
+        });
+    };
+    match from.function(btf_id) {
+        Ok(function) if from.is_special(function) => Err(Unsupported::SpecialFunction.into()),
+        Ok(_) => Ok(()),
+        Err(_) => Err(Payload::KfuncMissing { btf_id, module }.into()),
+    }
 }
 
 fn check_maps(program: &Program, env: &Environment) -> Result<(), Located> {
@@ -175,7 +207,6 @@ fn check_everywhere(program: &Program) -> Result<(), Located> {
             _ if insn.reads().union(insn.writes()).contains(Reg::Ax) => {
                 Unsupported::AuxiliaryRegister
             }
-            Insn::Call(CallTarget::Kfunc { .. }) => Unsupported::KernelFunction,
             Insn::LoadWide { source: WideSource::Btf { .. }, .. } => Unsupported::KernelVariable,
             Insn::LoadWide { source: WideSource::Func(_), .. } => Unsupported::FunctionAddress,
             Insn::MayGoto { .. } => Unsupported::MayGoto,
@@ -222,7 +253,7 @@ fn may_grow(slot: Option<Insn>, context_use: ContextUse) -> bool {
         slot,
         Some(
             Insn::Alu { op: Div | Mod | SDiv | SMod, .. }
-                | Insn::Call(CallTarget::Helper(_))
+                | Insn::Call(CallTarget::Helper(_) | CallTarget::Kfunc { .. })
                 | Insn::LoadPacket { .. }
         )
     );

@@ -3,15 +3,20 @@
 
 #![allow(dead_code, reason = "no test needs everything")]
 
+mod kfuncs;
+
 use ebpf_isa::Program;
 use ebpf_isa::uapi::{AttachType, MapDesc, MapType, ProgramType, map_flags};
 use ebpf_verifier::{
     Environment, ErrorCode, Log, LogLevel, MapInfo, Options, Rejection, kernel_log, program_types,
 };
 
+use kfuncs::Kfuncs;
+
 /// Reads an environment.
 pub(crate) fn parse_env(text: &str) -> Result<Environment, String> {
     let mut env = Environment::new(program_types::xdp());
+    let mut kfuncs = Kfuncs::default();
     for line in text.lines().filter(|line| !line.trim().is_empty()) {
         let words: Vec<&str> = line.split_whitespace().collect();
         let unknown = || format!("env line not understood: `{line}`");
@@ -41,9 +46,13 @@ pub(crate) fn parse_env(text: &str) -> Result<Environment, String> {
                 }
                 env.maps.push(map);
             }
+            ["kfunc", index, ref function @ ..] => {
+                kfuncs.parse(index, function).ok_or_else(unknown)?;
+            }
             _ => return Err(unknown()),
         }
     }
+    kfuncs.put_into(&mut env)?;
     Ok(env)
 }
 

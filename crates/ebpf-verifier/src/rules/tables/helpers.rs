@@ -9,7 +9,7 @@ use crate::rules::helper::{ArgKind, HelperProto, RetKind};
 
 use ArgKind::{
     Anything, Context, ContextOrNull, Map, MapKey, MapValue, MapValueOutput, Memory, MemoryOrNull,
-    Output, Size, SizeOrZero, SockCommon, U32Update, U64Output, Update,
+    Output, ReleasedSock, Size, SizeOrZero, SockCommon, U32Update, U64Output, Update,
 };
 
 /// The prototypes of helpers for programs of this type. Which of them such a program may call is
@@ -247,18 +247,40 @@ fn tunnels() -> Vec<HelperProto> {
 
 /// Sockets and their options.
 fn sockets() -> Vec<HelperProto> {
-    let socket = |object| RetKind::ObjectOrNull(object);
+    let lookup = [Context, Memory, Size, Anything, Anything];
     [
         helper(49, "setsockopt").since(4, 13).args(&[Context, Anything, Anything, Memory, Size]),
         helper(57, "getsockopt").since(4, 15).args(&[Context, Anything, Anything, Output, Size]),
         helper(59, "sock_ops_cb_flags_set").since(4, 16).args(&[Context, Anything]),
         helper(64, "bind").since(4, 17).args(&[Context, Memory, Size]),
-        helper(95, "sk_fullsock").since(5, 1).args(&[SockCommon]).returns(socket(Object::Socket)),
-        helper(96, "tcp_sock").since(5, 1).args(&[SockCommon]).returns(socket(Object::TcpSock)),
+        helper(84, "sk_lookup_tcp")
+            .since(4, 20)
+            .args(&lookup)
+            .returns(RetKind::AcquiredOrNull(Object::Socket))
+            .packet_args(),
+        helper(85, "sk_lookup_udp")
+            .since(4, 20)
+            .args(&lookup)
+            .returns(RetKind::AcquiredOrNull(Object::Socket))
+            .packet_args(),
+        helper(86, "sk_release").since(4, 20).args(&[ReleasedSock]),
+        helper(95, "sk_fullsock")
+            .since(5, 1)
+            .args(&[SockCommon])
+            .returns(RetKind::CastOrNull(Object::Socket)),
+        helper(96, "tcp_sock")
+            .since(5, 1)
+            .args(&[SockCommon])
+            .returns(RetKind::CastOrNull(Object::TcpSock)),
         helper(98, "get_listener_sock")
             .since(5, 1)
             .args(&[SockCommon])
-            .returns(socket(Object::Socket)),
+            .returns(RetKind::ObjectOrNull(Object::Socket)),
+        helper(99, "skc_lookup_tcp")
+            .since(5, 2)
+            .args(&lookup)
+            .returns(RetKind::AcquiredOrNull(Object::SockCommon))
+            .packet_args(),
     ]
     .into()
 }

@@ -3,6 +3,7 @@
 use ebpf_isa::{Reg, Size};
 
 use super::{CallFacts, wrong_kind};
+use crate::domain::Scalar;
 use crate::error::{BadSize, Checked, Payload, Unsupported};
 use crate::rules::{ArgKind, HelperProto};
 use crate::state::{MapValueRef, PointerKind, Value};
@@ -12,7 +13,7 @@ use crate::step::{FAR, Machine};
 
 /// What a helper does with memory that it is given.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum MemoryUse {
+pub(in crate::step) enum MemoryUse {
     Read,
     /// Fills all of it.
     Fill,
@@ -22,11 +23,11 @@ pub(super) enum MemoryUse {
 
 /// A piece of memory given to a helper.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Piece {
-    reg: Reg,
-    size: i64,
-    zero_size_allowed: bool,
-    usage: MemoryUse,
+pub(in crate::step) struct Piece {
+    pub(in crate::step) reg: Reg,
+    pub(in crate::step) size: i64,
+    pub(in crate::step) zero_size_allowed: bool,
+    pub(in crate::step) usage: MemoryUse,
 }
 
 impl Machine<'_> {
@@ -44,16 +45,7 @@ impl Machine<'_> {
         };
         let bounds = scalar.bounds;
         let zero_size_allowed = proto.args[index] == ArgKind::SizeOrZero;
-        let max = bounds.umax();
-        let bad = match bounds.smin() {
-            min @ ..0 => Some(BadSize::Negative { min }),
-            _ if bounds.umin() == 0 && !zero_size_allowed => Some(BadSize::MayBeZero { max }),
-            _ if max >= FAR.cast_unsigned() => Some(BadSize::Unbounded { max }),
-            _ => None,
-        };
-        if let Some(bad) = bad {
-            return Err(Payload::HelperSize { register: reg, bad }.into());
-        }
+        check_size_bounds(reg, &bounds, zero_size_allowed)?;
         let before = index.checked_sub(1).map(|index| (proto.args[index], Reg::ARGS[index]));
         let (kind, memory) = before.ok_or(Unsupported::LoneSize)?;
         let usage = match (kind, bounds.as_const()) {
@@ -61,7 +53,7 @@ impl Machine<'_> {
             (ArgKind::Output, None) | (ArgKind::Update, _) => MemoryUse::FillPart,
             _ => MemoryUse::Read,
         };
-        let size = max.cast_signed();
+        let size = bounds.umax().cast_signed();
         facts.max_size = size;
         self.check_piece(Piece { reg: memory, size, zero_size_allowed, usage }, facts)?;
         self.rely_on(reg);
@@ -83,7 +75,7 @@ impl Machine<'_> {
     }
 
     /// Checks memory that a helper reads or writes.
-    pub(super) fn check_piece(&mut self, piece: Piece, facts: &mut CallFacts) -> Checked {
+    pub(in crate::step) fn check_piece(&mut self, piece: Piece, facts: &mut CallFacts) -> Checked {
         let Piece { reg, size, zero_size_allowed, usage } = piece;
         let value = self.read(reg)?;
         let pointer = match value {
@@ -122,6 +114,7 @@ impl Machine<'_> {
             | PointerKind::Map(_)
             | PointerKind::MapValue(_)
             | PointerKind::Object { .. }
+            | PointerKind::Opaque { .. }
             | PointerKind::PacketEnd => Err(wrong_kind(reg, &value, &["fp"])),
         }
     }
@@ -140,6 +133,22 @@ impl Machine<'_> {
         }
         Ok(())
     }
+}
+
+/// Checks that a number can be the size of memory.
+pub(in crate::step) fn check_size_bounds(
+    reg: Reg,
+    bounds: &Scalar,
+    zero_size_allowed: bool,
+) -> Checked {
+    let max = bounds.umax();
+    let bad = match bounds.smin() {
+        min @ ..0 => BadSize::Negative { min },
+        _ if bounds.umin() == 0 && !zero_size_allowed => BadSize::MayBeZero { max },
+        _ if max >= FAR.cast_unsigned() => BadSize::Unbounded { max },
+        _ => return Ok(()),
+    };
+    Err(Payload::HelperSize { register: reg, bad }.into())
 }
 
 impl Piece {

@@ -11,10 +11,10 @@ use ebpf_isa::{MapIdx, Reg};
 use super::Machine;
 use super::memory::check_unmodified;
 use super::packet::forget_packet_pointers;
-use crate::error::{Checked, Payload, Unsupported};
+use crate::error::{Checked, Ending, Payload, Unsupported};
 use crate::rules::{ArgKind, HelperProto, PacketAccess, ProgramTypeRules, helper_takes_map};
-use crate::state::{PointerKind, Value};
-use memory::{MemoryUse, Piece};
+use crate::state::{PointerKind, RefId, Value};
+pub(super) use memory::{MemoryUse, Piece, check_size_bounds};
 
 /// What messages call the pointers that are accepted as memory.
 const MEMORY_KINDS: &[&str] =
@@ -23,12 +23,18 @@ const MEMORY_KINDS: &[&str] =
 /// What messages call the pointers that are accepted as sockets.
 const SOCKET_KINDS: &[&str] = &["sock_common", "sock", "tcp_sock", "xdp_sock"];
 
+/// What messages call the pointers that are accepted as sockets to release.
+const RELEASED_KINDS: &[&str] =
+    &["sock_common", "sock", "tcp_sock", "xdp_sock", "ptr_", "trusted_ptr_"];
+
 /// What earlier arguments of a call say about later ones and about the result.
 #[derive(Debug, Default)]
-struct CallFacts {
+pub(super) struct CallFacts {
     map: Option<MapIdx>,
     /// The key, where it is a constant in the stack.
     key: Option<u64>,
+    /// What an argument was acquired as.
+    reference: Option<RefId>,
     /// The greatest size, of the last piece of memory with one.
     max_size: i64,
     /// Memory that is filled as a whole, once all arguments have been checked: where, and its size.
@@ -48,6 +54,12 @@ impl Machine<'_> {
         }
         self.check_map_write(id, facts.map)?;
         self.fill_output(&facts)?;
+        if proto.args.contains(&ArgKind::ReleasedSock) {
+            self.release_argument(proto, facts.reference)?;
+        }
+        if id == HelperId::TAIL_CALL {
+            self.check_nothing_held(Ending::TailCall)?;
+        }
         let result = self.helper_result(proto, &facts)?;
         self.check_map_type(proto, facts.map)?;
         self.rely_on_tail_call(id, facts.map);
@@ -104,6 +116,7 @@ impl Machine<'_> {
             return Ok(());
         }
         check_kind(kind, reg, &value)?;
+        facts.reference = value.reference().or(facts.reference);
         match kind {
             ArgKind::Map => {
                 facts.map = value.as_pointer().and_then(|pointer| match pointer.kind {
@@ -132,8 +145,12 @@ impl Machine<'_> {
             ArgKind::Size | ArgKind::SizeOrZero => {
                 self.check_size(proto, index, reg, &value, facts)
             }
+            ArgKind::ReleasedSock if value.reference().is_none() => {
+                Err(Payload::HelperNotAcquired { register: reg }.into())
+            }
             ArgKind::Context
             | ArgKind::ContextOrNull
+            | ArgKind::ReleasedSock
             | ArgKind::SockCommon
             | ArgKind::Memory
             | ArgKind::MemoryOrNull
@@ -142,6 +159,14 @@ impl Machine<'_> {
             | ArgKind::Anything
             | ArgKind::Unused => Ok(()),
         }
+    }
+
+    /// Releases what an argument was acquired as.
+    fn release_argument(&mut self, proto: &HelperProto, reference: Option<RefId>) -> Checked {
+        if reference.is_some_and(|reference| self.state.release(reference)) {
+            return Ok(());
+        }
+        Err(Payload::HelperNotHeld { helper: proto.id }.into())
     }
 
     /// What lookups, deletions, and calls with values do in maps of sockets is not known here.
@@ -199,7 +224,7 @@ const WRITES_MAP: [HelperId; 4] =
     [HelperId::MAP_UPDATE_ELEM, HelperId::MAP_DELETE_ELEM, HelperId(87), HelperId(88)];
 
 fn is_socket(kind: PointerKind) -> bool {
-    matches!(kind, PointerKind::Object { object, null: None } if !object.is_memory())
+    matches!(kind, PointerKind::Object { object, null: None, .. } if !object.is_memory())
 }
 
 fn map_of(facts: &CallFacts) -> Checked<MapIdx> {
@@ -220,6 +245,7 @@ fn check_kind(kind: ArgKind, reg: Reg, value: &Value) -> Checked {
         PointerKind::Context
         | PointerKind::Map(_)
         | PointerKind::Object { .. }
+        | PointerKind::Opaque { .. }
         | PointerKind::PacketEnd => false,
     });
     let (fits, expected): (_, &[_]) = match kind {
@@ -229,6 +255,7 @@ fn check_kind(kind: ArgKind, reg: Reg, value: &Value) -> Checked {
             (is(|kind| kind == PointerKind::Context), &["ctx"])
         }
         ArgKind::SockCommon => (is(is_socket), SOCKET_KINDS),
+        ArgKind::ReleasedSock => (is(is_socket), RELEASED_KINDS),
         ArgKind::Size | ArgKind::SizeOrZero => (value.as_scalar().is_some(), &["scalar"]),
         ArgKind::MapKey
         | ArgKind::MapValue

@@ -8,7 +8,7 @@ use crate::domain::Scalar;
 use crate::error::Checked;
 use crate::profile::Feature;
 use crate::rules::{HelperProto, RetKind};
-use crate::state::{Cell, MapValueRef, PointerKind, StackOff, Value};
+use crate::state::{Cell, MapValueRef, NullId, PointerKind, StackOff, Value};
 use crate::step::Machine;
 
 /// The greatest error number that helpers give.
@@ -37,7 +37,19 @@ impl Machine<'_> {
             RetKind::Void => Ok(Value::Uninit),
             RetKind::ObjectOrNull(object) => {
                 let null = Some(self.new_null_id());
-                Ok(Value::pointer(PointerKind::Object { object, null }))
+                Ok(Value::pointer(PointerKind::Object { object, null, reference: None }))
+            }
+            RetKind::AcquiredOrNull(object) => {
+                // The number that it has as a pointer that may be null is not used.
+                self.new_null_id();
+                let reference = self.acquire();
+                let null = Some(NullId(reference.0));
+                Ok(Value::pointer(PointerKind::Object { object, null, reference: Some(reference) }))
+            }
+            RetKind::CastOrNull(object) => {
+                let null = Some(self.new_null_id());
+                let reference = facts.reference;
+                Ok(Value::pointer(PointerKind::Object { object, null, reference }))
             }
             RetKind::MapValueOrNull => {
                 let map = map_of(facts)?;
