@@ -108,6 +108,11 @@ fn programs() -> Vec<(&'static str, &'static str, Payload)> {
             Payload::KfuncContext { argument: 0, kind: "fp" },
         ),
         (
+            "kfunc 1 1 put object=o? release",
+            "r1 = 0\ncall kfunc#1 module#1\nr0 = 0\nexit",
+            Payload::KfuncNotAcquired { function: "put".into() },
+        ),
+        (
             "kfunc 1 1 find -> object=o\nkfunc 1 2 f object=o trusted_args",
             "call kfunc#1 module#1\nr1 = r0\ncall kfunc#2 module#1\nr0 = 0\nexit",
             Payload::KfuncUntrusted { register: Reg::R1 },
