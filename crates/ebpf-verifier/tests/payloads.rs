@@ -102,6 +102,21 @@ fn programs() -> Vec<(&'static str, &'static str, Payload)> {
             Payload::MapValueOffset { off: 1 << 29 },
         ),
         ("type cgroup_skb", "r0 = r1\nexit", Payload::ExitPointer { kind: "ctx" }),
+        (
+            "kfunc 1 1 f ctx",
+            "r1 = r10\ncall kfunc#1 module#1\nr0 = 0\nexit",
+            Payload::KfuncContext { argument: 0, kind: "fp" },
+        ),
+        (
+            "kfunc 1 1 put object=o? release",
+            "r1 = 0\ncall kfunc#1 module#1\nr0 = 0\nexit",
+            Payload::KfuncNotAcquired { function: "put".into() },
+        ),
+        (
+            "kfunc 1 1 find -> object=o\nkfunc 1 2 f object=o trusted_args",
+            "call kfunc#1 module#1\nr1 = r0\ncall kfunc#2 module#1\nr0 = 0\nexit",
+            Payload::KfuncUntrusted { register: Reg::R1 },
+        ),
         ("", "callx r1\nr0 = 0\nexit", Payload::CallThroughRegister),
         (
             "type cgroup_skb\nattach xdp",
@@ -133,6 +148,7 @@ fn rejections_have_the_limits_of_the_profile() {
     for (asm, expected) in limits() {
         assert_eq!(limited(asm), expected, "{asm}");
     }
+    assert_eq!(too_many_kfuncs(), Payload::LimitKfuncs { max: 256 });
 }
 
 fn limits() -> [(&'static str, Payload); 4] {
@@ -145,6 +161,13 @@ fn limits() -> [(&'static str, Payload); 4] {
         ),
         ("r0 = 0\ngotol pc+0\nexit", Payload::InsnUnknown { feature: Feature::CpuV4 }),
     ]
+}
+
+/// The rejection of a program that calls 257 kernel functions.
+fn too_many_kfuncs() -> Payload {
+    let lines = |line: fn(u32) -> String| (1..=257).map(line).collect::<String>();
+    let env = lines(|id| format!("kfunc 1 {id} f{id}\n"));
+    payload(&env, &format!("{}exit", lines(|id| format!("call kfunc#{id} module#1\n"))))
 }
 
 /// Why a kernel rejects a program that has less of everything.
@@ -195,7 +218,7 @@ fn every_payload_is_made_by_some_program() {
         return ebpf_testkit::skip("FIXTURE leaves fixtures out: the payloads of all of them");
     }
     let expected = programs().into_iter().map(|(.., payload)| payload);
-    let expected = expected.chain(limits().map(|(_, payload)| payload));
+    let expected = expected.chain(limits().map(|(_, payload)| payload)).chain([too_many_kfuncs()]);
     let of_slots = of_slots().into_iter().map(|rejection| rejection.payload);
     let mut made: BTreeSet<_> = of_slots.chain(expected).map(|payload| payload.name()).collect();
     for_each_fixture("verify", |fixture| {

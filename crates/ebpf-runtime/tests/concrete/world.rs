@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicI64;
 
 use ebpf_runtime::flat::Block;
-use ebpf_runtime::interp::{Helpers, Links, Memory, Moment, Vm};
+use ebpf_runtime::interp::{Helpers, Kfuncs, Links, Memory, Moment, Vm};
 use ebpf_runtime::isa::abi::{ExecEnv, HelperFn, Trap};
 use ebpf_runtime::isa::uapi::{AttachType, MapType, ProgramType};
 use ebpf_runtime::isa::{CallTarget, Insn, Program, Size};
@@ -16,7 +16,8 @@ use ebpf_runtime::verifier::rules::{
     ProgramTypeRules, RetKind, TableRules,
 };
 use ebpf_runtime::verifier::{
-    ContextAccessInsn, Environment, HostField, MapInfo, PacketBounds, RewriteError, RewriteHooks,
+    ContextAccessInsn, Environment, HostField, KfuncProto, KfuncRet, MapInfo, PacketBounds,
+    RewriteError, RewriteHooks,
 };
 use ebpf_testkit::Rng;
 
@@ -116,24 +117,26 @@ impl World {
     /// The program's helpers and maps.
     pub(crate) fn links(&self, env: &Environment, program: &Program) -> Links {
         let mut helpers = Helpers::new();
+        let mut kfuncs = Kfuncs::new();
         for (_, insn) in program.insns() {
-            let Insn::Call(CallTarget::Helper(id)) = insn else { continue };
-            let Some(proto) = env.program_type.helper(id) else { continue };
-            let native: HelperFn = match proto.ret {
-                RetKind::Integer => any_number,
-                // No length, null, the first processor.
-                RetKind::ErrorOrLength
-                | RetKind::ObjectOrNull(_)
-                | RetKind::Processor
-                | RetKind::Void => zero,
-                RetKind::MapValueOrNull => any_value,
-            };
-            // SAFETY: the functions are sound for all arguments: they only compare them.
-            unsafe { helpers.register(id, native) };
+            match insn {
+                Insn::Call(CallTarget::Helper(id)) => {
+                    let Some(proto) = env.program_type.helper(id) else { continue };
+                    // SAFETY: the functions are sound for all arguments: they only compare them.
+                    unsafe { helpers.register(id, helper(proto.ret)) };
+                }
+                Insn::Call(CallTarget::Kfunc { btf_id, module }) => {
+                    let Ok(proto) = env.modules.function(module, btf_id) else { continue };
+                    // SAFETY: as for helpers.
+                    unsafe { kfuncs.register((module, btf_id), kfunc(proto)) };
+                }
+                _ => {}
+            }
         }
         let maps = &self.host.places.maps;
         Links {
             helpers,
+            kfuncs,
             maps: maps.iter().map(|map| map.handle).collect(),
             map_values: maps.iter().map(|map| Some(map.base)).collect(),
             ..Links::default()
@@ -204,6 +207,31 @@ unsafe fn host<'a>(env: *mut ExecEnv) -> &'a Host {
     unsafe { &*(*env).user.cast::<Host>() }
 }
 
+/// What stands for a helper with this result.
+fn helper(ret: RetKind) -> HelperFn {
+    match ret {
+        RetKind::Integer => any_number,
+        // No length, null, the first processor.
+        RetKind::ErrorOrLength
+        | RetKind::ObjectOrNull(_)
+        | RetKind::AcquiredOrNull(_)
+        | RetKind::CastOrNull(_)
+        | RetKind::Processor
+        | RetKind::Void => zero,
+        RetKind::MapValueOrNull => any_value,
+    }
+}
+
+/// What stands for a kernel function: programs only hand its objects over.
+fn kfunc(proto: &KfuncProto) -> HelperFn {
+    match proto.ret {
+        KfuncRet::Void => zero,
+        KfuncRet::Scalar => any_number,
+        KfuncRet::Object(_) if proto.flags.ret_null => object_or_null,
+        KfuncRet::Object(_) => object,
+    }
+}
+
 /// Any number: what is known of the result of most helpers.
 unsafe extern "sysv64" fn any_number(
     _: u64,
@@ -221,6 +249,26 @@ unsafe extern "sysv64" fn any_number(
 
 unsafe extern "sysv64" fn zero(_: u64, _: u64, _: u64, _: u64, _: u64, _: *mut ExecEnv) -> u64 {
     0
+}
+
+/// The address of nothing, which stands for an object.
+const OBJECT: u64 = 0x9000;
+
+unsafe extern "sysv64" fn object(_: u64, _: u64, _: u64, _: u64, _: u64, _: *mut ExecEnv) -> u64 {
+    OBJECT
+}
+
+unsafe extern "sysv64" fn object_or_null(
+    _: u64,
+    _: u64,
+    _: u64,
+    _: u64,
+    _: u64,
+    env: *mut ExecEnv,
+) -> u64 {
+    // SAFETY: kernel functions are called in runs of a world.
+    let is_null = unsafe { host(env) }.rng.borrow_mut().chance(1, 3);
+    if is_null { 0 } else { OBJECT }
 }
 
 /// Some value of the map, whatever the key; or none, if the map need not have all.

@@ -43,7 +43,8 @@ pub(super) fn fitting(kind: ArgKind, n: usize) -> Option<String> {
         | ArgKind::MapKey
         | ArgKind::MapValue
         | ArgKind::MapValueOutput
-        | ArgKind::SockCommon => return None,
+        | ArgKind::SockCommon
+        | ArgKind::ReleasedSock => return None,
     })
 }
 

@@ -570,13 +570,6 @@ payloads! {
         function: Cow<'static, str> = "The function.",
     } => ReferenceRelease;
 
-    /// Something given to a function that releases, which was released or is null.
-    #[error("kfunc {function}#{btf_id} reference has not been acquired before")]
-    KfuncNotHeld {
-        function: Cow<'static, str> = "The function.",
-        btf_id: u32 = "Its BTF id.",
-    } => ReferenceRelease;
-
     /// A kernel function that the module does not have.
     #[error("kernel btf_id {btf_id} is not a function")]
     KfuncMissing {

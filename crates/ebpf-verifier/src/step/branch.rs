@@ -106,7 +106,10 @@ impl Comparison {
                     comparison.learn(state, self.lhs, self.rhs, taken);
                 }
                 let equal = (op == CmpOp::Eq && taken) || (op == CmpOp::Ne && !taken);
-                if equal && left.kind.may_be_null() != right.kind.may_be_null() {
+                let is_opaque =
+                    |pointer: &Pointer| matches!(pointer.kind, PointerKind::Opaque { .. });
+                let may_differ = left.kind.may_be_null() != right.kind.may_be_null();
+                if equal && may_differ && !is_opaque(left) && !is_opaque(right) {
                     self.settle_equal(state);
                 }
             }
@@ -156,7 +159,7 @@ fn is_not_null(pointer: &Pointer) -> bool {
         PointerKind::Map(_) => true,
         PointerKind::MapValue(value) => value.null.is_none(),
         PointerKind::Object { object, null, .. } => null.is_none() && object != Object::FlowKeys,
-        PointerKind::Opaque { null, .. } => null.is_none(),
+        PointerKind::Opaque { null, reference, .. } => null.is_none() && reference.is_some(),
         PointerKind::Context
         | PointerKind::Packet { .. }
         | PointerKind::PacketEnd

@@ -34,13 +34,8 @@ impl Machine<'_> {
                 return Err(Unsupported::TwoReleased.into());
             }
         }
-        if function.flags.release {
-            let function_name = || function.name.clone();
-            let reference =
-                released.ok_or_else(|| Payload::KfuncNotAcquired { function: function_name() })?;
-            if !self.state.release(reference) {
-                return Err(Payload::KfuncNotHeld { function: function_name(), btf_id }.into());
-            }
+        if function.flags.release && !released.is_some_and(|it| self.state.release(it)) {
+            return Err(Payload::KfuncNotAcquired { function: function.name.clone() }.into());
         }
         let result = self.kfunc_result(function);
         self.state.frame_mut().clear_caller_saved();

@@ -247,7 +247,7 @@ fn tunnels() -> Vec<HelperProto> {
 
 /// Sockets and their options.
 fn sockets() -> Vec<HelperProto> {
-    let lookup = [Context, Memory, Size, Anything, Anything];
+    let lookup = [Context, Memory, SizeOrZero, Anything, Anything];
     [
         helper(49, "setsockopt").since(4, 13).args(&[Context, Anything, Anything, Memory, Size]),
         helper(57, "getsockopt").since(4, 15).args(&[Context, Anything, Anything, Output, Size]),
