@@ -55,12 +55,11 @@ pub(crate) fn run(arguments: &[String]) -> Result<(), TaskError> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::arguments;
 
     #[test]
     fn arguments_are_checked() {
-        let parse = |arguments: &[&str]| {
-            options(&arguments.iter().map(ToString::to_string).collect::<Vec<_>>())
-        };
+        let parse = |words: &[&str]| options(&arguments(words));
         let parsed = parse(&["--cases", "7", "--corpus", "x"]).unwrap();
         assert_eq!(parsed, Options { cases: 7, corpus: "x".into() });
         for wrong in [&["--cases"][..], &["--cases", "x"], &["--nonsense", "1"]] {

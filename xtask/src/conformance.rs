@@ -126,12 +126,11 @@ impl Table {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::arguments;
 
     #[test]
     fn arguments_are_checked() {
-        let parse = |arguments: &[&str]| {
-            options(&arguments.iter().map(ToString::to_string).collect::<Vec<_>>())
-        };
+        let parse = |words: &[&str]| options(&arguments(words));
         assert_eq!(parse(&[]).unwrap().engines, ["interp", "jit"]);
         assert_eq!(parse(&["--engine", "jit-checked"]).unwrap().engines, ["jit"]);
         assert!(parse(&["--engine", "kernel"]).is_err());

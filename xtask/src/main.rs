@@ -175,13 +175,18 @@ fn say(line: &str) {
     eprintln!("{line}");
 }
 
+/// Words as a command is given them.
+#[cfg(test)]
+fn arguments(words: &[&str]) -> Vec<String> {
+    words.iter().map(ToString::to_string).collect()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn run(arguments: &[&str]) -> Result<(), TaskError> {
-        let arguments: Vec<String> = arguments.iter().map(ToString::to_string).collect();
-        dispatch(&arguments)
+    fn run(words: &[&str]) -> Result<(), TaskError> {
+        dispatch(&arguments(words))
     }
 
     #[test]

@@ -9,11 +9,27 @@
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
+use clap::Args;
 use ebpf_runtime::isa::abi::{ExecEnv, Trap};
 use ebpf_runtime::xdp::{Ingress, XdpAction};
 
 use crate::capture::Capture;
 use crate::progress::Progress;
+
+/// The argument of commands that go over a capture given as `--pcap`.
+#[derive(Debug, Args)]
+pub(crate) struct RepeatArg {
+    /// Go over the whole capture so many times
+    #[arg(
+        id = "repeat",
+        long,
+        value_name = "N",
+        default_value_t = 1,
+        value_parser = clap::value_parser!(u64).range(1..),
+        requires = "pcap"
+    )]
+    pub(crate) times: u64,
+}
 
 /// Packets that are run between two readings of the clock.
 const BATCH: usize = 64;

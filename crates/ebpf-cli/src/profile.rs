@@ -25,6 +25,14 @@ pub(crate) enum ProfileError {
         /// What it should be.
         expected: &'static str,
     },
+    /// A limit that is not a number, 0, or too great.
+    #[error("profile: field `limits.{name}` is not a number from 1 to {max}")]
+    Limit {
+        /// The limit.
+        name: &'static str,
+        /// The greatest that it may be.
+        max: u32,
+    },
     /// Something that this version of the verifier does not know.
     #[error("profile: there is no {what} `{name}`")]
     Unknown {
@@ -88,7 +96,7 @@ pub(crate) fn parse(text: &str) -> Result<KernelProfile, ProfileError> {
     let processors = match &value["processors"] {
         Value::Null => None,
         number => {
-            let number = limit(number).filter(|&number| number > 0);
+            let number = as_u32(number).filter(|&number| number > 0);
             Some(number.ok_or_else(|| wrong("processors", "a number above 0, or null"))?)
         }
     };
@@ -100,15 +108,15 @@ pub(crate) fn parse(text: &str) -> Result<KernelProfile, ProfileError> {
         helpers: helpers(&value["helpers"])?,
         ..KernelProfile::default()
     };
-    for (name, _) in KernelProfile::default().limits() {
-        let number = limit(&value["limits"][name]).filter(|&number| number > 0);
-        let number = number.ok_or_else(|| wrong(&format!("limits.{name}"), "a number above 0"))?;
+    for (name, max) in KernelProfile::GREATEST_LIMITS.limits() {
+        let number = as_u32(&value["limits"][name]).filter(|number| (1..=max).contains(number));
+        let number = number.ok_or(ProfileError::Limit { name, max })?;
         *profile.limit_mut(name).expect("limits are found by their names") = number;
     }
     Ok(profile)
 }
 
-fn limit(value: &Value) -> Option<u32> {
+fn as_u32(value: &Value) -> Option<u32> {
     value.as_u64()?.try_into().ok()
 }
 
@@ -129,7 +137,7 @@ fn helpers(value: &Value) -> Result<Vec<TypeHelpers>, ProfileError> {
     let of_type = |(name, ids): (&String, &Value)| {
         let unknown = || ProfileError::Unknown { what: "program type", name: name.clone() };
         let ids = ids.as_array().ok_or_else(wrong)?.iter();
-        let ids = ids.map(|id| limit(id).map(HelperId).ok_or_else(wrong));
+        let ids = ids.map(|id| as_u32(id).map(HelperId).ok_or_else(wrong));
         Ok(TypeHelpers {
             program_type: ProgramType::from_name(name).ok_or_else(unknown)?,
             helpers: ids.collect::<Result<_, _>>()?,
@@ -146,7 +154,7 @@ mod tests {
         KernelProfile {
             name: "linux-6.18.44".into(),
             processors: Some(2),
-            max_frames: 9,
+            max_frames: 7,
             helpers: vec![TypeHelpers {
                 program_type: ProgramType::Xdp,
                 helpers: vec![HelperId(1), HelperId(23)],
@@ -171,8 +179,10 @@ mod tests {
         };
         let no_name = with(&|value| value["name"] = Value::Null);
         assert_eq!(no_name, "profile: field `name` is not text");
-        let zero = with(&|value| value["limits"]["max_frames"] = 0.into());
-        assert_eq!(zero, "profile: field `limits.max_frames` is not a number above 0");
+        let frames = "profile: field `limits.max_frames` is not a number from 1 to 8";
+        for frames_max in [json!(0), json!(9), json!(1_u64 << 32), json!(-1), Value::Null] {
+            assert_eq!(with(&|value| value["limits"]["max_frames"] = frames_max.clone()), frames);
+        }
         let unknown = with(&|value| value["features"][0] = "telepathy".into());
         assert_eq!(unknown, "profile: there is no feature `telepathy`");
         assert!(with(&|value| value["version"] = "x".into()).contains("`version`"));

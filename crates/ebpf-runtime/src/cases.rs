@@ -17,9 +17,13 @@ use crate::open::is_gpl_compatible;
 /// `BPF_F_TEST_STATE_FREQ`: keep the state wherever paths may meet.
 const TEST_STATE_FREQ: u32 = 1 << 3;
 
-/// Flags of `BPF_PROG_LOAD` that change no verdict on x86-64: `BPF_F_ANY_ALIGNMENT`,
-/// `BPF_F_TEST_RND_HI32`, `BPF_F_TEST_STATE_FREQ`, `BPF_F_XDP_HAS_FRAGS`.
-const HARMLESS_FLAGS: u32 = 1 << 1 | 1 << 2 | TEST_STATE_FREQ | 1 << 5;
+/// `BPF_F_STRICT_ALIGNMENT`: all accesses must be aligned; unless there is `BPF_F_ANY_ALIGNMENT`.
+const STRICT_ALIGNMENT: u32 = 1 << 0;
+const ANY_ALIGNMENT: u32 = 1 << 1;
+
+/// Flags of `BPF_PROG_LOAD` that are known here: these, and `BPF_F_TEST_RND_HI32` and
+/// `BPF_F_XDP_HAS_FRAGS`, which change no verdict.
+const KNOWN_FLAGS: u32 = STRICT_ALIGNMENT | ANY_ALIGNMENT | 1 << 2 | TEST_STATE_FREQ | 1 << 5;
 
 /// The largest contents of a frozen map that are looked at, in bytes.
 pub const MAX_FROZEN_BYTES: u64 = 64 << 20;
@@ -34,7 +38,7 @@ pub enum CaseUnsupported {
     /// The ABI as it is known here has no such attach type.
     #[error("attach type {0} is not known")]
     AttachType(u32),
-    /// Flags that change the verifier's rules.
+    /// Flags that change the verifier's rules in ways that are not known.
     #[error("program flags {0:#x} are not supported")]
     Flags(u32),
     /// The ABI as it is known here has no such map type.
@@ -145,7 +149,7 @@ pub fn environment(
     let rules = ProgramType::from_number(case.program_type).and_then(program_types::of);
     let attach_type = AttachType::from_number(case.attach_type)
         .ok_or(CaseUnsupported::AttachType(case.attach_type))?;
-    let flags = case.flags & !HARMLESS_FLAGS;
+    let flags = case.flags & !KNOWN_FLAGS;
     if flags != 0 {
         return Err(CaseUnsupported::Flags(flags));
     }
@@ -158,6 +162,7 @@ pub fn environment(
         btf: btf.map(Arc::new),
         modules: ModuleTable::new(),
         license_gpl: is_gpl_compatible(&case.license),
+        strict_alignment: case.flags & (STRICT_ALIGNMENT | ANY_ALIGNMENT) == STRICT_ALIGNMENT,
         profile: profile.clone(),
     })
 }
@@ -292,11 +297,24 @@ mod tests {
         assert_eq!(open, (malformed, "last insn is not an exit or jmp".into()));
     }
 
+    /// The word at offset 12 of the packet, which counts as starting 2 bytes behind an aligned address.
+    #[test]
+    fn flags_ask_for_alignment() {
+        let insns = "6112000000000000611304000000000007020000100000002d32020000000000\
+                     6120fcff000000009500000000000000b7000000010000009500000000000000";
+        let judged = |flags| verdict(&format!(r#""flags":{flags},"insns":"{insns}""#));
+        for flags in [0, 2, 3] {
+            assert!(matches!(judged(flags), CaseVerdict::Accept(_)), "{flags}");
+        }
+        let CaseVerdict::Reject(rejection) = judged(1) else { panic!("accepted") };
+        assert_eq!(rejection.message, "misaligned packet access off 2+0+16+-4 size 4");
+    }
+
     #[test]
     fn what_is_not_known_is_not_judged() {
         let with = |more: &str| unsupported(&format!("{RETURN_0},{more}"));
         assert_eq!(with(r#""attach_type":999"#), "attach type 999 is not known");
-        assert_eq!(with(r#""flags":1"#), "program flags 0x1 are not supported");
+        assert_eq!(with(r#""flags":17"#), "program flags 0x10 are not supported");
         assert_eq!(with(r#""maps":[{"type":99}]"#), "map type 99 is not known");
         assert!(with(r#""func_info":[[1,1]]"#).contains("function information"));
         assert!(with(r#""maps":[{"type":1,"frozen":true}]"#).contains("frozen contents"));

@@ -65,6 +65,7 @@ impl Bindings {
             btf: self.btf.clone(),
             modules: self.modules.clone(),
             license_gpl: self.gpl_compatible,
+            strict_alignment: false,
             profile: self.profile.clone(),
         }
     }

@@ -30,6 +30,9 @@ pub struct Environment {
     pub modules: ModuleTable,
     /// Whether the program's licence is compatible with the GPL.
     pub license_gpl: bool,
+    /// Whether all accesses must be aligned, as `BPF_F_STRICT_ALIGNMENT` asks for, or only those
+    /// that every processor needs to be.
+    pub strict_alignment: bool,
     /// The kernel whose verdict is wanted.
     pub profile: KernelProfile,
 }
@@ -99,6 +102,7 @@ impl Environment {
             btf: None,
             modules: ModuleTable::new(),
             license_gpl: true,
+            strict_alignment: false,
             profile: KernelProfile::default(),
         }
     }
@@ -120,6 +124,7 @@ impl Environment {
         }
         self.modules.digest(&mut digest);
         digest.u32(u32::from(self.license_gpl));
+        digest.u32(u32::from(self.strict_alignment));
         self.profile.digest(&mut digest);
         digest.finish()
     }
@@ -165,6 +170,7 @@ impl fmt::Debug for Environment {
             .field("attach_type", &self.attach_type)
             .field("maps", &self.maps)
             .field("license_gpl", &self.license_gpl)
+            .field("strict_alignment", &self.strict_alignment)
             .field("profile", &self.profile.name)
             .finish_non_exhaustive()
     }

@@ -79,13 +79,14 @@ fn facts_and_statistics_are_those_of_the_program() {
 #[test]
 fn whatever_can_change_a_verdict_changes_the_digest() {
     let base = || Environment { maps: vec![hash_map()], ..xdp() };
-    let mut others = vec![base(); 6];
+    let mut others = vec![base(); 7];
     others[0].program_type = program_types::sched_cls();
     others[1].license_gpl = false;
     others[2].maps[0].desc.value_size = 24;
     others[3].maps[0].special_fields = true;
     others[4].maps[0].frozen = Some(vec![]);
     others[5].profile.max_processed = 10;
+    others[6].strict_alignment = true;
     let digests: Vec<_> = others.iter().map(Environment::digest).collect();
     for (index, digest) in digests.iter().enumerate() {
         assert_ne!(*digest, base().digest(), "{index}");

@@ -6,8 +6,8 @@
 use ebpf_isa::text::assemble;
 use ebpf_isa::uapi::{MapDesc, MapType};
 use ebpf_verifier::{
-    Environment, ErrorCode, KernelProfile, MapInfo, Options, Rejection, Stats, program_types,
-    verify,
+    Environment, ErrorCode, KernelProfile, MapInfo, Options, Payload, Rejection, Stats,
+    program_types, verify,
 };
 
 fn judge(asm: &str, maps: usize) -> Result<Stats, Box<Rejection>> {
@@ -105,6 +105,24 @@ fn every_call_chain_has_an_end_even_if_many_lead_there() {
     let (code, errno, message) = rejected(&program, 0);
     assert_eq!((code, errno), (ErrorCode::LimitCallDepth, 7));
     assert_eq!(message, "the call stack of 8 frames is too deep !");
+}
+
+/// A function that calls itself is refused, also where no path leads to it and the profile allows any
+/// number of frames.
+#[test]
+fn a_chain_of_calls_ends_whatever_the_profile_allows() {
+    let dead = "r0 = 0\nif r0 == 0 goto out\ncall f\nout:\nexit\nf:\ncall f\nexit";
+    for (text, explored) in [(dead, false), ("call f\nexit\nf:\ncall f\nexit", true)] {
+        let mut env = Environment::new(program_types::xdp());
+        env.profile.max_frames = u32::MAX;
+        env.profile.max_stack = u32::MAX;
+        let verdict = verify(&assemble(text).unwrap(), &env, &Options::default());
+        let expected = match explored {
+            true => Payload::LimitFrames { frames: 9 },
+            false => Payload::LimitCallChain { frames: 8 },
+        };
+        assert_eq!(verdict.unwrap_err().payload, expected);
+    }
 }
 
 #[test]

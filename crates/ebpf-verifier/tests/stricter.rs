@@ -1,7 +1,7 @@
 //! Programs that Linux 6.18 accepts though they are not safe, and that are rejected here.
 
 use ebpf_isa::text::assemble;
-use ebpf_verifier::{Environment, ErrorCode, Options, program_types, verify};
+use ebpf_verifier::{Environment, ErrorCode, Options, Payload, Unsupported, program_types, verify};
 
 /// What decides was fetched by an atomic operation from a slot that holds 0 on one path and 8 on
 /// the other. Linux 6.18.44 does not mark the slot, takes the second path for covered by the first
@@ -39,4 +39,14 @@ fn what_is_fetched_rests_on_the_slot() {
     let rejection = verify(&program, &environment, &Options::default())
         .expect_err("one path stores above the frame");
     assert_eq!(rejection.code, ErrorCode::StackBounds);
+}
+
+/// Whether a load-acquire is of the context, Linux 6.18.44 looks up when the pointer has been
+/// overwritten, and loads a program that reads the kernel's own context.
+#[test]
+fn what_is_loaded_from_is_known_before_it_is_overwritten() {
+    let program = assemble("r1 = load_acquire((u32 *)(r1 +12))\nr0 = 2\nexit").expect("it is text");
+    let environment = Environment::new(program_types::xdp());
+    let rejection = verify(&program, &environment, &Options::default()).expect_err("not known");
+    assert_eq!(rejection.payload, Payload::Unsupported { what: Unsupported::LoadAcquireOfContext });
 }

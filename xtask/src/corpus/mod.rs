@@ -141,12 +141,11 @@ impl Entry {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::arguments;
 
     #[test]
     fn arguments_are_checked() {
-        let parse = |arguments: &[&str]| {
-            options(&arguments.iter().map(ToString::to_string).collect::<Vec<_>>())
-        };
+        let parse = |words: &[&str]| options(&arguments(words));
         assert_eq!(parse(&[]).unwrap(), Options::default());
         assert_eq!(parse(&["--dir", "x"]).unwrap().directory, Some("x".into()));
         for wrong in [&["--dir"][..], &["--nonsense"]] {

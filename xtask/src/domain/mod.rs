@@ -153,12 +153,11 @@ mod tests {
     use ebpf_runtime::object::cases::Case;
 
     use super::*;
+    use crate::arguments;
 
     #[test]
     fn arguments_are_checked() {
-        let parse = |arguments: &[&str]| {
-            options(&arguments.iter().map(ToString::to_string).collect::<Vec<_>>())
-        };
+        let parse = |words: &[&str]| options(&arguments(words));
         assert_eq!(parse(&["--pairs", "7"]).unwrap(), Options { pairs: 7, seed: 1 });
         for wrong in [&["--pairs"][..], &["--pairs", "x"], &["--nonsense", "1"]] {
             assert!(matches!(parse(wrong), Err(TaskError::Usage(_))), "{wrong:?}");

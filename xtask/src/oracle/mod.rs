@@ -128,12 +128,11 @@ fn work(directory: &Path, log_level: u32) -> Result<(), TaskError> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::arguments;
 
     #[test]
     fn arguments_are_checked() {
-        let parse = |arguments: &[&str]| {
-            options(&arguments.iter().map(ToString::to_string).collect::<Vec<_>>())
-        };
+        let parse = |words: &[&str]| options(&arguments(words));
         let parsed = parse(&["a.jsonl", "--log-level", "2"]).unwrap();
         let files = vec!["a.jsonl".into()];
         assert_eq!(parsed, Options { files, log_level: 2, worker: None });

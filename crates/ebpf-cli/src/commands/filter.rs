@@ -19,6 +19,7 @@ use serde_json::json;
 
 use crate::console::{Console, Status};
 use crate::error::CliError;
+use crate::packets::RepeatArg;
 
 /// What is said about forms, engines and times, for `ebpf filter --help`.
 const ABOUT: &str = "\
@@ -45,15 +46,8 @@ pub(crate) struct FilterArgs {
     /// A packet that was cut when it was captured is judged as it was captured.
     #[arg(long, value_name = "FILE", conflicts_with_all = ["explain", "seccomp"])]
     pcap: Option<PathBuf>,
-    /// Go over the whole capture so many times
-    #[arg(
-        long,
-        value_name = "N",
-        default_value_t = 1,
-        value_parser = clap::value_parser!(u64).range(1..),
-        requires = "pcap"
-    )]
-    repeat: u64,
+    #[command(flatten)]
+    repeat: RepeatArg,
     /// What judges [default: all of them, which must agree]
     #[arg(long, value_enum, requires = "judged")]
     engine: Option<EngineArg>,

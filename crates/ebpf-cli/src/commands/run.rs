@@ -11,6 +11,7 @@ use ebpf_runtime::Engine;
 use crate::console::{Console, Status};
 use crate::error::CliError;
 use crate::input::ProgramArgs;
+use crate::packets::RepeatArg;
 
 /// Instructions that an unverified program may run, where `--fuel` does not say: about a second.
 const DEFAULT_FUEL: i64 = 100_000_000;
@@ -39,7 +40,7 @@ pub(crate) struct RunArgs {
     /// Run once on these bytes, given as hex, or as they are in a file; needs --unverified
     ///
     /// The program gets the address of the bytes in r1 and their number in r2.
-    #[arg(long, value_name = "HEX|@FILE")]
+    #[arg(long, value_name = "HEX|@FILE", conflicts_with = "repeat")]
     mem: Option<String>,
     /// What runs the program [default: jit; with --coverage, interp]
     #[arg(long, value_enum)]
@@ -47,15 +48,8 @@ pub(crate) struct RunArgs {
     /// Put an element into a map first: KEYHEX:VALHEX, or a file with one of them a line
     #[arg(long = "map", value_name = "NAME=KEYHEX:VALHEX|NAME=@FILE", conflicts_with = "mem")]
     maps: Vec<String>,
-    /// Run on the whole capture so many times
-    #[arg(
-        long,
-        value_name = "N",
-        default_value_t = 1,
-        value_parser = clap::value_parser!(u64).range(1..),
-        conflicts_with = "mem"
-    )]
-    repeat: u64,
+    #[command(flatten)]
+    repeat: RepeatArg,
     /// Write how often each source line was run to this file, in the format of lcov
     ///
     /// Counts are of all packets, and a line counts as often as its instruction that was run most

@@ -98,10 +98,17 @@ fn a_profile_changes_verdicts_and_is_named() {
 
 #[test]
 fn a_bad_profile_is_told() {
-    let profile = temporary("bad-profile.json", b"{\"name\":\"x\"}");
-    let done = ebpf(&["verify", "--kernel", &profile, MINIMAL]);
-    assert_eq!(done.code, Some(2));
-    assert!(done.err.contains("profile: field `version` is not a version"), "{}", done.err);
+    let endless = OLD_KERNEL.replace("\"max_frames\":8", "\"max_frames\":4000000000");
+    let rows = [
+        (r#"{"name":"x"}"#, "profile: field `version` is not a version"),
+        (&endless, "profile: field `limits.max_frames` is not a number from 1 to 8"),
+    ];
+    for (text, reason) in rows {
+        let profile = temporary("bad-profile.json", text.as_bytes());
+        let done = ebpf(&["verify", "--kernel", &profile, MINIMAL]);
+        assert_eq!(done.code, Some(2));
+        assert!(done.err.contains(reason), "{}", done.err);
+    }
 }
 
 /// Both ways out are good: the kernel answers, or the reason why not is said.

@@ -328,9 +328,10 @@ payloads! {
     } => MemoryUnbounded;
 
     /// A misaligned access.
-    #[error("{}", text::misaligned(*memory, *var_off, *off, *insn_off, *size))]
+    #[error("{}", text::misaligned(*memory, *start, *var_off, *off, *insn_off, *size))]
     MemoryAlignment {
         memory: Option<&'static str> = "What the kernel calls the memory, where it does.",
+        start: u8 = "Where the memory starts, from an aligned address: 2 for the packet.",
         var_off: Tnum = "The variable part of the pointer's offset.",
         off: i32 = "The constant part of the pointer's offset.",
         insn_off: i16 = "The instruction's offset.",
@@ -338,10 +339,11 @@ payloads! {
     } => MemoryAlignment;
 
     /// An atomic operation on memory that does not allow them.
-    #[error("BPF_ATOMIC stores into R{} {kind} is not allowed", register.number())]
+    #[error("BPF_ATOMIC {} R{} {kind} is not allowed", text::atomic_verb(*write), register.number())]
     MemoryAtomic {
         register: Reg = "The register with the pointer.",
         kind: &'static str = "The kind of pointer.",
+        write: bool = "Whether it stores; only a load-acquire does not.",
     } => MemoryAtomic;
 
     /// An access to a map's value that the map's flags forbid.

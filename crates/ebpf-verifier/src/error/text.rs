@@ -129,14 +129,16 @@ pub(super) const fn extreme(extreme: Extreme) -> &'static str {
 
 pub(super) fn misaligned(
     memory: Option<&str>,
+    start: u8,
     var: Tnum,
     off: i32,
     insn_off: i16,
     size: u8,
 ) -> String {
     let (memory, blank) = memory.map_or(("", ""), |memory| (memory, " "));
+    let start = if start == 0 { String::new() } else { format!("{start}+") };
     let var = var_off(var);
-    format!("misaligned {memory}{blank}access off {var}+{off}+{insn_off} size {size}")
+    format!("misaligned {memory}{blank}access off {start}{var}+{off}+{insn_off} size {size}")
 }
 
 /// A pointer that is not as the program got it.
@@ -156,6 +158,10 @@ pub(super) fn object(register: Reg, object: Object, write: bool, off: i32, size:
         false if write => format!("R{number} cannot write into {name}"),
         false => format!("R{number} invalid {name} access off={off} size={size}"),
     }
+}
+
+pub(super) const fn atomic_verb(write: bool) -> &'static str {
+    if write { "stores into" } else { "loads from" }
 }
 
 pub(super) const fn map_verb(write: bool) -> &'static str {

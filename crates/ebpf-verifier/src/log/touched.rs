@@ -17,11 +17,15 @@ pub(super) fn by(insn: Insn, state: &State) -> Shown {
     };
     let slots = match insn {
         // Of a load at a variable offset, the kernel notes the slot of the lowest.
-        Insn::Load { base, off, .. } if is_variable(state, base) => {
+        Insn::Load { base, off, .. } | Insn::LoadAcquire { base, off, .. }
+            if is_variable(state, base) =>
+        {
             lowest_slot(accessed_slots(state, base, off, Size::B))
         }
         Insn::Load { size, base, off, .. }
+        | Insn::LoadAcquire { size, base, off, .. }
         | Insn::Store { size, base, off, .. }
+        | Insn::StoreRelease { size, base, off, .. }
         | Insn::Atomic { size, base, off, .. } => accessed_slots(state, base, off, size),
         _ => 0,
     };

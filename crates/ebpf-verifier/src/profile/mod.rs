@@ -80,6 +80,18 @@ impl KernelProfile {
         max_maps: 64,
     };
 
+    /// The greatest limits that a profile should have, however it was made: verification takes no
+    /// more memory and time than is known up to these. They are those of Linux 6.18, with some room
+    /// for other kernels where that costs little. Frames are never more than these, whatever the
+    /// profile says.
+    pub const GREATEST_LIMITS: Self = {
+        let mut profile = Self::LINUX_6_18;
+        profile.stack_rounding = 512;
+        profile.max_subprograms = 1024;
+        profile.max_maps = 1024;
+        profile
+    };
+
     /// Numbers of processors that a program which asks for the processor is judged for, where the
     /// machine is not known: the fewest, at which the answer is a constant, a few, and the most that
     /// x86-64 can have.
@@ -98,6 +110,11 @@ impl KernelProfile {
             ("max_subprograms", self.max_subprograms),
             ("max_maps", self.max_maps),
         ]
+    }
+
+    /// Frames that a chain of calls may have.
+    pub(crate) fn frames(&self) -> usize {
+        abi::MAX_CALL_DEPTH.min(self.max_frames as usize)
     }
 
     /// A limit by the name of its field; `None` if there is no such limit.

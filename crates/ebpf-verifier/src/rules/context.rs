@@ -140,9 +140,13 @@ impl ContextField {
 }
 
 /// What the fields say of an access: the field in which it starts decides.
-pub(super) fn access(fields: &[ContextField], query: &ContextQuery) -> ContextAccess {
+pub(super) fn access<'f>(
+    fields: impl IntoIterator<Item = &'f ContextField>,
+    query: &ContextQuery,
+) -> ContextAccess {
     let field = u32::try_from(query.off).ok().and_then(|off| {
-        let field = fields.iter().find(|field| field.covers(off, query.attach_type))?;
+        let covers = |field: &&ContextField| field.covers(off, query.attach_type);
+        let field = fields.into_iter().find(covers)?;
         field.allows(off, query.size, query.write).then_some(field)
     });
     match field.map(|field| field.kind) {

@@ -44,9 +44,9 @@ impl Object {
     fn layout(self) -> Layout {
         match self {
             Self::FlowKeys => Layout::Bytes(56),
-            Self::SockCommon => Layout::Fields(&contexts::SOCK_COMMON),
-            Self::Socket => Layout::Fields(&contexts::SOCKET),
-            Self::TcpSock => Layout::Fields(&contexts::TCP_SOCK),
+            Self::SockCommon => Layout::Fields(&contexts::SOCKET, contexts::FULL_SOCKET),
+            Self::Socket => Layout::Fields(&contexts::SOCKET, &[]),
+            Self::TcpSock => Layout::Fields(&contexts::TCP_SOCK, &[]),
         }
     }
 
@@ -63,7 +63,8 @@ impl Object {
                 let end = off.and_then(|off| off.checked_add(size.bytes().into()));
                 end.is_some_and(|end| end <= bytes)
             }
-            Layout::Fields(fields) => {
+            Layout::Fields(fields, hidden) => {
+                let there = fields.iter().filter(|field| !hidden.contains(&&*field.name));
                 let query = ContextQuery {
                     off,
                     size,
@@ -71,7 +72,7 @@ impl Object {
                     sign_extended: false,
                     attach_type: None,
                 };
-                matches!(context::access(fields, &query), ContextAccess::Allowed(_))
+                matches!(context::access(there, &query), ContextAccess::Allowed(_))
             }
         }
     }
@@ -81,6 +82,6 @@ impl Object {
 enum Layout {
     /// So many bytes.
     Bytes(u32),
-    /// Fields that can be read.
-    Fields(&'static [ContextField]),
+    /// Fields that can be read, but for those with these names.
+    Fields(&'static [ContextField], &'static [&'static str]),
 }

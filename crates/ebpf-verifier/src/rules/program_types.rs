@@ -7,7 +7,8 @@ use ebpf_isa::uapi::AttachType::{self, *};
 use ebpf_isa::uapi::ProgramType;
 
 use super::tables::contexts::{
-    self, SKB_ADDRESSES, SKB_TIMES, SKB_TRAFFIC_CONTROL, sk_buff_for, sk_buff_to_dissect,
+    self, POST_BIND, SKB_ADDRESSES, SKB_TIMES, SKB_TRAFFIC_CONTROL, SOCK_MADE, sk_buff_for,
+    sk_buff_to_dissect,
 };
 use super::tables::helpers::prototypes;
 use super::{
@@ -104,28 +105,8 @@ fn context(program_type: ProgramType) -> Option<Vec<ContextField>> {
 const fn attach_types(program_type: ProgramType) -> &'static [AttachType] {
     match program_type {
         ProgramType::CgroupSkb => &[CgroupInetIngress, CgroupInetEgress],
-        ProgramType::CgroupSock => {
-            &[CgroupInetSockCreate, CgroupInetSockRelease, CgroupInet4PostBind, CgroupInet6PostBind]
-        }
-        ProgramType::CgroupSockAddr => &[
-            CgroupInet4Bind,
-            CgroupInet6Bind,
-            CgroupInet4Connect,
-            CgroupInet6Connect,
-            CgroupUnixConnect,
-            CgroupUdp4Sendmsg,
-            CgroupUdp6Sendmsg,
-            CgroupUnixSendmsg,
-            CgroupUdp4Recvmsg,
-            CgroupUdp6Recvmsg,
-            CgroupUnixRecvmsg,
-            CgroupInet4Getpeername,
-            CgroupInet6Getpeername,
-            CgroupUnixGetpeername,
-            CgroupInet4Getsockname,
-            CgroupInet6Getsockname,
-            CgroupUnixGetsockname,
-        ],
+        ProgramType::CgroupSock => &CGROUP_SOCK,
+        ProgramType::CgroupSockAddr => &SOCK_ADDR,
         ProgramType::CgroupSockopt => &[CgroupGetsockopt, CgroupSetsockopt],
         ProgramType::SkReuseport => &[SkReuseportSelect, SkReuseportSelectOrMigrate],
         ProgramType::SkLookup => &[SkLookup],
@@ -162,8 +143,27 @@ const fn packet_access(program_type: ProgramType) -> PacketAccess {
     }
 }
 
-/// Where the program has no say: its return value is always 1.
-const ONE_ONLY: &[AttachType] = &[
+/// Where a program sees a socket.
+const CGROUP_SOCK: [AttachType; 4] = concat([SOCK_MADE, POST_BIND]);
+
+/// Where a program sees an address.
+const SOCK_ADDR: [AttachType; 17] = concat([BIND, SENT_TO, TOLD]);
+
+/// Where a socket gets its own address.
+const BIND: &[AttachType] = &[CgroupInet4Bind, CgroupInet6Bind];
+
+/// Where it is about to use another one's address.
+const SENT_TO: &[AttachType] = &[
+    CgroupInet4Connect,
+    CgroupInet6Connect,
+    CgroupUnixConnect,
+    CgroupUdp4Sendmsg,
+    CgroupUdp6Sendmsg,
+    CgroupUnixSendmsg,
+];
+
+/// Where it is told an address: the program has no say, and its return value is always 1.
+const TOLD: &[AttachType] = &[
     CgroupUdp4Recvmsg,
     CgroupUdp6Recvmsg,
     CgroupUnixRecvmsg,
@@ -175,15 +175,27 @@ const ONE_ONLY: &[AttachType] = &[
     CgroupUnixGetsockname,
 ];
 
+const fn concat<const LISTS: usize, const N: usize>(
+    lists: [&[AttachType]; LISTS],
+) -> [AttachType; N] {
+    let mut all = [lists[0][0]; N];
+    let (mut list, mut next) = (0, 0);
+    while list < LISTS {
+        let (_, rest) = all.split_at_mut(next);
+        rest.split_at_mut(lists[list].len()).0.copy_from_slice(lists[list]);
+        next += lists[list].len();
+        list += 1;
+    }
+    assert!(next == N, "the lists have another length");
+    all
+}
+
 fn exit_rules(program_type: ProgramType) -> Vec<ExitRule> {
     let rule = |only_for, min, max| ExitRule { only_for, range: ExitRange { min, max } };
     let yes_or_no = rule(&[], 0, 1);
     match program_type {
         ProgramType::CgroupSkb => [rule(&[CgroupInetEgress], 0, 3), yes_or_no].into(),
-        ProgramType::CgroupSockAddr => {
-            [rule(ONE_ONLY, 1, 1), rule(&[CgroupInet4Bind, CgroupInet6Bind], 0, 3), yes_or_no]
-                .into()
-        }
+        ProgramType::CgroupSockAddr => [rule(TOLD, 1, 1), rule(BIND, 0, 3), yes_or_no].into(),
         ProgramType::CgroupSock
         | ProgramType::SockOps
         | ProgramType::CgroupDevice

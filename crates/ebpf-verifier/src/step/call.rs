@@ -4,7 +4,7 @@ use ebpf_isa::{Pc, Reg};
 
 use super::{Machine, Next};
 use crate::error::{Checked, Ending, Payload, Unsupported};
-use crate::state::{FRAMES_MAX, Frame, PointerKind, Reference, Value};
+use crate::state::{Frame, PointerKind, Reference, Value};
 
 impl Machine<'_> {
     /// The path goes on in the callee, in a frame of its own.
@@ -17,7 +17,7 @@ impl Machine<'_> {
             None => return Err(Unsupported::UntypedFunction.into()),
         }
         let depth = self.state.depth();
-        if depth >= FRAMES_MAX.min(self.env.profile.max_frames as usize) {
+        if depth >= self.env.profile.frames() {
             return Err(Payload::LimitFrames { frames: depth + 1 }.into());
         }
         let mut callee = Frame::new(subprog, depth, Some(self.after()));

@@ -9,6 +9,10 @@ use crate::error::{Checked, Extreme, Payload, Region, Unsupported};
 use crate::rules::{ContextAccess, ContextQuery, FieldKind, Object, PacketAccess};
 use crate::state::{MapValueRef, PacketId, PacketRange, PacketRegion, Pointer, PointerKind, Value};
 
+/// Where packets start, from an aligned address: so that what comes behind the Ethernet header is
+/// aligned.
+const NET_IP_ALIGN: u8 = 2;
+
 /// Whether the memory instruction at some place accesses the context, or fields of an object of the
 /// kernel. One that does is rewritten, so it must do so on every path.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -58,30 +62,41 @@ pub(super) struct Place {
 }
 
 impl Machine<'_> {
-    pub(super) fn load(
-        &mut self,
-        size: Size,
-        extend: Extend,
-        dst: Reg,
-        base: Reg,
-        off: i16,
-    ) -> Checked {
-        let pointer = self.read(base)?;
+    pub(super) fn load(&mut self, dst: Reg, place: Place, extend: Extend, strict: bool) -> Checked {
+        let pointer = self.read(place.reg)?;
         self.check_writable(dst)?;
-        let place = Place { reg: base, off, size };
-        let value = self.access(place, Access::Load(extend), false)?;
+        let value = self.access(place, Access::Load(extend), strict)?;
         self.note_context_use(&pointer)?;
         self.set(dst, value);
         Ok(())
     }
 
-    pub(super) fn store(&mut self, size: Size, base: Reg, off: i16, src: Operand) -> Checked {
+    pub(super) fn store(&mut self, place: Place, src: Operand, strict: bool) -> Checked {
         if let Operand::Reg(reg) = src {
             self.read(reg)?;
         }
-        let pointer = self.read(base)?;
-        self.access(Place { reg: base, off, size }, Access::Store(src), false)?;
+        let pointer = self.read(place.reg)?;
+        self.access(place, Access::Store(src), strict)?;
         self.note_context_use(&pointer)
+    }
+
+    pub(super) fn load_acquire(&mut self, dst: Reg, place: Place) -> Checked {
+        let pointer = self.read(place.reg)?;
+        self.load(dst, place, Extend::Zero, true)?;
+        // The kernel looks at what the register has by now, which may be what was loaded.
+        check_atomic(place.reg, self.value(place.reg), false)?;
+        match pointer.as_pointer().map(|pointer| pointer.kind) {
+            // It would be the kernel's own context that is read, where it has something else.
+            Some(PointerKind::Context | PointerKind::Object { .. }) => {
+                Err(Unsupported::LoadAcquireOfContext.into())
+            }
+            _ => Ok(()),
+        }
+    }
+
+    pub(super) fn store_release(&mut self, place: Place, src: Reg) -> Checked {
+        self.store(place, Operand::Reg(src), true)?;
+        check_atomic(place.reg, self.value(place.reg), true)
     }
 
     pub(super) fn atomic(
@@ -98,18 +113,7 @@ impl Machine<'_> {
         if op == AtomicOp::Cmpxchg {
             self.read(Reg::R0)?;
         }
-        let forbidden = pointer.as_pointer().is_some_and(|pointer| match pointer.kind {
-            PointerKind::Context | PointerKind::Packet { .. } => true,
-            PointerKind::Object { null, .. } => null.is_none(),
-            PointerKind::Map(_)
-            | PointerKind::MapValue(_)
-            | PointerKind::Opaque { .. }
-            | PointerKind::PacketEnd
-            | PointerKind::Stack { .. } => false,
-        });
-        if forbidden {
-            return Err(Payload::MemoryAtomic { register: base, kind: pointer.name() }.into());
-        }
+        check_atomic(base, &pointer, true)?;
         let fetched = fetch.then_some(if op == AtomicOp::Cmpxchg { Reg::R0 } else { src });
         if let Some(reg) = fetched {
             self.check_writable(reg)?;
@@ -151,7 +155,7 @@ impl Machine<'_> {
         let Place { reg, off, size } = place;
         let value = self.read(reg)?;
         let invalid = Payload::MemoryPointer { register: reg, kind: value.name() };
-        check_alignment(&value, place, strict)?;
+        self.check_alignment(&value, place, strict)?;
         let Value::Pointer(pointer) = value else {
             return Err(invalid.into());
         };
@@ -185,6 +189,27 @@ impl Machine<'_> {
                 Err(self.look_into(place, &pointer, ty, access))
             }
         }
+    }
+
+    /// Only the stack must be aligned always: spilled registers are tracked by slot. Atomic
+    /// operations and some arguments (`strict`) must be aligned everywhere, and that is looked at
+    /// before the kind of pointer.
+    pub(super) fn check_alignment(&self, value: &Value, place: Place, strict: bool) -> Checked {
+        let (memory, var, off) = match value {
+            Value::Pointer(pointer) => (aligned_memory(pointer.kind), pointer.var, pointer.off),
+            Value::Scalar(scalar) => (None, scalar.bounds, 0),
+            Value::Uninit => return Ok(()),
+        };
+        if !strict && !self.env.strict_alignment && memory != Some("stack") {
+            return Ok(());
+        }
+        let start = if memory == Some("packet") { NET_IP_ALIGN } else { 0 };
+        let (var_off, insn_off, size) = (var.tnum(), place.off, place.size.bytes());
+        let fixed = i64::from(start) + i64::from(off) + i64::from(insn_off);
+        if is_aligned(var_off + Tnum::constant(fixed.cast_unsigned()), size) {
+            return Ok(());
+        }
+        Err(Payload::MemoryAlignment { memory, start, var_off, off, insn_off, size }.into())
     }
 
     fn access_context(
@@ -335,41 +360,38 @@ pub(super) fn check_unmodified(reg: Reg, pointer: &Pointer) -> Checked {
     Err(Payload::ContextModified { register, kind, off, var_off }.into())
 }
 
-/// Only the stack must be aligned always: spilled registers are tracked by slot. Atomic operations
-/// (`strict`) must be aligned everywhere, and that is looked at before the kind of pointer.
-pub(super) fn check_alignment(value: &Value, place: Place, strict: bool) -> Checked {
-    let (memory, var, off) = match value {
-        Value::Pointer(pointer) => match pointer.kind {
-            PointerKind::Stack { .. } => (Some("stack"), pointer.var, pointer.off),
-            PointerKind::MapValue(MapValueRef { null: None, .. }) if strict => {
-                (Some("value"), pointer.var, pointer.off)
-            }
-            PointerKind::Map(_)
-            | PointerKind::MapValue(_)
-            | PointerKind::PacketEnd
-            | PointerKind::Object { null: Some(_), .. }
-            | PointerKind::Opaque { null: Some(_), .. }
-                if strict =>
-            {
-                (None, pointer.var, pointer.off)
-            }
-            PointerKind::Context
-            | PointerKind::Map(_)
-            | PointerKind::MapValue(_)
-            | PointerKind::Packet { .. }
-            | PointerKind::Object { .. }
-            | PointerKind::Opaque { .. }
-            | PointerKind::PacketEnd => return Ok(()),
-        },
-        Value::Scalar(scalar) if strict => (None, scalar.bounds, 0),
-        Value::Scalar(_) | Value::Uninit => return Ok(()),
-    };
-    let (var_off, insn_off, size) = (var.tnum(), place.off, place.size.bytes());
-    let fixed = (i64::from(off) + i64::from(insn_off)).cast_unsigned();
-    if is_aligned(var_off + Tnum::constant(fixed), size) {
-        return Ok(());
+/// Checks that the memory in a register allows atomic operations, if it is memory.
+fn check_atomic(register: Reg, value: &Value, write: bool) -> Checked {
+    let forbidden = value.as_pointer().is_some_and(|pointer| match pointer.kind {
+        PointerKind::Context | PointerKind::Packet { .. } => true,
+        PointerKind::Object { null, .. } => null.is_none(),
+        PointerKind::Map(_)
+        | PointerKind::MapValue(_)
+        | PointerKind::Opaque { .. }
+        | PointerKind::PacketEnd
+        | PointerKind::Stack { .. } => false,
+    });
+    match forbidden {
+        true => Err(Payload::MemoryAtomic { register, kind: value.name(), write }.into()),
+        false => Ok(()),
     }
-    Err(Payload::MemoryAlignment { memory, var_off, off, insn_off, size }.into())
+}
+
+/// What messages about alignment call the memory behind a pointer, where they do.
+const fn aligned_memory(kind: PointerKind) -> Option<&'static str> {
+    match kind {
+        PointerKind::Context => Some("context"),
+        PointerKind::Stack { .. } => Some("stack"),
+        PointerKind::MapValue(MapValueRef { null: None, .. }) => Some("value"),
+        PointerKind::Packet { .. } => Some("packet"),
+        PointerKind::Object { object: Object::FlowKeys, null: None, .. } => Some("flow keys"),
+        PointerKind::Object { object, null: None, .. } => Some(object.name()),
+        PointerKind::Map(_)
+        | PointerKind::MapValue(_)
+        | PointerKind::Object { .. }
+        | PointerKind::Opaque { .. }
+        | PointerKind::PacketEnd => None,
+    }
 }
 
 fn is_aligned(bits: Tnum, size: u8) -> bool {

@@ -31,6 +31,7 @@ use crate::state::{
 
 pub(crate) use effects::Effects;
 pub(crate) use memory::ContextUse;
+use memory::Place;
 
 /// Offsets and sizes must stay below this in magnitude; what may reach it counts as unbounded.
 const FAR: i64 = 1 << 29;
@@ -105,9 +106,17 @@ impl<'a> Machine<'a> {
             Insn::Swap { order, size, dst } => self.swap(order, size, dst)?,
             Insn::LoadWide { dst, source } => self.load_wide(dst, source)?,
             Insn::Load { size, extend, dst, base, off } => {
-                self.load(size, extend, dst, base, off)?;
+                self.load(dst, Place { reg: base, off, size }, extend, false)?;
             }
-            Insn::Store { size, base, off, src } => self.store(size, base, off, src)?,
+            Insn::LoadAcquire { size, dst, base, off } => {
+                self.load_acquire(dst, Place { reg: base, off, size })?;
+            }
+            Insn::Store { size, base, off, src } => {
+                self.store(Place { reg: base, off, size }, src, false)?;
+            }
+            Insn::StoreRelease { size, base, off, src } => {
+                self.store_release(Place { reg: base, off, size }, src)?;
+            }
             Insn::Atomic { op, size, fetch, base, off, src } => {
                 self.atomic(op, size, fetch, base, off, src)?;
             }
@@ -120,8 +129,6 @@ impl<'a> Machine<'a> {
             Insn::Call(CallTarget::Subprog(target)) => return self.call_subprog(target),
             Insn::Exit => return self.exit(),
             Insn::AddrSpaceCast { .. } => return Err(Unsupported::AddrSpaceCast.into()),
-            Insn::LoadAcquire { .. } => return Err(Unsupported::LoadAcquire.into()),
-            Insn::StoreRelease { .. } => return Err(Unsupported::StoreRelease.into()),
             Insn::LoadPacket { index, .. } => self.load_packet(index)?,
             Insn::Call(CallTarget::Reg(_)) | Insn::MayGoto { .. } => {
                 unreachable!("refused before exploration")

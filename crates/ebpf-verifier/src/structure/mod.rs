@@ -295,7 +295,7 @@ impl CallWalk<'_> {
     }
 
     fn enter(&mut self, subprog: SubprogIdx, frames: u32, stack: u32) -> Checked {
-        if frames >= self.env.profile.max_frames {
+        if frames as usize >= self.env.profile.frames() {
             return Err(Payload::LimitCallChain { frames }.into());
         }
         if !self.seen.insert((subprog, frames, stack)) {

@@ -28,6 +28,7 @@ pub(crate) fn parse_env(text: &str) -> Result<Environment, String> {
             ["attach", name] => {
                 env.attach_type = Some(AttachType::from_name(name).ok_or_else(unknown)?);
             }
+            ["alignment", "strict"] => env.strict_alignment = true,
             ["license", "gpl"] => env.license_gpl = true,
             ["license", "other"] => env.license_gpl = false,
             ["map", map_type, key, value, entries, ref flags @ ..] => {

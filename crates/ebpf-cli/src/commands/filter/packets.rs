@@ -37,14 +37,15 @@ pub(super) fn judge(
     let runtime = Runtime::new().map_err(CliError::from)?;
     let expected: Vec<u32> = packets.iter().map(|packet| filter.run(packet)).collect();
     let mut report = Report::new(args, name, filter, &expected);
-    let mut progress = Progress::new(args.repeat * (packets.len() * args.engines().len()) as u64);
+    let mut progress =
+        Progress::new(args.repeat.times * (packets.len() * args.engines().len()) as u64);
     let mut done = 0;
     for engine in args.engines() {
         let start = Instant::now();
         let judge = Judge::new(&runtime, filter, args.target.into(), engine).or_refuse()?;
         let load = start.elapsed();
         let (mut values, mut time) = (Vec::with_capacity(packets.len()), Duration::ZERO);
-        for _ in 0..args.repeat {
+        for _ in 0..args.repeat.times {
             values.clear();
             let mut env = ExecEnv::new();
             let start = Instant::now();
@@ -164,7 +165,7 @@ impl<'a> Report<'a> {
 
     /// Nanoseconds a packet.
     fn ns(&self, timed: &Timed) -> f64 {
-        timed.time.as_nanos() as f64 / (self.packets * self.args.repeat) as f64
+        timed.time.as_nanos() as f64 / (self.packets * self.args.repeat.times) as f64
     }
 
     fn write(&self, pcap: &str, out: &mut impl Write) -> io::Result<()> {
@@ -174,7 +175,7 @@ impl<'a> Report<'a> {
             let target = Target::from(self.args.target);
             writeln!(out, "program   {converted} instructions as {target}")?;
         }
-        writeln!(out, "packets   {}, {} times", one_line(pcap), self.args.repeat)?;
+        writeln!(out, "packets   {}, {} times", one_line(pcap), self.args.repeat.times)?;
         for timed in &self.engines {
             let (name, load) = (timed.engine.name(), timed.load.as_secs_f64() * 1e6);
             write!(out, "time      {name}: {:.1} ns per packet", self.ns(timed))?;
@@ -204,7 +205,7 @@ impl<'a> Report<'a> {
             "insns": self.filter.insns().len(),
             "converted_insns": self.converted,
             "packets": self.packets,
-            "repeat": self.args.repeat,
+            "repeat": self.args.repeat.times,
             "accepted": self.accepted,
             "dropped": self.packets - self.accepted,
             "engines": self.engines.iter().map(engine).collect::<Vec<_>>(),

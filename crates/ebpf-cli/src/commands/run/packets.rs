@@ -61,8 +61,8 @@ pub(super) fn run(
     let program = XdpProgram::new(*loaded).map_err(|_| FileError::NotXdp).in_file(&file)?;
     let run = |packet: &mut [u8], env: &mut ExecEnv| program.run(packet, INGRESS, env);
     let outcome = match &args.coverage {
-        None => packets::run(run, &capture, args.repeat),
-        Some(out) => covered(&program, &capture, args.repeat, out)?,
+        None => packets::run(run, &capture, args.repeat.times),
+        Some(out) => covered(&program, &capture, args.repeat.times, out)?,
     };
     let runs = match outcome {
         Ok(runs) => runs,

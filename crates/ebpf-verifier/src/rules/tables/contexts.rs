@@ -130,17 +130,17 @@ pub(in crate::rules) fn sk_buff_to_dissect() -> Vec<ContextField> {
 }
 
 /// Attach types of programs that see a socket as it is made or closed.
-const SOCK_MADE: &[AttachType] = &[CgroupInetSockCreate, CgroupInetSockRelease];
-const POST_BIND4: &[AttachType] = &[CgroupInet4PostBind];
-const POST_BIND6: &[AttachType] = &[CgroupInet6PostBind];
-const POST_BIND: &[AttachType] = &[CgroupInet4PostBind, CgroupInet6PostBind];
+pub(in crate::rules) const SOCK_MADE: &[AttachType] =
+    &[CgroupInetSockCreate, CgroupInetSockRelease];
+/// Attach types of programs that see a socket after it got its address.
+pub(in crate::rules) const POST_BIND: &[AttachType] = &[CgroupInet4PostBind, CgroupInet6PostBind];
 
 /// `struct bpf_sock` as the context of a socket's cgroup.
 pub(in crate::rules) fn cgroup_sock() -> Vec<ContextField> {
     let hook = |field: ContextField| match &*field.name {
         "bound_dev_if" | "mark" | "priority" => field.written(WORD).only_for(SOCK_MADE),
-        "src_ip4" => field.only_for(POST_BIND4),
-        "src_ip6" => field.only_for(POST_BIND6),
+        "src_ip4" => field.only_for(&[CgroupInet4PostBind]),
+        "src_ip6" => field.only_for(&[CgroupInet6PostBind]),
         "src_port" => field.only_for(POST_BIND),
         _ => field,
     };
@@ -165,19 +165,8 @@ pub(in crate::rules) static SOCKET: [ContextField; 14] = [
     field("rx_queue_mapping", 76, 80, FIRST),
 ];
 
-/// What all sockets have of `struct bpf_sock`, whichever their state.
-pub(in crate::rules) static SOCK_COMMON: [ContextField; 10] = [
-    field("bound_dev_if", 0, 4, WORD),
-    field("family", 4, 8, FIRST),
-    field("src_ip4", 24, 28, NARROW),
-    field("src_ip6", 28, 44, NARROW),
-    field("src_port", 44, 48, FIRST),
-    field("dst_port", 48, 50, NARROW),
-    field("dst_ip4", 52, 56, NARROW),
-    field("dst_ip6", 56, 72, NARROW),
-    field("state", 72, 76, FIRST),
-    field("rx_queue_mapping", 76, 80, FIRST),
-];
+/// Fields of `struct bpf_sock` that sockets only have once they are full ones.
+pub(in crate::rules) const FULL_SOCKET: &[&str] = &["type", "protocol", "mark", "priority"];
 
 /// `struct bpf_tcp_sock`: numbers of four bytes, and two of eight.
 pub(in crate::rules) static TCP_SOCK: [ContextField; 4] = [

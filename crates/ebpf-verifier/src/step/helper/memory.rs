@@ -7,7 +7,7 @@ use crate::domain::Scalar;
 use crate::error::{BadSize, Checked, Payload, Unsupported};
 use crate::rules::{ArgKind, HelperProto};
 use crate::state::{MapValueRef, PointerKind, Value};
-use crate::step::memory::{Place, check_alignment};
+use crate::step::memory::Place;
 use crate::step::packet::check_packet;
 use crate::step::{FAR, Machine};
 
@@ -71,7 +71,7 @@ impl Machine<'_> {
         self.check_piece(Piece::new(reg, size.into(), usage), facts)?;
         let value = self.read(reg)?;
         let size = Size::from_bytes(size.into()).expect("numbers have the size of an access");
-        check_alignment(&value, Place { reg, off: 0, size }, true)
+        self.check_alignment(&value, Place { reg, off: 0, size }, true)
     }
 
     /// Checks memory that a helper reads or writes.
