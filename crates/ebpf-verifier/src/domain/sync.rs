@@ -7,20 +7,47 @@ use super::scalar::ScalarOf;
 use super::tnum::Tnum;
 use super::word::{Wide, Word};
 
+/// How often the bounds learn from each other.
+pub(super) const ROUNDS: usize = 3;
+
 impl<W: Wide> ScalarOf<W> {
     /// Lets all parts learn from each other, in the kernel's order and as often as the kernel
-    /// does: more rounds could find more, and would then accept what the kernel refuses.
+    /// does: more rounds could find more, and would then accept what the kernel refuses. Steps
+    /// that would find nothing are left out.
     pub(super) fn sync(mut self) -> Self {
+        if self.knows_all_or_nothing() {
+            return self;
+        }
         self.bounds_from_bits();
-        for _ in 0..3 {
-            self.low_from_full();
-            self.low.exchange_signs();
-            self.full.exchange_signs();
-            self.full_from_low();
+        let learnt = self;
+        for _ in 0..ROUNDS {
+            let before = self;
+            self.exchange();
+            if self == before {
+                break;
+            }
         }
         self.bits_from_bounds();
-        self.bounds_from_bits();
+        if self != learnt {
+            self.bounds_from_bits();
+        }
         self
+    }
+
+    /// Whether it is any value, or one whose parts all say so: the parts have nothing to learn.
+    fn knows_all_or_nothing(&self) -> bool {
+        match self.as_const() {
+            Some(value) => *self == Self::constant(value),
+            None => *self == Self::UNKNOWN,
+        }
+    }
+
+    /// One round, in which the bounds learn from each other.
+    pub(super) fn exchange(&mut self) {
+        self.low_from_full();
+        self.low.exchange_signs();
+        self.full.exchange_signs();
+        self.full_from_low();
     }
 
     /// The bounds learn from the bits.

@@ -1,0 +1,67 @@
+//! Deductions that are left out are those that would find nothing.
+
+use ebpf_testkit::Rng;
+
+use super::exhaustive::tnums;
+use super::words::Toy;
+use crate::domain::bounds::Bounds;
+use crate::domain::sync::ROUNDS;
+use crate::domain::{Scalar, ScalarOf, Tnum, Wide, Word};
+
+/// The whole sequence, step by step.
+fn step_by_step<W: Wide>(mut value: ScalarOf<W>) -> ScalarOf<W> {
+    value.bounds_from_bits();
+    for _ in 0..ROUNDS {
+        value.exchange();
+    }
+    value.bits_from_bounds();
+    value.bounds_from_bits();
+    value
+}
+
+/// Any intervals, empty ones too.
+fn bounds<W: Word>(mut word: impl FnMut() -> W) -> Bounds<W> {
+    Bounds { umin: word(), umax: word(), smin: word(), smax: word() }
+}
+
+#[test]
+fn all_bounds_of_four_bits_with_some_of_their_halves() {
+    let mut rng = Rng::seed(0);
+    for bits in tnums::<4>() {
+        for ends in 0..1 << 16 {
+            let mut part = 0;
+            let full = bounds(|| {
+                part += 4;
+                Toy::new(ends >> (part - 4))
+            });
+            let low = bounds(|| Toy::new(rng.range(0..4) as i32));
+            let value = ScalarOf { bits, full, low };
+            assert_eq!(value.sync(), step_by_step(value), "{value:?}");
+        }
+    }
+}
+
+#[test]
+fn numbers_of_64_bits() {
+    let mut rng = Rng::seed(1);
+    for _ in 0..1_000_000 {
+        let mut word = |bits: u64| {
+            // Small, large, negative, and next to what is special.
+            let near = 1_u64.wrapping_shl(rng.range(0..bits) as u32);
+            let value = near.wrapping_add(rng.range(0..3)).wrapping_sub(1);
+            if rng.chance(1, 3) { !value } else { value }
+        };
+        let full = Bounds { umin: word(64), umax: word(64), smin: word(64), smax: word(64) };
+        let full = if full.umin & 2 == 0 { full } else { Bounds::FULL };
+        let low = bounds(|| word(32) as u32);
+        let low = if low.umin & 2 == 0 { low } else { Bounds::FULL };
+        let mask = word(64);
+        let bits = Tnum { value: word(64) & !mask, mask };
+        for bits in [bits, Tnum::UNKNOWN, Tnum::constant(full.umin)] {
+            let value = Scalar { bits, full, low };
+            assert_eq!(value.sync(), step_by_step(value), "{value:?}");
+            let settled = value.sync().checked();
+            assert_eq!(settled.sync(), step_by_step(settled), "{settled:?}");
+        }
+    }
+}
