@@ -3,7 +3,7 @@
 use alloc::vec;
 use alloc::vec::Vec;
 
-use ebpf_isa::{CallTarget, Insn, Pc, Program, Reg, RegSet};
+use ebpf_isa::{CallTarget, Insn, Operands, Pc, Program, Reg, RegSet, Successors};
 
 use crate::environment::Environment;
 use crate::rules::ArgKind;
@@ -19,9 +19,18 @@ pub(crate) struct LiveRegs {
 impl LiveRegs {
     pub(crate) fn of(program: &Program, env: &Environment) -> Self {
         let mut live = Self { before: vec![RegSet::EMPTY; program.slots().len()] };
-        let jumps = Jumps::of(program);
         // From the last instruction back, so that a program without loops is done at once.
-        let mut pending: Vec<Pc> = program.insns().map(|(pc, _)| pc).collect();
+        let mut pending = Vec::new();
+        for (pc, insn) in program.insns().rev() {
+            live.visit(pc, insn, env);
+            if insn.jump_target().is_some_and(|target| target <= pc) {
+                pending.push(pc);
+            }
+        }
+        if pending.is_empty() {
+            return live;
+        }
+        let jumps = Jumps::of(program);
         while let Some(pc) = pending.pop() {
             let Some(insn) = program.get(pc) else { continue };
             if live.visit(pc, insn, env) {
@@ -39,10 +48,10 @@ impl LiveRegs {
 
     /// Takes in what is live behind an instruction; says whether that was news.
     fn visit(&mut self, pc: Pc, insn: Insn, env: &Environment) -> bool {
-        let successors = insn.successors(pc);
-        let behind = successors.next.into_iter().chain(successors.target);
-        let behind = behind.fold(RegSet::EMPTY, |live, pc| live.union(self.before(pc)));
-        let live = behind.difference(insn.writes()).union(reads(insn, env));
+        let Successors { next, target } = insn.successors(pc);
+        let of = |pc: Option<Pc>| pc.map_or(RegSet::EMPTY, |pc| self.before(pc));
+        let Operands { reads, writes } = operands(insn, env);
+        let live = of(next).union(of(target)).difference(writes).union(reads);
         core::mem::replace(&mut self.before[pc.index()], live) != live
     }
 }
@@ -74,9 +83,10 @@ impl Jumps {
     }
 }
 
-/// The registers that an instruction reads; of a helper that may be called, or a kernel function, its
-/// arguments.
-fn reads(insn: Insn, env: &Environment) -> RegSet {
+/// The registers that an instruction reads and writes; a helper that may be called, or a kernel
+/// function, reads its arguments alone.
+fn operands(insn: Insn, env: &Environment) -> Operands {
+    let Operands { reads, writes } = insn.operands();
     let used = |kind: &&ArgKind| **kind != ArgKind::Unused;
     let arguments = match insn {
         Insn::Call(CallTarget::Helper(id)) if env.may_call(id) => {
@@ -87,11 +97,12 @@ fn reads(insn: Insn, env: &Environment) -> RegSet {
         }
         // For all that the kernel knows, they may read any.
         Insn::LoadPacket { .. } => {
-            return Reg::ALL.into_iter().collect::<RegSet>().without(Reg::FP);
+            return Operands { reads: Reg::ALL.into_iter().collect::<RegSet>().without(Reg::FP), writes };
         }
         _ => None,
     };
-    arguments.map_or(insn.reads(), |count| Reg::ARGS.into_iter().take(count).collect())
+    let reads = arguments.map_or(reads, |count| Reg::ARGS.into_iter().take(count).collect());
+    Operands { reads, writes }
 }
 
 #[cfg(test)]

@@ -9,6 +9,7 @@
 
 mod checkpoint;
 mod equal;
+mod flow;
 mod history;
 mod ids;
 mod live_stack;
@@ -188,7 +189,7 @@ impl<'a, W: Watch> Explorer<'a, W> {
         let next = self.machine.step();
         self.history.take_in(pc, self.way.last, arrived, &self.machine.effects);
         let relied_on = &self.machine.effects.relied_on;
-        if W::WALKS {
+        if W::EVERYTHING {
             for cell in relied_on.clone() {
                 self.rely_on(CellSet::from_iter([cell]))?;
             }
@@ -237,9 +238,12 @@ impl<'a, W: Watch> Explorer<'a, W> {
 
     /// The path has ended: takes up the newest one that waits, if there is one.
     fn take_up(&mut self) -> bool {
-        let (program, chain) = (self.machine.program, self.way.chain);
         self.checkpoints.end_path(self.way.parent, self.watch);
-        self.live_stack.update(program, &self.marks, chain, self.watch);
+        // After the last path nothing is compared any more.
+        if W::EVERYTHING || !self.waiting.is_empty() {
+            let (program, chain) = (self.machine.program, self.way.chain);
+            self.live_stack.update(program, &self.marks, chain, self.watch);
+        }
         let Some(Waiting { pc, state, way, history }) = self.waiting.pop() else {
             return false;
         };

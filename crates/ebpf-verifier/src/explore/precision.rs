@@ -91,7 +91,7 @@ pub(super) fn rely_on<W: Watch>(
             return Err(Payload::NoStackSlot { slot, slots }.into());
         }
     }
-    if !W::WALKS {
+    if !W::EVERYTHING {
         explained.0.push((steps, wanted));
     }
     Ok(())

@@ -220,7 +220,7 @@ impl<W: Watch> Explorer<'_, W> {
             retired: false,
         });
         self.meetings.newest[bucket] = Some(id);
-        if W::WALKS {
+        if W::EVERYTHING {
             let state = &self.machine.state;
             let places: Vec<Pc> = (0..state.depth()).map(|at| state.place_in(at, pc)).collect();
             self.watch.keeps(id, &places);
