@@ -14,31 +14,34 @@ impl<W: Wide> ScalarOf<W> {
     /// Lets all parts learn from each other, in the kernel's order and as often as the kernel
     /// does: more rounds could find more, and would then accept what the kernel refuses. Steps
     /// that would find nothing are left out.
-    pub(super) fn sync(mut self) -> Self {
-        if self.knows_all_or_nothing() {
-            return self;
+    #[inline]
+    pub(super) fn sync(&mut self) {
+        if !self.knows_all_or_nothing() {
+            self.deduce();
         }
+    }
+
+    fn deduce(&mut self) {
         self.bounds_from_bits();
-        let learnt = self;
+        let learnt = *self;
         for _ in 0..ROUNDS {
-            let before = self;
+            let before = *self;
             self.exchange();
-            if self == before {
+            if *self == before {
                 break;
             }
         }
         self.bits_from_bounds();
-        if self != learnt {
+        if *self != learnt {
             self.bounds_from_bits();
         }
-        self
     }
 
     /// Whether it is any value, or one whose parts all say so: the parts have nothing to learn.
     fn knows_all_or_nothing(&self) -> bool {
         match self.as_const() {
-            Some(value) => *self == Self::constant(value),
-            None => *self == Self::UNKNOWN,
+            Some(value) => self.full.is_point(value) && self.low.is_point(value.low()),
+            None => self.bits.mask == W::ONES && self.full.is_full() && self.low.is_full(),
         }
     }
 
@@ -51,6 +54,7 @@ impl<W: Wide> ScalarOf<W> {
     }
 
     /// The bounds learn from the bits.
+    #[inline]
     pub(super) fn bounds_from_bits(&mut self) {
         self.low.meet_bits(self.bits.low());
         self.full.meet_bits(self.bits);
@@ -138,11 +142,17 @@ impl<W: Wide> ScalarOf<W> {
     /// Where the parts contradict each other, the path cannot be taken by any value; the kernel
     /// then forgets all bounds (the known bits stay) and goes on. This is the one place where
     /// that is done.
-    pub(super) fn checked(self) -> Self {
+    pub(super) fn check(&mut self) {
         if self.is_contradictory() {
-            return self.without_bounds();
+            *self = self.without_bounds();
         }
-        self
+    }
+
+    /// All that follows a rule: [`ScalarOf::sync`], then [`ScalarOf::check`].
+    #[inline]
+    pub(super) fn settle(&mut self) {
+        self.sync();
+        self.check();
     }
 
     /// Only the known bits are kept.

@@ -1,6 +1,7 @@
 //! Arithmetic on registers. Pointers have rules of their own: `pointer`.
 
-use ebpf_isa::{AluOp, ByteOrder, Operand, Reg, Size, Width};
+
+use ebpf_isa::{AluOp, ByteOrder, Operand, Reg, Size, Width, semantics};
 
 use super::{Machine, Next, linked};
 use crate::domain;
@@ -9,21 +10,16 @@ use crate::state::{ScalarValue, State, Value};
 
 impl Machine<'_> {
     pub(super) fn alu(&mut self, op: AluOp, width: Width, dst: Reg, src: Operand) -> Checked<Next> {
+        if let Some(next) = self.scalar_alu(op, width, dst, src)? {
+            return Ok(next);
+        }
         let right = self.operand(src)?;
         let left = self.read(dst)?;
         if let Operand::Imm(imm) = src {
             check_immediate(op, width, imm)?;
         }
         self.check_writable(dst)?;
-        let mut other_value = None;
         let result = match (left, right) {
-            (Value::Scalar(mut left), Value::Scalar(right)) => {
-                if let Some((minus_one, zero)) = domain::fork(op, &left.bounds, &right.bounds) {
-                    left.bounds = minus_one;
-                    other_value = Some(self.state_with(dst, Value::scalar(zero)));
-                }
-                Value::Scalar(scalar_alu(op, width, &left, &right))
-            }
             (Value::Pointer(_), Value::Pointer(_)) if op == AluOp::Sub => Value::UNKNOWN,
             (Value::Pointer(pointer), Value::Pointer(_)) => {
                 let (kind, rule) = (pointer.kind.name(), ArithmeticRule::TwoPointers);
@@ -39,15 +35,70 @@ impl Machine<'_> {
                 self.rely_on(dst);
                 self.pointer_alu(op, width, dst, pointer, &by, true)?
             }
+            (Value::Scalar(_), Value::Scalar(_)) => unreachable!("handled above"),
             (Value::Uninit, _) | (_, Value::Uninit) => unreachable!("operands were read"),
         };
         self.set(dst, result);
+        Ok(Next::Goto(self.after()))
+    }
+
+    /// Two numbers; `None` if they are not.
+    fn scalar_alu(
+        &mut self,
+        op: AluOp,
+        width: Width,
+        dst: Reg,
+        src: Operand,
+    ) -> Checked<Option<Next>> {
+        let Value::Scalar(_) = self.value(dst) else { return Ok(None) };
+        match src {
+            Operand::Imm(imm) => check_immediate(op, width, imm)?,
+            Operand::Reg(src) => {
+                let Value::Scalar(_) = self.value(src) else { return Ok(None) };
+            }
+        }
+        self.check_writable(dst)?;
+        let other_side = self.fork(op, dst, src);
+        let regs = &mut self.state.frame_mut().regs;
+        let other = match src {
+            Operand::Imm(imm) => &Value::constant(semantics::immediate(imm)),
+            Operand::Reg(src) if src == dst => &regs[src.index()].clone(),
+            Operand::Reg(_) => &Value::Uninit,
+        };
+        let (left, right) = match src {
+            Operand::Reg(src) if src != dst => {
+                let [left, right] =
+                    regs.get_disjoint_mut([dst.index(), src.index()]).expect("different");
+                (left, &*right)
+            }
+            _ => (&mut regs[dst.index()], other),
+        };
+        if let (Value::Scalar(left), Value::Scalar(right)) = (left, right) {
+            linked::before_alu(op, width, left, &right.bounds);
+            domain::alu(op, width, &mut left.bounds, &right.bounds);
+        }
         let fall_through = self.after();
-        Ok(match other_value {
+        Ok(Some(match other_side {
             None => Next::Goto(fall_through),
             // The other value goes through the same instruction.
             Some(taken_state) => Next::Fork { fall_through, taken: self.pc, taken_state },
-        })
+        }))
+    }
+
+    fn fork(&mut self, op: AluOp, dst: Reg, src: Operand) -> Option<State> {
+        if !matches!(op, AluOp::And | AluOp::Or) {
+            return None;
+        }
+        let right = match src {
+            Operand::Imm(imm) => domain::Scalar::constant(semantics::immediate(imm)),
+            Operand::Reg(src) => self.value(src).as_scalar()?.bounds,
+        };
+        let left = self.value(dst).as_scalar()?;
+        let (minus_one, zero) = domain::fork(op, &left.bounds, &right)?;
+        let link = left.link;
+        let other = self.state_with(dst, Value::scalar(zero));
+        self.set(dst, Value::Scalar(ScalarValue { bounds: minus_one, link }));
+        Some(other)
     }
 
     /// The present state with another value in a register.
@@ -115,12 +166,6 @@ impl Machine<'_> {
         self.set(dst, result);
         Ok(())
     }
-}
-
-/// Two numbers.
-fn scalar_alu(op: AluOp, width: Width, left: &ScalarValue, right: &ScalarValue) -> ScalarValue {
-    let link = linked::after_alu(op, width, left, &right.bounds);
-    ScalarValue { bounds: domain::alu(op, width, &left.bounds, &right.bounds), link }
 }
 
 fn check_immediate(op: AluOp, width: Width, imm: i32) -> Checked {

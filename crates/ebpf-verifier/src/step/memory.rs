@@ -155,7 +155,7 @@ impl Machine<'_> {
         let Value::Pointer(pointer) = value else {
             return Err(invalid.into());
         };
-        let anything = Value::scalar(domain::load(size, access.extend()));
+        let anything = || Value::scalar(domain::load(size, access.extend()));
         match pointer.kind {
             PointerKind::Context => self.access_context(place, &pointer, access),
             PointerKind::Stack { frame } => self.access_stack(place, &pointer, frame, access),
@@ -163,7 +163,7 @@ impl Machine<'_> {
                 let size_bytes = i64::from(size.bytes());
                 self.check_map_flags(map, &pointer, off, size_bytes, access.is_write())?;
                 self.check_map_value(reg, map, &pointer, off.into(), size_bytes, false)?;
-                Ok(self.constant_of(map, &pointer, place, access)?.unwrap_or(anything))
+                Ok(self.constant_of(map, &pointer, place, access)?.unwrap_or_else(anything))
             }
             PointerKind::Packet { id, range, .. } => {
                 let allowed = self.env.program_type.packet_access();
@@ -171,7 +171,7 @@ impl Machine<'_> {
                     return Err(Payload::PacketReadOnly { register: reg }.into());
                 }
                 check_packet(reg, &pointer, id, range, off.into(), size.bytes().into(), false)?;
-                Ok(anything)
+                Ok(anything())
             }
             PointerKind::Map(_) => Err(Unsupported::MapDescription.into()),
             PointerKind::Object { object, null: None, .. } => {

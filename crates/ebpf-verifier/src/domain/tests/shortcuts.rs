@@ -8,15 +8,17 @@ use crate::domain::bounds::Bounds;
 use crate::domain::sync::ROUNDS;
 use crate::domain::{Scalar, ScalarOf, Tnum, Wide, Word};
 
-/// The whole sequence, step by step.
-fn step_by_step<W: Wide>(mut value: ScalarOf<W>) -> ScalarOf<W> {
-    value.bounds_from_bits();
+/// Compares with the whole sequence, step by step.
+fn check<W: Wide>(value: ScalarOf<W>) {
+    let (mut short, mut whole) = (value, value);
+    short.sync();
+    whole.bounds_from_bits();
     for _ in 0..ROUNDS {
-        value.exchange();
+        whole.exchange();
     }
-    value.bits_from_bounds();
-    value.bounds_from_bits();
-    value
+    whole.bits_from_bounds();
+    whole.bounds_from_bits();
+    assert_eq!(short, whole, "{value:?}");
 }
 
 /// Any intervals, empty ones too.
@@ -35,8 +37,7 @@ fn all_bounds_of_four_bits_with_some_of_their_halves() {
                 Toy::new(ends >> (part - 4))
             });
             let low = bounds(|| Toy::new(rng.range(0..4) as i32));
-            let value = ScalarOf { bits, full, low };
-            assert_eq!(value.sync(), step_by_step(value), "{value:?}");
+            check(ScalarOf { bits, full, low });
         }
     }
 }
@@ -58,10 +59,31 @@ fn numbers_of_64_bits() {
         let mask = word(64);
         let bits = Tnum { value: word(64) & !mask, mask };
         for bits in [bits, Tnum::UNKNOWN, Tnum::constant(full.umin)] {
-            let value = Scalar { bits, full, low };
-            assert_eq!(value.sync(), step_by_step(value), "{value:?}");
-            let settled = value.sync().checked();
-            assert_eq!(settled.sync(), step_by_step(settled), "{settled:?}");
+            let mut value = Scalar { bits, full, low };
+            check(value);
+            value.settle();
+            check(value);
         }
+    }
+}
+
+/// The product, digit by digit.
+fn product<W: Word>(left: Tnum<W>, right: Tnum<W>) -> Tnum<W> {
+    let digits = (0..W::BITS).map(|digit| (left >> digit, right << digit));
+    digits
+        .fold(Tnum::constant(W::ZERO), |product, (bits, addend)| product.plus_if_odd(bits, addend))
+}
+
+#[test]
+fn products_of_five_bits_and_of_any_value_of_64() {
+    for (left, right) in tnums::<5>().flat_map(|left| tnums::<5>().map(move |right| (left, right)))
+    {
+        assert_eq!(left * right, product(left, right), "{left:?} * {right:?}");
+    }
+    let mut rng = Rng::seed(2);
+    for _ in 0..100_000 {
+        let mask = rng.next_u64() & rng.next_u64() << rng.range(0..64);
+        let right = Tnum { value: rng.next_u64() << rng.range(0..64) & !mask, mask };
+        assert_eq!(Tnum::UNKNOWN * right, product(Tnum::UNKNOWN, right), "{right:?}");
     }
 }
