@@ -21,9 +21,13 @@ impl LiveRegs {
         let mut live = Self { before: vec![RegSet::EMPTY; program.slots().len()] };
         // From the last instruction back, so that a program without loops is done at once.
         let mut pending = Vec::new();
+        let mut next = RegSet::EMPTY;
         for (pc, insn) in program.insns().rev() {
-            live.visit(pc, insn, env);
-            if insn.jump_target().is_some_and(|target| target <= pc) {
+            let target = insn.jump_target();
+            let behind = if insn.is_terminator() { RegSet::EMPTY } else { next };
+            next = through(insn, behind.union(live.at(target)), env);
+            live.before[pc.index()] = next;
+            if target.is_some_and(|target| target <= pc) {
                 pending.push(pc);
             }
         }
@@ -46,12 +50,15 @@ impl LiveRegs {
         self.before[pc.index()]
     }
 
+    fn at(&self, pc: Option<Pc>) -> RegSet {
+        pc.map_or(RegSet::EMPTY, |pc| self.before(pc))
+    }
+
     /// Takes in what is live behind an instruction; says whether that was news.
     fn visit(&mut self, pc: Pc, insn: Insn, env: &Environment) -> bool {
         let Successors { next, target } = insn.successors(pc);
-        let of = |pc: Option<Pc>| pc.map_or(RegSet::EMPTY, |pc| self.before(pc));
-        let Operands { reads, writes } = operands(insn, env);
-        let live = of(next).union(of(target)).difference(writes).union(reads);
+        let behind = self.at(next).union(self.at(target));
+        let live = through(insn, behind, env);
         core::mem::replace(&mut self.before[pc.index()], live) != live
     }
 }
@@ -83,9 +90,9 @@ impl Jumps {
     }
 }
 
-/// The registers that an instruction reads and writes; a helper that may be called, or a kernel
-/// function, reads its arguments alone.
-fn operands(insn: Insn, env: &Environment) -> Operands {
+/// What is live before an instruction, from what is live behind it. A helper that may be called, or
+/// a kernel function, reads its arguments alone.
+fn through(insn: Insn, behind: RegSet, env: &Environment) -> RegSet {
     let Operands { reads, writes } = insn.operands();
     let used = |kind: &&ArgKind| **kind != ArgKind::Unused;
     let arguments = match insn {
@@ -97,12 +104,13 @@ fn operands(insn: Insn, env: &Environment) -> Operands {
         }
         // For all that the kernel knows, they may read any.
         Insn::LoadPacket { .. } => {
-            return Operands { reads: Reg::ALL.into_iter().collect::<RegSet>().without(Reg::FP), writes };
+            let all = Reg::ALL.into_iter().collect::<RegSet>();
+            return behind.difference(writes).union(all.without(Reg::FP));
         }
         _ => None,
     };
     let reads = arguments.map_or(reads, |count| Reg::ARGS.into_iter().take(count).collect());
-    Operands { reads, writes }
+    behind.difference(writes).union(reads)
 }
 
 #[cfg(test)]

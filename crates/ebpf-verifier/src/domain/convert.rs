@@ -36,6 +36,7 @@ pub fn load(size: Size, extend: Extend) -> Scalar {
 }
 
 /// What a load of the low `size` bytes of a stored scalar gives.
+#[inline]
 #[must_use]
 pub fn narrow(size: Size, extend: Extend, stored: &Scalar) -> Scalar {
     let mut loaded = *stored;

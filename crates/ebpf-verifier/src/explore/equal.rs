@@ -54,6 +54,19 @@ pub(super) fn covers(
     })
 }
 
+/// The register in which states differed last time: it is most likely to differ again.
+#[derive(Debug, Default)]
+pub(super) struct Telltale(usize);
+
+impl Telltale {
+    fn tells(&mut self, old: &[Value; 11], current: &[Value; 11]) -> bool {
+        let differs = |reg: &usize| old[*reg] != current[*reg];
+        let found = if differs(&self.0) { Some(self.0) } else { (0..11).find(differs) };
+        self.0 = found.unwrap_or(self.0);
+        found.is_some()
+    }
+}
+
 /// Whether the two states are the same apart from the names of ids, so that a path which leads from
 /// one to the other goes on for ever.
 pub(super) fn repeats(
@@ -61,10 +74,11 @@ pub(super) fn repeats(
     current: &State,
     pc: Pc,
     ids: &mut IdMap,
+    telltale: &mut Telltale,
     live: impl Fn(Pc) -> RegSet,
 ) -> bool {
     // A quick answer for most loops; here ids must be the same, too, and dead registers.
-    if old.frame().regs != current.frame().regs {
+    if telltale.tells(&old.frame().regs, &current.frame().regs) {
         return false;
     }
     ids.clear();

@@ -174,7 +174,7 @@ impl LiveStack {
         }
         let chain = &mut self.chains[chain.0 as usize];
         if !chain.is_blind {
-            chain.mark_written(pc.index() - chain.start.index(), &SlotSets::default());
+            chain.mark_unwritten(pc.index() - chain.start.index());
         }
     }
 
@@ -297,6 +297,14 @@ impl Chain {
                 self.stale.push((frame as u8, at as u32));
             }
             mark.read |= read.of(frame);
+        }
+    }
+
+    /// Nothing was written.
+    fn mark_unwritten(&mut self, at: usize) {
+        let seen = core::mem::replace(&mut self.seen[at], true);
+        if seen && self.marks.iter().any(Option::is_some) {
+            self.mark_written(at, &SlotSets::default());
         }
     }
 

@@ -25,6 +25,7 @@ use alloc::vec::Vec;
 use ebpf_isa::{Pc, Program};
 
 use self::checkpoint::{Checkpoints, Way};
+use self::equal::Telltale;
 use self::history::History;
 use self::ids::IdMap;
 use self::live_stack::{ChainId, LiveStack};
@@ -99,6 +100,7 @@ struct Explorer<'a, W> {
     last_kept: LastKept,
     explained: Explained,
     ids: IdMap,
+    telltale: Telltale,
     reached: Vec<bool>,
     processed: u32,
     /// Of these, jumps, calls and returns.
@@ -131,6 +133,7 @@ impl<'a, W: Watch> Explorer<'a, W> {
             last_kept: LastKept::default(),
             explained: Explained::default(),
             ids: IdMap::default(),
+            telltale: Telltale::default(),
             reached: vec![false; program.slots().len()],
             processed: 0,
             jumps: 0,
@@ -191,10 +194,10 @@ impl<'a, W: Watch> Explorer<'a, W> {
         let relied_on = &self.machine.effects.relied_on;
         if W::EVERYTHING {
             for cell in relied_on.clone() {
-                self.rely_on(CellSet::from_iter([cell]))?;
+                self.rely_on(&CellSet::from_iter([cell]))?;
             }
         } else if !relied_on.is_empty() {
-            self.rely_on(relied_on.iter().copied().collect())?;
+            self.rely_on(&relied_on.iter().copied().collect())?;
         }
         let next = next?;
         self.follow_calls(depth, &next);

@@ -68,7 +68,7 @@ struct Walk<'a> {
 
 /// Marks what `wanted` was computed from, in all checkpoints of the path.
 pub(super) fn rely_on<W: Watch>(
-    wanted: CellSet,
+    wanted: &CellSet,
     start: Start<'_>,
     program: &Program,
     history: &History,
@@ -78,7 +78,7 @@ pub(super) fn rely_on<W: Watch>(
 ) -> Checked {
     let (newest, steps) = (start.way.parent, start.way.steps);
     let mut walk =
-        Walk { program, frame: start.frame, wanted, shares_mistakes: start.shares_mistakes };
+        Walk { program, frame: start.frame, wanted: *wanted, shares_mistakes: start.shares_mistakes };
     let frame = start.frame;
     match walk.run(start, history, checkpoints, explained, watch) {
         Ok(()) => {}
@@ -92,7 +92,7 @@ pub(super) fn rely_on<W: Watch>(
         }
     }
     if !W::EVERYTHING {
-        explained.0.push((steps, wanted));
+        explained.0.push((steps, *wanted));
     }
     Ok(())
 }

@@ -23,6 +23,17 @@ pub(crate) enum ContextUse {
     Other,
 }
 
+impl ContextUse {
+    /// What an access through a register does.
+    fn through(base: &Value) -> Self {
+        match base.as_pointer().map(|pointer| pointer.kind) {
+            Some(PointerKind::Context) => Self::Context,
+            Some(PointerKind::Object { object, .. }) if !object.is_memory() => Self::Object(object),
+            _ => Self::Other,
+        }
+    }
+}
+
 /// What an access does.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Access {
@@ -66,22 +77,24 @@ impl Machine<'_> {
         base: Reg,
         off: i16,
     ) -> Checked {
-        let pointer = self.read(base)?;
+        self.check_readable(base)?;
         self.check_writable(dst)?;
+        let context_use = ContextUse::through(self.value(base));
         let place = Place { reg: base, off, size };
         let value = self.access(place, Access::Load(extend), false)?;
-        self.note_context_use(&pointer)?;
+        self.note_context_use(context_use)?;
         self.set(dst, value);
         Ok(())
     }
 
     pub(super) fn store(&mut self, size: Size, base: Reg, off: i16, src: Operand) -> Checked {
         if let Operand::Reg(reg) = src {
-            self.read(reg)?;
+            self.check_readable(reg)?;
         }
-        let pointer = self.read(base)?;
+        self.check_readable(base)?;
+        let context_use = ContextUse::through(self.value(base));
         self.access(Place { reg: base, off, size }, Access::Store(src), false)?;
-        self.note_context_use(&pointer)
+        self.note_context_use(context_use)
     }
 
     pub(super) fn atomic(
@@ -124,20 +137,13 @@ impl Machine<'_> {
             let value = self.access(place, Access::Load(Extend::Zero), true)?;
             self.set(reg, value);
         }
-        self.note_context_use(&pointer)?;
+        self.note_context_use(ContextUse::through(&pointer))?;
         self.access(place, Access::Clobber, true)?;
         Ok(())
     }
 
     /// Notes what kind of memory this instruction accesses on this path.
-    fn note_context_use(&mut self, base: &Value) -> Checked {
-        let now = match base.as_pointer().map(|pointer| pointer.kind) {
-            Some(PointerKind::Context) => ContextUse::Context,
-            Some(PointerKind::Object { object, .. }) if !object.is_memory() => {
-                ContextUse::Object(object)
-            }
-            _ => ContextUse::Other,
-        };
+    fn note_context_use(&mut self, now: ContextUse) -> Checked {
         let before = &mut self.context_use[self.pc.index()];
         if *before != ContextUse::Unknown && *before != now {
             return Err(Payload::PointerMixed.into());
@@ -340,9 +346,9 @@ pub(super) fn check_unmodified(reg: Reg, pointer: &Pointer) -> Checked {
 pub(super) fn check_alignment(value: &Value, place: Place, strict: bool) -> Checked {
     let (memory, var, off) = match value {
         Value::Pointer(pointer) => match pointer.kind {
-            PointerKind::Stack { .. } => (Some("stack"), pointer.var, pointer.off),
+            PointerKind::Stack { .. } => (Some("stack"), &pointer.var, pointer.off),
             PointerKind::MapValue(MapValueRef { null: None, .. }) if strict => {
-                (Some("value"), pointer.var, pointer.off)
+                (Some("value"), &pointer.var, pointer.off)
             }
             PointerKind::Map(_)
             | PointerKind::MapValue(_)
@@ -351,7 +357,7 @@ pub(super) fn check_alignment(value: &Value, place: Place, strict: bool) -> Chec
             | PointerKind::Opaque { null: Some(_), .. }
                 if strict =>
             {
-                (None, pointer.var, pointer.off)
+                (None, &pointer.var, pointer.off)
             }
             PointerKind::Context
             | PointerKind::Map(_)
@@ -361,7 +367,7 @@ pub(super) fn check_alignment(value: &Value, place: Place, strict: bool) -> Chec
             | PointerKind::Opaque { .. }
             | PointerKind::PacketEnd => return Ok(()),
         },
-        Value::Scalar(scalar) if strict => (None, scalar.bounds, 0),
+        Value::Scalar(scalar) if strict => (None, &scalar.bounds, 0),
         Value::Scalar(_) | Value::Uninit => return Ok(()),
     };
     let (var_off, insn_off, size) = (var.tnum(), place.off, place.size.bytes());

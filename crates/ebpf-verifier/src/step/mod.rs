@@ -142,10 +142,15 @@ impl<'a> Machine<'a> {
 
     /// The content of a register that an instruction uses.
     fn read(&self, reg: Reg) -> Checked<Value> {
-        match *self.value(reg) {
-            Value::Uninit => Err(Payload::RegisterUninit { register: reg }.into()),
-            value => Ok(value),
+        self.check_readable(reg)?;
+        Ok(*self.value(reg))
+    }
+
+    fn check_readable(&self, reg: Reg) -> Checked {
+        if *self.value(reg) == Value::Uninit {
+            return Err(Payload::RegisterUninit { register: reg }.into());
         }
+        Ok(())
     }
 
     /// The value of a second operand.

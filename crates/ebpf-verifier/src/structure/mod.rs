@@ -227,18 +227,21 @@ fn check_everywhere(program: &Program) -> Result<(), Located> {
 /// that they pass. It refuses a program of which it finds a jump too short only then; how much it
 /// inserts depends on its configuration, so nothing is accepted that comes near.
 pub(crate) fn check_jump_room(program: &Program, explored: &Explored) -> Result<(), Located> {
-    let room: u32 = i16::MAX.unsigned_abs().into();
-    if program.len().saturating_mul(GROWN_SLOTS) < room {
+    let room = u32::from(i16::MAX.unsigned_abs());
+    let slots = program.slots().iter().zip(&explored.reached).zip(&explored.context_use);
+    let sizes = slots.map(
+        |((slot, &reached), &context_use)| {
+            if reached && may_grow(*slot, context_use) { GROWN_SLOTS } else { 1 }
+        },
+    );
+    if sizes.clone().sum::<u32>() < room {
         return Ok(());
     }
-    let mut grown = vec![0; program.slots().len() + 1];
-    for (index, &slot) in program.slots().iter().enumerate() {
-        let grows = explored.reached[index] && may_grow(slot, explored.context_use[index]);
-        grown[index + 1] = grown[index] + if grows { GROWN_SLOTS } else { 1 };
-    }
-    if grown[program.slots().len()] < room {
-        return Ok(());
-    }
+    let mut grown = vec![0];
+    grown.extend(sizes.scan(0, |end, size| {
+        *end += size;
+        Some(*end)
+    }));
     for (pc, insn) in program.insns() {
         let (Insn::Branch { target, .. } | Insn::Jump { target, long: false }) = insn else {
             continue;
