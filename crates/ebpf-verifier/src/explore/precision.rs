@@ -77,8 +77,12 @@ pub(super) fn rely_on<W: Watch>(
     watch: &mut W,
 ) -> Checked {
     let (newest, steps) = (start.way.parent, start.way.steps);
-    let mut walk =
-        Walk { program, frame: start.frame, wanted: *wanted, shares_mistakes: start.shares_mistakes };
+    let mut walk = Walk {
+        program,
+        frame: start.frame,
+        wanted: *wanted,
+        shares_mistakes: start.shares_mistakes,
+    };
     let frame = start.frame;
     match walk.run(start, history, checkpoints, explained, watch) {
         Ok(()) => {}

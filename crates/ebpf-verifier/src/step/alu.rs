@@ -1,6 +1,5 @@
 //! Arithmetic on registers. Pointers have rules of their own: `pointer`.
 
-
 use ebpf_isa::{AluOp, ByteOrder, Operand, Reg, Size, Width, semantics};
 
 use super::{Machine, Next, linked};
