@@ -37,11 +37,21 @@ impl<W: Wide> ScalarOf<W> {
         }
     }
 
-    /// Whether it is any value, or one whose parts all say so: the parts have nothing to learn.
+    /// Whether it is one value, any value, or any value of the low half and 0 above, and all parts
+    /// say so. Then they have nothing to learn.
     fn knows_all_or_nothing(&self) -> bool {
-        match self.as_const() {
-            Some(value) => self.full.is_point(value) && self.low.is_point(value.low()),
-            None => self.bits.mask == W::ONES && self.full.is_full() && self.low.is_full(),
+        if let Some(value) = self.as_const() {
+            return self.full.is_point(value) && self.low.is_point(value.low());
+        }
+        let half = W::zero_extended(W::Half::ONES);
+        match self.bits {
+            Tnum { mask, .. } if mask == W::ONES => self.full.is_full() && self.low.is_full(),
+            Tnum { value, mask } if value == W::ZERO && mask == half => {
+                let Bounds { umin, umax, smin, smax } = self.full;
+                let all = umin == W::ZERO && smin == W::ZERO && umax == half && smax == half;
+                all && self.low.is_full()
+            }
+            _ => false,
         }
     }
 

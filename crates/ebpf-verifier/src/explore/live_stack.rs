@@ -385,3 +385,69 @@ fn report(
         watch.slots_change(&change);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use ebpf_isa::text::assemble;
+    use ebpf_testkit::Rng;
+
+    use super::*;
+
+    const TEXT: &str = "r0 = 0\nouter:\nr1 = 0\ninner:\nif r1 == 3 goto on\nr2 = 1\n\
+        if r1 == 4 goto out\non:\nr1 += 1\nif r1 < 9 goto inner\nr0 += 1\n\
+        if r0 < 9 goto outer\nr3 = 0\nout:\nexit";
+
+    /// A chain in which the instructions that changed are looked at, or all of them; what it is told
+    /// and how many passes it takes.
+    struct Subject {
+        chain: Chain,
+        flow: Flow,
+        looks_at_all: bool,
+    }
+
+    impl Subject {
+        fn new(looks_at_all: bool) -> Self {
+            let program = assemble(TEXT).expect("it is a program");
+            let len = program.slots().len();
+            let flow = Flow::of(&program, Pc::ENTRY, len);
+            let mut chain = LiveStack::new(&program).chains.remove(0);
+            chain.marks[0] = Some(vec![Marks::default(); len].into());
+            Self { chain, flow, looks_at_all }
+        }
+
+        fn settle(&mut self) -> (Option<u32>, Vec<(usize, Marks, Marks)>) {
+            if self.chain.stale.is_empty() {
+                return (None, Vec::new());
+            }
+            let mut work = <[Work; FRAMES_MAX]>::default();
+            if self.looks_at_all {
+                self.flow.look_at_all(&mut work[0]);
+            }
+            let mut changes = Vec::new();
+            let tell = |_, at, before: &Marks, now: &Marks| changes.push((at, *before, *now));
+            (self.chain.settle(&self.flow, &mut work, tell), changes)
+        }
+    }
+
+    #[test]
+    fn what_is_looked_at_is_enough() {
+        for seed in 0..200 {
+            let mut rng = Rng::seed(seed);
+            let (mut quick, mut plain) = (Subject::new(false), Subject::new(true));
+            for _ in 0..20 {
+                for _ in 0..rng.range(1..4) {
+                    let at = rng.range(0..quick.chain.seen.len() as u64) as usize;
+                    let (mut read, mut written) = (SlotSets::default(), SlotSets::default());
+                    read.insert_all(0, 1 << rng.range(0..8) & rng.next_u64());
+                    written.insert_all(0, rng.next_u64() & 0xff);
+                    for chain in [&mut quick.chain, &mut plain.chain] {
+                        chain.mark_read(at, &read);
+                        chain.mark_written(at, &written);
+                    }
+                }
+                assert_eq!(quick.settle(), plain.settle(), "seed {seed}");
+                assert_eq!(quick.chain.marks, plain.chain.marks, "seed {seed}");
+            }
+        }
+    }
+}

@@ -38,7 +38,7 @@ impl Machine<'_> {
             (Value::Uninit, _) | (_, Value::Uninit) => unreachable!("operands were read"),
         };
         self.set(dst, result);
-        Ok(Next::Goto(self.after()))
+        Ok(Next::Goto(self.fall_through))
     }
 
     /// Two numbers; `None` if they are not.
@@ -49,55 +49,60 @@ impl Machine<'_> {
         dst: Reg,
         src: Operand,
     ) -> Checked<Option<Next>> {
-        let Value::Scalar(_) = self.value(dst) else { return Ok(None) };
-        match src {
-            Operand::Imm(imm) => check_immediate(op, width, imm)?,
-            Operand::Reg(src) => {
-                let Value::Scalar(_) = self.value(src) else { return Ok(None) };
-            }
+        let regs = &self.state.frame().regs;
+        let is_number = |reg: Reg| matches!(regs[reg.index()], Value::Scalar(_));
+        if !is_number(dst) || !src.reg().is_none_or(is_number) {
+            return Ok(None);
+        }
+        if let Operand::Imm(imm) = src {
+            check_immediate(op, width, imm)?;
         }
         self.check_writable(dst)?;
-        let other_side = self.fork(op, dst, src);
+        let other_value = self.fork(op, dst, src);
         let regs = &mut self.state.frame_mut().regs;
-        let other = match src {
-            Operand::Imm(imm) => &Value::constant(semantics::immediate(imm)),
-            Operand::Reg(src) if src == dst => &regs[src.index()].clone(),
-            Operand::Reg(_) => &Value::Uninit,
-        };
-        let (left, right) = match src {
+        match src {
             Operand::Reg(src) if src != dst => {
-                let [left, right] =
-                    regs.get_disjoint_mut([dst.index(), src.index()]).expect("different");
-                (left, &*right)
+                let both = regs.get_disjoint_mut([dst.index(), src.index()]);
+                if let Ok([Value::Scalar(left), Value::Scalar(right)]) = both {
+                    compute(op, width, left, &right.bounds);
+                }
             }
-            _ => (&mut regs[dst.index()], other),
-        };
-        if let (Value::Scalar(left), Value::Scalar(right)) = (left, right) {
-            linked::before_alu(op, width, left, &right.bounds);
-            domain::alu(op, width, &mut left.bounds, &right.bounds);
+            _ => {
+                let right = self.number(src);
+                let left = &mut self.state.frame_mut().regs[dst.index()];
+                if let (Value::Scalar(left), Some(right)) = (left, right) {
+                    compute(op, width, left, &right);
+                }
+            }
         }
-        let fall_through = self.after();
-        Ok(Some(match other_side {
-            None => Next::Goto(fall_through),
+        Ok(Some(match other_value {
+            None => Next::Goto(self.fall_through),
             // The other value goes through the same instruction.
-            Some(taken_state) => Next::Fork { fall_through, taken: self.pc, taken_state },
+            Some(taken_state) => {
+                Next::Fork { fall_through: self.fall_through, taken: self.pc, taken_state }
+            }
         }))
     }
 
+    /// Makes a mask of signs one of its two values; gives the state with the other one.
     fn fork(&mut self, op: AluOp, dst: Reg, src: Operand) -> Option<State> {
         if !matches!(op, AluOp::And | AluOp::Or) {
             return None;
         }
-        let right = match src {
-            Operand::Imm(imm) => domain::Scalar::constant(semantics::immediate(imm)),
-            Operand::Reg(src) => self.value(src).as_scalar()?.bounds,
-        };
         let left = self.value(dst).as_scalar()?;
-        let (minus_one, zero) = domain::fork(op, &left.bounds, &right)?;
+        let (minus_one, zero) = domain::fork(op, &left.bounds, &self.number(src)?)?;
         let link = left.link;
         let other = self.state_with(dst, Value::scalar(zero));
         self.set(dst, Value::Scalar(ScalarValue { bounds: minus_one, link }));
         Some(other)
+    }
+
+    /// A second operand, if it is a number.
+    fn number(&self, src: Operand) -> Option<domain::Scalar> {
+        match src {
+            Operand::Reg(src) => Some(self.value(src).as_scalar()?.bounds),
+            Operand::Imm(imm) => Some(domain::Scalar::constant(semantics::immediate(imm))),
+        }
     }
 
     /// The present state with another value in a register.
@@ -165,6 +170,12 @@ impl Machine<'_> {
         self.set(dst, result);
         Ok(())
     }
+}
+
+/// `left op= right`.
+fn compute(op: AluOp, width: Width, left: &mut ScalarValue, right: &domain::Scalar) {
+    linked::before_alu(op, width, left, right);
+    domain::alu(op, width, &mut left.bounds, right);
 }
 
 fn check_immediate(op: AluOp, width: Width, imm: i32) -> Checked {

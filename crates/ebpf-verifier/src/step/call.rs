@@ -20,7 +20,7 @@ impl Machine<'_> {
         if depth >= FRAMES_MAX.min(self.env.profile.max_frames as usize) {
             return Err(Payload::LimitFrames { frames: depth + 1 }.into());
         }
-        let mut callee = Frame::new(subprog, depth, Some(self.after()));
+        let mut callee = Frame::new(subprog, depth, Some(self.fall_through));
         let caller = self.state.frame_mut();
         for reg in Reg::ARGS {
             callee.regs[reg.index()] = caller.regs[reg.index()];

@@ -53,6 +53,8 @@ pub(crate) struct Machine<'a> {
     pub(crate) env: &'a Environment,
     pub(crate) state: State,
     pub(crate) pc: Pc,
+    /// The next instruction in program order.
+    fall_through: Pc,
     /// The types of objects that kernel functions take and return.
     object_types: Vec<ObjectType>,
     /// Processors of the machine; `None` for any number of them.
@@ -85,6 +87,7 @@ impl<'a> Machine<'a> {
             processors,
             state: State::entry(),
             pc: Pc::ENTRY,
+            fall_through: Pc::ENTRY,
             live: LiveRegs::of(program, env),
             effects: Effects::default(),
             last_id: 0,
@@ -97,6 +100,7 @@ impl<'a> Machine<'a> {
     pub(crate) fn step(&mut self) -> Checked<Next> {
         self.effects.clear();
         let insn = self.program.get(self.pc).expect("jumps land on instructions");
+        self.fall_through = Pc(self.pc.0 + insn.slots());
         match insn {
             Insn::Alu { op, width, dst, src } => return self.alu(op, width, dst, src),
             Insn::Mov { width, dst, src } => self.mov(width, dst, src)?,
@@ -127,13 +131,7 @@ impl<'a> Machine<'a> {
                 unreachable!("refused before exploration")
             }
         }
-        Ok(Next::Goto(self.after()))
-    }
-
-    /// The next instruction in program order.
-    fn after(&self) -> Pc {
-        let slots = self.program.get(self.pc).map_or(1, Insn::slots);
-        self.pc.checked_add(slots).expect("positions are within the program")
+        Ok(Next::Goto(self.fall_through))
     }
 
     fn value(&self, reg: Reg) -> &Value {

@@ -43,6 +43,14 @@ fn all_bounds_of_four_bits_with_some_of_their_halves() {
 }
 
 #[test]
+fn all_or_nothing() {
+    check(Scalar::UNKNOWN);
+    check(Scalar::UNKNOWN.zero_extend_low());
+    check(Scalar::constant(5));
+    check(Scalar::constant(u64::MAX));
+}
+
+#[test]
 fn numbers_of_64_bits() {
     let mut rng = Rng::seed(1);
     for _ in 0..1_000_000 {
