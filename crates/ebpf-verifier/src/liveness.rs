@@ -3,7 +3,7 @@
 use alloc::vec;
 use alloc::vec::Vec;
 
-use ebpf_isa::{CallTarget, Insn, Pc, Program, Reg, RegSet};
+use ebpf_isa::{CallTarget, Insn, Operands, Pc, Program, Reg, RegSet, Successors};
 
 use crate::environment::Environment;
 use crate::rules::ArgKind;
@@ -19,9 +19,22 @@ pub(crate) struct LiveRegs {
 impl LiveRegs {
     pub(crate) fn of(program: &Program, env: &Environment) -> Self {
         let mut live = Self { before: vec![RegSet::EMPTY; program.slots().len()] };
-        let jumps = Jumps::of(program);
         // From the last instruction back, so that a program without loops is done at once.
-        let mut pending: Vec<Pc> = program.insns().map(|(pc, _)| pc).collect();
+        let mut pending = Vec::new();
+        let mut next = RegSet::EMPTY;
+        for (pc, insn) in program.insns().rev() {
+            let target = insn.jump_target();
+            let behind = if insn.is_terminator() { RegSet::EMPTY } else { next };
+            next = through(insn, behind.union(live.at(target)), env);
+            live.before[pc.index()] = next;
+            if target.is_some_and(|target| target <= pc) {
+                pending.push(pc);
+            }
+        }
+        if pending.is_empty() {
+            return live;
+        }
+        let jumps = Jumps::of(program);
         while let Some(pc) = pending.pop() {
             let Some(insn) = program.get(pc) else { continue };
             if live.visit(pc, insn, env) {
@@ -37,12 +50,15 @@ impl LiveRegs {
         self.before[pc.index()]
     }
 
+    fn at(&self, pc: Option<Pc>) -> RegSet {
+        pc.map_or(RegSet::EMPTY, |pc| self.before(pc))
+    }
+
     /// Takes in what is live behind an instruction; says whether that was news.
     fn visit(&mut self, pc: Pc, insn: Insn, env: &Environment) -> bool {
-        let successors = insn.successors(pc);
-        let behind = successors.next.into_iter().chain(successors.target);
-        let behind = behind.fold(RegSet::EMPTY, |live, pc| live.union(self.before(pc)));
-        let live = behind.difference(insn.writes()).union(reads(insn, env));
+        let Successors { next, target } = insn.successors(pc);
+        let behind = self.at(next).union(self.at(target));
+        let live = through(insn, behind, env);
         core::mem::replace(&mut self.before[pc.index()], live) != live
     }
 }
@@ -74,9 +90,10 @@ impl Jumps {
     }
 }
 
-/// The registers that an instruction reads; of a helper that may be called, or a kernel function, its
-/// arguments.
-fn reads(insn: Insn, env: &Environment) -> RegSet {
+/// What is live before an instruction, from what is live behind it. A helper that may be called, or
+/// a kernel function, reads its arguments alone.
+fn through(insn: Insn, behind: RegSet, env: &Environment) -> RegSet {
+    let Operands { reads, writes } = insn.operands();
     let used = |kind: &&ArgKind| **kind != ArgKind::Unused;
     let arguments = match insn {
         Insn::Call(CallTarget::Helper(id)) if env.may_call(id) => {
@@ -87,11 +104,13 @@ fn reads(insn: Insn, env: &Environment) -> RegSet {
         }
         // For all that the kernel knows, they may read any.
         Insn::LoadPacket { .. } => {
-            return Reg::ALL.into_iter().collect::<RegSet>().without(Reg::FP);
+            let all = Reg::ALL.into_iter().collect::<RegSet>();
+            return behind.difference(writes).union(all.without(Reg::FP));
         }
         _ => None,
     };
-    arguments.map_or(insn.reads(), |count| Reg::ARGS.into_iter().take(count).collect())
+    let reads = arguments.map_or(reads, |count| Reg::ARGS.into_iter().take(count).collect());
+    behind.difference(writes).union(reads)
 }
 
 #[cfg(test)]

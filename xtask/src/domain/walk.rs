@@ -298,7 +298,8 @@ impl Walker<'_> {
             first = minus_one;
             self.has_forked = true;
         }
-        let result = domain::alu(op, width, &first, &b);
+        let mut result = first;
+        domain::alu(op, width, &mut result, &b);
         expected.push(Expected::Behind(at, dst, result));
         self.pairs.push(Pair { operation, operands: format!("{a} and {b}"), expected });
         self.push(Insn::Alu { op, width, dst, src });

@@ -11,20 +11,21 @@ use super::scalar::ScalarOf;
 use super::tnum::Tnum;
 use super::word::{Wide, Word};
 
-/// `dst op src`; a 32-bit result is zero-extended.
+/// `dst op= src`; a 32-bit result is zero-extended.
 ///
 /// Unknown where the kernel does not follow the operation: division, remainder, and shifts by
 /// anything but a constant below the width. Then a 32-bit result is unknown in its high half too.
-#[must_use]
-pub fn alu<W: Wide>(op: AluOp, width: Width, dst: &ScalarOf<W>, src: &ScalarOf<W>) -> ScalarOf<W> {
+pub fn alu<W: Wide>(op: AluOp, width: Width, dst: &mut ScalarOf<W>, src: &ScalarOf<W>) {
     let Some(mut result) = transfer(op, width, dst, src) else {
-        return ScalarOf::UNKNOWN;
+        *dst = ScalarOf::UNKNOWN;
+        return;
     };
     // What the other rules leave to the bits must be known before the high half is cleared.
     if !matches!(op, AluOp::Add | AluOp::Sub | AluOp::Mul) {
         result.bounds_from_bits();
     }
-    result.of_width(width).sync().checked()
+    *dst = result.of_width(width);
+    dst.settle();
 }
 
 /// The result before its parts learn from each other and, of all but shifts, before the high half
@@ -51,7 +52,9 @@ pub(super) fn transfer<W: Wide>(
 /// `-dst`; a 32-bit result is zero-extended.
 #[must_use]
 pub fn neg<W: Wide>(width: Width, dst: &ScalarOf<W>) -> ScalarOf<W> {
-    difference_from_zero(width, dst).sync().checked()
+    let mut negated = difference_from_zero(width, dst);
+    negated.settle();
+    negated
 }
 
 /// The negated scalar before its parts learn from each other.

@@ -64,6 +64,21 @@ impl<W: Word> Bounds<W> {
         self.umin > self.umax || self.smax.signed_lt(self.smin)
     }
 
+    /// Whether they are [`Bounds::FULL`].
+    #[must_use]
+    pub fn is_full(&self) -> bool {
+        self.umin == W::ZERO
+            && self.umax == W::ONES
+            && self.smin == W::SIGNED_MIN
+            && self.smax == W::SIGNED_MAX
+    }
+
+    /// Whether they are [`Bounds::constant`] of `value`.
+    #[must_use]
+    pub fn is_point(&self, value: W) -> bool {
+        self.umin == value && self.umax == value && self.smin == value && self.smax == value
+    }
+
     /// Whether no value can be in both `self` and `other`, by one of their intervals.
     #[must_use]
     pub fn is_disjoint_from(&self, other: &Self) -> bool {

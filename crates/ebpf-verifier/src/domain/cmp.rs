@@ -43,8 +43,10 @@ pub fn refine<W: Wide>(
     match branch(op, width, lhs, rhs) {
         Some(known) => (known == taken).then_some((*lhs, *rhs)),
         None => {
-            let (lhs, rhs) = learn(op, width, taken, lhs, rhs);
-            Some((lhs.sync().checked(), rhs.sync().checked()))
+            let (mut lhs, mut rhs) = learn(op, width, taken, lhs, rhs);
+            lhs.settle();
+            rhs.settle();
+            Some((lhs, rhs))
         }
     }
 }
@@ -61,7 +63,12 @@ pub fn refine_same<W: Wide>(
 ) -> Option<ScalarOf<W>> {
     match branch(op, width, reg, reg) {
         Some(known) => (known == taken).then_some(*reg),
-        None => Some(learn_same(op, width, taken, reg).sync().sync().checked()),
+        None => {
+            let mut learnt = learn_same(op, width, taken, reg);
+            learnt.sync();
+            learnt.settle();
+            Some(learnt)
+        }
     }
 }
 

@@ -10,22 +10,23 @@ use super::word::{Wide, Word};
 /// A scalar moved by an instruction of this width: a 32-bit move clears the high half.
 #[must_use]
 pub fn mov<W: Wide>(width: Width, src: &ScalarOf<W>) -> ScalarOf<W> {
+    let mut moved = src.of_width(width);
     match width {
-        Width::W32 => src.zero_extend_low().sync(),
-        Width::W64 => *src,
+        Width::W32 => moved.settle(),
+        Width::W64 => moved.check(),
     }
-    .checked()
+    moved
 }
 
 /// The low bits of `src`, sign-extended to `width`; a 32-bit result is zero-extended.
 #[must_use]
 pub fn movsx(width: Width, from: Size, src: &Scalar) -> Scalar {
-    let extended = sign_extend(width, u32::from(from.bits()), src);
+    let mut extended = sign_extend(width, u32::from(from.bits()), src);
     match width {
-        Width::W32 => extended.sync(),
-        Width::W64 => extended,
+        Width::W32 => extended.settle(),
+        Width::W64 => extended.check(),
     }
-    .checked()
+    extended
 }
 
 /// What a load of this size gives, when nothing is known of the memory.
@@ -35,30 +36,34 @@ pub fn load(size: Size, extend: Extend) -> Scalar {
 }
 
 /// What a load of the low `size` bytes of a stored scalar gives.
+#[inline]
 #[must_use]
 pub fn narrow(size: Size, extend: Extend, stored: &Scalar) -> Scalar {
+    let mut loaded = *stored;
     match (size, extend) {
-        (Size::Dw, _) => *stored,
-        (_, Extend::Zero) => stored.zero_extend(u32::from(size.bits())).sync(),
-        (_, Extend::Sign) => movsx(Width::W64, size, stored),
+        (Size::Dw, _) => loaded.check(),
+        (_, Extend::Zero) => {
+            loaded = loaded.zero_extend(u32::from(size.bits()));
+            loaded.settle();
+        }
+        (_, Extend::Sign) => loaded = movsx(Width::W64, size, stored),
     }
-    .checked()
+    loaded
 }
 
 /// Byte order conversion of the low bytes, on a little-endian machine; the rest is cleared.
 #[must_use]
 pub fn swap(order: ByteOrder, size: Size, dst: &Scalar) -> Scalar {
     let bits = u32::from(size.bits());
-    let converted = match order {
+    let mut converted = match order {
         ByteOrder::Le => *dst,
         ByteOrder::Be | ByteOrder::Swap => reverse_bytes(bits, dst),
     };
-    match size {
-        Size::Dw => converted,
-        _ => converted.zero_extend(bits),
+    if size != Size::Dw {
+        converted = converted.zero_extend(bits);
     }
-    .sync()
-    .checked()
+    converted.settle();
+    converted
 }
 
 /// The low `count` bits with their bytes in reverse order, before the parts learn from each other.

@@ -8,13 +8,17 @@ use super::word::Wide;
 /// bounds of the low half, and forget an interval as soon as one end of it overflows.
 #[must_use]
 pub fn offset_add<W: Wide>(offset: &ScalarOf<W>, by: &ScalarOf<W>) -> ScalarOf<W> {
-    offset_sum(offset, by).sync()
+    let mut sum = offset_sum(offset, by);
+    sum.sync();
+    sum
 }
 
 /// The variable offset of a pointer after `by` has been subtracted.
 #[must_use]
 pub fn offset_sub<W: Wide>(offset: &ScalarOf<W>, by: &ScalarOf<W>) -> ScalarOf<W> {
-    offset_difference(offset, by).sync()
+    let mut difference = offset_difference(offset, by);
+    difference.sync();
+    difference
 }
 
 /// The sum before its parts learn from each other.

@@ -70,14 +70,16 @@ impl<W: Wide> ScalarOf<W> {
     #[must_use]
     pub fn within_unsigned(mut self, min: W, max: W) -> Self {
         self.full.meet_unsigned(min, max);
-        self.sync().checked()
+        self.settle();
+        self
     }
 
     /// The same value after learning that it lies in a signed interval, given as words.
     #[must_use]
     pub fn within_signed(mut self, min: W, max: W) -> Self {
         self.full.meet_signed(min, max);
-        self.sync().checked()
+        self.settle();
+        self
     }
 }
 

@@ -7,23 +7,64 @@ use super::scalar::ScalarOf;
 use super::tnum::Tnum;
 use super::word::{Wide, Word};
 
+/// How often the bounds learn from each other.
+pub(super) const ROUNDS: usize = 3;
+
 impl<W: Wide> ScalarOf<W> {
     /// Lets all parts learn from each other, in the kernel's order and as often as the kernel
-    /// does: more rounds could find more, and would then accept what the kernel refuses.
-    pub(super) fn sync(mut self) -> Self {
+    /// does: more rounds could find more, and would then accept what the kernel refuses. Steps
+    /// that would find nothing are left out.
+    #[inline]
+    pub(super) fn sync(&mut self) {
+        if !self.knows_all_or_nothing() {
+            self.deduce();
+        }
+    }
+
+    fn deduce(&mut self) {
         self.bounds_from_bits();
-        for _ in 0..3 {
-            self.low_from_full();
-            self.low.exchange_signs();
-            self.full.exchange_signs();
-            self.full_from_low();
+        let learnt = *self;
+        for _ in 0..ROUNDS {
+            let before = *self;
+            self.exchange();
+            if *self == before {
+                break;
+            }
         }
         self.bits_from_bounds();
-        self.bounds_from_bits();
-        self
+        if *self != learnt {
+            self.bounds_from_bits();
+        }
+    }
+
+    /// Whether it is one value, any value, or any value of the low half and 0 above, and all parts
+    /// say so. Then they have nothing to learn.
+    fn knows_all_or_nothing(&self) -> bool {
+        if let Some(value) = self.as_const() {
+            return self.full.is_point(value) && self.low.is_point(value.low());
+        }
+        let half = W::zero_extended(W::Half::ONES);
+        match self.bits {
+            Tnum { mask, .. } if mask == W::ONES => self.full.is_full() && self.low.is_full(),
+            Tnum { value, mask } if value == W::ZERO && mask == half => {
+                let Bounds { umin, umax, smin, smax } = self.full;
+                let all = umin == W::ZERO && smin == W::ZERO && umax == half && smax == half;
+                all && self.low.is_full()
+            }
+            _ => false,
+        }
+    }
+
+    /// One round, in which the bounds learn from each other.
+    pub(super) fn exchange(&mut self) {
+        self.low_from_full();
+        self.low.exchange_signs();
+        self.full.exchange_signs();
+        self.full_from_low();
     }
 
     /// The bounds learn from the bits.
+    #[inline]
     pub(super) fn bounds_from_bits(&mut self) {
         self.low.meet_bits(self.bits.low());
         self.full.meet_bits(self.bits);
@@ -111,11 +152,17 @@ impl<W: Wide> ScalarOf<W> {
     /// Where the parts contradict each other, the path cannot be taken by any value; the kernel
     /// then forgets all bounds (the known bits stay) and goes on. This is the one place where
     /// that is done.
-    pub(super) fn checked(self) -> Self {
+    pub(super) fn check(&mut self) {
         if self.is_contradictory() {
-            return self.without_bounds();
+            *self = self.without_bounds();
         }
-        self
+    }
+
+    /// All that follows a rule: [`ScalarOf::sync`], then [`ScalarOf::check`].
+    #[inline]
+    pub(super) fn settle(&mut self) {
+        self.sync();
+        self.check();
     }
 
     /// Only the known bits are kept.

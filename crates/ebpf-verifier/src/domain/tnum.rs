@@ -170,6 +170,11 @@ impl<W: Word> Mul for Tnum<W> {
     type Output = Self;
 
     fn mul(self, other: Self) -> Self {
+        if self == Self::UNKNOWN {
+            // What is below the lowest bit of the other side is 0, and nothing else is known.
+            let lowest = other.max();
+            return Self { value: W::ZERO, mask: lowest | W::ZERO.wrapping_sub(lowest) };
+        }
         let mut product = Self::constant(W::ZERO);
         let (mut bits, mut shifted) = (self, other);
         while bits.max() != W::ZERO {

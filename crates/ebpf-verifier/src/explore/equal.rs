@@ -54,6 +54,19 @@ pub(super) fn covers(
     })
 }
 
+/// The register in which states differed last time: it is most likely to differ again.
+#[derive(Debug, Default)]
+pub(super) struct Telltale(usize);
+
+impl Telltale {
+    fn tells(&mut self, old: &[Value; 11], current: &[Value; 11]) -> bool {
+        let differs = |reg: &usize| old[*reg] != current[*reg];
+        let found = if differs(&self.0) { Some(self.0) } else { (0..11).find(differs) };
+        self.0 = found.unwrap_or(self.0);
+        found.is_some()
+    }
+}
+
 /// Whether the two states are the same apart from the names of ids, so that a path which leads from
 /// one to the other goes on for ever.
 pub(super) fn repeats(
@@ -61,10 +74,11 @@ pub(super) fn repeats(
     current: &State,
     pc: Pc,
     ids: &mut IdMap,
+    telltale: &mut Telltale,
     live: impl Fn(Pc) -> RegSet,
 ) -> bool {
     // A quick answer for most loops; here ids must be the same, too, and dead registers.
-    if old.frame().regs != current.frame().regs {
+    if telltale.tells(&old.frame().regs, &current.frame().regs) {
         return false;
     }
     ids.clear();
@@ -276,4 +290,192 @@ fn plain(link: Link) -> u64 {
 /// The id of a group, told apart for its members at a distance.
 fn qualified(link: Link) -> u64 {
     plain(link) | link.distance.map_or(0, |distance| u64::from(distance.width.bits() / 32))
+}
+
+#[cfg(test)]
+mod tests {
+    use ebpf_isa::{MapIdx, Width};
+
+    use super::*;
+    use crate::domain::Scalar;
+    use crate::state::{NullId, PacketId, PacketRegion, ScalarId, StackOff};
+
+    /// The state at the start of a program, with these in registers.
+    fn state<const N: usize>(values: [(Reg, Value); N]) -> State {
+        let mut state = State::entry();
+        for (reg, value) in values {
+            state.frame_mut().regs[reg.index()] = value;
+        }
+        state
+    }
+
+    /// The same with a change to the slot right below the frame pointer.
+    fn with_slot(change: impl FnOnce(&mut Slot)) -> State {
+        let mut state = State::entry();
+        change(state.frame_mut().stack.slot_mut(StackOff::new(-8).expect("it is in the frame")));
+        state
+    }
+
+    fn all(_: Pc) -> RegSet {
+        Reg::ALL.into_iter().collect()
+    }
+
+    /// Whether `old` covers `current`, all registers and slots being live.
+    fn covers_if_precise(old: &State, current: &State, precise: &[Cell]) -> bool {
+        let precise: CellSet = precise.iter().copied().collect();
+        let mut live_slots = SlotSets::default();
+        live_slots.insert_all(0, u64::MAX);
+        let old = Old { state: old, pc: Pc(7), precise: Some(&precise), live_slots: &live_slots };
+        covers(old, current, &mut IdMap::default(), all)
+    }
+
+    fn covered(old: &State, current: &State) -> bool {
+        covers_if_precise(old, current, &[])
+    }
+
+    fn repeated(old: &State, current: &State) -> bool {
+        repeats(old, current, Pc(7), &mut IdMap::default(), &mut Telltale::default(), all)
+    }
+
+    fn below(limit: u64) -> Scalar {
+        Scalar::UNKNOWN.within_unsigned(0, limit - 1)
+    }
+
+    fn linked(id: u32, distance: Option<i32>) -> Value {
+        let distance = distance.map(|by| Distance { by, width: Width::W64 });
+        let link = Some(Link { id: ScalarId(id), distance, signed: false });
+        Value::Scalar(ScalarValue { bounds: Scalar::UNKNOWN, link })
+    }
+
+    fn map_value(null: Option<u32>, var: Scalar) -> Value {
+        let kind = PointerKind::MapValue(MapValueRef { map: MapIdx(0), null: null.map(NullId) });
+        Value::Pointer(Pointer { kind, off: 0, var })
+    }
+
+    fn packet(id: u32, bytes: u32) -> Value {
+        let (region, range) = (PacketRegion::Data, PacketRange::Bytes(bytes));
+        Value::pointer(PointerKind::Packet { region, id: PacketId(id), range })
+    }
+
+    #[test]
+    fn numbers_may_differ_as_long_as_nothing_relied_on_them() {
+        let [five, six] = [5, 6].map(|number| state([(Reg::R6, Value::constant(number))]));
+        let any = state([(Reg::R6, Value::UNKNOWN)]);
+        let precise = [Cell::reg(0, Reg::R6)];
+        assert!(covered(&five, &six) && covered(&five, &any));
+        assert!(!covers_if_precise(&five, &six, &precise));
+        assert!(covers_if_precise(&any, &six, &precise));
+        assert!(!covers_if_precise(&six, &any, &precise));
+    }
+
+    #[test]
+    fn what_was_not_there_or_is_not_read_may_be_anything() {
+        let pointer = state([(Reg::R6, Value::pointer(PointerKind::Context))]);
+        let number = state([(Reg::R6, Value::UNKNOWN)]);
+        assert!(covered(&State::entry(), &pointer) && covered(&State::entry(), &number));
+        assert!(!covered(&pointer, &number) && !covered(&number, &pointer));
+        let none = SlotSets::default();
+        let old = Old { state: &pointer, pc: Pc(7), precise: None, live_slots: &none };
+        assert!(covers(old, &number, &mut IdMap::default(), |_| RegSet::of(Reg::R1)));
+    }
+
+    #[test]
+    fn offsets_of_pointers_are_the_same_but_into_maps_and_packets_they_may_narrow() {
+        let of = |value: fn(Scalar) -> Value, limit| state([(Reg::R6, value(below(limit)))]);
+        let map_value = |var| map_value(None, var);
+        assert!(covered(&of(map_value, 16), &of(map_value, 8)));
+        assert!(!covered(&of(map_value, 8), &of(map_value, 16)));
+        let stack =
+            |var| Value::Pointer(Pointer { kind: PointerKind::Stack { frame: 0 }, off: -64, var });
+        assert!(covered(&of(stack, 16), &of(stack, 16)));
+        assert!(!covered(&of(stack, 16), &of(stack, 8)));
+    }
+
+    #[test]
+    fn packets_may_have_more_bytes_but_not_fewer() {
+        let [short, long] = [14, 20].map(|bytes| state([(Reg::R6, packet(0, bytes))]));
+        assert!(covered(&short, &long) && !covered(&long, &short));
+    }
+
+    #[test]
+    fn ids_correspond_one_to_one() {
+        let pair = |a, b| {
+            let [a, b] = [a, b].map(|id| map_value(Some(id), Scalar::constant(0)));
+            state([(Reg::R6, a), (Reg::R7, b)])
+        };
+        assert!(covered(&pair(1, 1), &pair(3, 3)) && covered(&pair(1, 2), &pair(2, 1)));
+        assert!(!covered(&pair(1, 1), &pair(3, 4)) && !covered(&pair(1, 2), &pair(3, 3)));
+        let valid = state([(Reg::R6, map_value(None, Scalar::constant(0)))]);
+        let or_null = state([(Reg::R6, map_value(Some(1), Scalar::constant(0)))]);
+        assert!(!covered(&valid, &or_null) && !covered(&or_null, &valid));
+    }
+
+    #[test]
+    fn numbers_that_were_tied_must_be_tied() {
+        let pair = |a, b| state([(Reg::R6, a), (Reg::R7, b)]);
+        let precise = [Cell::reg(0, Reg::R6), Cell::reg(0, Reg::R7)];
+        let covered = |old: &State, current: &State| covers_if_precise(old, current, &precise);
+        let tied = pair(linked(1, None), linked(1, None));
+        let free = pair(Value::UNKNOWN, Value::UNKNOWN);
+        let apart = pair(linked(1, None), linked(1, Some(4)));
+        assert!(covered(&tied, &pair(linked(9, None), linked(9, None))));
+        assert!(!covered(&tied, &free) && covered(&free, &tied));
+        assert!(!covered(&tied, &apart) && !covered(&apart, &tied));
+        // One alone is tied to nothing.
+        let alone = pair(linked(1, None), Value::UNKNOWN);
+        assert!(covered(&alone, &free));
+    }
+
+    #[test]
+    fn bytes_of_the_stack_that_may_be_anything_cover_all_others() {
+        let misc = with_slot(|slot| slot.set_bytes(0, 8, false));
+        let zero = with_slot(|slot| slot.set_bytes(0, 8, true));
+        let number = with_slot(|slot| slot.set_spill(Value::constant(5), 8));
+        let pointer = with_slot(|slot| slot.set_spill(Value::pointer(PointerKind::Context), 8));
+        let untouched = State::entry();
+        for current in [&misc, &zero, &number, &pointer, &untouched] {
+            assert!(covered(&misc, current) && covered(&untouched, current));
+        }
+        assert!(covered(&zero, &zero) && covered(&pointer, &pointer));
+        for current in [&misc, &number, &pointer, &untouched] {
+            assert!(!covered(&zero, current));
+        }
+        for current in [&misc, &zero, &number, &untouched] {
+            assert!(!covered(&pointer, current));
+        }
+        // Bytes that hold something are a number that nothing is known of.
+        let precise = [Cell::slot(0, 0)];
+        assert!(covered(&number, &misc) && !covers_if_precise(&number, &misc, &precise));
+        let unknown = with_slot(|slot| slot.set_spill(Value::UNKNOWN, 8));
+        assert!(covers_if_precise(&unknown, &misc, &precise));
+        assert!(!covered(&number, &pointer) && !covered(&number, &untouched));
+    }
+
+    #[test]
+    fn slots_that_nothing_reads_may_differ() {
+        let pointer = with_slot(|slot| slot.set_spill(Value::pointer(PointerKind::Context), 8));
+        let none = SlotSets::default();
+        let old = Old { state: &pointer, pc: Pc(7), precise: None, live_slots: &none };
+        assert!(covers(old, &State::entry(), &mut IdMap::default(), all));
+    }
+
+    #[test]
+    fn a_loop_repeats_a_state_only_if_nothing_changed() {
+        let [five, six] = [5, 6].map(|number| state([(Reg::R6, Value::constant(number))]));
+        assert!(repeated(&five, &five) && !repeated(&five, &six));
+        let spilled = |value| with_slot(|slot| slot.set_spill(value, 8));
+        assert!(repeated(&spilled(linked(1, None)), &spilled(linked(2, None))));
+        assert!(!repeated(&spilled(Value::constant(5)), &spilled(Value::constant(6))));
+        assert!(repeated(&State::entry(), &spilled(Value::constant(5))));
+        assert!(!repeated(&spilled(Value::constant(5)), &State::entry()));
+    }
+
+    #[test]
+    fn the_register_that_told_states_apart_is_looked_at_first() {
+        let mut telltale = Telltale::default();
+        let [five, six] = [5, 6].map(|number| state([(Reg::R6, Value::constant(number))]));
+        let mut tells = |a: &State, b: &State| telltale.tells(&a.frame().regs, &b.frame().regs);
+        assert!(tells(&five, &six) && !tells(&five, &five) && tells(&six, &five));
+        assert_eq!(telltale.0, Reg::R6.index());
+    }
 }

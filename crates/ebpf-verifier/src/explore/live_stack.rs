@@ -13,6 +13,7 @@ use alloc::vec::Vec;
 
 use ebpf_isa::{Pc, Program, SubprogIdx};
 
+use super::flow::{Flow, Work};
 use super::marks as places;
 use super::watch::{SlotsChange, Watch};
 use crate::state::{FRAMES_MAX, SlotMask, SlotSets};
@@ -47,6 +48,17 @@ struct Marks {
     live: SlotMask,
 }
 
+impl Marks {
+    /// The same with what follows from where control goes from there, if it goes anywhere.
+    fn after<'a>(&self, ways: impl Iterator<Item = &'a Self>) -> Option<Self> {
+        let (live, written) = ways
+            .map(|marks| (marks.live, marks.written_from))
+            .reduce(|a, b| (a.0 | b.0, a.1 & b.1))?;
+        let live = (live & !self.written) | self.read;
+        Some(Self { live, written_from: written | self.written, ..*self })
+    }
+}
+
 /// What is known of a function as it is called by one chain.
 #[derive(Debug)]
 struct Chain {
@@ -61,27 +73,12 @@ struct Chain {
     marks: [Option<Box<[Marks]>>; FRAMES_MAX],
     /// Whether an instruction was seen, likewise.
     seen: Box<[bool]>,
-    /// Whether something was marked since `live` was computed.
-    stale: bool,
+    /// What was marked since `live` was computed: frames, and slots within the function.
+    stale: Vec<(u8, u32)>,
     /// Whether something is not written any more on every path.
     written_less: bool,
     /// Whether there was no room to remember anything.
     is_blind: bool,
-}
-
-/// The order in which a function's instructions are gone through, and where each leads.
-#[derive(Debug)]
-struct Flow {
-    /// Each after those it leads to, as far as there are no loops; all relative to the start.
-    order: Box<[Step]>,
-    /// Slots of the function.
-    len: usize,
-}
-
-#[derive(Debug, Clone, Copy)]
-struct Step {
-    at: u32,
-    next: [Option<u32>; 2],
 }
 
 /// The marks of all chains.
@@ -91,6 +88,8 @@ pub(super) struct LiveStack {
     callees: BTreeMap<(ChainId, Pc), ChainId>,
     /// By subprogram; absent where nothing reads the stack.
     flows: Vec<Option<Flow>>,
+    /// By frame, when nothing is being computed empty.
+    work: [Work; FRAMES_MAX],
     bytes: usize,
 }
 
@@ -100,6 +99,7 @@ impl LiveStack {
             chains: Vec::new(),
             callees: BTreeMap::new(),
             flows: program.subprogs().iter().map(|_| None).collect(),
+            work: Default::default(),
             bytes: 0,
         };
         live.add(program, None, SubprogIdx::MAIN);
@@ -151,7 +151,7 @@ impl LiveStack {
             depth,
             marks: [const { None }; FRAMES_MAX],
             seen: vec![false; remembered].into(),
-            stale: false,
+            stale: Vec::new(),
             written_less: false,
             is_blind: !has_room,
         });
@@ -174,7 +174,7 @@ impl LiveStack {
         }
         let chain = &mut self.chains[chain.0 as usize];
         if !chain.is_blind {
-            chain.mark_written(pc.index() - chain.start.index(), &SlotSets::default());
+            chain.mark_unwritten(pc.index() - chain.start.index());
         }
     }
 
@@ -204,29 +204,34 @@ impl LiveStack {
     }
 
     /// Brings up to date what is live in a chain and its callers.
-    pub(super) fn update(
+    pub(super) fn update<W: Watch>(
         &mut self,
         program: &Program,
         places: &places::Marks,
         chain: ChainId,
-        watch: &mut impl Watch,
+        watch: &mut W,
     ) {
         let mut next = Some(chain);
         while let Some(id) = next {
             next = self.caller(id);
-            if self.chain(id).stale && !self.chain(id).is_blind {
-                let calls = self.calls(id);
-                let chain = &mut self.chains[id.0 as usize];
-                let flow = &mut self.flows[chain.subprog.index()];
-                let (start, len) = (chain.start, chain.seen.len());
-                chain.settle(
-                    flow.get_or_insert_with(|| Flow::of(program, start, len)),
-                    &calls,
-                    places,
-                    watch,
-                );
-                self.tell_caller(id);
+            if self.chain(id).stale.is_empty() || self.chain(id).is_blind {
+                continue;
             }
+            let calls = if W::EVERYTHING { self.calls(id) } else { Vec::new() };
+            let chain = &mut self.chains[id.0 as usize];
+            let (start, len) = (chain.start, chain.seen.len());
+            let flow = self.flows[chain.subprog.index()]
+                .get_or_insert_with(|| Flow::of(program, start, len));
+            let tell = |frame, at, before: &Marks, now: &Marks| {
+                if W::EVERYTHING {
+                    report(watch, places, (&calls, start), (frame, at), before, now);
+                }
+            };
+            match chain.settle(flow, &mut self.work, tell) {
+                Some(passes) => watch.settles(&calls, start, passes),
+                None => chain.is_blind = true,
+            }
+            self.tell_caller(id);
         }
     }
 
@@ -288,8 +293,18 @@ impl Chain {
             let Some(marks) = marks else { continue };
             let mark = &mut marks[at];
             // What is live already changes nothing.
-            self.stale |= read.of(frame) & !(mark.read | mark.live) != 0;
+            if read.of(frame) & !(mark.read | mark.live) != 0 {
+                self.stale.push((frame as u8, at as u32));
+            }
             mark.read |= read.of(frame);
+        }
+    }
+
+    /// Nothing was written.
+    fn mark_unwritten(&mut self, at: usize) {
+        let seen = core::mem::replace(&mut self.seen[at], true);
+        if seen && self.marks.iter().any(Option::is_some) {
+            self.mark_written(at, &SlotSets::default());
         }
     }
 
@@ -299,113 +314,140 @@ impl Chain {
             let Some(marks) = marks else { continue };
             let known = &mut marks[at].written;
             let now = written.of(frame) & if seen { *known } else { SlotMask::MAX };
-            self.stale |= now != *known;
-            self.written_less |= *known & !now != 0;
-            *known = now;
+            if now != *known {
+                self.written_less |= *known & !now != 0;
+                *known = now;
+                self.stale.push((frame as u8, at as u32));
+            }
         }
     }
 
-    /// Computes what is live, from what was live before.
+    /// Computes what is live, from what was live before, in passes through the function; gives how
+    /// many it took, or `None` if it would take too many. Only what may change is looked at: what was
+    /// marked, and what leads to a change. `tell` is told of each change.
     fn settle(
         &mut self,
         flow: &Flow,
-        calls: &[Pc],
-        places: &places::Marks,
-        watch: &mut impl Watch,
-    ) {
-        self.stale = false;
+        work: &mut [Work; FRAMES_MAX],
+        mut tell: impl FnMut(usize, usize, &Marks, &Marks),
+    ) -> Option<u32> {
+        for (frame, at) in self.stale.drain(..) {
+            flow.look_at(at as usize, &mut work[usize::from(frame)]);
+        }
+        let mut frames: Vec<_> = self.marks.iter_mut().zip(work).enumerate().collect();
         if core::mem::take(&mut self.written_less) {
-            for mark in self.marks.iter_mut().flatten().flatten() {
-                mark.written_from = 0;
+            for (_, (marks, work)) in &mut frames {
+                let Some(marks) = marks else { continue };
+                marks.iter_mut().for_each(|mark| mark.written_from = 0);
+                flow.look_at_all(work);
             }
         }
         let settled = (1..=PASSES_MAX).find(|_| {
             let mut changed = false;
-            for (frame, marks) in self.marks.iter_mut().enumerate() {
+            for (frame, (marks, work)) in &mut frames {
                 let Some(marks) = marks else { continue };
-                changed |= flow.pass(marks, |pc, before, now| {
-                    let accesses = now.read | now.written != 0;
-                    let now = [
-                        (false, before.live, now.live),
-                        (true, before.written_from, now.written_from),
-                    ];
-                    for (written, before, now) in now {
-                        let start = self.start;
-                        let pc = Pc(start.0 + pc);
-                        let is_of_interest = accesses || pc == start || places.is_meeting(pc);
-                        watch.slots_change(&SlotsChange {
-                            calls,
-                            start,
-                            pc,
-                            frame,
-                            written,
-                            is_of_interest,
-                            before,
-                            now,
-                        });
+                changed |= flow.pass(work, |at, ways| {
+                    let Some(now) = marks[at].after(ways.iter().map(|&to| &marks[to as usize]))
+                    else {
+                        return false;
+                    };
+                    let before = core::mem::replace(&mut marks[at], now);
+                    if before != now {
+                        tell(*frame, at, &before, &now);
                     }
+                    before != now
                 });
             }
             !changed
         });
-        match settled {
-            Some(passes) => watch.settles(calls, self.start, passes),
-            None => self.is_blind = true,
+        if settled.is_none() {
+            frames.iter_mut().for_each(|(_, (_, work))| work.clear());
         }
+        settled
     }
 }
 
-impl Flow {
-    fn of(program: &Program, start: Pc, len: usize) -> Self {
-        let relative = |pc: Pc| pc.0 - start.0;
-        let next = |at: u32| {
-            let pc = Pc(start.0 + at);
-            let Some(insn) = program.get(pc) else { return [None; 2] };
-            let successors = insn.successors(pc);
-            [successors.next.map(relative), successors.target.map(relative)]
-        };
-        let mut order = Vec::with_capacity(len);
-        let mut found = vec![false; len];
-        let mut finished = vec![false; len];
-        let mut waiting = vec![0];
-        found[0] = true;
-        while let Some(&at) = waiting.last() {
-            let next = next(at);
-            if core::mem::replace(&mut finished[at as usize], true) {
-                order.push(Step { at, next });
-                waiting.pop();
-                continue;
-            }
-            for at in next.into_iter().flatten() {
-                if !core::mem::replace(&mut found[at as usize], true) {
-                    waiting.push(at);
-                }
-            }
-        }
-        Self { order: order.into(), len }
+/// Tells `watch` what changed at an instruction of a function that was called through `calls`.
+fn report(
+    watch: &mut impl Watch,
+    places: &places::Marks,
+    (calls, start): (&[Pc], Pc),
+    (frame, at): (usize, usize),
+    before: &Marks,
+    now: &Marks,
+) {
+    let pc = Pc(start.0 + at as u32);
+    let accesses = now.read | now.written != 0;
+    let is_of_interest = accesses || pc == start || places.is_meeting(pc);
+    let changes = [(false, before.live, now.live), (true, before.written_from, now.written_from)];
+    for (written, before, now) in changes {
+        let change = SlotsChange { calls, start, pc, frame, written, is_of_interest, before, now };
+        watch.slots_change(&change);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use ebpf_isa::text::assemble;
+    use ebpf_testkit::Rng;
+
+    use super::*;
+
+    const TEXT: &str = "r0 = 0\nouter:\nr1 = 0\ninner:\nif r1 == 3 goto on\nr2 = 1\n\
+        if r1 == 4 goto out\non:\nr1 += 1\nif r1 < 9 goto inner\nr0 += 1\n\
+        if r0 < 9 goto outer\nr3 = 0\nout:\nexit";
+
+    /// A chain in which the instructions that changed are looked at, or all of them; what it is told
+    /// and how many passes it takes.
+    struct Subject {
+        chain: Chain,
+        flow: Flow,
+        looks_at_all: bool,
     }
 
-    /// Goes through the function once; says whether something changed, and what to `tell`.
-    fn pass(&self, marks: &mut [Marks], mut tell: impl FnMut(u32, &Marks, &Marks)) -> bool {
-        debug_assert_eq!(marks.len(), self.len, "marks are those of this function");
-        let mut changed = false;
-        for step in &self.order {
-            let ways = step.next.into_iter().flatten();
-            let Some((live, written)) = ways
-                .map(|at| (marks[at as usize].live, marks[at as usize].written_from))
-                .reduce(|a, b| (a.0 | b.0, a.1 & b.1))
-            else {
-                continue;
-            };
-            let mark = &mut marks[step.at as usize];
-            let live = (live & !mark.written) | mark.read;
-            let now = Marks { live, written_from: written | mark.written, ..*mark };
-            if now != *mark {
-                tell(step.at, mark, &now);
-                *mark = now;
-                changed = true;
+    impl Subject {
+        fn new(looks_at_all: bool) -> Self {
+            let program = assemble(TEXT).expect("it is a program");
+            let len = program.slots().len();
+            let flow = Flow::of(&program, Pc::ENTRY, len);
+            let mut chain = LiveStack::new(&program).chains.remove(0);
+            chain.marks[0] = Some(vec![Marks::default(); len].into());
+            Self { chain, flow, looks_at_all }
+        }
+
+        fn settle(&mut self) -> (Option<u32>, Vec<(usize, Marks, Marks)>) {
+            if self.chain.stale.is_empty() {
+                return (None, Vec::new());
+            }
+            let mut work = <[Work; FRAMES_MAX]>::default();
+            if self.looks_at_all {
+                self.flow.look_at_all(&mut work[0]);
+            }
+            let mut changes = Vec::new();
+            let tell = |_, at, before: &Marks, now: &Marks| changes.push((at, *before, *now));
+            (self.chain.settle(&self.flow, &mut work, tell), changes)
+        }
+    }
+
+    #[test]
+    fn what_is_looked_at_is_enough() {
+        for seed in 0..200 {
+            let mut rng = Rng::seed(seed);
+            let (mut quick, mut plain) = (Subject::new(false), Subject::new(true));
+            for _ in 0..20 {
+                for _ in 0..rng.range(1..4) {
+                    let at = rng.range(0..quick.chain.seen.len() as u64) as usize;
+                    let (mut read, mut written) = (SlotSets::default(), SlotSets::default());
+                    read.insert_all(0, 1 << rng.range(0..8) & rng.next_u64());
+                    written.insert_all(0, rng.next_u64() & 0xff);
+                    for chain in [&mut quick.chain, &mut plain.chain] {
+                        chain.mark_read(at, &read);
+                        chain.mark_written(at, &written);
+                    }
+                }
+                assert_eq!(quick.settle(), plain.settle(), "seed {seed}");
+                assert_eq!(quick.chain.marks, plain.chain.marks, "seed {seed}");
             }
         }
-        changed
     }
 }

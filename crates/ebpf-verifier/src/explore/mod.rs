@@ -9,6 +9,7 @@
 
 mod checkpoint;
 mod equal;
+mod flow;
 mod history;
 mod ids;
 mod live_stack;
@@ -24,6 +25,7 @@ use alloc::vec::Vec;
 use ebpf_isa::{Pc, Program};
 
 use self::checkpoint::{Checkpoints, Way};
+use self::equal::Telltale;
 use self::history::History;
 use self::ids::IdMap;
 use self::live_stack::{ChainId, LiveStack};
@@ -98,6 +100,7 @@ struct Explorer<'a, W> {
     last_kept: LastKept,
     explained: Explained,
     ids: IdMap,
+    telltale: Telltale,
     reached: Vec<bool>,
     processed: u32,
     /// Of these, jumps, calls and returns.
@@ -130,6 +133,7 @@ impl<'a, W: Watch> Explorer<'a, W> {
             last_kept: LastKept::default(),
             explained: Explained::default(),
             ids: IdMap::default(),
+            telltale: Telltale::default(),
             reached: vec![false; program.slots().len()],
             processed: 0,
             jumps: 0,
@@ -188,12 +192,12 @@ impl<'a, W: Watch> Explorer<'a, W> {
         let next = self.machine.step();
         self.history.take_in(pc, self.way.last, arrived, &self.machine.effects);
         let relied_on = &self.machine.effects.relied_on;
-        if W::WALKS {
+        if W::EVERYTHING {
             for cell in relied_on.clone() {
-                self.rely_on(CellSet::from_iter([cell]))?;
+                self.rely_on(&CellSet::from_iter([cell]))?;
             }
         } else if !relied_on.is_empty() {
-            self.rely_on(relied_on.iter().copied().collect())?;
+            self.rely_on(&relied_on.iter().copied().collect())?;
         }
         let next = next?;
         self.follow_calls(depth, &next);
@@ -237,9 +241,12 @@ impl<'a, W: Watch> Explorer<'a, W> {
 
     /// The path has ended: takes up the newest one that waits, if there is one.
     fn take_up(&mut self) -> bool {
-        let (program, chain) = (self.machine.program, self.way.chain);
         self.checkpoints.end_path(self.way.parent, self.watch);
-        self.live_stack.update(program, &self.marks, chain, self.watch);
+        // After the last path nothing is compared any more.
+        if W::EVERYTHING || !self.waiting.is_empty() {
+            let (program, chain) = (self.machine.program, self.way.chain);
+            self.live_stack.update(program, &self.marks, chain, self.watch);
+        }
         let Some(Waiting { pc, state, way, history }) = self.waiting.pop() else {
             return false;
         };

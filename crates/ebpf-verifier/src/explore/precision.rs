@@ -68,7 +68,7 @@ struct Walk<'a> {
 
 /// Marks what `wanted` was computed from, in all checkpoints of the path.
 pub(super) fn rely_on<W: Watch>(
-    wanted: CellSet,
+    wanted: &CellSet,
     start: Start<'_>,
     program: &Program,
     history: &History,
@@ -77,8 +77,12 @@ pub(super) fn rely_on<W: Watch>(
     watch: &mut W,
 ) -> Checked {
     let (newest, steps) = (start.way.parent, start.way.steps);
-    let mut walk =
-        Walk { program, frame: start.frame, wanted, shares_mistakes: start.shares_mistakes };
+    let mut walk = Walk {
+        program,
+        frame: start.frame,
+        wanted: *wanted,
+        shares_mistakes: start.shares_mistakes,
+    };
     let frame = start.frame;
     match walk.run(start, history, checkpoints, explained, watch) {
         Ok(()) => {}
@@ -91,8 +95,8 @@ pub(super) fn rely_on<W: Watch>(
             return Err(Payload::NoStackSlot { slot, slots }.into());
         }
     }
-    if !W::WALKS {
-        explained.0.push((steps, wanted));
+    if !W::EVERYTHING {
+        explained.0.push((steps, *wanted));
     }
     Ok(())
 }

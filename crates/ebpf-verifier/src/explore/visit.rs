@@ -145,7 +145,8 @@ impl<W: Watch> Explorer<'_, W> {
         }
         let live = |pc| self.machine.live.before(pc);
         if checkpoint.branches > 0 {
-            if equal::repeats(&checkpoint.state, &self.machine.state, pc, &mut self.ids, live) {
+            let (ids, telltale) = (&mut self.ids, &mut self.telltale);
+            if equal::repeats(&checkpoint.state, &self.machine.state, pc, ids, telltale, live) {
                 self.watch.repeats(pc, &self.machine.state, &checkpoint.state, &checkpoint.precise);
                 return Err(Payload::LoopInfinite { insn: pc }.into());
             }
@@ -176,11 +177,11 @@ impl<W: Watch> Explorer<'_, W> {
             self.history.arrive(pc, self.way.last);
         }
         self.watch.hands_over(depth, &wanted);
-        self.rely_on(wanted)
+        self.rely_on(&wanted)
     }
 
     /// Walks the path back for what decides something.
-    pub(super) fn rely_on(&mut self, wanted: CellSet) -> Checked {
+    pub(super) fn rely_on(&mut self, wanted: &CellSet) -> Checked {
         if wanted.is_empty() || self.options.all_precise {
             return Ok(());
         }
@@ -220,7 +221,7 @@ impl<W: Watch> Explorer<'_, W> {
             retired: false,
         });
         self.meetings.newest[bucket] = Some(id);
-        if W::WALKS {
+        if W::EVERYTHING {
             let state = &self.machine.state;
             let places: Vec<Pc> = (0..state.depth()).map(|at| state.place_in(at, pc)).collect();
             self.watch.keeps(id, &places);

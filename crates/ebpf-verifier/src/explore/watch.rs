@@ -9,8 +9,9 @@ use crate::step::Effects;
 
 /// Sees what exploration does. Nothing is done for methods that are left as they are here.
 pub(crate) trait Watch {
-    /// Whether walks are of interest, each on its own and to its end.
-    const WALKS: bool = false;
+    /// Whether all that follows is of interest. Otherwise that may be left out which exploration
+    /// can do without, such as walks for what was looked for before.
+    const EVERYTHING: bool = false;
 
     /// Exploration begins.
     fn starts(&mut self) {}

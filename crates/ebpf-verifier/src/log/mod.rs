@@ -247,7 +247,7 @@ impl<'a> KernelLog<'a> {
 }
 
 impl Watch for KernelLog<'_> {
-    const WALKS: bool = true;
+    const EVERYTHING: bool = true;
 
     fn starts(&mut self) {
         if self.level.shows_all() {

@@ -198,3 +198,131 @@ impl List {
         self.item(f, format_args!("{}", Attributes(scalar)))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use alloc::string::{String, ToString};
+
+    use ebpf_isa::uapi::{MapDesc, MapType};
+    use ebpf_isa::{MapIdx, Pc, SubprogIdx};
+
+    use super::*;
+    use crate::environment::MapInfo;
+    use crate::rules::program_types;
+    use crate::state::{Frame, MapValueRef, NullId, PacketId, PacketRegion, ScalarId, StackOff};
+
+    /// A state as the log has it, with a map of that name in its environment.
+    fn text(state: &State, index: usize, precise: &[Cell]) -> String {
+        let mut env = Environment::new(program_types::xdp());
+        let (key_size, value_size) = (4, 8);
+        let desc =
+            MapDesc { map_type: MapType::Hash, key_size, value_size, max_entries: 1, flags: 0 };
+        env.maps = vec![MapInfo::new("counts", desc)];
+        let precise = precise.iter().copied().collect();
+        let shown = Shown::ALL;
+        FrameText { env: &env, state, index, shown, precise: &precise }.to_string()
+    }
+
+    /// How `r6` is printed.
+    fn value(value: Value) -> String {
+        let mut state = State::entry();
+        state.frame_mut().regs[1] = Value::Uninit;
+        state.frame_mut().regs[6] = value;
+        let text = text(&state, 0, &[]);
+        text.strip_prefix(" R6=").and_then(|text| text.strip_suffix(" R10=fp0")).unwrap().into()
+    }
+
+    fn pointer(kind: PointerKind, off: i32, var: Scalar) -> String {
+        value(Value::Pointer(Pointer { kind, off, var }))
+    }
+
+    fn linked(distance: Option<i32>) -> String {
+        let distance = distance.map(|by| Distance { by, width: Width::W64 });
+        let link = Some(Link { id: ScalarId(3), distance, signed: false });
+        value(Value::Scalar(ScalarValue { bounds: Scalar::UNKNOWN, link }))
+    }
+
+    #[test]
+    fn numbers() {
+        assert_eq!(value(Value::constant(5)), "5");
+        assert_eq!(value(Value::constant(u64::MAX)), "-1");
+        assert_eq!(value(Value::UNKNOWN), "scalar()");
+        assert_eq!(linked(None), "scalar(id=3)");
+        assert_eq!(
+            (linked(Some(8)), linked(Some(-8))),
+            ("scalar(id=3+8)".into(), "scalar(id=3-8)".into())
+        );
+        let byte = Scalar::UNKNOWN.within_unsigned(0, 255);
+        assert_eq!(
+            value(Value::scalar(byte)),
+            "scalar(smin=smin32=0,smax=umax=smax32=umax32=255,var_off=(0x0; 0xff))"
+        );
+    }
+
+    #[test]
+    fn pointers() {
+        let (zero, byte) = (Scalar::constant(0), Scalar::UNKNOWN.within_unsigned(0, 255));
+        assert_eq!(value(Value::pointer(PointerKind::Context)), "ctx()");
+        assert_eq!(pointer(PointerKind::Context, -8, zero), "ctx(off=-8)");
+        assert_eq!(pointer(PointerKind::Stack { frame: 0 }, -16, zero), "fp-16");
+        assert_eq!(
+            pointer(PointerKind::Stack { frame: 0 }, -16, byte),
+            "fp(off=-16,smin=smin32=0,smax=umax=smax32=umax32=255,var_off=(0x0; 0xff))"
+        );
+        assert_eq!(
+            value(Value::pointer(PointerKind::Map(MapIdx(0)))),
+            "map_ptr(map=counts,ks=4,vs=8)"
+        );
+        let element = |null| PointerKind::MapValue(MapValueRef { map: MapIdx(0), null });
+        assert_eq!(pointer(element(None), 4, zero), "map_value(map=counts,ks=4,vs=8,off=4)");
+        assert_eq!(
+            pointer(element(Some(NullId(2))), 0, zero),
+            "map_value_or_null(id=2,map=counts,ks=4,vs=8)"
+        );
+        let packet =
+            |id, range| PointerKind::Packet { region: PacketRegion::Data, id: PacketId(id), range };
+        assert_eq!(pointer(packet(0, PacketRange::Bytes(14)), 0, zero), "pkt(r=14)");
+        assert_eq!(pointer(packet(2, PacketRange::Bytes(0)), 14, zero), "pkt(id=2,off=14,r=0)");
+        assert_eq!(pointer(packet(0, PacketRange::AtEnd), 0, zero), "pkt(r=0xffffffffffffffff)");
+    }
+
+    #[test]
+    fn slots_show_their_bytes_or_what_is_spilled() {
+        let mut state = State::entry();
+        let stack = &mut state.frame_mut().stack;
+        let at = |off| StackOff::new(off).unwrap();
+        stack.slot_mut(at(-8)).set_bytes(0, 2, true);
+        stack.slot_mut(at(-8)).set_bytes(4, 4, false);
+        stack.slot_mut(at(-24)).set_spill(Value::constant(7), 8);
+        stack.slot_mut(at(-32)).set_bytes(0, 8, false);
+        stack.slot_mut(at(-32)).set_spill(Value::constant(7), 4);
+        // Nothing is known of the slot at -16.
+        assert_eq!(
+            text(&state, 0, &[Cell::slot(0, 2), Cell::reg(0, Reg::R1)]),
+            " R1=ctx() R10=fp0 fp-8=mmmm??00 fp-24=P7 fp-32=mmmm7"
+        );
+    }
+
+    #[test]
+    fn frames_are_named_but_for_the_first() {
+        let mut state = State::entry();
+        state.push_frame(Frame::new(SubprogIdx(1), 1, Some(Pc(1))));
+        let caller = Value::pointer(PointerKind::Stack { frame: 0 });
+        state.frame_mut().regs[2] = caller;
+        assert_eq!(text(&state, 0, &[]), " R1=ctx() R10=fp0");
+        assert_eq!(text(&state, 1, &[]), " frame1: R2=fp[0]0 R10=fp0");
+    }
+
+    #[test]
+    fn what_is_not_asked_for_is_left_out() {
+        let mut state = State::entry();
+        state.frame_mut().stack.slot_mut(StackOff::new(-8).unwrap()).set_bytes(0, 8, true);
+        let env = Environment::new(program_types::xdp());
+        let precise = &CellSet::EMPTY;
+        let text =
+            |shown| FrameText { env: &env, state: &state, index: 0, shown, precise }.to_string();
+        assert_eq!(text(Shown { regs: 0b10, slots: 0 }), " R1=ctx()");
+        assert_eq!(text(Shown { regs: 0, slots: 1 }), " fp-8=00000000");
+        assert_eq!(text(Shown::NOTHING), "");
+    }
+}

@@ -68,3 +68,64 @@ pub(super) fn changed_slots(before: &State, after: &State) -> SlotMask {
     });
     changed.fold(0, |slots, (index, _)| slots | 1 << index)
 }
+
+#[cfg(test)]
+mod tests {
+    use ebpf_isa::text::assemble;
+    use ebpf_isa::{Pc, SubprogIdx};
+
+    use super::*;
+    use crate::domain::Scalar;
+    use crate::state::{Frame, Pointer, Value};
+
+    /// What the first instruction of a program touches: registers by number, and slots.
+    fn touched(text: &str, state: &State) -> (Vec<u8>, SlotMask) {
+        let program = assemble(&format!("{text}\nr0 = 0\nexit")).expect("it is a program");
+        let Shown { regs, slots } = by(program.get(Pc::ENTRY).expect("it has one"), state);
+        ((0..16).filter(|reg| regs & 1 << reg != 0).collect(), slots)
+    }
+
+    #[test]
+    fn registers_that_are_read_or_written() {
+        let state = State::entry();
+        assert_eq!(touched("r3 += r4", &state), (vec![3, 4], 0));
+        assert_eq!(touched("r3 = 5", &state), (vec![3], 0));
+        assert_eq!(touched("call bpf_ktime_get_ns#5", &state), (vec![0, 1, 2, 3, 4, 5], 0));
+        assert_eq!(touched("exit", &state), (vec![0], 0));
+    }
+
+    #[test]
+    fn a_return_into_a_function_touches_nothing() {
+        let mut state = State::entry();
+        state.push_frame(Frame::new(SubprogIdx(1), 1, Some(Pc(1))));
+        assert_eq!(touched("exit", &state), (vec![], 0));
+    }
+
+    #[test]
+    fn slots_that_an_access_may_reach() {
+        let mut state = State::entry();
+        assert_eq!(touched("r3 = *(u64 *)(r10 -8)", &state), (vec![3, 10], 1));
+        assert_eq!(touched("*(u8 *)(r10 -9) = r1", &state), (vec![1, 10], 0b10));
+        assert_eq!(touched("r3 = *(u32 *)(r1 +0)", &state), (vec![1, 3], 0));
+        // fp - 32 and up to 16 more, and then four bytes: slots 3, 2 and 1.
+        let (kind, var) = (PointerKind::Stack { frame: 0 }, Scalar::UNKNOWN.within_unsigned(0, 16));
+        state.frame_mut().regs[2] = Value::Pointer(Pointer { kind, off: -32, var });
+        assert_eq!(touched("*(u32 *)(r2 +0) = 1", &state), (vec![2], 0b1110));
+    }
+
+    #[test]
+    fn slots_that_changed() {
+        let (before, mut after) = (State::entry(), State::entry());
+        let slot = |off| StackOff::new(off).expect("it is in the frame");
+        after.frame_mut().stack.slot_mut(slot(-16)).set_bytes(0, 1, true);
+        // The slot above is new, too.
+        assert_eq!(changed_slots(&before, &after), 0b11);
+        let before = after.clone();
+        assert_eq!(changed_slots(&before, &after), 0);
+        after.frame_mut().stack.slot_mut(slot(-16)).set_spill(Value::constant(5), 8);
+        assert_eq!(changed_slots(&before, &after), 0b10);
+        let before = after.clone();
+        after.frame_mut().stack.slot_mut(slot(-16)).set_spill(Value::constant(6), 8);
+        assert_eq!(changed_slots(&before, &after), 0b10);
+    }
+}

@@ -1,6 +1,6 @@
 //! Arithmetic on registers. Pointers have rules of their own: `pointer`.
 
-use ebpf_isa::{AluOp, ByteOrder, Operand, Reg, Size, Width};
+use ebpf_isa::{AluOp, ByteOrder, Operand, Reg, Size, Width, semantics};
 
 use super::{Machine, Next, linked};
 use crate::domain;
@@ -9,21 +9,16 @@ use crate::state::{ScalarValue, State, Value};
 
 impl Machine<'_> {
     pub(super) fn alu(&mut self, op: AluOp, width: Width, dst: Reg, src: Operand) -> Checked<Next> {
+        if let Some(next) = self.scalar_alu(op, width, dst, src)? {
+            return Ok(next);
+        }
         let right = self.operand(src)?;
         let left = self.read(dst)?;
         if let Operand::Imm(imm) = src {
             check_immediate(op, width, imm)?;
         }
         self.check_writable(dst)?;
-        let mut other_value = None;
         let result = match (left, right) {
-            (Value::Scalar(mut left), Value::Scalar(right)) => {
-                if let Some((minus_one, zero)) = domain::fork(op, &left.bounds, &right.bounds) {
-                    left.bounds = minus_one;
-                    other_value = Some(self.state_with(dst, Value::scalar(zero)));
-                }
-                Value::Scalar(scalar_alu(op, width, &left, &right))
-            }
             (Value::Pointer(_), Value::Pointer(_)) if op == AluOp::Sub => Value::UNKNOWN,
             (Value::Pointer(pointer), Value::Pointer(_)) => {
                 let (kind, rule) = (pointer.kind.name(), ArithmeticRule::TwoPointers);
@@ -39,15 +34,75 @@ impl Machine<'_> {
                 self.rely_on(dst);
                 self.pointer_alu(op, width, dst, pointer, &by, true)?
             }
+            (Value::Scalar(_), Value::Scalar(_)) => unreachable!("handled above"),
             (Value::Uninit, _) | (_, Value::Uninit) => unreachable!("operands were read"),
         };
         self.set(dst, result);
-        let fall_through = self.after();
-        Ok(match other_value {
-            None => Next::Goto(fall_through),
+        Ok(Next::Goto(self.fall_through))
+    }
+
+    /// Two numbers; `None` if they are not.
+    fn scalar_alu(
+        &mut self,
+        op: AluOp,
+        width: Width,
+        dst: Reg,
+        src: Operand,
+    ) -> Checked<Option<Next>> {
+        let regs = &self.state.frame().regs;
+        let is_number = |reg: Reg| matches!(regs[reg.index()], Value::Scalar(_));
+        if !is_number(dst) || !src.reg().is_none_or(is_number) {
+            return Ok(None);
+        }
+        if let Operand::Imm(imm) = src {
+            check_immediate(op, width, imm)?;
+        }
+        self.check_writable(dst)?;
+        let other_value = self.fork(op, dst, src);
+        let regs = &mut self.state.frame_mut().regs;
+        match src {
+            Operand::Reg(src) if src != dst => {
+                let both = regs.get_disjoint_mut([dst.index(), src.index()]);
+                if let Ok([Value::Scalar(left), Value::Scalar(right)]) = both {
+                    compute(op, width, left, &right.bounds);
+                }
+            }
+            _ => {
+                let right = self.number(src);
+                let left = &mut self.state.frame_mut().regs[dst.index()];
+                if let (Value::Scalar(left), Some(right)) = (left, right) {
+                    compute(op, width, left, &right);
+                }
+            }
+        }
+        Ok(Some(match other_value {
+            None => Next::Goto(self.fall_through),
             // The other value goes through the same instruction.
-            Some(taken_state) => Next::Fork { fall_through, taken: self.pc, taken_state },
-        })
+            Some(taken_state) => {
+                Next::Fork { fall_through: self.fall_through, taken: self.pc, taken_state }
+            }
+        }))
+    }
+
+    /// Makes a mask of signs one of its two values; gives the state with the other one.
+    fn fork(&mut self, op: AluOp, dst: Reg, src: Operand) -> Option<State> {
+        if !matches!(op, AluOp::And | AluOp::Or) {
+            return None;
+        }
+        let left = self.value(dst).as_scalar()?;
+        let (minus_one, zero) = domain::fork(op, &left.bounds, &self.number(src)?)?;
+        let link = left.link;
+        let other = self.state_with(dst, Value::scalar(zero));
+        self.set(dst, Value::Scalar(ScalarValue { bounds: minus_one, link }));
+        Some(other)
+    }
+
+    /// A second operand, if it is a number.
+    fn number(&self, src: Operand) -> Option<domain::Scalar> {
+        match src {
+            Operand::Reg(src) => Some(self.value(src).as_scalar()?.bounds),
+            Operand::Imm(imm) => Some(domain::Scalar::constant(semantics::immediate(imm))),
+        }
     }
 
     /// The present state with another value in a register.
@@ -117,10 +172,10 @@ impl Machine<'_> {
     }
 }
 
-/// Two numbers.
-fn scalar_alu(op: AluOp, width: Width, left: &ScalarValue, right: &ScalarValue) -> ScalarValue {
-    let link = linked::after_alu(op, width, left, &right.bounds);
-    ScalarValue { bounds: domain::alu(op, width, &left.bounds, &right.bounds), link }
+/// `left op= right`.
+fn compute(op: AluOp, width: Width, left: &mut ScalarValue, right: &domain::Scalar) {
+    linked::before_alu(op, width, left, right);
+    domain::alu(op, width, &mut left.bounds, right);
 }
 
 fn check_immediate(op: AluOp, width: Width, imm: i32) -> Checked {

@@ -30,7 +30,7 @@ impl Machine<'_> {
     ) -> Checked<Next> {
         let left = self.read(lhs)?;
         let right = self.operand(rhs)?;
-        let fall_through = self.after();
+        let fall_through = self.fall_through;
         let comparison = Comparison { op, width, lhs, rhs, left, right };
         let is_stack = |value: &Value| {
             matches!(value.as_pointer(), Some(Pointer { kind: PointerKind::Stack { .. }, .. }))

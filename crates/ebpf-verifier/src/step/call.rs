@@ -20,7 +20,7 @@ impl Machine<'_> {
         if depth >= self.env.profile.frames() {
             return Err(Payload::LimitFrames { frames: depth + 1 }.into());
         }
-        let mut callee = Frame::new(subprog, depth, Some(self.after()));
+        let mut callee = Frame::new(subprog, depth, Some(self.fall_through));
         let caller = self.state.frame_mut();
         for reg in Reg::ARGS {
             callee.regs[reg.index()] = caller.regs[reg.index()];

@@ -81,29 +81,34 @@ fn derived(known: &ScalarValue, link: Link, member: &ScalarValue) -> ScalarValue
         0 => *known,
         delta => {
             let delta = Scalar::constant(delta.cast_unsigned());
-            ScalarValue { bounds: domain::alu(AluOp::Add, width, &known.bounds, &delta), ..*member }
+            let mut bounds = known.bounds;
+            domain::alu(AluOp::Add, width, &mut bounds, &delta);
+            ScalarValue { bounds, ..*member }
         }
     }
 }
 
-/// The group of `left op right`: that of `left` if a constant is added or subtracted for the first
-/// time, otherwise none.
-pub(super) fn after_alu(
-    op: AluOp,
-    width: Width,
-    left: &ScalarValue,
-    right: &Scalar,
-) -> Option<Link> {
-    let link = left.link.filter(|link| link.distance.is_none())?;
+/// Before `left op= right`: it stays in its group if a constant is added or subtracted for the first
+/// time, and leaves it otherwise.
+pub(super) fn before_alu(op: AluOp, width: Width, left: &mut ScalarValue, right: &Scalar) {
+    let distance = distance_after(op, width, left, right);
+    match (&mut left.link, distance) {
+        (Some(link), Some(_)) => link.distance = distance,
+        _ => left.link = None,
+    }
+}
+
+/// How far from its group `left op right` is, if it is in one still.
+fn distance_after(op: AluOp, width: Width, left: &ScalarValue, right: &Scalar) -> Option<Distance> {
+    left.link.filter(|link| link.distance.is_none())?;
     let by = match width {
         Width::W64 => i32::try_from(right.as_const()?.cast_signed()).ok()?,
         Width::W32 if left.fits(32) => right.low_as_const()?.cast_signed(),
         Width::W32 => return None,
     };
-    let by = match op {
-        AluOp::Add => by,
-        AluOp::Sub => by.checked_neg()?,
-        _ => return None,
-    };
-    Some(Link { distance: Some(Distance { by, width }), ..link })
+    match op {
+        AluOp::Add => Some(Distance { by, width }),
+        AluOp::Sub => Some(Distance { by: by.checked_neg()?, width }),
+        _ => None,
+    }
 }

@@ -27,6 +27,17 @@ pub(crate) enum ContextUse {
     Other,
 }
 
+impl ContextUse {
+    /// What an access through a register does.
+    fn through(base: &Value) -> Self {
+        match base.as_pointer().map(|pointer| pointer.kind) {
+            Some(PointerKind::Context) => Self::Context,
+            Some(PointerKind::Object { object, .. }) if !object.is_memory() => Self::Object(object),
+            _ => Self::Other,
+        }
+    }
+}
+
 /// What an access does.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Access {
@@ -63,21 +74,23 @@ pub(super) struct Place {
 
 impl Machine<'_> {
     pub(super) fn load(&mut self, dst: Reg, place: Place, extend: Extend, strict: bool) -> Checked {
-        let pointer = self.read(place.reg)?;
+        self.check_readable(place.reg)?;
         self.check_writable(dst)?;
+        let context_use = ContextUse::through(self.value(place.reg));
         let value = self.access(place, Access::Load(extend), strict)?;
-        self.note_context_use(&pointer)?;
+        self.note_context_use(context_use)?;
         self.set(dst, value);
         Ok(())
     }
 
     pub(super) fn store(&mut self, place: Place, src: Operand, strict: bool) -> Checked {
         if let Operand::Reg(reg) = src {
-            self.read(reg)?;
+            self.check_readable(reg)?;
         }
-        let pointer = self.read(place.reg)?;
+        self.check_readable(place.reg)?;
+        let context_use = ContextUse::through(self.value(place.reg));
         self.access(place, Access::Store(src), strict)?;
-        self.note_context_use(&pointer)
+        self.note_context_use(context_use)
     }
 
     pub(super) fn load_acquire(&mut self, dst: Reg, place: Place) -> Checked {
@@ -128,20 +141,13 @@ impl Machine<'_> {
             let value = self.access(place, Access::Load(Extend::Zero), true)?;
             self.set(reg, value);
         }
-        self.note_context_use(&pointer)?;
+        self.note_context_use(ContextUse::through(&pointer))?;
         self.access(place, Access::Clobber, true)?;
         Ok(())
     }
 
     /// Notes what kind of memory this instruction accesses on this path.
-    fn note_context_use(&mut self, base: &Value) -> Checked {
-        let now = match base.as_pointer().map(|pointer| pointer.kind) {
-            Some(PointerKind::Context) => ContextUse::Context,
-            Some(PointerKind::Object { object, .. }) if !object.is_memory() => {
-                ContextUse::Object(object)
-            }
-            _ => ContextUse::Other,
-        };
+    fn note_context_use(&mut self, now: ContextUse) -> Checked {
         let before = &mut self.context_use[self.pc.index()];
         if *before != ContextUse::Unknown && *before != now {
             return Err(Payload::PointerMixed.into());
@@ -159,7 +165,7 @@ impl Machine<'_> {
         let Value::Pointer(pointer) = value else {
             return Err(invalid.into());
         };
-        let anything = Value::scalar(domain::load(size, access.extend()));
+        let anything = || Value::scalar(domain::load(size, access.extend()));
         match pointer.kind {
             PointerKind::Context => self.access_context(place, &pointer, access),
             PointerKind::Stack { frame } => self.access_stack(place, &pointer, frame, access),
@@ -167,7 +173,7 @@ impl Machine<'_> {
                 let size_bytes = i64::from(size.bytes());
                 self.check_map_flags(map, &pointer, off, size_bytes, access.is_write())?;
                 self.check_map_value(reg, map, &pointer, off.into(), size_bytes, false)?;
-                Ok(self.constant_of(map, &pointer, place, access)?.unwrap_or(anything))
+                Ok(self.constant_of(map, &pointer, place, access)?.unwrap_or_else(anything))
             }
             PointerKind::Packet { id, range, .. } => {
                 let allowed = self.env.program_type.packet_access();
@@ -175,7 +181,7 @@ impl Machine<'_> {
                     return Err(Payload::PacketReadOnly { register: reg }.into());
                 }
                 check_packet(reg, &pointer, id, range, off.into(), size.bytes().into(), false)?;
-                Ok(anything)
+                Ok(anything())
             }
             PointerKind::Map(_) => Err(Unsupported::MapDescription.into()),
             PointerKind::Object { object, null: None, .. } => {
@@ -196,8 +202,8 @@ impl Machine<'_> {
     /// before the kind of pointer.
     pub(super) fn check_alignment(&self, value: &Value, place: Place, strict: bool) -> Checked {
         let (memory, var, off) = match value {
-            Value::Pointer(pointer) => (aligned_memory(pointer.kind), pointer.var, pointer.off),
-            Value::Scalar(scalar) => (None, scalar.bounds, 0),
+            Value::Pointer(pointer) => (aligned_memory(pointer.kind), &pointer.var, pointer.off),
+            Value::Scalar(scalar) => (None, &scalar.bounds, 0),
             Value::Uninit => return Ok(()),
         };
         if !strict && !self.env.strict_alignment && memory != Some("stack") {

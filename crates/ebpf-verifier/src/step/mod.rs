@@ -54,6 +54,8 @@ pub(crate) struct Machine<'a> {
     pub(crate) env: &'a Environment,
     pub(crate) state: State,
     pub(crate) pc: Pc,
+    /// The next instruction in program order.
+    fall_through: Pc,
     /// The types of objects that kernel functions take and return.
     object_types: Vec<ObjectType>,
     /// Processors of the machine; `None` for any number of them.
@@ -86,6 +88,7 @@ impl<'a> Machine<'a> {
             processors,
             state: State::entry(),
             pc: Pc::ENTRY,
+            fall_through: Pc::ENTRY,
             live: LiveRegs::of(program, env),
             effects: Effects::default(),
             last_id: 0,
@@ -98,6 +101,7 @@ impl<'a> Machine<'a> {
     pub(crate) fn step(&mut self) -> Checked<Next> {
         self.effects.clear();
         let insn = self.program.get(self.pc).expect("jumps land on instructions");
+        self.fall_through = Pc(self.pc.0 + insn.slots());
         match insn {
             Insn::Alu { op, width, dst, src } => return self.alu(op, width, dst, src),
             Insn::Mov { width, dst, src } => self.mov(width, dst, src)?,
@@ -134,13 +138,7 @@ impl<'a> Machine<'a> {
                 unreachable!("refused before exploration")
             }
         }
-        Ok(Next::Goto(self.after()))
-    }
-
-    /// The next instruction in program order.
-    fn after(&self) -> Pc {
-        let slots = self.program.get(self.pc).map_or(1, Insn::slots);
-        self.pc.checked_add(slots).expect("positions are within the program")
+        Ok(Next::Goto(self.fall_through))
     }
 
     fn value(&self, reg: Reg) -> &Value {
@@ -149,10 +147,15 @@ impl<'a> Machine<'a> {
 
     /// The content of a register that an instruction uses.
     fn read(&self, reg: Reg) -> Checked<Value> {
-        match *self.value(reg) {
-            Value::Uninit => Err(Payload::RegisterUninit { register: reg }.into()),
-            value => Ok(value),
+        self.check_readable(reg)?;
+        Ok(*self.value(reg))
+    }
+
+    fn check_readable(&self, reg: Reg) -> Checked {
+        if *self.value(reg) == Value::Uninit {
+            return Err(Payload::RegisterUninit { register: reg }.into());
         }
+        Ok(())
     }
 
     /// The value of a second operand.

@@ -185,6 +185,7 @@ struct Filled {
 }
 
 /// What a load at a constant offset gives.
+#[inline]
 fn fill(slot: &Slot, at: StackOff, size: Size, extend: Extend) -> Checked<Filled> {
     let bytes = usize::from(size.bytes());
     check_whole_fill(slot, size)?;

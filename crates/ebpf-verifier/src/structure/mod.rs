@@ -8,7 +8,9 @@ use alloc::vec;
 use alloc::vec::Vec;
 
 use ebpf_isa::uapi::{HelperId, MapDesc, MapType};
-use ebpf_isa::{AluOp, CallTarget, Insn, MapIdx, Pc, Program, Reg, SubprogIdx, WideSource};
+use ebpf_isa::{
+    AluOp, CallTarget, Insn, MapIdx, Operands, Pc, Program, Reg, SubprogIdx, WideSource,
+};
 
 use crate::environment::Environment;
 use crate::error::{Checked, Payload, Unsupported};
@@ -183,14 +185,15 @@ pub(crate) fn has_direct_values(map_type: MapType) -> bool {
 fn check_reachable(program: &Program) -> Result<(), Located> {
     let mut reached = vec![false; program.slots().len()];
     let mut waiting = vec![Pc::ENTRY];
-    while let Some(pc) = waiting.pop() {
-        if core::mem::replace(&mut reached[pc.index()], true) {
-            continue;
+    while let Some(start) = waiting.pop() {
+        let mut next = Some(start);
+        while let Some(pc) = next.filter(|pc| !core::mem::replace(&mut reached[pc.index()], true)) {
+            let Some(insn) = program.get(pc) else { break };
+            let successors = insn.successors(pc);
+            waiting.extend(successors.target);
+            waiting.extend(insn.subprog_ref());
+            next = successors.next;
         }
-        let Some(insn) = program.get(pc) else { continue };
-        let successors = insn.successors(pc);
-        waiting.extend(successors.next.into_iter().chain(successors.target));
-        waiting.extend(insn.subprog_ref());
     }
     match program.insns().find(|(pc, _)| !reached[pc.index()]) {
         Some((pc, _)) => Err((Payload::CfgUnreachable { insn: pc }.into(), Some(pc))),
@@ -202,18 +205,17 @@ fn check_reachable(program: &Program) -> Result<(), Located> {
 /// here.
 fn check_everywhere(program: &Program) -> Result<(), Located> {
     for (pc, insn) in program.insns() {
-        let in_main = program.subprog_of(pc) == SubprogIdx::MAIN;
+        let in_main = || program.subprog_of(pc) == SubprogIdx::MAIN;
+        let Operands { reads, writes } = insn.operands();
         let what = match insn {
-            _ if insn.reads().union(insn.writes()).contains(Reg::Ax) => {
-                Unsupported::AuxiliaryRegister
-            }
+            _ if reads.union(writes).contains(Reg::Ax) => Unsupported::AuxiliaryRegister,
             Insn::LoadWide { source: WideSource::Btf { .. }, .. } => Unsupported::KernelVariable,
             Insn::LoadWide { source: WideSource::Func(_), .. } => Unsupported::FunctionAddress,
             Insn::MayGoto { .. } => Unsupported::MayGoto,
-            Insn::Call(CallTarget::Helper(HelperId::TAIL_CALL)) if !in_main => {
+            Insn::Call(CallTarget::Helper(HelperId::TAIL_CALL)) if !in_main() => {
                 Unsupported::SubprogramTailCall
             }
-            Insn::LoadPacket { .. } if !in_main => Unsupported::SubprogramPacketLoad,
+            Insn::LoadPacket { .. } if !in_main() => Unsupported::SubprogramPacketLoad,
             _ => continue,
         };
         return Err((what.into(), Some(pc)));
@@ -225,17 +227,27 @@ fn check_everywhere(program: &Program) -> Result<(), Located> {
 /// that they pass. It refuses a program of which it finds a jump too short only then; how much it
 /// inserts depends on its configuration, so nothing is accepted that comes near.
 pub(crate) fn check_jump_room(program: &Program, explored: &Explored) -> Result<(), Located> {
-    let mut grown = vec![0; program.slots().len() + 1];
-    for (index, &slot) in program.slots().iter().enumerate() {
-        let grows = explored.reached[index] && may_grow(slot, explored.context_use[index]);
-        grown[index + 1] = grown[index] + if grows { GROWN_SLOTS } else { 1 };
+    let room = u32::from(i16::MAX.unsigned_abs());
+    let slots = program.slots().iter().zip(&explored.reached).zip(&explored.context_use);
+    let sizes = slots.map(
+        |((slot, &reached), &context_use)| {
+            if reached && may_grow(*slot, context_use) { GROWN_SLOTS } else { 1 }
+        },
+    );
+    if sizes.clone().sum::<u32>() < room {
+        return Ok(());
     }
+    let mut grown = vec![0];
+    grown.extend(sizes.scan(0, |end, size| {
+        *end += size;
+        Some(*end)
+    }));
     for (pc, insn) in program.insns() {
         let (Insn::Branch { target, .. } | Insn::Jump { target, long: false }) = insn else {
             continue;
         };
         let passed = grown[pc.index()].abs_diff(grown[target.index()]);
-        if passed >= i16::MAX.unsigned_abs().into() {
+        if passed >= room {
             return Err((Unsupported::LongJump.into(), Some(pc)));
         }
     }

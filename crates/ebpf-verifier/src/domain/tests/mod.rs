@@ -5,6 +5,7 @@
 //! [`sampled`] on some of six and of ten, and [`proofs`] has a solver prove it for all of 64,
 //! running the same rules on terms ([`term`], [`paths`]). [`mutants`] are rules that all of them
 //! must refuse.
+//! [`shortcuts`] compares what is left out with doing it all.
 //! [`soundness`] goes through the public operations at 64 bits, [`toy`] at four.
 
 mod exhaustive;
@@ -20,6 +21,7 @@ mod proofs;
 mod reference;
 mod rules;
 mod sampled;
+mod shortcuts;
 mod solver;
 mod soundness;
 mod term;

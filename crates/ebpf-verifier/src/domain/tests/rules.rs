@@ -82,8 +82,8 @@ pub(super) fn deductions<W: Reference>() -> Vec<Rule<W>> {
         deduction("signed and unsigned of the low half", |scalar| scalar.low.exchange_signs()),
         deduction("whole from low half", ScalarOf::full_from_low),
         deduction("bits from bounds", ScalarOf::bits_from_bounds),
-        deduction("all deductions in their order", |scalar| *scalar = scalar.sync()),
-        deduction("contradictions", |scalar| *scalar = scalar.checked()),
+        deduction("all deductions in their order", ScalarOf::sync),
+        deduction("contradictions", ScalarOf::check),
     ]
 }
 

@@ -32,10 +32,11 @@ fn values() -> Vec<Value> {
                 continue;
             }
             // The result may even have gained members, as the kernel's has.
-            let synced = raw.sync();
+            let mut synced = raw;
+            synced.sync();
             let kept = inside.iter().all(|&word| synced.contains(word));
             assert!(kept, "{raw:?} became {synced:?}");
-            assert_eq!(synced.checked(), synced, "{raw:?}");
+            assert!(!synced.is_contradictory(), "{raw:?}");
             all.insert(format!("{synced:?}"), synced);
         }
     }
@@ -63,7 +64,8 @@ fn check_pair(a: &Value, b: &Value) {
     let (xs, ys) = (members(a), members(b));
     for width in WIDTHS {
         for (op, _) in FOLLOWED {
-            let result = alu(op, width, a, b);
+            let mut result = *a;
+            alu(op, width, &mut result, b);
             for (&x, &y) in xs.iter().flat_map(|x| ys.iter().map(move |y| (x, y))) {
                 let value = Full::compute(op, width, x, y);
                 assert!(result.contains(value), "{a:?} {op:?} {width:?} {b:?} has no {value:?}");
