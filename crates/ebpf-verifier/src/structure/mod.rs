@@ -207,6 +207,7 @@ fn check_everywhere(program: &Program) -> Result<(), Located> {
             _ if insn.reads().union(insn.writes()).contains(Reg::Ax) => {
                 Unsupported::AuxiliaryRegister
             }
+            Insn::Call(CallTarget::Native(_)) => Unsupported::NativeFunction,
             Insn::LoadWide { source: WideSource::Btf { .. }, .. } => Unsupported::KernelVariable,
             Insn::LoadWide { source: WideSource::Func(_), .. } => Unsupported::FunctionAddress,
             Insn::MayGoto { .. } => Unsupported::MayGoto,
