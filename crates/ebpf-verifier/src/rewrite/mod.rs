@@ -181,7 +181,9 @@ impl Verified {
         hooks: &dyn RewriteHooks,
         target: &Target,
     ) -> Result<Rewritten, RewriteError> {
-        let (patch, facts) = (Patch::new(&self.program), self.facts.clone());
+        // What a kernel accepts may grow by what it is rewritten to.
+        let patch = Patch::with_limit(&self.program, Program::MAX_SLOTS as u32);
+        let facts = self.facts.clone();
         let modules = self.modules.clone();
         let mut rewriter = Rewriter { verified: self, hooks, target, patch, facts, modules };
         for pass in Pass::ORDER {
