@@ -52,7 +52,9 @@ impl ProgramKind {
     /// The same with native functions that prologue and epilogue call by number, counted from 0.
     ///
     /// # Safety
-    /// Each function is sound for the arguments that the hooks' code passes.
+    /// Each function is sound for the arguments that the hooks' code passes. Where functions, here or behind
+    /// helpers, use [`ExecEnv::user`], programs of this type are run with what they expect there: so keep
+    /// kind and programs to code that sees to it.
     #[must_use]
     pub unsafe fn with_natives(mut self, natives: Vec<HelperFn>) -> Self {
         self.natives = natives.into();
