@@ -8,6 +8,7 @@ mod jit;
 mod load;
 mod pack;
 mod patch;
+mod rewrite;
 mod run_time;
 mod verifier;
 
@@ -55,6 +56,12 @@ pub const GROUPS: &[Group] = &[
     Group::new("pack", "small programs in shared pages", pack::run),
     Group::new("patch", "rewriting programs of up to a million instructions", patch::run)
         .with_fresh_memory(),
+    Group::new(
+        "rewrite",
+        "rewriting of accepted programs, beside the running kernel",
+        rewrite::run,
+    )
+    .with_fresh_memory(),
     Group::new("verifier", "verification, beside that of the running kernel", verifier::run),
 ];
 

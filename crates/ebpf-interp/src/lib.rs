@@ -42,7 +42,7 @@ mod step;
 mod vm;
 
 pub use dispatch::Dispatcher;
-pub use link::{Functions, Helpers, Kfuncs, LinkError, Links, TailTarget, TailTargetFn};
+pub use link::{Functions, Helpers, Kfuncs, LinkError, Links, Natives, TailTarget, TailTargetFn};
 pub use memory::Memory;
 pub use observe::{Coverage, LineCoverage, Moment, Observer};
 pub use run::Run;

@@ -4,7 +4,7 @@ use alloc::collections::BTreeMap;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 
-use ebpf_isa::abi::{ExecEnv, HelperFn, STACK_SIZE, subprog_address, subprog_at};
+use ebpf_isa::abi::{ExecEnv, FRAME_SIZE, HelperFn, STACK_SIZE, subprog_address, subprog_at};
 use ebpf_isa::uapi::HelperId;
 use ebpf_isa::{CallTarget, Facts, Insn, Pc, Program, Reg, RegSet, Size, SubprogIdx, WideSource};
 
@@ -33,6 +33,14 @@ pub enum LinkError {
         btf_id: u32,
         /// The index of its module.
         module: i16,
+    },
+    /// A call of a native function that is not registered.
+    #[error("insn {pc}: native function {number} is not registered")]
+    UnknownNative {
+        /// The call.
+        pc: Pc,
+        /// Its number.
+        number: u32,
     },
     /// A wide load of a map or map value that is not bound.
     #[error("insn {pc}: map {map} is not bound, or has no directly addressable value")]
@@ -67,6 +75,8 @@ pub struct Functions<Id>(BTreeMap<Id, Native>);
 pub type Helpers = Functions<HelperId>;
 /// Kernel functions by the index of their module and their BTF id.
 pub type Kfuncs = Functions<(i16, u32)>;
+/// Native functions of the host that are no helpers, by number ([`CallTarget::Native`]).
+pub type Natives = Functions<u32>;
 
 impl<Id> Default for Functions<Id> {
     fn default() -> Self {
@@ -138,6 +148,8 @@ pub struct Links {
     pub helpers: Helpers,
     /// Kernel functions.
     pub kfuncs: Kfuncs,
+    /// The host's other native functions.
+    pub natives: Natives,
     /// What a wide load of a map gives, by the map's place in the program's list.
     pub maps: Vec<u64>,
     /// The address of a map's first value, for wide loads of addresses in it.
@@ -289,6 +301,10 @@ impl Linker<'_> {
                 let unknown = LinkError::UnknownKfunc { pc, btf_id, module };
                 Ok(self.native(target, *function.ok_or(unknown)?))
             }
+            CallTarget::Native(number) => {
+                let native = self.links.natives.0.get(&number);
+                Ok(self.native(target, *native.ok_or(LinkError::UnknownNative { pc, number })?))
+            }
             CallTarget::Subprog(target) => {
                 let subprog = self.program.subprog_of(target);
                 let saved = self.clobbers.of(subprog);
@@ -337,11 +353,12 @@ impl Linker<'_> {
         if native.may_end { Linked::CallEnding(index) } else { Linked::CallNative(index) }
     }
 
-    /// With bytes of stack in steps of 8: the whole frame where nothing is known.
+    /// With bytes of stack in steps of 8: what a program may use where nothing is known.
     fn callee(&self, subprog: SubprogIdx) -> Callee {
         let known = self.facts.and_then(|facts| facts.subprog(subprog));
-        let whole = STACK_SIZE as u16;
-        let frame = known.map_or(whole, |known| known.stack_depth.min(whole).next_multiple_of(8));
+        let most = FRAME_SIZE as u16;
+        let frame = known.map_or(STACK_SIZE as u16, |known| known.stack_depth.min(most));
+        let frame = frame.next_multiple_of(8);
         Callee { start: self.program.subprogs()[subprog.index()].start, frame }
     }
 }

@@ -11,7 +11,7 @@ use core::mem::MaybeUninit;
 use core::sync::atomic::AtomicU8;
 
 use ebpf_isa::Size;
-use ebpf_isa::abi::{ExecEnv, MAX_CALL_DEPTH, Region, STACK_SIZE, TrapKind};
+use ebpf_isa::abi::{ExecEnv, FRAME_SIZE, MAX_CALL_DEPTH, Region, TrapKind};
 
 pub(crate) use self::access::{HAS_MACHINE_ACCESS, Place, is_aligned, machine_load, machine_store};
 
@@ -68,11 +68,11 @@ impl<'a> Memory<'a> {
 ///
 /// Only the program touches it, through addresses, which is why it is behind a cell.
 #[repr(C, align(16))]
-pub(crate) struct Stack(UnsafeCell<[MaybeUninit<u8>; STACK_SIZE * MAX_CALL_DEPTH]>);
+pub(crate) struct Stack(UnsafeCell<[MaybeUninit<u8>; FRAME_SIZE * MAX_CALL_DEPTH]>);
 
 impl Stack {
     pub(crate) const fn new() -> Self {
-        Self(UnsafeCell::new([MaybeUninit::uninit(); STACK_SIZE * MAX_CALL_DEPTH]))
+        Self(UnsafeCell::new([MaybeUninit::uninit(); FRAME_SIZE * MAX_CALL_DEPTH]))
     }
 
     /// One past the highest byte: the frame pointer of the main program.

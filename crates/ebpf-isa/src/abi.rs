@@ -10,6 +10,9 @@ use crate::Pc;
 
 /// Bytes of stack that one frame may use.
 pub const STACK_SIZE: usize = 512;
+/// Bytes of stack that one frame may take: what a program may use, and a slot in which a rewriter
+/// keeps something for itself, as the context for an epilogue.
+pub const FRAME_SIZE: usize = STACK_SIZE + 8;
 /// Frames of one program run, the main program's included.
 pub const MAX_CALL_DEPTH: usize = 8;
 /// Tail calls of one program run.

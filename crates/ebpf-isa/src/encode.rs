@@ -27,6 +27,12 @@ pub enum EncodeError {
         /// Where.
         pc: Pc,
     },
+    /// A call of a function of the host by number, which exists only after rewriting.
+    #[error("insn {pc}: calls of native functions exist only after rewriting and have no encoding")]
+    NativeCall {
+        /// Where.
+        pc: Pc,
+    },
     /// A combination that the instruction set does not have (a byte swap of one byte, a
     /// sign-extending 8-byte load, an exchange without fetch, ...).
     #[error("insn {pc}: {what} does not exist in this form")]
@@ -203,6 +209,7 @@ fn encode_call(target: CallTarget, at: Pc) -> Result<RawInsn, EncodeError> {
         CallTarget::Subprog(target) => (call::SUBPROG, 0, long_offset(at, target)?),
         CallTarget::Kfunc { btf_id, module } => (call::KFUNC, module, btf_id as i32),
         CallTarget::Reg(callee) => return Ok(with_dst(Form::CallReg, callee)),
+        CallTarget::Native(_) => return Err(EncodeError::NativeCall { pc: at }),
     };
     Ok(RawInsn { src, off, imm, ..empty(Form::Call) })
 }

@@ -124,6 +124,16 @@ pub enum CallTarget {
     /// The subprogram whose address a register holds (`callx`). It is LLVM's, which emits it for
     /// calls of function pointers; neither RFC 9669 nor Linux has it.
     Reg(Reg),
+    /// A function of the host that is neither helper nor kernel function, by a number of the host's
+    /// own below [`CallTarget::MAX_NATIVES`]. Only a rewriter inserts such calls: they are never
+    /// decoded, have no encoding, and no verifier accepts them.
+    Native(u32),
+}
+
+impl CallTarget {
+    /// Numbers of functions of the host are below this. Engines use those from here on for what they
+    /// need themselves.
+    pub const MAX_NATIVES: u32 = 1 << 16;
 }
 
 /// A decoded instruction, at most 16 bytes. Jumps and calls hold the [`Pc`] they lead to, not an

@@ -3,9 +3,9 @@
 use std::collections::BTreeMap;
 
 use ebpf_isa::{
-    DecodeError, EncodeError, Insn, LineInfo, LineTable, MapForm, MapIdx, Operand, Pc, Program,
-    ProgramError, RawInsn, Reg, Size, SlotBytesError, SourceLine, SubprogInfo, WideSource, Width,
-    decode, decode_all, encode,
+    CallTarget, DecodeError, EncodeError, Insn, LineInfo, LineTable, MapForm, MapIdx, Operand, Pc,
+    Program, ProgramError, RawInsn, Reg, Size, SlotBytesError, SourceLine, SubprogInfo, WideSource,
+    Width, decode, decode_all, encode,
 };
 
 const EXIT: [u8; 8] = [0x95, 0, 0, 0, 0, 0, 0, 0];
@@ -278,4 +278,7 @@ fn what_has_no_encoding() {
     let source = WideSource::Func(Pc(0));
     assert_eq!(encode(Insn::LoadWide { dst: Reg::Ax, source }, pc), auxiliary);
     assert!(encode(mov(Reg::R10, Reg::R10), pc).is_ok());
+    let native = Insn::Call(CallTarget::Native(3));
+    assert_eq!(encode(native, pc), Err(EncodeError::NativeCall { pc }));
+    assert_eq!(native.text(pc).to_string(), "call native#3");
 }

@@ -53,7 +53,7 @@ mod positions;
 mod regs;
 
 use ebpf_image::{Image, Symbol};
-use ebpf_isa::{Facts, Program};
+use ebpf_isa::{CallTarget, Facts, Program};
 
 pub use error::JitError;
 #[cfg(feature = "listing")]
@@ -63,7 +63,7 @@ pub use options::{MemoryMode, Options};
 /// What tail calls ask for their target:
 /// `unsafe extern "sysv64" fn(map: u64, index: u64, env: *mut ExecEnv) -> u64`, from the handle of
 /// a map and an index of 32 bits to the address of a program's entry, or 0 where there is none.
-pub const TAIL_CALL_TARGET: Symbol = Symbol::Native(0);
+pub const TAIL_CALL_TARGET: Symbol = Symbol::Native(CallTarget::MAX_NATIVES);
 
 /// Compiles a program and all its subprograms into one image.
 ///

@@ -70,7 +70,7 @@ impl Patch<'_> {
             }
             rewriter.finish(edit.pc())?;
             if log.pool.len() > first {
-                log.note(edit.pc(), edit.place(), first);
+                log.note(edit.key(), first);
             } else if edit.place() == Place::Instead {
                 emptied.push(edit.pc());
             }

@@ -57,7 +57,7 @@
 //! A pass edits the original instructions that are left ([`Cursor`]) and rewrites what earlier passes
 //! inserted ([`Patch::inserted`], [`Patch::replace_inserted`]). Those that need no more than a patch are
 //! here: [`blind_constants`], [`insert_zero_extensions`], [`remove_nops`], [`remove_unreached`],
-//! [`convert_context_access`].
+//! [`convert_context_access`], [`guard_divisions`].
 
 #![cfg_attr(not(test), no_std)]
 #![forbid(unsafe_code)]
@@ -77,10 +77,11 @@ mod rewriter;
 mod seq;
 
 pub use error::PatchError;
+pub use log::{Inserted, InsertedCode};
 pub use map::{Patched, PcMap};
 pub use passes::{
-    ContextError, HostField, blind_constants, convert_context_access, insert_zero_extensions,
-    remove_nops, remove_unreached,
+    ContextError, HostField, blind_constants, convert_context_access, guard_divisions,
+    insert_zero_extensions, remove_nops, remove_unreached,
 };
 pub use patch::{Cursor, Landing, Patch};
 pub use seq::{PatchInsn, Target};

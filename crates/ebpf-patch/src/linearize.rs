@@ -18,7 +18,7 @@ use ebpf_isa::{Insn, LineInfo, LineTable, Pc, Program, SubprogIdx};
 
 use crate::PatchError;
 use crate::layout::{Piece, layout, pieces};
-use crate::log::{Edit, ReferenceKind};
+use crate::log::{Edit, Inserted, ReferenceKind};
 use crate::map::{Patched, PcMap};
 use crate::patch::Patch;
 use crate::relax;
@@ -42,7 +42,7 @@ impl Patch<'_> {
             map = layout(&self);
         }
         let program = self.program;
-        let slots = merge(self, &map);
+        let (slots, inserted) = merge(self, &map);
         check_ends(program, &map, &slots)?;
         let mut infos = BTreeMap::new();
         for (subprog, referenced) in program.subprogs().iter().zip(checked.referenced) {
@@ -58,7 +58,7 @@ impl Patch<'_> {
             "invariant: targets are instructions of their subprogram, subprograms end in \
              terminators, information is given where a subprogram starts, lines ascend",
         );
-        Ok(Patched { program, map })
+        Ok(Patched { program, map, inserted })
     }
 }
 
@@ -150,13 +150,12 @@ pub(crate) fn jump_target(
 ///
 /// Everything that is not yet placed, pool and original instructions together, is as long as the
 /// room in front of what is placed. So a piece never overwrites code of the pool that is not placed.
-fn merge(patch: Patch<'_>, map: &PcMap) -> Vec<Option<Insn>> {
-    let (mut slots, references, edits) = patch.log.into_parts();
+fn merge(patch: Patch<'_>, map: &PcMap) -> (Vec<Option<Insn>>, Inserted) {
+    let (mut slots, references, mut edits) = patch.log.into_parts();
     let mut end = map.new_len() as usize;
     slots.reserve_exact(end - slots.len());
     slots.resize(end, None);
     let mut references = references.iter().rev().peekable();
-    let mut edits = edits.rev();
     let mut old = patch.fates.len();
     loop {
         let edit = edits.next();
@@ -173,8 +172,9 @@ fn merge(patch: Patch<'_>, map: &PcMap) -> Vec<Option<Insn>> {
                 }
             }
         }
-        let Some(code) = edit.map(Edit::code) else { return slots };
+        let Some(code) = edit.map(Edit::code) else { return (slots, edits.finish()) };
         end -= code.len();
+        edits.place(end as u32);
         if code.start != end {
             slots.copy_within(code.clone(), end);
         }

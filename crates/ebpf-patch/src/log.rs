@@ -6,6 +6,8 @@ use core::ops::Range;
 
 use ebpf_isa::{Insn, Pc, Program};
 
+use crate::map::PcMap;
+
 /// Where a sequence goes, in the order of the layout at one instruction.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Place {
@@ -40,14 +42,46 @@ pub(crate) struct Log {
 /// Where, and where in the pool: up to where the next edit's code begins.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Packed {
-    /// Old position and [`Place`]: by it, edits are in the order of the layout.
-    order: u32,
+    key: Key,
     first: u32,
 }
 
+/// Where an edit is, and which pass made it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Key(u32);
+
+/// Bits that the number of a pass takes.
+const PASS_BITS: u32 = 4;
 /// Bits that a [`Place`] takes.
 const PLACE_BITS: u32 = 2;
-const _: () = assert!(Program::MAX_SLOTS < 1 << (32 - PLACE_BITS), "there is room for them");
+const _: () = assert!(Program::MAX_SLOTS < 1 << (32 - PLACE_BITS - PASS_BITS), "there is room");
+
+impl Key {
+    /// The highest number of a pass.
+    pub(crate) const MAX_PASS: u8 = (1 << PASS_BITS) - 1;
+
+    /// The number of the pass is at most [`Self::MAX_PASS`].
+    pub(crate) const fn new(pc: Pc, place: Place, pass: u8) -> Self {
+        Self((pc.0 << PLACE_BITS | place as u32) << PASS_BITS | pass as u32)
+    }
+
+    const fn pc(self) -> Pc {
+        Pc(self.order() >> PLACE_BITS)
+    }
+
+    const fn place(self) -> Place {
+        Place::ALL[(self.order() & ((1 << PLACE_BITS) - 1)) as usize]
+    }
+
+    const fn pass(self) -> u8 {
+        (self.0 & Self::MAX_PASS as u32) as u8
+    }
+
+    /// Position and place: by it, edits are in the order of the layout.
+    const fn order(self) -> u32 {
+        self.0 >> PASS_BITS
+    }
+}
 
 /// Inserted code that refers to other code.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -90,13 +124,17 @@ pub(crate) struct Edit {
 }
 
 impl Edit {
+    pub(crate) const fn key(self) -> Key {
+        self.at.key
+    }
+
     /// The instruction that the code is inserted at.
     pub(crate) const fn pc(self) -> Pc {
-        self.at.pc()
+        self.at.key.pc()
     }
 
     pub(crate) const fn place(self) -> Place {
-        self.at.place()
+        self.at.key.place()
     }
 
     /// Where its code is in the pool.
@@ -117,42 +155,27 @@ impl Edit {
     }
 }
 
-impl Packed {
-    const fn new(pc: Pc, place: Place, first: usize) -> Self {
-        Self { order: pc.0 << PLACE_BITS | place as u32, first: first as u32 }
-    }
-
-    const fn pc(self) -> Pc {
-        Pc(self.order >> PLACE_BITS)
-    }
-
-    const fn place(self) -> Place {
-        Place::ALL[(self.order & ((1 << PLACE_BITS) - 1)) as usize]
-    }
-}
-
 impl Log {
     pub(crate) const fn new() -> Self {
         Self { edits: Vec::new(), pool: Vec::new(), references: Vec::new(), ordered: true }
     }
 
-    /// Notes that the code in the pool from `first` to its end goes to `place` at `pc`.
-    pub(crate) fn note(&mut self, pc: Pc, place: Place, first: usize) {
+    /// Notes that the code in the pool from `first` to its end goes to `key`.
+    pub(crate) fn note(&mut self, key: Key, first: usize) {
         for (slot, insn) in (first as u32..).zip(&self.pool[first..]) {
             if let Some(kind) = insn.and_then(ReferenceKind::of) {
                 self.references.push(Reference { slot, kind });
             }
         }
-        self.note_plain(pc, place, first);
+        self.note_plain(key, first);
     }
 
     /// As [`Log::note`], for code without references.
     #[inline]
-    pub(crate) fn note_plain(&mut self, pc: Pc, place: Place, first: usize) {
+    pub(crate) fn note_plain(&mut self, key: Key, first: usize) {
         debug_assert!(first < self.pool.len(), "code is not empty");
-        let edit = Packed::new(pc, place, first);
-        self.ordered &= self.edits.last().is_none_or(|last| last.order <= edit.order);
-        self.edits.push(edit);
+        self.ordered &= self.edits.last().is_none_or(|last| last.key.order() <= key.order());
+        self.edits.push(Packed { key, first: first as u32 });
     }
 
     /// All references of inserted code, in the order of the pool.
@@ -165,13 +188,10 @@ impl Log {
         (0..self.edits.len()).map(|index| unpack(&self.edits, index, self.pool.len()))
     }
 
-    /// The pool, what is known about it, and the edits.
-    pub(crate) fn into_parts(
-        self,
-    ) -> (Vec<Option<Insn>>, Vec<Reference>, impl DoubleEndedIterator<Item = Edit>) {
-        let (edits, pool_len) = (self.edits, self.pool.len());
-        let edits = (0..edits.len()).map(move |index| unpack(&edits, index, pool_len));
-        (self.pool, self.references, edits)
+    /// The pool, what is known about it, and the edits, which are to be placed from the last on.
+    pub(crate) fn into_parts(self) -> (Vec<Option<Insn>>, Vec<Reference>, Placing) {
+        let (left, end) = (self.edits.len(), self.pool.len() as u32);
+        (self.pool, self.references, Placing { edits: self.edits, left, end })
     }
 
     /// Brings edits and code into the order of the layout: by position, place and age.
@@ -186,6 +206,70 @@ fn unpack(edits: &[Packed], index: usize, pool_len: usize) -> Edit {
     Edit { at: edits[index], end }
 }
 
+/// Edits on their way to where they are in the new program, from the last to the first. What the log
+/// had in the pool's positions becomes what is known of the program's, in the same memory.
+#[derive(Debug)]
+pub(crate) struct Placing {
+    edits: Vec<Packed>,
+    /// How many are not placed yet.
+    left: usize,
+    /// Where the code of those ends in the pool.
+    end: u32,
+}
+
+impl Placing {
+    /// The next edit, counted from the end, that is not placed.
+    pub(crate) fn next(&self) -> Option<Edit> {
+        let at = self.edits[..self.left].last()?;
+        Some(Edit { at: *at, end: self.end })
+    }
+
+    /// Notes that [`Self::next`] is at `start` in the new program.
+    pub(crate) fn place(&mut self, start: u32) {
+        self.left -= 1;
+        self.end = core::mem::replace(&mut self.edits[self.left].first, start);
+    }
+
+    /// When all are placed.
+    pub(crate) fn finish(self) -> Inserted {
+        debug_assert!(self.left == 0, "everything is placed");
+        Inserted(self.edits)
+    }
+}
+
+/// Which code of an edited program was inserted, and by which pass.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Inserted(Vec<Packed>);
+
+/// Code that a pass inserted at one place.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct InsertedCode {
+    /// Where it is in the new program.
+    pub slots: Range<Pc>,
+    /// The number of the pass: [`Patch::begin_pass`](crate::Patch::begin_pass).
+    pub pass: u8,
+}
+
+impl Inserted {
+    /// All inserted code, in the order of the new program; `map` is that of the same patch.
+    pub fn code(&self, map: &PcMap) -> impl Iterator<Item = InsertedCode> {
+        (0..self.0.len()).filter_map(|index| {
+            let Packed { key, first: start } = self.0[index];
+            // Behind it comes the instruction itself, other inserted code, or the next instruction.
+            let mut end = *map.starts.get(key.pc().index() + 1)?;
+            if key.place() < Place::Instead
+                && let Some(insn) = map.insn(key.pc())
+            {
+                end = insn.0;
+            }
+            if let Some(next) = self.0.get(index + 1).filter(|next| next.key.pc() == key.pc()) {
+                end = end.min(next.first);
+            }
+            Some(InsertedCode { slots: Pc(start)..Pc(end), pass: key.pass() })
+        })
+    }
+}
+
 /// How many parts [`sort`] cuts a program into, at most: so many streams of code can be written at
 /// once without being slow, and a part of a large program still fits a cache.
 const PARTS: usize = 256;
@@ -195,7 +279,7 @@ const PARTS: usize = 256;
 /// edit, twice.
 fn sort(mut log: Log, slots: usize) -> Log {
     let per_part = slots.div_ceil(PARTS).next_power_of_two();
-    let part_of = |edit: Packed| edit.pc().index() / per_part;
+    let part_of = |edit: Packed| edit.key.pc().index() / per_part;
     let mut sizes = vec![(0, 0); PARTS];
     for (packed, edit) in log.edits.iter().zip(log.edits()) {
         let (edits, code) = &mut sizes[part_of(*packed)];
@@ -208,7 +292,7 @@ fn sort(mut log: Log, slots: usize) -> Log {
         let part = &mut parts[part_of(*packed)];
         let first = part.pool.len();
         part.pool.extend_from_slice(&log.pool[edit.code()]);
-        part.note_plain(edit.pc(), edit.place(), first);
+        part.note_plain(edit.key(), first);
     }
     log.clear();
     let mut next = vec![0_u32; per_part << PLACE_BITS];
@@ -219,7 +303,7 @@ fn sort(mut log: Log, slots: usize) -> Log {
             let edit = unpack(&part.edits, index as usize, part.pool.len());
             let first = log.pool.len();
             log.pool.extend_from_slice(&part.pool[edit.code()]);
-            log.note(edit.pc(), edit.place(), first);
+            log.note(edit.key(), first);
         }
     }
     log
@@ -242,7 +326,7 @@ impl Log {
     /// Puts the numbers of the edits, all of which are at `base` or a little behind, into `order`
     /// by position, place and age: by counting, for which `next` has room.
     fn order(&self, base: u32, next: &mut [u32], order: &mut Vec<u32>) {
-        let key = |edit: &Packed| (edit.order - (base << PLACE_BITS)) as usize;
+        let key = |edit: &Packed| (edit.key.order() - (base << PLACE_BITS)) as usize;
         next.fill(0);
         for edit in &self.edits {
             next[key(edit)] += 1;

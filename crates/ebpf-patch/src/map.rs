@@ -4,6 +4,8 @@ use alloc::vec::Vec;
 
 use ebpf_isa::{Facts, Pc, Program, SubprogFacts, SubprogIdx};
 
+use crate::log::Inserted;
+
 /// An edited program.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Patched {
@@ -11,6 +13,8 @@ pub struct Patched {
     pub program: Program,
     /// Where the instructions of the original program are in it.
     pub map: PcMap,
+    /// Which of its code was inserted.
+    pub inserted: Inserted,
 }
 
 /// Positions before and after a [`crate::Patch`], or several: [`PcMap::then`].

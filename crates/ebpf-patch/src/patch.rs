@@ -6,7 +6,7 @@ use core::ops::{Range, RangeInclusive};
 use ebpf_isa::{Insn, Pc, Program};
 
 use crate::PatchError;
-use crate::log::{Log, Place};
+use crate::log::{Key, Log, Place};
 use crate::seq::{Link, PatchInsn, retarget};
 
 /// Whether a jump to an instruction runs the code that was put in front of it. Control that falls
@@ -69,6 +69,8 @@ pub struct Patch<'p> {
     /// Length of the edited program.
     pub(crate) slots: usize,
     limit: u32,
+    /// The pass that edits now.
+    pass: u8,
 }
 
 impl<'p> Patch<'p> {
@@ -94,7 +96,24 @@ impl<'p> Patch<'p> {
             reach: i16::MIN.into()..=i16::MAX.into(),
             slots: program.slots().len(),
             limit: limit.min(Program::MAX_SLOTS as u32),
+            pass: Self::NO_PASS,
         }
+    }
+
+    /// The number of no pass: what was inserted before any began, and longer forms of jumps.
+    pub const NO_PASS: u8 = 0;
+    /// The highest number that a pass may have.
+    pub const MAX_PASS: u8 = Key::MAX_PASS;
+
+    /// Says that the edits from now on are those of the pass with this number, at most
+    /// [`Self::MAX_PASS`]: [`Inserted`](crate::Inserted) tells what each inserted. Code that a later pass
+    /// puts in the place of inserted instructions counts as that of the pass which inserted those.
+    ///
+    /// # Panics
+    /// The number is higher.
+    pub fn begin_pass(&mut self, pass: u8) {
+        assert!(pass <= Self::MAX_PASS, "there are passes 0 to {}", Self::MAX_PASS);
+        self.pass = pass;
     }
 
     /// Keeps the form of jumps: one that no longer reaches its target within the 16 bits of its
@@ -126,6 +145,12 @@ impl<'p> Patch<'p> {
             0 => None,
             _ => self.program.get(pc),
         }
+    }
+
+    /// Whether the instruction at `pc`, or what replaced it, is in the edited program.
+    #[must_use]
+    pub fn is_present(&self, pc: Pc) -> bool {
+        self.expect_present(pc).is_ok()
     }
 
     /// The original instructions that are neither replaced nor deleted, with their positions. To
@@ -265,9 +290,10 @@ impl<'p> Patch<'p> {
         let plain = self.push_seq(pc, rest, seq).inspect_err(|_| self.log.pool.truncate(first))?;
         let len = self.log.pool.len() - first;
         if len > 0 {
+            let key = Key::new(pc, place, self.pass);
             match plain {
-                true => self.log.note_plain(pc, place, first),
-                false => self.log.note(pc, place, first),
+                true => self.log.note_plain(key, first),
+                false => self.log.note(key, first),
             }
             self.slots = rest + len;
         }
@@ -294,7 +320,8 @@ impl<'p> Patch<'p> {
                 self.log.pool.push(Some(insn.insn()));
             } else {
                 plain = false;
-                let insn = insn.to_pool().map_err(|error| error.error(pc, here as u32))?;
+                let here = here as u32;
+                let insn = insn.to_pool(here).map_err(|error| error.error(pc, here))?;
                 self.log.pool.push(Some(insn));
                 if insn.slots() == 2 {
                     self.log.pool.push(None);
@@ -315,7 +342,7 @@ impl<'p> Patch<'p> {
 
     /// The instruction as the pool keeps it, for slot `slot` of a sequence at `pc`.
     pub(crate) fn link(&self, pc: Pc, slot: u32, insn: PatchInsn) -> Result<Insn, PatchError> {
-        let insn = insn.to_pool().map_err(|error| error.error(pc, slot))?;
+        let insn = insn.to_pool(slot).map_err(|error| error.error(pc, slot))?;
         self.check_targets(pc, insn)?;
         Ok(insn)
     }
@@ -345,9 +372,15 @@ fn link_locals(pc: Pc, seq: &mut [Option<Insn>]) -> Result<(), PatchError> {
         let Some(Link::Local(target)) = insn.jump_target().map(Link::from_pc) else { continue };
         if target == Link::NEXT {
             seq[slot] = Some(retarget(insn, Link::Local(seq.len() as u32).to_pc()));
-        } else if !matches!(seq.get(target as usize), Some(Some(_))) {
+            continue;
+        }
+        let settled = Link::settled(target);
+        let target = settled.unwrap_or(target);
+        let is_end = settled.is_some() && target as usize == seq.len();
+        if !is_end && !matches!(seq.get(target as usize), Some(Some(_))) {
             return Err(PatchError::NoSuchLocal { pc, target });
         }
+        seq[slot] = Some(retarget(insn, Link::Local(target).to_pc()));
     }
     Ok(())
 }

@@ -12,7 +12,7 @@ use ebpf_isa::{Insn, Pc};
 use crate::PatchError;
 use crate::layout::{Piece, pieces, placed};
 use crate::linearize::jump_target;
-use crate::log::{Log, Place};
+use crate::log::{Key, Log, Place};
 use crate::map::PcMap;
 use crate::patch::{Fate, Patch};
 use crate::rewriter::Rewriter;
@@ -36,7 +36,7 @@ pub(crate) fn relax(patch: &mut Patch<'_>, map: &PcMap) -> Result<(), PatchError
                 first_pc.get_or_insert(pc);
                 replaced.push(pc);
                 rewriter.finish(pc)?;
-                log.note(pc, Place::Instead, first);
+                log.note(Key::new(pc, Place::Instead, Patch::NO_PASS), first);
             }
             Piece::Kept(..) => {}
             Piece::Inserted(edit) => {
@@ -50,7 +50,7 @@ pub(crate) fn relax(patch: &mut Patch<'_>, map: &PcMap) -> Result<(), PatchError
                     }
                 }
                 rewriter.finish(edit.pc())?;
-                log.note(edit.pc(), edit.place(), first);
+                log.note(edit.key(), first);
             }
         }
     }

@@ -19,8 +19,6 @@ pub(crate) struct Rewriter<'a> {
 
 impl<'a> Rewriter<'a> {
     const NONE: u32 = u32::MAX;
-    /// Marks local links that name a slot of the new sequence already.
-    const SETTLED: u32 = 1 << 30;
 
     pub(crate) fn new(pool: &'a mut Vec<Option<Insn>>) -> Self {
         let first = pool.len();
@@ -45,24 +43,30 @@ impl<'a> Rewriter<'a> {
 
     /// Writes a jump over the next `slots` slots.
     pub(crate) fn push_over(&mut self, jump: Insn, slots: u32) {
-        let target = Link::Local(Self::SETTLED | (self.here() + 1 + slots));
-        self.push(retarget(jump, target.to_pc()));
+        self.push(retarget(jump, Link::over(self.here(), slots).to_pc()));
     }
 
     /// Ends the sequence, which is for code at `pc`.
     pub(crate) fn finish(mut self, pc: Pc) -> Result<(), PatchError> {
-        self.moved.push(self.here());
-        for slot in &mut self.pool[self.first..] {
-            let Some(insn) = *slot else { continue };
+        let end = self.here();
+        self.moved.push(end);
+        let seq = &mut self.pool[self.first..];
+        for slot in 0..seq.len() {
+            let Some(insn) = seq[slot] else { continue };
             let Some(Link::Local(offset)) = insn.jump_target().map(Link::from_pc) else { continue };
-            let settled = offset & !Self::SETTLED;
-            let target = match offset {
-                Link::NEXT => self.moved.last(),
-                _ if settled != offset => Some(&settled),
-                _ => self.moved.get(offset as usize).filter(|&&moved| moved != Self::NONE),
+            let settled = Link::settled(offset);
+            let target = match (offset, settled) {
+                (Link::NEXT, _) => Some(end),
+                (_, Some(settled)) => {
+                    let there =
+                        settled == end || matches!(seq.get(settled as usize), Some(Some(_)));
+                    there.then_some(settled)
+                }
+                _ => self.moved.get(offset as usize).copied().filter(|&moved| moved != Self::NONE),
             };
-            let &target = target.ok_or(PatchError::NoSuchLocal { pc, target: offset })?;
-            *slot = Some(retarget(insn, Link::Local(target).to_pc()));
+            let missing = PatchError::NoSuchLocal { pc, target: settled.unwrap_or(offset) };
+            let target = target.ok_or(missing)?;
+            seq[slot] = Some(retarget(insn, Link::Local(target).to_pc()));
         }
         Ok(())
     }

@@ -13,6 +13,8 @@ pub enum Target {
     Local(u32),
     /// To what comes right after the sequence.
     Next,
+    /// Past so many slots that follow the jump in the sequence that it is given in.
+    Over(u32),
 }
 
 /// An instruction to be inserted.
@@ -72,9 +74,10 @@ impl PatchInsn {
         Self { insn, target }
     }
 
-    /// The instruction as the pool keeps it, with its [`Target`] as a link.
+    /// The instruction as the pool keeps it at slot `here` of its sequence, with its [`Target`] as a
+    /// link.
     #[inline]
-    pub(crate) fn to_pool(self) -> Result<Insn, Misled> {
+    pub(crate) fn to_pool(self, here: u32) -> Result<Insn, Misled> {
         let link = match (self.target, self.insn.jump_target()) {
             (None, None) => return Ok(self.insn),
             (Some(_), None) => return Err(Misled::NotAJump),
@@ -84,7 +87,8 @@ impl PatchInsn {
                 }
                 Link::Original(pc)
             }
-            (Some(Target::Local(offset)), _) => Link::Local(offset.min(Link::NEXT - 1)),
+            (Some(Target::Local(offset)), _) => Link::Local(offset.min(Link::SETTLED - 1)),
+            (Some(Target::Over(slots)), _) => Link::over(here, slots),
             (Some(Target::Next), _) => Link::Local(Link::NEXT),
         };
         Ok(retarget(self.insn, link.to_pc()))
@@ -131,6 +135,25 @@ impl Link {
     /// The offset that stands for the sequence's length while that is not known.
     pub(crate) const NEXT: u32 = Self::LOCAL - 1;
 
+    /// Marks local links that name a slot of the sequence as it will be, or its end, where others name
+    /// one of it as it was given.
+    const SETTLED: u32 = 1 << 30;
+
+    /// Past `slots` slots that follow the one at `here`.
+    pub(crate) fn over(here: u32, slots: u32) -> Self {
+        let target = slots.saturating_add(here + 1);
+        Self::Local(Self::SETTLED | target.min(Self::SETTLED - 2))
+    }
+
+    /// The slot that a local link names as it will be, if it does.
+    pub(crate) const fn settled(offset: u32) -> Option<u32> {
+        match offset {
+            Self::NEXT => None,
+            _ if offset & Self::SETTLED != 0 => Some(offset & !Self::SETTLED),
+            _ => None,
+        }
+    }
+
     /// As a target field; offsets are at most [`Self::NEXT`].
     pub(crate) const fn to_pc(self) -> Pc {
         match self {
@@ -149,7 +172,7 @@ impl Link {
 }
 
 // Positions of a program, and offsets into a sequence, never look like a local link.
-const _: () = assert!(Program::MAX_SLOTS < (Link::NEXT - 1) as usize);
+const _: () = assert!(Program::MAX_SLOTS < (Link::SETTLED - 2) as usize);
 
 /// The jump, call or function address `insn` with another target; any other instruction as it is.
 pub(crate) const fn retarget(insn: Insn, target: Pc) -> Insn {

@@ -110,6 +110,10 @@ fn bad_rewriting_changes_nothing() {
     let local = |slot| PatchInsn::jump(goto(0), Target::Local(slot));
     let refused = [
         (local(3), PatchError::NoSuchLocal { pc: Pc(0), target: 3 }),
+        (
+            PatchInsn::jump(goto(0), Target::Over(1)),
+            PatchError::NoSuchLocal { pc: Pc(0), target: 3 },
+        ),
         (goto(2).into(), PatchError::InWideLoad { pc: Pc(2) }),
         (goto(9).into(), PatchError::OutOfRange { pc: Pc(9) }),
         (call(1).into(), PatchError::NotASubprog { pc: Pc(0), target: Pc(1) }),

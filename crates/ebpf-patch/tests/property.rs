@@ -113,6 +113,7 @@ enum Leads {
     Old,
     Local(usize),
     Next,
+    Over(usize),
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -140,8 +141,12 @@ fn any_edit() -> impl Strategy<Value = Edit> {
         4 => Just(Kind::Delete),
         1 => Just(Kind::DeleteSubprog),
     ];
-    let leads =
-        prop_oneof![Just(Leads::Old), any::<usize>().prop_map(Leads::Local), Just(Leads::Next)];
+    let leads = prop_oneof![
+        Just(Leads::Old),
+        any::<usize>().prop_map(Leads::Local),
+        Just(Leads::Next),
+        any::<usize>().prop_map(Leads::Over),
+    ];
     let seq = vec((shape(), leads), 1..4);
     (kind, any::<usize>(), seq).prop_map(|(kind, at, seq)| Edit { kind, at, seq })
 }
@@ -158,16 +163,21 @@ fn sequence(program: &Program, pc: Pc, shapes: &[(Shape, Leads)]) -> Vec<(Insn, 
         starts.push(next);
         next += shape.slots();
     }
-    let one = |&(shape, leads): &(Shape, Leads)| {
+    let ends: Vec<u32> = starts.iter().skip(1).copied().chain([next]).collect();
+    let one = |(index, &(shape, leads)): (usize, &(Shape, Leads))| {
         let insn = shape.insn(&targets, &callees);
         let target = match leads {
             Leads::Old => insn.jump_target().map(Target::Pc),
             Leads::Local(number) => Some(Target::Local(starts[number % starts.len()])),
             Leads::Next => Some(Target::Next),
+            Leads::Over(number) => {
+                let later = &ends[index..];
+                Some(Target::Over(later[number % later.len()] - ends[index]))
+            }
         };
         (insn, target.filter(|_| insn.jump_target().is_some()))
     };
-    shapes.iter().map(one).collect()
+    shapes.iter().enumerate().map(one).collect()
 }
 
 /// Makes an edit in both, where the patch does not refuse it.

@@ -168,7 +168,7 @@ impl FlatProgram {
         helpers: &[FlatHelper],
     ) -> Result<Self, FlatError> {
         check_helpers(program, helpers)?;
-        let Patched { program, map } = with_entry(program)?;
+        let Patched { program, map, .. } = with_entry(program)?;
         let code = match engine {
             FlatEngine::Interp => Code::Interp(Box::new(link(&program, helpers)?)),
             FlatEngine::Jit(pack) => {
@@ -190,7 +190,7 @@ impl FlatProgram {
         options: &jit::Options,
     ) -> Result<Self, FlatError> {
         check_helpers(program, helpers)?;
-        let Patched { program, map } = with_entry(program)?;
+        let Patched { program, map, .. } = with_entry(program)?;
         let code = Code::Jit(compile(&program, helpers, pack, options)?);
         Ok(Self { code, map, fuel: options.fuel })
     }

@@ -1,6 +1,7 @@
 //! Program types that can be run.
 
 use std::any::TypeId;
+use std::borrow::Cow;
 use std::sync::Arc;
 
 use ebpf_isa::abi::HelperFn;
@@ -12,13 +13,15 @@ use ebpf_verifier::{ProgramTypeRules, RewriteHooks};
 ///
 /// The three belong together: the context layout must be what the rules promise, and a native
 /// function must keep its helper's prototype. So a value is made by a module of this crate that
-/// vouches for all of it, such as [`crate::xdp`].
+/// vouches for all of it, such as [`crate::xdp`], or by an embedder who does: [`ProgramKind::of_host`].
 #[derive(Clone)]
 pub struct ProgramKind {
     pub(crate) rules: Arc<dyn ProgramTypeRules>,
     pub(crate) attach_type: Option<AttachType>,
     pub(crate) hooks: Arc<dyn RewriteHooks + Send + Sync>,
-    pub(crate) helpers: &'static [(HelperId, HelperFn)],
+    pub(crate) helpers: Cow<'static, [(HelperId, HelperFn)]>,
+    /// What hooks' code calls by number.
+    pub(crate) natives: Cow<'static, [HelperFn]>,
     /// The type that the hooks convert context accesses to.
     pub(crate) layout: TypeId,
 }

@@ -48,6 +48,7 @@ pub mod flat;
 #[cfg(feature = "gdb")]
 mod gdb;
 mod helpers;
+pub mod host;
 #[cfg(feature = "kernel")]
 pub mod kernel;
 pub mod kfuncs;

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use ebpf_btf::Btf;
 use ebpf_image::Symbol;
-use ebpf_interp::{Helpers, Kfuncs, LinkError, Links, Runs, Vm};
+use ebpf_interp::{Helpers, Kfuncs, LinkError, Links, Natives, Runs, Vm};
 use ebpf_isa::abi::HelperFn;
 use ebpf_isa::uapi::HelperId;
 use ebpf_isa::{CallTarget, Insn, Pc, Program};
@@ -12,11 +12,11 @@ use ebpf_jit_x86::JitError;
 use ebpf_pack::{Pack, PackError, PackOptions};
 use ebpf_verifier::{
     Environment, KernelProfile, MapInfo, ModuleError, ModuleTable, Modules, Options, Rejection,
-    RewriteError, Rewritten, verify,
+    RewriteError, Rewritten, Target, verify,
 };
 
 use crate::compiler::Compiler;
-use crate::helpers;
+use crate::helpers::{self, handle};
 use crate::kfuncs::NativeModules;
 use crate::kind::ProgramKind;
 use crate::loaded::{Code, Engine, Loaded};
@@ -74,7 +74,7 @@ impl Bindings {
         let known = |table: &[(HelperId, HelperFn)]| {
             table.iter().find(|&&(other, _)| other == id).map(|&(_, function)| function)
         };
-        known(self.kind.helpers).or_else(|| known(helpers::COMMON))
+        known(&self.kind.helpers).or_else(|| known(helpers::COMMON))
     }
 }
 
@@ -138,6 +138,7 @@ pub struct Runtime {
     compiler: Compiler,
     interp: ebpf_interp::Options,
     modules: NativeModules,
+    inlines_lookups: bool,
 }
 
 impl Runtime {
@@ -151,6 +152,7 @@ impl Runtime {
             compiler: Compiler::default(),
             interp: ebpf_interp::Options::default(),
             modules: NativeModules::new(),
+            inlines_lookups: true,
         })
     }
 
@@ -183,6 +185,14 @@ impl Runtime {
         self.modules.modules()
     }
 
+    /// With lookups in arrays compiled as calls of the helper from now on, where they would otherwise be
+    /// arithmetic.
+    #[must_use]
+    pub fn without_inlined_lookups(mut self) -> Self {
+        self.inlines_lookups = false;
+        self
+    }
+
     /// The pack that compiled programs are placed in.
     #[must_use]
     pub fn pack(&self) -> &Pack {
@@ -207,7 +217,8 @@ impl Runtime {
             environment.digest(),
             "a program is bound to the environment it was verified for"
         );
-        let rewritten = verified.rewrite(&*bindings.kind.hooks)?;
+        let target = self.target(&bindings);
+        let rewritten = verified.rewrite_for(&*bindings.kind.hooks, &target)?;
         self.check_natives(&rewritten, &bindings)?;
         let code = self.code(&rewritten, &bindings, engine)?;
         Ok(Loaded::new(bindings, verified, rewritten, code))
@@ -242,6 +253,18 @@ impl Runtime {
         })
     }
 
+    /// What rewriting is told of the host. Our engines need nothing.
+    fn target(&self, bindings: &Bindings) -> Target {
+        let helpers = helpers::COMMON.iter().chain(bindings.kind.helpers.iter());
+        let layout = |map: &Arc<Map>| map.array_layout().filter(|_| self.inlines_lookups);
+        let mut target = Target::default();
+        target.helpers = Some(helpers.map(|&(id, _)| id).collect());
+        target.natives = bindings.kind.natives.len() as u32;
+        target.modules = self.modules.modules().clone();
+        target.arrays = bindings.maps.iter().map(layout).collect();
+        target
+    }
+
     /// Every function that is called has a native one.
     fn check_natives(&self, rewritten: &Rewritten, bindings: &Bindings) -> Result<(), LoadError> {
         for (pc, insn) in rewritten.program.insns() {
@@ -263,13 +286,18 @@ impl Runtime {
 
     /// The interpreter's form of the rewritten program.
     fn link(&self, rewritten: &Rewritten, bindings: &Bindings) -> Result<Vm, LinkError> {
-        let (mut natives, mut kfuncs) = (Helpers::new(), Kfuncs::new());
-        for &(id, function) in helpers::COMMON.iter().chain(bindings.kind.helpers) {
-            // SAFETY: the program was verified; these functions keep the prototypes that the
-            // verifier checks calls against.
-            #[allow(unsafe_code, reason = "the native functions of this crate")]
-            unsafe {
-                natives.register(id, function);
+        let (mut helpers, mut kfuncs) = (Helpers::new(), Kfuncs::new());
+        let mut natives = Natives::new();
+        #[allow(unsafe_code, reason = "native functions that their program type vouches for")]
+        // SAFETY: the program was verified. The functions behind helpers keep the prototypes that
+        // the verifier checks calls against; the others are called by the code of hooks, for which
+        // they are.
+        unsafe {
+            for &(id, function) in helpers::COMMON.iter().chain(bindings.kind.helpers.iter()) {
+                helpers.register(id, function);
+            }
+            for (number, &function) in (0..).zip(bindings.kind.natives.iter()) {
+                natives.register(number, function);
             }
         }
         for (_, insn) in rewritten.program.insns() {
@@ -285,10 +313,11 @@ impl Runtime {
             }
         }
         let links = Links {
-            helpers: natives,
+            helpers,
             kfuncs,
-            maps: bindings.maps.iter().map(|map| helpers::handle(map)).collect(),
-            map_values: bindings.maps.iter().map(|map| map.direct_value_address()).collect(),
+            natives,
+            maps: bindings.maps.iter().map(|map| handle(map)).collect(),
+            map_values: bindings.maps.iter().map(|map| map.first_value_address()).collect(),
             ..Links::default()
         };
         let mut options = self.interp;
@@ -306,11 +335,13 @@ impl Runtime {
                 let module = i16::try_from(module).ok()?;
                 self.modules.native(&rewritten.modules, module, btf_id).map(address)
             }
-            Symbol::Map(index) => map(index).map(|map| helpers::handle(map)),
+            Symbol::Map(index) => map(index).map(|map| handle(map)),
             Symbol::MapValue { map: index, offset } => {
-                map(index)?.direct_value_address()?.checked_add(u64::from(offset))
+                map(index)?.first_value_address()?.checked_add(u64::from(offset))
             }
-            Symbol::Native(_) => None,
+            Symbol::Native(number) => {
+                bindings.kind.natives.get(number as usize).copied().map(address)
+            }
         }
     }
 }

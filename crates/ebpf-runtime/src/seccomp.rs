@@ -51,7 +51,8 @@ pub fn kind() -> ProgramKind {
         }),
         attach_type: None,
         hooks: Arc::new(AsItIs),
-        helpers: &[],
+        helpers: (&[]).into(),
+        natives: (&[]).into(),
         layout: TypeId::of::<SeccompContext>(),
     }
 }

@@ -176,7 +176,8 @@ fn of_layout(rules: Arc<dyn ProgramTypeRules>, layout: TypeId, has_words: bool) 
         rules,
         attach_type: None,
         hooks: Arc::new(ConvertContext { has_words }),
-        helpers: &HELPERS,
+        helpers: (&HELPERS).into(),
+        natives: (&[]).into(),
         layout,
     }
 }

@@ -90,7 +90,8 @@ pub fn kind() -> ProgramKind {
         rules: program_types::xdp(),
         attach_type: None,
         hooks: Arc::new(ConvertContext),
-        helpers: &[],
+        helpers: (&[]).into(),
+        natives: (&[]).into(),
         layout: TypeId::of::<XdpContext>(),
     }
 }

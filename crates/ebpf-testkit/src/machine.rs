@@ -9,8 +9,8 @@ use std::ops::Range;
 use ebpf_isa::abi::{Trap, TrapKind, subprog_address, subprog_at};
 use ebpf_isa::semantics;
 use ebpf_isa::{
-    AtomicOp, ByteOrder, CallTarget, Extend, Insn, Operand, Pc, Program, Reg, Size, WideSource,
-    Width,
+    AluOp, AtomicOp, ByteOrder, CallTarget, Extend, Insn, Operand, Pc, Program, Reg, Size,
+    WideSource, Width,
 };
 
 /// Where the stack ends, which no engine does.
@@ -42,6 +42,9 @@ pub struct Ran {
     pub memory: Vec<u8>,
     /// Instructions that were run, the one that trapped included.
     pub executed: u64,
+    /// How many divisions were run that a machine may trap on: by zero, or of the smallest number by
+    /// -1.
+    pub hard_divisions: u64,
     /// By slot, whether the upper half of what the instruction defined was never read.
     pub unread: Vec<bool>,
     /// Whether it read stack that it had not written, or touched the frame of a caller. What comes
@@ -85,6 +88,7 @@ pub struct Machine<'p> {
     fuel: u64,
     block_at: u64,
     executed: u64,
+    hard_divisions: u64,
     regs: [u64; Reg::COUNT],
     /// By register, the definition of 32 bits that is in it.
     defined: [Option<Pc>; Reg::COUNT],
@@ -117,6 +121,7 @@ impl<'p> Machine<'p> {
             fuel: FUEL,
             block_at: BLOCK,
             executed: 0,
+            hard_divisions: 0,
             regs: [0; Reg::COUNT],
             defined: [None; Reg::COUNT],
             unread: vec![true; program.slots().len()],
@@ -170,8 +175,8 @@ impl<'p> Machine<'p> {
                 Err((kind, addr)) => break Err(Trap { kind, pc: self.pc, addr }),
             }
         };
-        let Self { block: memory, executed, unread, strayed, .. } = self;
-        Ran { end, memory, executed, unread, strayed }
+        let Self { block: memory, executed, hard_divisions, unread, strayed, .. } = self;
+        Ran { end, memory, executed, hard_divisions, unread, strayed }
     }
 
     /// The instruction that follows; `None` at the end.
@@ -205,6 +210,7 @@ impl<'p> Machine<'p> {
         match insn {
             Insn::Alu { op, width, dst, src } => {
                 let operands = (self.read_as(width, dst), self.operand(width, src));
+                self.hard_divisions += u64::from(is_hard(op, width, operands));
                 self.define(width, dst, semantics::alu(op, width, operands.0, operands.1));
             }
             Insn::Mov { width: Width::W32, dst, src: Operand::Reg(src) } if dst == src => {
@@ -423,6 +429,18 @@ impl Access {
     const ACQUIRE: Self = Self { reads: true, is_aligned: true };
     const RELEASE: Self = Self { reads: false, is_aligned: true };
     const ATOMIC: Self = Self::ACQUIRE;
+}
+
+/// Whether a machine may trap on such an operation: on a division without quotient, or one whose quotient is
+/// out of range.
+fn is_hard(op: AluOp, width: Width, (dividend, divisor): (u64, u64)) -> bool {
+    let smallest = semantics::truncate(width, 1 << (width.bits() - 1));
+    let minus_one = semantics::truncate(width, u64::MAX);
+    match op {
+        AluOp::Div | AluOp::Mod => divisor == 0,
+        AluOp::SDiv | AluOp::SMod => divisor == 0 || (dividend, divisor) == (smallest, minus_one),
+        _ => false,
+    }
 }
 
 /// The width of an operation on values of this size.

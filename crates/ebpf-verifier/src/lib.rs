@@ -41,7 +41,7 @@ mod step;
 mod structure;
 mod verify;
 
-pub use ebpf_patch::{ContextError, HostField};
+pub use ebpf_patch::{ContextError, HostField, Inserted, PatchInsn, Target as JumpTarget};
 
 pub use digest::{Digest, DigestWriter};
 pub use environment::{Environment, MapInfo};
@@ -57,7 +57,10 @@ pub use log::{LOG_BYTES_MAX, Log, LogLevel};
 pub use map_fields::has_special_fields;
 pub use observe::{Concrete, Excluded, ExploredState, Observer, PacketBounds, Place};
 pub use profile::{Feature, Features, KernelProfile, Span, TypeHelpers, Version};
-pub use rewrite::{ContextAccessInsn, RewriteError, RewriteHooks, Rewritten};
+pub use rewrite::{
+    ArrayLayout, ContextAccessInsn, Forward, Hook, HookCode, HookFault, Pass, RewriteError,
+    RewriteHooks, Rewritten, Target,
+};
 pub use rules::{ProgramTypeRules, program_types};
 pub use structure::check_slots;
 pub use verify::{

@@ -4,7 +4,7 @@ use alloc::boxed::Box;
 use alloc::vec::Vec;
 
 use ebpf_isa::uapi::HelperId;
-use ebpf_isa::{CallTarget, Facts, Insn, Program, SubprogFacts};
+use ebpf_isa::{CallTarget, Facts, Insn, Pc, Program, SubprogFacts};
 
 use crate::digest::Digest;
 use crate::environment::Environment;
@@ -71,6 +71,27 @@ pub struct Verified {
     pub(crate) reached: Vec<bool>,
     pub(crate) context_use: Vec<crate::step::ContextUse>,
     pub(crate) modules: ModuleTable,
+    pub(crate) writes_packet: bool,
+}
+
+#[cfg(test)]
+impl Verified {
+    /// For tests of passes: a program that was not verified, all of which counts as reached.
+    pub(crate) fn assumed(program: Program) -> Self {
+        let slots = program.slots().len();
+        let facts =
+            Facts { subprogs: alloc::vec![SubprogFacts::default(); program.subprogs().len()] };
+        Self {
+            program,
+            facts,
+            stats: Stats::default(),
+            digest: crate::digest::DigestWriter::new().finish(),
+            reached: alloc::vec![true; slots],
+            context_use: alloc::vec![crate::step::ContextUse::Other; slots],
+            modules: ModuleTable::new(),
+            writes_packet: false,
+        }
+    }
 }
 
 impl Verified {
@@ -84,6 +105,11 @@ impl Verified {
     #[must_use]
     pub fn facts(&self) -> &Facts {
         &self.facts
+    }
+
+    /// Whether some path comes to an instruction.
+    pub(crate) fn is_reached(&self, pc: Pc) -> bool {
+        self.reached.get(pc.index()) == Some(&true)
     }
 
     /// What verification took.
@@ -209,7 +235,7 @@ fn verify_on(
         .map_err(|(fault, pc)| Rejection::new(*fault, Some(pc), program, stats))?;
     structure::check_jump_room(program, &explored)
         .map_err(|(fault, pc)| Rejection::new(*fault, pc, program, stats))?;
-    let Explored { reached, context_use, stack_depth } = explored;
+    let Explored { reached, context_use, stack_depth, writes_packet } = explored;
     stats.stack_depth = stack_depth.iter().map(|&depth| u32::from(depth)).sum();
     structure::check_stack_depth(program, env, &stack_depth)
         .map_err(|fault| Rejection::new(*fault, None, program, stats))?;
@@ -222,5 +248,6 @@ fn verify_on(
         reached,
         context_use,
         modules: env.modules.clone(),
+        writes_packet,
     })
 }

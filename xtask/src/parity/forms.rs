@@ -43,6 +43,7 @@ impl Form {
                 CallTarget::Subprog(_) => CallTarget::Subprog(target),
                 CallTarget::Kfunc { .. } => CallTarget::Kfunc { btf_id: 1, module: 0 },
                 CallTarget::Reg(_) => CallTarget::Reg(reg),
+                CallTarget::Native(_) => CallTarget::Native(1),
             }),
             Insn::Exit => Insn::Exit,
         })

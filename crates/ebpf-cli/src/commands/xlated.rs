@@ -9,11 +9,14 @@ use crate::error::CliError;
 use crate::input::ProgramArgs;
 use crate::loading::load_only;
 
-/// Verifies a program and prints what rewriting made of it.
+/// Verifies a program and prints what rewriting made of it, with the pass that inserted an instruction
+/// behind it (`; ctx`).
 pub(crate) fn run(args: &ProgramArgs, console: &mut Console) -> Result<Status, CliError> {
     let Some(loaded) = load_only(args, Engine::Interp, console)? else {
         return Ok(Status::Refused);
     };
-    write!(console.out, "{}", loaded.rewritten().program.listing())?;
+    let rewritten = loaded.rewritten();
+    let marks = rewritten.marks();
+    write!(console.out, "{}", rewritten.program.listing().with_marks(&marks))?;
     Ok(Status::Fine)
 }

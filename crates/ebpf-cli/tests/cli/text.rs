@@ -55,8 +55,8 @@ fn the_rewritten_program() {
     let after = ebpf(&["xlated", FIREWALL]).fine();
     // `data`, the context's first field, is an address once the program runs.
     assert!(before.contains("= *(u32 *)(r1 +0)\n"), "{before}");
-    assert!(after.contains("= *(u64 *)(r1 +0)\n"), "{after}");
-    assert!(!after.contains("= *(u32 *)(r1 +0)\n"), "{after}");
+    assert!(after.contains("= *(u64 *)(r1 +0) ; ctx\n"), "{after}");
+    assert!(!after.contains("= *(u32 *)(r1 +0)"), "{after}");
 }
 
 #[test]

@@ -1,6 +1,7 @@
 //! Instructions to text.
 
 use core::fmt::{self, Display, Formatter};
+use core::ops::Range;
 
 use crate::insn::{CallTarget, Insn, MapForm, Operand, WideSource};
 use crate::opcode::{AtomicOp, ByteOrder, Extend, Size, Width};
@@ -26,19 +27,41 @@ impl Insn {
 #[derive(Debug, Clone, Copy)]
 pub struct Listing<'a> {
     program: &'a Program,
+    marks: &'a [Mark],
+}
+
+/// Something that a listing says of the instructions in a range of slots.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Mark {
+    /// The slots.
+    pub slots: Range<Pc>,
+    /// What is printed behind each of their instructions, as a comment.
+    pub text: &'static str,
 }
 
 impl Program {
     /// The program as text.
     #[must_use]
     pub const fn listing(&self) -> Listing<'_> {
-        Listing { program: self }
+        Listing { program: self, marks: &[] }
     }
 }
 
 impl<'a> Listing<'a> {
     pub(super) const fn program(&self) -> &'a Program {
         self.program
+    }
+
+    /// The same with marks, which are in the order of the program and do not overlap.
+    #[must_use]
+    pub const fn with_marks(self, marks: &'a [Mark]) -> Self {
+        Self { marks, ..self }
+    }
+
+    fn mark(&self, pc: Pc) -> Option<&'static str> {
+        let after = self.marks.partition_point(|mark| mark.slots.start <= pc);
+        let mark = self.marks.get(after.checked_sub(1)?)?;
+        mark.slots.contains(&pc).then_some(mark.text)
     }
 }
 
@@ -55,7 +78,11 @@ impl Display for Listing<'_> {
                 if let Some(line) = self.program.lines().starting_at(pc) {
                     writeln!(f, "; {} @ {}:{}", line.text.trim(), line.file, line.line)?;
                 }
-                writeln!(f, "{pc:>4}: {}", insn.text(pc))?;
+                write!(f, "{pc:>4}: {}", insn.text(pc))?;
+                if let Some(mark) = self.mark(pc) {
+                    write!(f, " ; {mark}")?;
+                }
+                writeln!(f)?;
             }
         }
         Ok(())
@@ -156,6 +183,7 @@ impl Display for Text {
                 write!(f, "call kfunc#{btf_id} module#{module}")
             }
             Insn::Call(CallTarget::Reg(callee)) => write!(f, "callx {callee}"),
+            Insn::Call(CallTarget::Native(number)) => write!(f, "call native#{number}"),
             Insn::Exit => f.write_str("exit"),
             memory => fmt_memory(f, memory),
         }

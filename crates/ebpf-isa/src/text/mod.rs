@@ -30,5 +30,5 @@ mod disasm;
 mod kernel;
 
 pub use asm::{AsmError, Expected, assemble};
-pub use disasm::{Listing, Text};
+pub use disasm::{Listing, Mark, Text};
 pub use kernel::{KernelListing, KernelText};

@@ -31,6 +31,13 @@ pub(super) fn call(
             })?;
             native(lowering, Symbol::Kfunc { btf_id, module }, false);
         }
+        CallTarget::Native(number) if number < CallTarget::MAX_NATIVES => {
+            native(lowering, Symbol::Native(number), false);
+        }
+        CallTarget::Native(_) => {
+            let what = "a native function whose number is too high";
+            return Err(unsupported(lowering.source.origin(pc), what));
+        }
         CallTarget::Reg(_) => {
             let what = "a call through a register (the interpreter runs it)";
             return Err(unsupported(lowering.source.origin(pc), what));

@@ -8,12 +8,12 @@
 //!               rbp rbx r12 r13 r14 r15
 //!               fields of the environment      of the run that this one is nested in, if it is
 //!               padding                        where calls would be misaligned otherwise
-//!  unwind ->    8 BPF frames of 512 bytes      with checked memory only
+//!  unwind ->    8 BPF frames of 520 bytes      with checked memory only
 //!               frames of the subprograms: see `frame`
 //! ```
 
 use ebpf_image::CodeOffset;
-use ebpf_isa::abi::{MAX_CALL_DEPTH, STACK_SIZE};
+use ebpf_isa::abi::{FRAME_SIZE, MAX_CALL_DEPTH};
 use ebpf_isa::{Extend, Reg, Size, SubprogIdx, Width};
 
 use super::checked::ZEROED_AT_ONCE;
@@ -134,7 +134,7 @@ impl Unwindable {
     /// puts in the place of another. Its first frame is made when the main program is entered.
     fn make_stack(&self, e: &mut Emitter) {
         /// What is zeroed below the last frame belongs to the stack, too.
-        const BYTES: i32 = (STACK_SIZE * MAX_CALL_DEPTH) as i32 + ZEROED_AT_ONCE;
+        const BYTES: i32 = (FRAME_SIZE * MAX_CALL_DEPTH) as i32 + ZEROED_AT_ONCE;
         e.test(Width::W32, ENTERS_IN_PLACE, ENTERS_IN_PLACE);
         let there_is_one = e.skip(Some(Cond::NotEqual));
         e.store_imm(Size::W, DEPTH, 0);

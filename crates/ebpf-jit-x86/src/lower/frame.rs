@@ -23,7 +23,7 @@
 //!   rsp ->   padding               where calls would be misaligned otherwise
 //! ```
 
-use ebpf_isa::abi::STACK_SIZE;
+use ebpf_isa::abi::FRAME_SIZE;
 use ebpf_isa::{Reg, RegSet, Size, Width};
 
 use super::checked::Checks;
@@ -97,7 +97,7 @@ impl Frame {
             let padded = scan.calls && !size.is_multiple_of(STACK_ALIGN);
             return Self { stack, saved, fixed_fp: true, takes_env: false, padded };
         }
-        let stack = Stack::Apart(stack_depth.min(STACK_SIZE as u32).next_multiple_of(SLOT));
+        let stack = Stack::Apart(stack_depth.min(FRAME_SIZE as u32).next_multiple_of(SLOT));
         let fixed_fp = !saved.contains(Reg::FP);
         let saved = saved.without(Reg::FP);
         // The return address, rbp and the caller's bounds.

@@ -25,7 +25,7 @@ impl<'a> Source<'a> {
         };
         let mut patch = Patch::new(program);
         blind_constants(&mut patch, seed)?;
-        let Patched { program, map } = patch.linearize()?;
+        let Patched { program, map, .. } = patch.linearize()?;
         let facts = facts.and_then(|facts| map.facts(facts)).map(Cow::Owned);
         let origin = |pc| map.origin(Pc(pc)).expect("invariant: the slot is in the program");
         let origins = Some((0..program.len()).map(origin).collect());

@@ -65,6 +65,42 @@ impl HostField {
         Self { seen_at, seen_size, off, size, shift: 0, bits: size.bits() }
     }
 
+    /// The access to the host's context that stands for `access`, a load or store at `pc` of the field as
+    /// programs see it, wholly or in part. No other registers are used than the access has.
+    ///
+    /// # Errors
+    /// See [`ContextError`]; `pc` is for them alone.
+    #[inline]
+    pub fn converted(
+        &self,
+        pc: Pc,
+        access: Insn,
+    ) -> Result<impl Iterator<Item = Insn> + use<>, ContextError> {
+        let &Self { seen_at, size: word, shift, bits, off: host_off, .. } = self;
+        if bits == 0 || u16::from(shift) + u16::from(bits) > u16::from(word.bits()) {
+            return Err(ContextError::NoSuchBits { pc, shift, bits });
+        }
+        let no_access = ContextError::NoAccess { pc, seen_at };
+        let insns = match access {
+            Insn::Load { size, extend, dst, base, off } => {
+                let part = self.part(off, size).ok_or(no_access)?;
+                let off = host_off;
+                let load = Insn::Load { size: word, extend: Extend::Zero, dst, base, off };
+                let [first, second] = extract(dst, word, part);
+                [Some(load), first, second, sign_extension(dst, extend, size)]
+            }
+            Insn::Store { size, base, off, src } => {
+                let part = self.part(off, size).ok_or(no_access)?;
+                if size != word || part != (0, word.bits()) {
+                    return Err(ContextError::PartialStore { pc });
+                }
+                [Some(Insn::Store { size, base, off: host_off, src }), None, None, None]
+            }
+            _ => return Err(no_access),
+        };
+        Ok(insns.into_iter().flatten())
+    }
+
     /// Which bits of the word an access at `off` gives: the lowest, and how many.
     fn part(&self, off: i16, size: Size) -> Option<(u8, u8)> {
         let skipped = u8::try_from(i32::from(off) - i32::from(self.seen_at)).ok()?;
@@ -91,28 +127,8 @@ pub fn convert_context_access(
     pc: Pc,
     field: &HostField,
 ) -> Result<(), ContextError> {
-    let HostField { seen_at, size: word, shift, bits, off: host_off, .. } = *field;
-    if bits == 0 || u16::from(shift) + u16::from(bits) > u16::from(word.bits()) {
-        return Err(ContextError::NoSuchBits { pc, shift, bits });
-    }
-    let no_access = ContextError::NoAccess { pc, seen_at };
-    match patch.get(pc) {
-        Some(Insn::Load { size, extend, dst, base, off }) => {
-            let part = field.part(off, size).ok_or(no_access)?;
-            let load = Insn::Load { size: word, extend: Extend::Zero, dst, base, off: host_off };
-            let converted = [Some(load)].into_iter().chain(extract(dst, word, part));
-            let converted = converted.chain([sign_extension(dst, extend, size)]);
-            Ok(patch.replace(pc, converted.flatten())?)
-        }
-        Some(Insn::Store { size, base, off, src }) => {
-            let part = field.part(off, size).ok_or(no_access)?;
-            if size != word || part != (0, word.bits()) {
-                return Err(ContextError::PartialStore { pc });
-            }
-            Ok(patch.replace(pc, [Insn::Store { size, base, off: host_off, src }])?)
-        }
-        _ => Err(no_access),
-    }
+    let access = patch.get(pc).ok_or(ContextError::NoAccess { pc, seen_at: field.seen_at })?;
+    Ok(patch.replace(pc, field.converted(pc, access)?)?)
 }
 
 /// Takes these bits of the word in `reg`: the lowest, and how many.

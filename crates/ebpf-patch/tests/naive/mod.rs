@@ -105,6 +105,7 @@ impl<'p> Naive<'p> {
         self.sequences += 1;
         let mut new = Vec::new();
         let mut slot = 0;
+        let len: u32 = seq.iter().map(|(insn, _)| insn.slots()).sum();
         for &(insn, target) in seq {
             new.push(Item::Label(Label::Local(number, slot)));
             let label = match target {
@@ -112,6 +113,13 @@ impl<'p> Naive<'p> {
                 Some(Target::Pc(pc)) => Some(Label::Landing(pc)),
                 Some(Target::Local(slot)) => Some(Label::Local(number, slot as usize)),
                 Some(Target::Next) => Some(Label::Local(number, usize::MAX)),
+                Some(Target::Over(slots)) => {
+                    let target = slot + 1 + slots as usize;
+                    Some(Label::Local(
+                        number,
+                        if target == len as usize { usize::MAX } else { target },
+                    ))
+                }
             };
             let is_origin = replaces && slot == 0;
             new.push(Item::Insn { insn, leads_to: label, origin: pc, is_origin });

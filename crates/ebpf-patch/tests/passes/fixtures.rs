@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 use ebpf_isa::text::assemble;
 use ebpf_isa::{Insn, LineTable, Pc, Program, Size, SourceLine, SubprogInfo};
 use ebpf_patch::{
-    HostField, Landing, Patch, blind_constants, convert_context_access, insert_zero_extensions,
-    remove_nops, remove_unreached,
+    HostField, Landing, Patch, blind_constants, convert_context_access, guard_divisions,
+    insert_zero_extensions, remove_nops, remove_unreached,
 };
 use ebpf_testkit::{Fixture, for_each_fixture};
 
@@ -79,6 +79,7 @@ fn apply(patch: &mut Patch<'_>, line: &str) -> Result<(), String> {
             Ok(())
         }
         "insert-zero-extensions" => insert_zero_extensions(patch, &flags(rest)),
+        "guard-divisions" => guard_divisions(patch),
         "blind-constants" => blind_constants(patch, [1, 2]),
         _ => return Err(format!("`{line}` is neither edit nor pass")),
     };

@@ -33,9 +33,9 @@ impl Passes {
         if !matches!(self, Self::None) {
             blind_constants(&mut patch, [0x5eed, 0xc0de]).unwrap();
         }
-        let Patched { program, map } = patch.linearize().unwrap();
+        let Patched { program, map, .. } = patch.linearize().unwrap();
         let facts = map.facts(&rewritten.facts).unwrap();
-        Rewritten { program, facts, map: rewritten.map.clone(), modules: rewritten.modules.clone() }
+        Rewritten { program, facts, ..rewritten.clone() }
     }
 }
 

@@ -13,6 +13,7 @@ mod slab;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use ebpf_isa::uapi::{MapDesc, MapType, map_flags};
+use ebpf_verifier::ArrayLayout;
 
 pub use error::{CreateMapError, MapError};
 
@@ -200,10 +201,18 @@ impl Map {
     }
 
     /// The address of the first value, where programs may hold addresses in it from the start.
-    pub(crate) fn direct_value_address(&self) -> Option<u64> {
+    pub(crate) fn first_value_address(&self) -> Option<u64> {
         match &self.storage {
-            Storage::Array(array) if self.desc.max_entries == 1 => Some(array.values.address(0)),
-            _ => None,
+            Storage::Array(array) => Some(array.values.address(0)),
+            Storage::Hash(_) => None,
+        }
+    }
+
+    /// How the values lie, where all are there from the start.
+    pub(crate) fn array_layout(&self) -> Option<ArrayLayout> {
+        match &self.storage {
+            Storage::Array(array) => Some(array.values.layout()),
+            Storage::Hash(_) => None,
         }
     }
 

@@ -4,6 +4,8 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use ebpf_verifier::ArrayLayout;
+
 use super::MAX_VALUES_BYTES;
 
 /// Values of equal size, each starting at an address that is a multiple of 8.
@@ -37,7 +39,15 @@ impl Slab {
 
     /// Where a value is. It stays there as long as the slab lives.
     pub(super) fn address(&self, index: u32) -> u64 {
-        self.value(index).as_ptr().expose_provenance() as u64
+        // Of all values: programs also compute addresses from the first one's.
+        let first = self.words.as_ptr().expose_provenance() as u64;
+        first + u64::from(index) * u64::from(self.layout().stride)
+    }
+
+    /// How the values lie.
+    pub(super) fn layout(&self) -> ArrayLayout {
+        // A value is no larger than 4 MiB.
+        ArrayLayout { entries: self.len(), stride: 8 * self.words_per_value as u32 }
     }
 
     /// A copy of a value.

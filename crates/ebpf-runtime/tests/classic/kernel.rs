@@ -51,7 +51,12 @@ fn load(filter: &Filter, target: Target, program_type: ProgramType) -> LoadedPro
         ..ProgramLoad::default()
     };
     load.load().unwrap_or_else(|refusal| {
-        panic!("{target}: {}\n{}\n{}", refusal.message, program.listing(), load.log(2))
+        panic!(
+            "{target}: {}\n{}\n{}",
+            refusal.message,
+            program.listing(),
+            load.log(2).unwrap_or_default()
+        )
     })
 }
 

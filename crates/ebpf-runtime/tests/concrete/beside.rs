@@ -12,9 +12,9 @@ use super::frames::Frames;
 use super::world::{Hooks, World};
 
 /// Programs that need more are left out, for the memory that their states take.
-const MAX_PROCESSED: u32 = 30_000;
+pub(crate) const MAX_PROCESSED: u32 = 30_000;
 /// Instructions of a run.
-const FUEL: i64 = 20_000;
+pub(crate) const FUEL: i64 = 20_000;
 
 /// What became of a program.
 pub(crate) enum Ended {

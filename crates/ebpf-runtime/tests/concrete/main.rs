@@ -1,6 +1,7 @@
 //! Concrete in abstract: programs are interpreted beside what was explored of them. At every
 //! instruction each register and each byte of stack must be as one of the states says that were
-//! explored there, and an accepted program must not trap.
+//! explored there, and an accepted program must not trap. The same programs, rewritten in several ways, do
+//! the same in all of them.
 //!
 //! `CONCRETE_CASES` says how many programs are generated, and `CONCRETE_CORPUS` where a built corpus
 //! is, for longer runs: `cargo xtask concrete`.
@@ -8,6 +9,7 @@
 #![cfg(feature = "cases")]
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+mod agree;
 mod beside;
 mod frames;
 mod generate;
@@ -27,12 +29,16 @@ use ebpf_runtime::object::cases::read;
 use ebpf_runtime::verifier::{Environment, KernelProfile};
 use ebpf_testkit::{Fixture, Rng, for_each_fixture, skip};
 
+use agree::run_all_ways;
 use beside::{Ended, run_beside};
 
 /// Runs of each program.
 const RUNS: u64 = 4;
 /// Programs that are generated where nothing else is said.
 const GENERATED: u64 = 300;
+
+/// Runs a program in a random world.
+type RunIn = fn(&Program, &Environment, &mut Rng) -> Result<Ended, String>;
 
 /// How programs ended.
 #[derive(Debug, Default)]
@@ -44,10 +50,16 @@ struct Tally {
 }
 
 impl Tally {
-    fn count(&mut self, program: &Program, env: &Environment, seed: u64) -> Result<(), String> {
+    fn count(
+        &mut self,
+        run_in: RunIn,
+        program: &Program,
+        env: &Environment,
+        seed: u64,
+    ) -> Result<(), String> {
         let mut moments = 0;
         for run in 0..RUNS {
-            match run_beside(program, env, &mut Rng::seed(seed + run))? {
+            match run_in(program, env, &mut Rng::seed(seed + run))? {
                 Ended::Ran { moments: seen } => moments += seen,
                 Ended::Rejected => {
                     self.rejected += 1;
@@ -76,41 +88,58 @@ fn asm(fixture: &Fixture, before: &str) -> Result<Program, String> {
     assemble(&format!("{before}{text}")).map_err(|error| error.to_string())
 }
 
-#[test]
-fn programs_with_verdicts() {
+fn programs_with_verdicts(run_in: RunIn) {
     let mut tally = Tally::default();
     for_each_fixture("verify", |fixture| {
         let env = support::parse_env(fixture.section("env").unwrap_or_default())?;
-        tally.count(&asm(fixture, "")?, &env, 1)
+        tally.count(run_in, &asm(fixture, "")?, &env, 1)
     });
     tally.print("fixtures/verify");
     assert!(tally.ran > 60 || std::env::var_os("FIXTURE").is_some(), "{tally:?}");
 }
 
+#[test]
+fn programs_with_verdicts_beside_their_states() {
+    programs_with_verdicts(run_beside);
+}
+
+#[test]
+fn programs_with_verdicts_in_every_way() {
+    programs_with_verdicts(run_all_ways);
+}
+
 /// The memory of these programs is their context here; its length is not in `r2` but put there.
 /// Those that do anything else with it than a context allows are rejected.
-#[test]
-fn programs_that_run() {
+fn programs_that_run(run_in: RunIn) {
     let mut tally = Tally::default();
     for_each_fixture("exec", |fixture| {
         let len = fixture.mem().map_or(0, <[u8]>::len);
         let env = Environment::new(world::plain_memory(len));
         let program = asm(fixture, &format!("r2 = {len}\n"))?;
-        tally.count(&program, &env, 1)
+        tally.count(run_in, &program, &env, 1)
     });
     tally.print("fixtures/exec");
     assert!(tally.ran > 100 || std::env::var_os("FIXTURE").is_some(), "{tally:?}");
 }
 
 #[test]
-fn generated_programs() {
+fn programs_that_run_beside_their_states() {
+    programs_that_run(run_beside);
+}
+
+#[test]
+fn programs_that_run_in_every_way() {
+    programs_that_run(run_all_ways);
+}
+
+fn generated_programs(run_in: RunIn) {
     let cases = std::env::var("CONCRETE_CASES").ok().and_then(|cases| cases.parse().ok());
     let cases = cases.unwrap_or(GENERATED);
     let mut tally = Tally::default();
     for seed in 0..cases {
         let (text, env) = generate::program(&mut Rng::seed(seed));
         let program = assemble(&text).unwrap_or_else(|error| panic!("{error}, in\n{text}"));
-        let counted = tally.count(&program, &env, seed);
+        let counted = tally.count(run_in, &program, &env, seed);
         counted.unwrap_or_else(|wrong| panic!("seed {seed}: {wrong}, in\n{text}"));
     }
     tally.print("generated");
@@ -118,7 +147,16 @@ fn generated_programs() {
 }
 
 #[test]
-fn programs_of_the_corpus() {
+fn generated_programs_beside_their_states() {
+    generated_programs(run_beside);
+}
+
+#[test]
+fn generated_programs_in_every_way() {
+    generated_programs(run_all_ways);
+}
+
+fn programs_of_the_corpus(run_in: RunIn) {
     let Some(directory) = std::env::var_os("CONCRETE_CORPUS").map(PathBuf::from) else {
         return skip(
             "CONCRETE_CORPUS names no corpus: its programs are not run beside their states",
@@ -134,11 +172,21 @@ fn programs_of_the_corpus() {
                 tally.rejected += 1;
                 continue;
             };
-            if let Err(why) = tally.count(&program, &env, 1) {
+            if let Err(why) = tally.count(run_in, &program, &env, 1) {
                 wrong.push(format!("{}: {why}", case.id));
             }
         }
     }
     tally.print("corpus");
     assert!(wrong.is_empty(), "{wrong:#?}");
+}
+
+#[test]
+fn programs_of_the_corpus_beside_their_states() {
+    programs_of_the_corpus(run_beside);
+}
+
+#[test]
+fn programs_of_the_corpus_in_every_way() {
+    programs_of_the_corpus(run_all_ways);
 }

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicI64;
 
 use ebpf_runtime::flat::Block;
-use ebpf_runtime::interp::{Helpers, Kfuncs, Links, Memory, Moment, Vm};
+use ebpf_runtime::interp::{Helpers, Kfuncs, Links, Memory, Moment, Natives, Vm};
 use ebpf_runtime::isa::abi::{ExecEnv, HelperFn, Trap};
 use ebpf_runtime::isa::uapi::{AttachType, MapType, ProgramType};
 use ebpf_runtime::isa::{CallTarget, Insn, Program, Size};
@@ -69,6 +69,12 @@ impl MapPlace {
 struct Host {
     places: Places,
     rng: RefCell<Rng>,
+}
+
+/// What a world was at some time.
+pub(crate) struct Snapshot {
+    blocks: Vec<Vec<u8>>,
+    rng: Rng,
 }
 
 /// The surroundings of one run.
@@ -133,14 +139,47 @@ impl World {
                 _ => {}
             }
         }
+        let mut natives = Natives::new();
+        // SAFETY: it does nothing with its arguments.
+        unsafe { natives.register(0, zero) };
         let maps = &self.host.places.maps;
         Links {
             helpers,
             kfuncs,
+            natives,
             maps: maps.iter().map(|map| map.handle).collect(),
             map_values: maps.iter().map(|map| Some(map.base)).collect(),
             ..Links::default()
         }
+    }
+
+    /// What is in memory, and which numbers helpers give next.
+    pub(crate) fn snapshot(&mut self) -> Snapshot {
+        let rng = self.host.rng.borrow().clone();
+        Snapshot { blocks: self.blocks().map(|block| block.bytes_mut().to_vec()).collect(), rng }
+    }
+
+    /// Makes everything as it was.
+    pub(crate) fn restore(&mut self, snapshot: &Snapshot) {
+        for (block, bytes) in self.blocks().zip(&snapshot.blocks) {
+            block.bytes_mut().copy_from_slice(bytes);
+        }
+        *self.host.rng.borrow_mut() = snapshot.rng.clone();
+    }
+
+    /// The whole words in memory.
+    pub(crate) fn words(&mut self) -> Vec<u64> {
+        let words = |block: &mut Block| {
+            let chunks = block.bytes_mut().chunks_exact(8);
+            let words = chunks.map(|bytes| u64::from_le_bytes(bytes.try_into().unwrap()));
+            words.collect::<Vec<_>>()
+        };
+        self.blocks().flat_map(words).collect()
+    }
+
+    fn blocks(&mut self) -> impl Iterator<Item = &mut Block> {
+        let Self { context, packet, maps, .. } = self;
+        [context, packet].into_iter().chain(maps)
     }
 
     /// Runs the program under checked memory, each instruction seen before.

@@ -11,7 +11,7 @@ use ebpf_runtime::isa::abi::Trap;
 use ebpf_runtime::isa::text::assemble;
 use ebpf_runtime::jit;
 use ebpf_runtime::patch::{
-    Patch, Patched, PcMap, blind_constants, insert_zero_extensions, remove_nops,
+    Patch, Patched, PcMap, blind_constants, guard_divisions, insert_zero_extensions, remove_nops,
 };
 use ebpf_testkit::{
     BLOCK_BYTES, Fixture, Machine, Ran, Rng, RunResult, UpperHalf, fixture_paths, fixtures_dir,
@@ -26,14 +26,21 @@ const GENERATED: u64 = 1_000;
 enum Passes {
     None,
     NopRemoval,
+    Divisions,
     ZeroExtension,
     Blinding,
     All,
 }
 
 impl Passes {
-    const ALL: [Self; 5] =
-        [Self::None, Self::NopRemoval, Self::ZeroExtension, Self::Blinding, Self::All];
+    const ALL: [Self; 6] = [
+        Self::None,
+        Self::NopRemoval,
+        Self::Divisions,
+        Self::ZeroExtension,
+        Self::Blinding,
+        Self::All,
+    ];
     /// Those after which a machine may leave upper halves as they are.
     const EXTENDING: [Self; 2] = [Self::ZeroExtension, Self::All];
 
@@ -42,6 +49,9 @@ impl Passes {
         let mut patch = Patch::new(program);
         if does(Self::NopRemoval) {
             remove_nops(&mut patch);
+        }
+        if does(Self::Divisions) {
+            guard_divisions(&mut patch).unwrap();
         }
         if does(Self::ZeroExtension) {
             insert_zero_extensions(&mut patch, unread).unwrap();
@@ -206,6 +216,22 @@ fn generated_programs_where_upper_halves_stay() {
     println!("{broken} programs break; {inserted} extensions inserted, {needed} of them needed");
     assert!(broken > GENERATED / 2, "only {broken} programs break without zero extensions");
     assert!(needed < inserted / 2);
+}
+
+/// A machine may trap on some divisions; behind the guards none of these is run.
+#[test]
+fn guarded_divisions_never_trap() {
+    let mut hard = 0;
+    for_each_fixture("exec", |fixture| {
+        let (program, _) = parts(fixture)?;
+        let memory = fixture.mem().unwrap_or_default();
+        hard += Machine::new(&program, memory).run().hard_divisions;
+        let guarded = Passes::Divisions.apply(&program, &[], [0; 2]).program;
+        let left = Machine::new(&guarded, memory).run().hard_divisions;
+        if left == 0 { Ok(()) } else { Err(format!("{left} divisions may trap")) }
+    });
+    let wanted = if std::env::var("FIXTURE").is_ok() { 0 } else { 20 };
+    assert!(hard >= wanted, "only {hard} divisions of fixtures may trap");
 }
 
 /// Knowledge that is wrong shows, so the runs above say something about what is left out.

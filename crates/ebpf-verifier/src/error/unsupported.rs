@@ -44,6 +44,9 @@ pub enum Unsupported {
     /// A call of a function that releases, with two objects that were acquired.
     #[error("a function that releases, called with two acquired objects")]
     TwoReleased,
+    /// A call of a native function of the host: only rewriting makes such calls.
+    #[error("a call of a native function by its number")]
+    NativeFunction,
     /// The address of a kernel variable.
     #[error("the address of a kernel variable")]
     KernelVariable,

@@ -47,6 +47,8 @@ pub(crate) struct Explored {
     pub(crate) context_use: Vec<ContextUse>,
     /// By subprogram: bytes of stack.
     pub(crate) stack_depth: Vec<u16>,
+    /// Whether some path stores into the packet.
+    pub(crate) writes_packet: bool,
 }
 
 pub(crate) use self::checkpoint::CheckpointId;
@@ -69,8 +71,9 @@ pub(crate) fn explore<W: Watch>(
     explorer.count(stats);
     explorer.watch.ends(&explorer.machine.stack_depth);
     explored.map_err(|fault| (fault, explorer.machine.pc))?;
-    let Explorer { reached, machine: Machine { context_use, stack_depth, .. }, .. } = explorer;
-    Ok(Explored { reached, context_use, stack_depth })
+    let Explorer { reached, machine, .. } = explorer;
+    let Machine { context_use, stack_depth, writes_packet, .. } = machine;
+    Ok(Explored { reached, context_use, stack_depth, writes_packet })
 }
 
 /// A path that waits.

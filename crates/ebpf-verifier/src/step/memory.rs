@@ -181,6 +181,7 @@ impl Machine<'_> {
                     return Err(Payload::PacketReadOnly { register: reg }.into());
                 }
                 check_packet(reg, &pointer, id, range, off.into(), size.bytes().into(), false)?;
+                self.writes_packet |= access.is_write();
                 Ok(anything())
             }
             PointerKind::Map(_) => Err(Unsupported::MapDescription.into()),

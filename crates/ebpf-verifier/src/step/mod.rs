@@ -71,6 +71,8 @@ pub(crate) struct Machine<'a> {
     pub(crate) context_use: Vec<ContextUse>,
     /// By subprogram: bytes of stack that some path uses.
     pub(crate) stack_depth: Vec<u16>,
+    /// Whether some path stores into the packet.
+    pub(crate) writes_packet: bool,
 }
 
 impl<'a> Machine<'a> {
@@ -94,6 +96,7 @@ impl<'a> Machine<'a> {
             last_id: 0,
             context_use: vec![ContextUse::Unknown; program.slots().len()],
             stack_depth: vec![0; program.subprogs().len()],
+            writes_packet: false,
         }
     }
 
@@ -134,7 +137,7 @@ impl<'a> Machine<'a> {
             Insn::Exit => return self.exit(),
             Insn::AddrSpaceCast { .. } => return Err(Unsupported::AddrSpaceCast.into()),
             Insn::LoadPacket { index, .. } => self.load_packet(index)?,
-            Insn::Call(CallTarget::Reg(_)) | Insn::MayGoto { .. } => {
+            Insn::Call(CallTarget::Reg(_) | CallTarget::Native(_)) | Insn::MayGoto { .. } => {
                 unreachable!("refused before exploration")
             }
         }

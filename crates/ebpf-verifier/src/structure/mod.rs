@@ -209,6 +209,7 @@ fn check_everywhere(program: &Program) -> Result<(), Located> {
         let Operands { reads, writes } = insn.operands();
         let what = match insn {
             _ if reads.union(writes).contains(Reg::Ax) => Unsupported::AuxiliaryRegister,
+            Insn::Call(CallTarget::Native(_)) => Unsupported::NativeFunction,
             Insn::LoadWide { source: WideSource::Btf { .. }, .. } => Unsupported::KernelVariable,
             Insn::LoadWide { source: WideSource::Func(_), .. } => Unsupported::FunctionAddress,
             Insn::MayGoto { .. } => Unsupported::MayGoto,
