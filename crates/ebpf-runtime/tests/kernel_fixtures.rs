@@ -17,6 +17,9 @@ use ebpf_verifier::{Environment, Errno, KernelProfile, MapInfo};
 #[path = "../../ebpf-verifier/tests/support/mod.rs"]
 mod support;
 
+/// `BPF_F_STRICT_ALIGNMENT`.
+const STRICT_ALIGNMENT: u32 = 1;
+
 /// All paths, with the state after each instruction.
 const LOG_LEVEL: u32 = 2;
 
@@ -106,7 +109,7 @@ fn case(program: &Program, env: &Environment) -> Case {
         id: String::new(),
         program_type: env.program_type.program_type().number(),
         attach_type: env.attach_type.map_or(0, |attach_type| attach_type.number()),
-        flags: 0,
+        flags: if env.strict_alignment { STRICT_ALIGNMENT } else { 0 },
         license: if env.license_gpl { "GPL" } else { "Proprietary" }.into(),
         slots: program.to_slots().unwrap(),
         maps: env.maps.iter().map(case_map).collect(),

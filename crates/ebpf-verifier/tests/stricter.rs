@@ -45,8 +45,14 @@ fn what_is_fetched_rests_on_the_slot() {
 /// overwritten, and loads a program that reads the kernel's own context.
 #[test]
 fn what_is_loaded_from_is_known_before_it_is_overwritten() {
-    let program = assemble("r1 = load_acquire((u32 *)(r1 +12))\nr0 = 2\nexit").expect("it is text");
-    let environment = Environment::new(program_types::xdp());
-    let rejection = verify(&program, &environment, &Options::default()).expect_err("not known");
-    assert_eq!(rejection.payload, Payload::Unsupported { what: Unsupported::LoadAcquireOfContext });
+    let context = "r1 = load_acquire((u32 *)(r1 +12))\nr0 = 2\nexit";
+    let packet = "r2 = *(u32 *)(r1 +0)\nr3 = *(u32 *)(r1 +4)\nr4 = r2\nr4 += 20\n\
+                  if r4 > r3 goto out\nr2 = load_acquire((u32 *)(r2 +2))\nout:\nr0 = 2\nexit";
+    for text in [context, packet] {
+        let program = assemble(text).expect("it is text");
+        let environment = Environment::new(program_types::xdp());
+        let rejection = verify(&program, &environment, &Options::default()).expect_err("not known");
+        let what = Unsupported::LoadAcquireInPlace;
+        assert_eq!(rejection.payload, Payload::Unsupported { what });
+    }
 }

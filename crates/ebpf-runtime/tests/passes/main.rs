@@ -230,7 +230,7 @@ fn guarded_divisions_never_trap() {
         let left = Machine::new(&guarded, memory).run().hard_divisions;
         if left == 0 { Ok(()) } else { Err(format!("{left} divisions may trap")) }
     });
-    let wanted = if std::env::var("FIXTURE").is_ok() { 0 } else { 20 };
+    let wanted = if std::env::var("FIXTURE").is_ok() { 0 } else { 10 };
     assert!(hard >= wanted, "only {hard} divisions of fixtures may trap");
 }
 

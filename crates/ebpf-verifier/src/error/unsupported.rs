@@ -71,10 +71,10 @@ pub enum Unsupported {
     /// A cast between the address spaces of arenas.
     #[error("an address space cast")]
     AddrSpaceCast,
-    /// A load-acquire that overwrites its own pointer to the context or to an object of the kernel.
-    /// The kernel does not notice that it must not be done there.
-    #[error("a load-acquire of the context into the register that points to it")]
-    LoadAcquireOfContext,
+    /// A load-acquire that overwrites its own pointer to the context, the packet or an object of the
+    /// kernel. The kernel does not notice that it must not be done there.
+    #[error("a load-acquire of the context, packet or object into the register that points to it")]
+    LoadAcquireInPlace,
     /// A jump that may not reach its target once the kernel has rewritten what it passes.
     #[error("a jump over so much code that the kernel may not be able to rewrite it")]
     LongJump,

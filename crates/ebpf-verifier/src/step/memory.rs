@@ -99,10 +99,11 @@ impl Machine<'_> {
         // The kernel looks at what the register has by now, which may be what was loaded.
         check_atomic(place.reg, self.value(place.reg), false)?;
         match pointer.as_pointer().map(|pointer| pointer.kind) {
-            // It would be the kernel's own context that is read, where it has something else.
-            Some(PointerKind::Context | PointerKind::Object { .. }) => {
-                Err(Unsupported::LoadAcquireOfContext.into())
-            }
+            // It would be the kernel's own context that is read, where it has something else. What is
+            // aligned in the kernel's packets need not be in others.
+            Some(
+                PointerKind::Context | PointerKind::Object { .. } | PointerKind::Packet { .. },
+            ) => Err(Unsupported::LoadAcquireInPlace.into()),
             _ => Ok(()),
         }
     }
