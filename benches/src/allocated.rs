@@ -25,6 +25,20 @@ pub(crate) fn most_allocated<T>(run: impl FnOnce() -> T) -> (T, usize) {
     (result, MOST.load(Relaxed).unsigned_abs())
 }
 
+/// From now on the system's allocator keeps what is freed. Otherwise it may give it back at the end
+/// of each round, and have it again page by page in the next, depending on what lies behind it.
+pub(crate) fn keep_freed() {
+    /// The greatest that glibc takes.
+    #[cfg(target_env = "gnu")]
+    const LARGE: i32 = 32 << 20;
+    // SAFETY: the parameters of the allocator are numbers, and any number is one.
+    #[cfg(target_env = "gnu")]
+    unsafe {
+        libc::mallopt(libc::M_MMAP_THRESHOLD, LARGE);
+        libc::mallopt(libc::M_TRIM_THRESHOLD, i32::MAX);
+    }
+}
+
 /// Counts so many bytes more, or fewer.
 fn count(bytes: isize) {
     if IS_COUNTING.load(Relaxed) {

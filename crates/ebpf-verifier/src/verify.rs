@@ -23,6 +23,8 @@ pub struct Options {
     /// Stop after so many processed instructions, if that is below the kernel's limit. A program
     /// that needs more is rejected as it would be at the kernel's limit.
     pub max_processed: Option<u32>,
+    /// Stop when the states that are kept take more bytes, if that is below 512 MiB.
+    pub max_state_bytes: Option<usize>,
     /// For tests of the verifier: ways to explore that take longer.
     pub exploration: Exploration,
 }

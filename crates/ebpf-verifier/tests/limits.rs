@@ -59,6 +59,26 @@ fn a_lower_limit_can_be_asked_for() {
 }
 
 #[test]
+fn states_take_so_much_memory_and_no_more() {
+    // Each fork leaves a state in which r0 is another number: a frame of a kilobyte.
+    let forks: String = (0..1000).map(|n| format!("if r0 == {n} goto out\n")).collect();
+    let asm = format!("call bpf_get_prandom_u32#7\n{forks}out:\nr0 = 0\nexit");
+    let program = assemble(&asm).unwrap();
+    let env = Environment::new(program_types::xdp());
+    let mut options = Options::default();
+    options.max_state_bytes = Some(4 << 20);
+    assert!(verify(&program, &env, &options).is_ok());
+    options.max_state_bytes = Some(500 << 10);
+    let rejection = verify(&program, &env, &options).unwrap_err();
+    assert_eq!((rejection.code, rejection.errno), (ErrorCode::LimitMemory, 12));
+    let Payload::LimitMemory { bytes, max } = rejection.payload else {
+        panic!("another limit");
+    };
+    assert_eq!(max, 500 << 10);
+    assert!((max..2 * max).contains(&bytes), "{bytes}");
+}
+
+#[test]
 fn eight_thousand_waiting_branches() {
     let forks = |count: u32| {
         let branches: String = (1..=count).map(|k| format!("if r0 == {k} goto out\n")).collect();

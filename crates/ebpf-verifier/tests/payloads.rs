@@ -170,6 +170,16 @@ fn too_many_kfuncs() -> Payload {
     payload(&env, &format!("{}exit", lines(|id| format!("call kfunc#{id} module#1\n"))))
 }
 
+/// The rejection of a program whose states take more than 10,000 bytes.
+fn too_much_memory() -> Payload {
+    let forks: String = (0..100).map(|n| format!("if r0 == {n} goto out\n")).collect();
+    let asm = format!("call bpf_get_prandom_u32#7\n{forks}out:\nr0 = 0\nexit");
+    let env = support::parse_env("type xdp").unwrap();
+    let mut options = Options::default();
+    options.max_state_bytes = Some(10_000);
+    verify(&assemble(&asm).unwrap(), &env, &options).unwrap_err().payload
+}
+
 /// Why a kernel rejects a program that has less of everything.
 fn limited(asm: &str) -> Payload {
     let mut env = support::parse_env("type xdp\nmap hash 4 4 1\nmap hash 4 4 1").unwrap();
@@ -218,7 +228,9 @@ fn every_payload_is_made_by_some_program() {
         return ebpf_testkit::skip("FIXTURE leaves fixtures out: the payloads of all of them");
     }
     let expected = programs().into_iter().map(|(.., payload)| payload);
-    let expected = expected.chain(limits().map(|(_, payload)| payload)).chain([too_many_kfuncs()]);
+    let expected = expected
+        .chain(limits().map(|(_, payload)| payload))
+        .chain([too_many_kfuncs(), too_much_memory()]);
     let of_slots = of_slots().into_iter().map(|rejection| rejection.payload);
     let mut made: BTreeSet<_> = of_slots.chain(expected).map(|payload| payload.name()).collect();
     for_each_fixture("verify", |fixture| {

@@ -62,6 +62,8 @@ error_codes! {
     LimitProcessed = "limit.processed", E2BIG;
     /// More branches waiting than the limit.
     LimitPending = "limit.pending", EFAULT;
+    /// States that take more memory than the limit. The kernel has no limit but its memory.
+    LimitMemory = "limit.memory", ENOMEM;
     /// The kernel's verifier comes to something that it takes for impossible, and gives up.
     VerifierBug = "verifier.bug", EFAULT;
     /// More frames than the limit.
@@ -191,6 +193,7 @@ macro_rules! errnos {
 
 errnos! {
     E2BIG = 7;
+    ENOMEM = 12;
     EACCES = 13;
     EFAULT = 14;
     EINVAL = 22;

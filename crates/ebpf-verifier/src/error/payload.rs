@@ -216,6 +216,13 @@ payloads! {
         pending: usize = "How many waited.",
     } => LimitPending;
 
+    /// States that take too much memory.
+    #[error("the states of all paths take {bytes} bytes, more than the limit of {max}")]
+    LimitMemory {
+        bytes: usize = "What they take.",
+        max: usize = "The limit.",
+    } => LimitMemory;
+
     /// Too many frames on a path.
     #[error("the call stack of {frames} frames is too deep")]
     LimitFrames {

@@ -90,6 +90,11 @@ impl Checkpoints {
         CheckpointId::new(self.slab.len() - 1)
     }
 
+    /// The states that are kept.
+    pub(super) fn states(&self) -> impl Iterator<Item = &State> {
+        self.slab.iter().flatten().map(|checkpoint| &checkpoint.state)
+    }
+
     pub(super) fn get(&self, id: CheckpointId) -> &Checkpoint {
         self.slab[id.index()].as_ref().expect("checkpoints in use are not freed")
     }

@@ -14,6 +14,7 @@ mod history;
 mod ids;
 mod live_stack;
 mod marks;
+mod memory;
 mod precision;
 mod visit;
 mod watch;
@@ -30,6 +31,7 @@ use self::history::History;
 use self::ids::IdMap;
 use self::live_stack::{ChainId, LiveStack};
 use self::marks::Marks;
+use self::memory::Memory;
 use self::precision::Explained;
 use self::visit::{LastKept, Meetings, Visit};
 use crate::environment::Environment;
@@ -92,6 +94,7 @@ struct Explorer<'a, W> {
     watch: &'a mut W,
     options: Exploration,
     max_processed: u32,
+    memory: Memory,
     marks: Marks,
     /// How the path being explored got here since its last checkpoint.
     way: Way,
@@ -126,6 +129,7 @@ impl<'a, W: Watch> Explorer<'a, W> {
         Self {
             options: options.exploration,
             max_processed: options.max_processed.map_or(limit, |max| max.min(limit)),
+            memory: Memory::new(options.max_state_bytes),
             marks: Marks::of(program),
             way,
             history: History::default(),
@@ -230,6 +234,7 @@ impl<'a, W: Watch> Explorer<'a, W> {
 
     /// Lets the other side of a fork wait.
     fn wait(&mut self, pc: Pc, state: State) -> Checked {
+        self.hold(&state)?;
         self.checkpoints.branch_off(self.way.parent);
         let way = Way { last: Some(self.machine.pc), steps: self.way.steps + 1, ..self.way };
         self.watch.waits();

@@ -115,7 +115,7 @@ impl<W: Watch> Explorer<'_, W> {
         }
         self.meetings.longest = self.meetings.longest.max(looked_at);
         if keep {
-            self.keep(bucket);
+            self.keep(bucket)?;
         }
         Ok(Visit::GoOn)
     }
@@ -204,11 +204,13 @@ impl<W: Watch> Explorer<'_, W> {
     }
 
     /// Keeps the current state.
-    fn keep(&mut self, bucket: usize) {
+    fn keep(&mut self, bucket: usize) -> Checked {
+        let state = self.machine.state.clone();
+        self.hold(&state)?;
         self.last_kept = LastKept { jumps: self.jumps, insns: self.processed };
         let pc = self.machine.pc;
         let id = self.checkpoints.add(Checkpoint {
-            state: self.machine.state.clone(),
+            state,
             pc,
             way: self.way,
             stretch: self.way.history..self.history.len(),
@@ -229,5 +231,6 @@ impl<W: Watch> Explorer<'_, W> {
         let history = self.history.len();
         self.way = Way { parent: Some(id), first: pc, history, steps: 0, ..self.way };
         self.explained.clear();
+        Ok(())
     }
 }

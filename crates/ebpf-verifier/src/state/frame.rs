@@ -48,8 +48,22 @@ impl Frame {
         self.regs.iter().chain(self.stack.slots().filter_map(Slot::spilled))
     }
 
-    /// As [`Frame::values`], for writing.
-    pub(super) fn values_mut(&mut self) -> impl Iterator<Item = &mut Value> {
-        self.regs.iter_mut().chain(self.stack.slots_mut().filter_map(Slot::spilled_mut))
+    /// Those of [`Frame::values`] that are `wanted`, for writing.
+    pub(super) fn values_where(
+        &mut self,
+        wanted: impl Fn(&Value) -> bool + Copy,
+    ) -> impl Iterator<Item = &mut Value> {
+        let regs = self.regs.iter_mut().filter(move |value| wanted(value));
+        regs.chain(self.stack.spilled_where(wanted))
+    }
+
+    /// Its share of the memory that it takes together with copies of its stack.
+    pub(super) fn bytes(&self) -> usize {
+        size_of::<Self>() + self.stack.bytes()
+    }
+
+    /// At most so many bytes it takes.
+    pub(super) fn bytes_max(&self) -> usize {
+        size_of::<Self>() + self.stack.bytes_max()
     }
 }

@@ -42,6 +42,22 @@ impl State {
         state
     }
 
+    /// Its share of the memory that it and its copies take.
+    pub(crate) fn bytes(&self) -> usize {
+        let of_frame = |frame: &Rc<Frame>| frame.bytes() / Rc::strong_count(frame);
+        self.refs.bytes() + self.frames.iter().flatten().map(of_frame).sum::<usize>()
+    }
+
+    /// At most so many bytes are not shared with an earlier state.
+    pub(crate) fn bytes_beside(&self, earlier: &Self) -> usize {
+        let frames = self.frames.iter().zip(&earlier.frames).filter_map(|pair| match pair {
+            (Some(frame), Some(earlier)) if Rc::ptr_eq(frame, earlier) => None,
+            (frame, _) => frame.as_ref(),
+        });
+        let frames: usize = frames.map(|frame| frame.bytes_max()).sum();
+        frames + self.refs.bytes_beside(&earlier.refs)
+    }
+
     /// Number of frames, at least 1.
     pub(crate) fn depth(&self) -> usize {
         self.depth.into()
@@ -158,9 +174,54 @@ impl State {
     ) {
         for frame in self.frames.iter_mut().flatten().rev() {
             if frame.values().any(&wanted) {
-                let values = Rc::make_mut(frame).values_mut();
-                values.filter(|value| wanted(value)).for_each(&mut change);
+                Rc::make_mut(frame).values_where(&wanted).for_each(&mut change);
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn slot(off: i64) -> StackOff {
+        StackOff::new(off).expect("it is in the frame")
+    }
+
+    /// The bytes of all of them together.
+    fn bytes(states: &[State]) -> usize {
+        states.iter().map(State::bytes).sum()
+    }
+
+    #[test]
+    fn copies_take_no_memory_until_they_are_written() {
+        let mut state = State::entry();
+        state.frame_mut().stack.slot_mut(slot(-512)).set_spill(Value::constant(1), 8);
+        let alone = state.bytes();
+        assert!(alone >= size_of::<Frame>() + 64 * size_of::<Slot>() + size_of::<Value>());
+        let mut both = [state.clone(), state];
+        assert_eq!((bytes(&both), both[1].bytes_beside(&both[0])), (alone / 2 * 2, 0));
+        // The frame is copied, its stack is not.
+        both[1].frame_mut().regs[0] = Value::constant(0);
+        assert!(bytes(&both) < alone + 2 * size_of::<Frame>());
+        // Now the stack is, too, but not what was spilled before.
+        both[1].frame_mut().stack.slot_mut(slot(-8)).set_bytes(0, 8, true);
+        assert!(bytes(&both) > 2 * alone - 2 * size_of::<Value>());
+        assert!(bytes(&both) < 2 * alone);
+        assert!(both[1].bytes_beside(&both[0]) >= both[1].bytes());
+    }
+
+    #[test]
+    fn what_is_not_wanted_stays_shared() {
+        let mut state = State::entry();
+        for (off, number) in [(-8, 1), (-16, 2)] {
+            state.frame_mut().stack.slot_mut(slot(off)).set_spill(Value::constant(number), 8);
+        }
+        let mut changed = state.clone();
+        changed.update(|value| *value == Value::constant(2), |value| *value = Value::UNKNOWN);
+        let is_shared = |cell| core::ptr::eq(state.cell(cell), changed.cell(cell));
+        assert!(is_shared(Cell::slot(0, 0)) && !is_shared(Cell::slot(0, 1)));
+        assert_eq!(changed.cell(Cell::slot(0, 1)), &Value::UNKNOWN);
+        assert_eq!(state.cell(Cell::slot(0, 1)), &Value::constant(2));
     }
 }

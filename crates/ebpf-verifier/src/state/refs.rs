@@ -27,6 +27,21 @@ impl Refs {
         self.0.as_deref().map_or(&[][..], Vec::as_slice).iter().copied()
     }
 
+    /// Its share of the memory that it and its copies take.
+    pub(super) fn bytes(&self) -> usize {
+        let of = |held: &Rc<Vec<Reference>>| size_of_val(held.as_slice()) / Rc::strong_count(held);
+        self.0.as_ref().map_or(0, of)
+    }
+
+    /// At most so many bytes are not shared with `other`.
+    pub(super) fn bytes_beside(&self, other: &Self) -> usize {
+        match (&self.0, &other.0) {
+            (Some(held), Some(others)) if Rc::ptr_eq(held, others) => 0,
+            (Some(held), _) => size_of_val(held.as_slice()),
+            (None, _) => 0,
+        }
+    }
+
     pub(crate) fn acquire(&mut self, reference: Reference) {
         Rc::make_mut(self.0.get_or_insert_default()).push(reference);
     }

@@ -152,6 +152,18 @@ pub(crate) struct Stack {
 }
 
 impl Stack {
+    /// Its share of the memory that it and its copies take.
+    pub(super) fn bytes(&self) -> usize {
+        let of_spill = |spill: &Rc<Value>| size_of::<Value>() / Rc::strong_count(spill);
+        let spills = self.slots.iter().filter_map(|slot| slot.spill.as_ref()).map(of_spill);
+        (size_of_val(self.slots.as_slice()) + spills.sum::<usize>()) / Rc::strong_count(&self.slots)
+    }
+
+    /// At most so many bytes it takes.
+    pub(super) fn bytes_max(&self) -> usize {
+        self.slots.len() * (size_of::<Slot>() + size_of::<Value>())
+    }
+
     /// The value spilled into a slot.
     pub(super) fn spilled(&self, slot: usize) -> Option<&Value> {
         self.slots.get(slot)?.spilled()
@@ -165,8 +177,14 @@ impl Stack {
         self.slots.iter()
     }
 
-    pub(super) fn slots_mut(&mut self) -> impl Iterator<Item = &mut Slot> {
-        Rc::make_mut(&mut self.slots).iter_mut()
+    /// The values spilled that are `wanted`, for writing. The others stay shared with copies.
+    pub(super) fn spilled_where(
+        &mut self,
+        wanted: impl Fn(&Value) -> bool,
+    ) -> impl Iterator<Item = &mut Value> {
+        let slots = Rc::make_mut(&mut self.slots).iter_mut();
+        let slots = slots.filter(move |slot| slot.spilled().is_some_and(&wanted));
+        slots.filter_map(Slot::spilled_mut)
     }
 
     /// A slot, by its index; `None` below everything that was accessed.
