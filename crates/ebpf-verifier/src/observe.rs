@@ -214,9 +214,9 @@ impl Checker<'_> {
                 is_from(base) && in_range
             }
             // Where the host keeps its objects is not known here, but that they exist.
-            PointerKind::Object { null, .. } | PointerKind::Opaque { null, .. } => {
-                null.is_some() || found != 0
-            }
+            PointerKind::Object { null, .. }
+            | PointerKind::Opaque { null, .. }
+            | PointerKind::Ringbuf { null, .. } => null.is_some() || found != 0,
             PointerKind::Stack { frame } => {
                 self.moment.register(frame, Reg::FP).is_some_and(is_from)
             }

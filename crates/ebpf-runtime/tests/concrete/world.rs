@@ -255,6 +255,7 @@ fn helper(ret: RetKind) -> HelperFn {
         | RetKind::ObjectOrNull(_)
         | RetKind::AcquiredOrNull(_)
         | RetKind::CastOrNull(_)
+        | RetKind::ReservedOrNull
         | RetKind::Processor
         | RetKind::Void => zero,
         RetKind::MapValueOrNull => any_value,

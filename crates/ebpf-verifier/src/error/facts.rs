@@ -33,6 +33,11 @@ pub enum Region {
     },
     /// The packet, or the metadata before it.
     Packet,
+    /// What was reserved in a ring buffer.
+    Ringbuf {
+        /// Its size.
+        size: u32,
+    },
 }
 
 /// Which of the offsets that an access may have is out of bounds.

@@ -567,6 +567,22 @@ payloads! {
         register: Reg = "The argument.",
     } => ReferenceRelease;
 
+    /// Something given to a helper that releases, which was moved.
+    #[error(
+        "R{} must have zero offset when passed to release func or trusted arg to kfunc",
+        register.number()
+    )]
+    HelperReleaseMoved {
+        register: Reg = "The argument.",
+        off: i32 = "The constant part of its offset.",
+    } => ReferenceRelease;
+
+    /// A number that is not known where a helper takes a constant.
+    #[error("R{} is not a known constant'", register.number())]
+    HelperConstant {
+        register: Reg = "The argument.",
+    } => HelperArgument;
+
     /// Something given to a helper that releases, which was released or is null.
     #[error("func {helper} reference has not been acquired before")]
     HelperNotHeld {

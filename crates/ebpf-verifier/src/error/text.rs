@@ -26,6 +26,15 @@ impl Payload {
             } => Some(format!(
                 "invalid access to map value, value_size={value_size} off={off} size={size}"
             )),
+            Self::MemoryBounds {
+                region: Region::Ringbuf { size: mem_size },
+                extreme: Extreme::Least | Extreme::Greatest,
+                off,
+                size,
+                ..
+            } => {
+                Some(format!("invalid access to memory, mem_size={mem_size} off={off} size={size}"))
+            }
             Self::ReferenceLeak { id, acquired_at, .. } => {
                 Some(format!("Unreleased reference id={id} alloc_insn={acquired_at}"))
             }

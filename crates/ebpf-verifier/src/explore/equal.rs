@@ -200,6 +200,15 @@ impl Comparison<'_> {
                 }
                 false
             }
+            (
+                old_kind @ PointerKind::Ringbuf { size, .. },
+                PointerKind::Ringbuf { size: current_size, .. },
+            ) => {
+                if size != current_size || !self.ties(old_kind, current.kind) {
+                    return false;
+                }
+                true
+            }
             (old, current) => {
                 if old != current {
                     return false;

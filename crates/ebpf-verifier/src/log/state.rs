@@ -123,6 +123,12 @@ impl FrameText<'_> {
             }
             _ => {}
         }
+        if let PointerKind::Ringbuf { null, reference, .. } = pointer.kind {
+            if let Some(id) = null {
+                list.item(f, format_args!("id={}", id.0))?;
+            }
+            list.item(f, format_args!("ref_obj_id={}", reference.0))?;
+        }
         if pointer.off != 0 {
             list.item(f, format_args!("off={}", signed(pointer.off.into())))?;
         }
@@ -134,6 +140,9 @@ impl FrameText<'_> {
                 PacketRange::BeyondEnd => -2,
             };
             list.item(f, format_args!("r={}", Unsigned(bytes.cast_unsigned())))?;
+        }
+        if let PointerKind::Ringbuf { size, .. } = pointer.kind {
+            list.item(f, format_args!("sz={size}"))?;
         }
         match pointer.var.as_const() {
             Some(0) => {}

@@ -30,6 +30,10 @@ pub enum ArgKind {
     SockCommon,
     /// A socket of any kind that was acquired, and that the helper releases.
     ReleasedSock,
+    /// What was reserved in a ring buffer, unmoved, which the helper releases.
+    ReleasedRingbuf,
+    /// How many bytes to reserve: a constant.
+    ReservedSize,
     /// Room for a value of the map of an earlier argument.
     MapValueOutput,
     /// Four bytes of memory, aligned, that are read and written.
@@ -54,6 +58,11 @@ impl ArgKind {
     const fn code(self) -> u32 {
         self as u32
     }
+
+    /// Whether the helper releases what it is given.
+    pub(crate) const fn releases(self) -> bool {
+        matches!(self, Self::ReleasedSock | Self::ReleasedRingbuf)
+    }
 }
 
 /// What a helper leaves in `r0`.
@@ -76,6 +85,8 @@ pub enum RetKind {
     CastOrNull(Object),
     /// A pointer to a value of the map argument, or null.
     MapValueOrNull,
+    /// A pointer to as many bytes as the size argument says, to be released by the program, or null.
+    ReservedOrNull,
 }
 
 impl RetKind {
@@ -86,6 +97,7 @@ impl RetKind {
             Self::ErrorOrLength => 2,
             Self::Void => 3,
             Self::MapValueOrNull => 4,
+            Self::ReservedOrNull => 5,
             Self::ObjectOrNull(object) => 0x100 | object as u32,
             Self::AcquiredOrNull(object) => 0x200 | object as u32,
             Self::CastOrNull(object) => 0x300 | object as u32,

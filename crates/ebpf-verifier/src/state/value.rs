@@ -88,6 +88,8 @@ pub(crate) enum PointerKind {
     Object { object: Object, null: Option<NullId>, reference: Option<RefId> },
     /// An object that programs cannot look into; likewise.
     Opaque { ty: OpaqueId, null: Option<NullId>, reference: Option<RefId> },
+    /// So many bytes that were reserved in a ring buffer; the id is there as long as there may be none.
+    Ringbuf { size: u32, null: Option<NullId>, reference: RefId },
     /// A stack frame, by its index in the state.
     Stack { frame: usize },
 }
@@ -201,6 +203,8 @@ impl PointerKind {
             Self::Object { object, null: Some(_), .. } => object.name_or_null(),
             Self::Opaque { null: None, .. } => "ptr_",
             Self::Opaque { null: Some(_), .. } => "ptr_or_null_",
+            Self::Ringbuf { null: None, .. } => "ringbuf_mem",
+            Self::Ringbuf { null: Some(_), .. } => "ringbuf_mem_or_null",
             Self::Stack { .. } => "fp",
         }
     }
@@ -215,7 +219,8 @@ impl PointerKind {
         match self {
             Self::MapValue(MapValueRef { null, .. })
             | Self::Object { null, .. }
-            | Self::Opaque { null, .. } => null,
+            | Self::Opaque { null, .. }
+            | Self::Ringbuf { null, .. } => null,
             Self::Context
             | Self::Map(_)
             | Self::Packet { .. }
@@ -228,6 +233,7 @@ impl PointerKind {
     pub(crate) const fn reference(self) -> Option<RefId> {
         match self {
             Self::Object { reference, .. } | Self::Opaque { reference, .. } => reference,
+            Self::Ringbuf { reference, .. } => Some(reference),
             Self::Context
             | Self::Map(_)
             | Self::MapValue(_)
@@ -241,7 +247,8 @@ impl PointerKind {
     pub(crate) const fn settle_not_null(&mut self) {
         if let Self::MapValue(MapValueRef { null, .. })
         | Self::Object { null, .. }
-        | Self::Opaque { null, .. } = self
+        | Self::Opaque { null, .. }
+        | Self::Ringbuf { null, .. } = self
         {
             *null = None;
         }

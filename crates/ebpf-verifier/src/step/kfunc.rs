@@ -185,6 +185,7 @@ impl Argument<'_> {
             | PointerKind::MapValue(_)
             | PointerKind::Packet { .. }
             | PointerKind::PacketEnd
+            | PointerKind::Ringbuf { .. }
             | PointerKind::Stack { .. } => false,
         });
         if is_structure {

@@ -192,7 +192,14 @@ impl Machine<'_> {
             PointerKind::MapValue(MapValueRef { null: Some(_), .. })
             | PointerKind::Object { null: Some(_), .. }
             | PointerKind::Opaque { null: Some(_), .. }
+            | PointerKind::Ringbuf { null: Some(_), .. }
             | PointerKind::PacketEnd => Err(invalid.into()),
+            PointerKind::Ringbuf { size: bytes, null: None, .. } => {
+                let region = Region::Ringbuf { size: bytes };
+                let size = size.bytes().into();
+                check_region(reg, region, &pointer, off.into(), size, false)?;
+                Ok(anything())
+            }
             PointerKind::Opaque { ty, null: None, .. } => {
                 Err(self.look_into(place, &pointer, ty, access))
             }
@@ -290,34 +297,8 @@ impl Machine<'_> {
         size: i64,
         zero_size_allowed: bool,
     ) -> Checked {
-        let value_size = self.map(map).desc.value_size;
-        let off = off + i64::from(pointer.off);
-        let var = &pointer.var;
-        let outside = |extreme, off| {
-            let (register, region) = (reg, Region::MapValue { map, value_size });
-            Err(Payload::MemoryBounds { register, region, extreme, off, size }.into())
-        };
-        // The kernel computes the smallest offset in 32 bits.
-        let lowest = var.smin().checked_add(off).filter(|&low| i32::try_from(low).is_ok());
-        if var.smin() < 0 && lowest.is_none_or(|low| low < 0) {
-            return outside(Extreme::Negative, var.smin().saturating_add(off));
-        }
-        let within = |at: Option<i64>| {
-            at.is_some_and(|at| check_within(at, size, value_size.into(), zero_size_allowed))
-        };
-        if !within(lowest) {
-            let at = var.smin().wrapping_add(off) as i32;
-            return outside(Extreme::Least, at.into());
-        }
-        let max = var.umax();
-        if max >= FAR.cast_unsigned() {
-            return Err(Payload::MemoryUnbounded { register: reg, max }.into());
-        }
-        let highest = max.cast_signed() + off;
-        if !within(Some(highest)) {
-            return outside(Extreme::Greatest, highest);
-        }
-        Ok(())
+        let region = Region::MapValue { map, value_size: self.map(map).desc.value_size };
+        check_region(reg, region, pointer, off, size, zero_size_allowed)
     }
 
     /// What a load gives from a map that can never change.
@@ -352,6 +333,48 @@ impl Machine<'_> {
     }
 }
 
+/// Checks that `size` bytes at `off` from a pointer into memory whose size is known lie within it.
+pub(super) fn check_region(
+    reg: Reg,
+    region: Region,
+    pointer: &Pointer,
+    off: i64,
+    size: i64,
+    zero_size_allowed: bool,
+) -> Checked {
+    let limit = match region {
+        Region::MapValue { value_size, .. } => value_size,
+        Region::Ringbuf { size } => size,
+        Region::Packet => unreachable!("the packet's size is not known"),
+    };
+    let off = off + i64::from(pointer.off);
+    let var = &pointer.var;
+    let outside = |extreme, off| {
+        Err(Payload::MemoryBounds { register: reg, region, extreme, off, size }.into())
+    };
+    // The kernel computes the smallest offset in 32 bits.
+    let lowest = var.smin().checked_add(off).filter(|&low| i32::try_from(low).is_ok());
+    if var.smin() < 0 && lowest.is_none_or(|low| low < 0) {
+        return outside(Extreme::Negative, var.smin().saturating_add(off));
+    }
+    let within = |at: Option<i64>| {
+        at.is_some_and(|at| check_within(at, size, limit.into(), zero_size_allowed))
+    };
+    if !within(lowest) {
+        let at = var.smin().wrapping_add(off) as i32;
+        return outside(Extreme::Least, at.into());
+    }
+    let max = var.umax();
+    if max >= FAR.cast_unsigned() {
+        return Err(Payload::MemoryUnbounded { register: reg, max }.into());
+    }
+    let highest = max.cast_signed() + off;
+    if !within(Some(highest)) {
+        return outside(Extreme::Greatest, highest);
+    }
+    Ok(())
+}
+
 /// Whether `size` bytes at `off` lie within `limit` bytes.
 pub(super) fn check_within(off: i64, size: i64, limit: i64, zero_size_allowed: bool) -> bool {
     let size_is_valid = size > 0 || (size == 0 && zero_size_allowed);
@@ -377,6 +400,7 @@ fn check_atomic(register: Reg, value: &Value, write: bool) -> Checked {
         | PointerKind::MapValue(_)
         | PointerKind::Opaque { .. }
         | PointerKind::PacketEnd
+        | PointerKind::Ringbuf { .. }
         | PointerKind::Stack { .. } => false,
     });
     match forbidden {
@@ -398,6 +422,7 @@ const fn aligned_memory(kind: PointerKind) -> Option<&'static str> {
         | PointerKind::MapValue(_)
         | PointerKind::Object { .. }
         | PointerKind::Opaque { .. }
+        | PointerKind::Ringbuf { .. }
         | PointerKind::PacketEnd => None,
     }
 }

@@ -113,6 +113,7 @@ const fn may_move(kind: PointerKind) -> bool {
         PointerKind::Context
         | PointerKind::MapValue(_)
         | PointerKind::Packet { .. }
+        | PointerKind::Ringbuf { .. }
         | PointerKind::Stack { .. } => true,
         PointerKind::Map(_)
         | PointerKind::Object { .. }

@@ -9,7 +9,8 @@ use crate::rules::helper::{ArgKind, HelperProto, RetKind};
 
 use ArgKind::{
     Anything, Context, ContextOrNull, Map, MapKey, MapValue, MapValueOutput, Memory, MemoryOrNull,
-    Output, ReleasedSock, Size, SizeOrZero, SockCommon, U32Update, U64Output, Update,
+    Output, ReleasedRingbuf, ReleasedSock, ReservedSize, Size, SizeOrZero, SockCommon, U32Update,
+    U64Output, Update,
 };
 
 /// The prototypes of helpers for programs of this type. Which of them such a program may call is
@@ -107,6 +108,18 @@ fn maps() -> Vec<HelperProto> {
         helper(88, "map_pop_elem").since(4, 20).args(&[Map, MapValueOutput]),
         helper(89, "map_peek_elem").since(4, 20).args(&[Map, MapValueOutput]),
         helper(130, "ringbuf_output").since(5, 8).args(&[Map, Memory, SizeOrZero, Anything]),
+        helper(131, "ringbuf_reserve")
+            .since(5, 8)
+            .args(&[Map, ReservedSize, Anything])
+            .returns(RetKind::ReservedOrNull),
+        helper(132, "ringbuf_submit")
+            .since(5, 8)
+            .args(&[ReleasedRingbuf, Anything])
+            .returns(RetKind::Void),
+        helper(133, "ringbuf_discard")
+            .since(5, 8)
+            .args(&[ReleasedRingbuf, Anything])
+            .returns(RetKind::Void),
         helper(134, "ringbuf_query").since(5, 8).args(&[Map, Anything]),
         helper(195, "map_lookup_percpu_elem")
             .since(5, 19)

@@ -4,10 +4,10 @@ use ebpf_isa::{Reg, Size};
 
 use super::{CallFacts, wrong_kind};
 use crate::domain::Scalar;
-use crate::error::{BadSize, Checked, Payload, Unsupported};
+use crate::error::{BadSize, Checked, Payload, Region, Unsupported};
 use crate::rules::{ArgKind, HelperProto};
 use crate::state::{MapValueRef, PointerKind, Value};
-use crate::step::memory::Place;
+use crate::step::memory::{Place, check_region};
 use crate::step::packet::check_packet;
 use crate::step::{FAR, Machine};
 
@@ -91,6 +91,10 @@ impl Machine<'_> {
                 self.check_map_flags(map, &pointer, 0, size, usage != MemoryUse::Read)?;
                 self.check_map_value(reg, map, &pointer, 0, size, zero_size_allowed)
             }
+            PointerKind::Ringbuf { size: bytes, null: None, .. } => {
+                let region = Region::Ringbuf { size: bytes };
+                check_region(reg, region, &pointer, 0, size, zero_size_allowed)
+            }
             PointerKind::Stack { frame } => {
                 if size == 0 && !zero_size_allowed {
                     return Err(Payload::HelperSize { register: reg, bad: BadSize::Zero }.into());
@@ -115,6 +119,7 @@ impl Machine<'_> {
             | PointerKind::MapValue(_)
             | PointerKind::Object { .. }
             | PointerKind::Opaque { .. }
+            | PointerKind::Ringbuf { .. }
             | PointerKind::PacketEnd => Err(wrong_kind(reg, &value, &["fp"])),
         }
     }

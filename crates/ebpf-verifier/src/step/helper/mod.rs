@@ -33,6 +33,8 @@ pub(super) struct CallFacts {
     map: Option<MapIdx>,
     /// The key, where it is a constant in the stack.
     key: Option<u64>,
+    /// Bytes that are to be reserved.
+    reserved: u32,
     /// What an argument was acquired as.
     reference: Option<RefId>,
     /// The greatest size, of the last piece of memory with one.
@@ -54,7 +56,7 @@ impl Machine<'_> {
         }
         self.check_map_write(id, facts.map)?;
         self.fill_output(&facts)?;
-        if proto.args.contains(&ArgKind::ReleasedSock) {
+        if proto.args.iter().any(|kind| kind.releases()) {
             self.release_argument(proto, facts.reference)?;
         }
         if id == HelperId::TAIL_CALL {
@@ -145,12 +147,21 @@ impl Machine<'_> {
             ArgKind::Size | ArgKind::SizeOrZero => {
                 self.check_size(proto, index, reg, &value, facts)
             }
+            ArgKind::ReservedSize => {
+                let size = value.as_scalar().and_then(|size| size.bounds.as_const());
+                let size = size.ok_or(Payload::HelperConstant { register: reg })?;
+                // As the kernel, which keeps 32 bits.
+                facts.reserved = size as u32;
+                self.rely_on(reg);
+                Ok(())
+            }
             ArgKind::ReleasedSock if value.reference().is_none() => {
                 Err(Payload::HelperNotAcquired { register: reg }.into())
             }
             ArgKind::Context
             | ArgKind::ContextOrNull
             | ArgKind::ReleasedSock
+            | ArgKind::ReleasedRingbuf
             | ArgKind::SockCommon
             | ArgKind::Memory
             | ArgKind::MemoryOrNull
@@ -227,6 +238,10 @@ fn is_socket(kind: PointerKind) -> bool {
     matches!(kind, PointerKind::Object { object, null: None, .. } if !object.is_memory())
 }
 
+fn is_reserved(kind: PointerKind) -> bool {
+    matches!(kind, PointerKind::Ringbuf { null: None, .. })
+}
+
 fn map_of(facts: &CallFacts) -> Checked<MapIdx> {
     facts.map.ok_or_else(|| Unsupported::LateMap.into())
 }
@@ -242,6 +257,7 @@ fn check_kind(kind: ArgKind, reg: Reg, value: &Value) -> Checked {
     let is_memory = is(|kind| match kind {
         PointerKind::Stack { .. } | PointerKind::Packet { .. } => true,
         PointerKind::MapValue(value) => value.null.is_none(),
+        PointerKind::Ringbuf { null, .. } => null.is_none(),
         PointerKind::Context
         | PointerKind::Map(_)
         | PointerKind::Object { .. }
@@ -256,7 +272,10 @@ fn check_kind(kind: ArgKind, reg: Reg, value: &Value) -> Checked {
         }
         ArgKind::SockCommon => (is(is_socket), SOCKET_KINDS),
         ArgKind::ReleasedSock => (is(is_socket), RELEASED_KINDS),
-        ArgKind::Size | ArgKind::SizeOrZero => (value.as_scalar().is_some(), &["scalar"]),
+        ArgKind::ReleasedRingbuf => (is(is_reserved), &["ringbuf_mem"]),
+        ArgKind::Size | ArgKind::SizeOrZero | ArgKind::ReservedSize => {
+            (value.as_scalar().is_some(), &["scalar"])
+        }
         ArgKind::MapKey
         | ArgKind::MapValue
         | ArgKind::MapValueOutput
@@ -271,7 +290,12 @@ fn check_kind(kind: ArgKind, reg: Reg, value: &Value) -> Checked {
         return Err(wrong_kind(reg, value, expected));
     }
     match pointer {
-        Some(pointer) if !is_memory => check_unmodified(reg, pointer),
+        Some(pointer) if kind == ArgKind::ReleasedRingbuf && pointer.off != 0 => {
+            Err(Payload::HelperReleaseMoved { register: reg, off: pointer.off }.into())
+        }
+        Some(pointer) if !is_memory || kind == ArgKind::ReleasedRingbuf => {
+            check_unmodified(reg, pointer)
+        }
         _ => Ok(()),
     }
 }

@@ -8,7 +8,7 @@ use crate::domain::Scalar;
 use crate::error::Checked;
 use crate::profile::Feature;
 use crate::rules::{HelperProto, RetKind};
-use crate::state::{Cell, MapValueRef, NullId, PointerKind, StackOff, Value};
+use crate::state::{Cell, MapValueRef, NullId, PointerKind, RefId, StackOff, Value};
 use crate::step::Machine;
 
 /// The greatest error number that helpers give.
@@ -40,11 +40,13 @@ impl Machine<'_> {
                 Ok(Value::pointer(PointerKind::Object { object, null, reference: None }))
             }
             RetKind::AcquiredOrNull(object) => {
-                // The number that it has as a pointer that may be null is not used.
-                self.new_null_id();
-                let reference = self.acquire();
-                let null = Some(NullId(reference.0));
+                let (reference, null) = self.acquire_or_null();
                 Ok(Value::pointer(PointerKind::Object { object, null, reference: Some(reference) }))
+            }
+            RetKind::ReservedOrNull => {
+                let (reference, null) = self.acquire_or_null();
+                let size = facts.reserved;
+                Ok(Value::pointer(PointerKind::Ringbuf { size, null, reference }))
             }
             RetKind::CastOrNull(object) => {
                 let null = Some(self.new_null_id());
@@ -59,6 +61,14 @@ impl Machine<'_> {
                 Ok(Value::pointer(PointerKind::MapValue(MapValueRef { map, null })))
             }
         }
+    }
+
+    /// Something that is acquired if there is any, and what ties copies of its pointer.
+    fn acquire_or_null(&mut self) -> (RefId, Option<NullId>) {
+        // The number that it has as a pointer that may be null is not used.
+        self.new_null_id();
+        let reference = self.acquire();
+        (reference, Some(NullId(reference.0)))
     }
 
     /// The key of an array's element, where it is a constant at a constant place in the stack.
