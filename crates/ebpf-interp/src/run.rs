@@ -159,8 +159,12 @@ impl<'a> Run<'a> {
             env.trap = self.state.noted;
         }
         lend(&mut self.state, env);
+        self.state.outcome = Outcome::Running;
         how(&mut self.state);
-        let result = take_back(&mut self.state, env)?;
+        if self.state.memory.is_some() {
+            withdraw(env);
+        }
+        let result = result(&mut self.state, env)?;
         self.is_stopped = matches!(result, Err(Trap { kind: TrapKind::OutOfFuel, .. }));
         if !self.is_stopped {
             self.ended = Some(result);
@@ -183,18 +187,27 @@ impl Drop for OwnRoom<'_> {
 /// no look: for small programs, this is most of the time.
 #[inline(always)]
 fn finish(state: &mut State<'_>, ctx: u64, env: &mut ExecEnv) -> Result<u64, Trap> {
-    state.begin(ctx);
+    let is_checked = state.memory.is_some();
     lend(state, env);
-    match state.code().boundary(Pc::ENTRY) {
+    let entry = state.code().boundary(Pc::ENTRY);
+    let dispatcher = state.dispatcher;
+    state.begin(ctx);
+    match entry {
         // SAFETY: the entry is in the code that the state runs, which is made for the dispatcher of
         // its program. Accesses are checked, or their safety was promised.
-        Some(entry) => unsafe { state.dispatcher.run(entry, state) },
+        Some(entry) => unsafe { dispatcher.run(entry, state) },
         None => state.outcome = Outcome::Switch,
     }
-    if state.outcome == Outcome::Switch {
-        dispatch(state);
+    if state.outcome != Outcome::Done {
+        go_on(state);
     }
-    take_back(state, env).expect("dispatching goes on until the run ends")
+    if is_checked {
+        withdraw(env);
+    }
+    if env.trap.kind == 0 && state.outcome == Outcome::Done {
+        return Ok(state.get(Reg::R0));
+    }
+    result(state, env).expect("dispatching goes on until the run ends")
 }
 
 /// Lends the environment to the run.
@@ -204,19 +217,20 @@ fn lend(state: &mut State<'_>, env: &mut ExecEnv) {
         declare(memory, env);
     }
     state.attach(env);
-    state.outcome = Outcome::Running;
 }
 
-/// Takes the environment back. Gives the result, if there is one.
-#[inline(always)]
-fn take_back(state: &mut State<'_>, env: &mut ExecEnv) -> Option<Result<u64, Trap>> {
-    if state.memory.is_some() {
-        env.regions = ptr::null();
-        env.region_count = 0;
-    }
+/// Takes back what [`declare`] has put into the environment.
+fn withdraw(env: &mut ExecEnv) {
+    env.regions = ptr::null();
+    env.region_count = 0;
+}
+
+/// The result of a run, if there is one. Most runs come to their end: see [`finish`].
+#[cold]
+#[inline(never)]
+fn result(state: &mut State<'_>, env: &mut ExecEnv) -> Option<Result<u64, Trap>> {
     match state.outcome {
         // A helper may have noted that it failed; the run still came to its end.
-        Outcome::Done if env.trap.kind == 0 => Some(Ok(state.get(Reg::R0))),
         Outcome::Done => Some(env.trap.trap().map_or(Ok(state.get(Reg::R0)), Err)),
         Outcome::Trapped(trap) => {
             state.noted = env.trap;
@@ -224,6 +238,15 @@ fn take_back(state: &mut State<'_>, env: &mut ExecEnv) -> Option<Result<u64, Tra
             Some(Err(trap))
         }
         Outcome::Running | Outcome::Switch => None,
+    }
+}
+
+/// Goes on with a run that a dispatcher handed on to another one.
+#[cold]
+#[inline(never)]
+fn go_on(state: &mut State<'_>) {
+    if state.outcome == Outcome::Switch {
+        dispatch(state);
     }
 }
 

@@ -104,13 +104,16 @@ pub(crate) struct State<'a> {
 }
 
 impl<'a> State<'a> {
-    /// The state of a run that has not begun: see [`Self::begin`].
+    /// The state of a run before the entry of the program: see [`Self::begin`].
     #[inline(always)]
     pub(crate) fn new(vm: &'a Vm, memory: Option<&'a Memory<'a>>, room: &'a mut Room<'a>) -> Self {
         let Room { stack, callers, windows } = room;
         let top = stack.top();
+        let low = top - u64::from(vm.program.main_frame);
+        stack.clear(low, top);
         if memory.is_some() {
-            windows.write(Windows::new());
+            let frame = Region { base: low, len: top - low, writable: 1 };
+            windows.write(Windows::new()).fill(vm.slots.of(Reg::FP), &frame);
         }
         Self {
             regs: [0; Reg::COUNT],
@@ -128,17 +131,20 @@ impl<'a> State<'a> {
             callers,
             depth: 0,
             stack,
-            frame: Frame { low: top, top },
-            cleared: top,
+            frame: Frame { low, top },
+            cleared: low,
             stack_at_end: 0,
         }
     }
 
-    /// Goes to the entry of the program, with `ctx` in `r1`.
+    /// Goes to the entry of the program, with `ctx` in `r1`. For a compiler, a store to a register,
+    /// whichever it is, may change any field: so this comes last before the run.
     #[inline(always)]
     pub(crate) fn begin(&mut self, ctx: u64) {
-        self.set(Reg::R1, ctx);
-        self.enter_cleared(self.frame.top, self.vm.program.main_frame);
+        let values = [(Reg::R1, ctx), (Reg::FP, self.stack.top())];
+        for (slot, value) in values.map(|(reg, value)| (self.vm.slots.of(reg), value)) {
+            self.set_reg(slot, value);
+        }
     }
 
     /// Lends the environment to the run.
@@ -250,7 +256,6 @@ impl<'a> State<'a> {
     }
 
     /// Makes a frame of `size` bytes below `top`, all of them zero.
-    #[inline(always)]
     pub(crate) fn enter_cleared(&mut self, top: u64, size: u16) {
         let low = top - u64::from(size);
         self.stack.clear(low, top);
