@@ -161,10 +161,7 @@ impl<'a> Run<'a> {
         lend(&mut self.state, env);
         self.state.outcome = Outcome::Running;
         how(&mut self.state);
-        if self.state.memory.is_some() {
-            withdraw(env);
-        }
-        let result = result(&mut self.state, env)?;
+        let result = take_back(&mut self.state, env)?;
         self.is_stopped = matches!(result, Err(Trap { kind: TrapKind::OutOfFuel, .. }));
         if !self.is_stopped {
             self.ended = Some(result);
@@ -187,27 +184,32 @@ impl Drop for OwnRoom<'_> {
 /// no look: for small programs, this is most of the time.
 #[inline(always)]
 fn finish(state: &mut State<'_>, ctx: u64, env: &mut ExecEnv) -> Result<u64, Trap> {
-    let is_checked = state.memory.is_some();
+    let (vm, code, is_checked) = (state.vm, state.code(), state.memory.is_some());
     lend(state, env);
-    let entry = state.code().boundary(Pc::ENTRY);
-    let dispatcher = state.dispatcher;
     state.begin(ctx);
-    match entry {
+    match code.boundary(Pc::ENTRY) {
         // SAFETY: the entry is in the code that the state runs, which is made for the dispatcher of
         // its program. Accesses are checked, or their safety was promised.
-        Some(entry) => unsafe { dispatcher.run(entry, state) },
+        Some(entry) => unsafe { vm.dispatcher.run(entry, state) },
         None => state.outcome = Outcome::Switch,
     }
-    if state.outcome != Outcome::Done {
-        go_on(state);
+    if state.outcome != Outcome::Done || env.trap.kind != 0 {
+        return finish_otherwise(state, env);
     }
     if is_checked {
         withdraw(env);
     }
-    if env.trap.kind == 0 && state.outcome == Outcome::Done {
-        return Ok(state.get(Reg::R0));
+    Ok(state.get(Reg::R0))
+}
+
+/// The same for a run that another dispatcher goes on with, or in which something went wrong.
+#[cold]
+#[inline(never)]
+fn finish_otherwise(state: &mut State<'_>, env: &mut ExecEnv) -> Result<u64, Trap> {
+    if state.outcome == Outcome::Switch {
+        dispatch(state);
     }
-    result(state, env).expect("dispatching goes on until the run ends")
+    take_back(state, env).expect("dispatching goes on until the run ends")
 }
 
 /// Lends the environment to the run.
@@ -225,10 +227,11 @@ fn withdraw(env: &mut ExecEnv) {
     env.region_count = 0;
 }
 
-/// The result of a run, if there is one. Most runs come to their end: see [`finish`].
-#[cold]
-#[inline(never)]
-fn result(state: &mut State<'_>, env: &mut ExecEnv) -> Option<Result<u64, Trap>> {
+/// Takes the environment back. Gives the result, if there is one.
+fn take_back(state: &mut State<'_>, env: &mut ExecEnv) -> Option<Result<u64, Trap>> {
+    if state.memory.is_some() {
+        withdraw(env);
+    }
     match state.outcome {
         // A helper may have noted that it failed; the run still came to its end.
         Outcome::Done => Some(env.trap.trap().map_or(Ok(state.get(Reg::R0)), Err)),
@@ -238,15 +241,6 @@ fn result(state: &mut State<'_>, env: &mut ExecEnv) -> Option<Result<u64, Trap>>
             Some(Err(trap))
         }
         Outcome::Running | Outcome::Switch => None,
-    }
-}
-
-/// Goes on with a run that a dispatcher handed on to another one.
-#[cold]
-#[inline(never)]
-fn go_on(state: &mut State<'_>) {
-    if state.outcome == Outcome::Switch {
-        dispatch(state);
     }
 }
 
