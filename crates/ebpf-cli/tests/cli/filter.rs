@@ -211,8 +211,20 @@ fn what_is_no_file_is_not_found() {
 #[cfg(feature = "libpcap")]
 #[test]
 fn expressions_are_compiled() {
+    // They keep 65,535 bytes of a packet, where tcpdump keeps 262,144.
     let by_file = filter(&[&format!("{PORT_22}.dd"), "--explain"]).fine();
-    assert_eq!(filter(&["port 22", "--explain"]).fine(), by_file);
+    assert_eq!(filter(&["port 22", "--explain"]).fine(), by_file.replace("0x40000", "0xffff"));
+    let payload = "tcp port 22 and (((ip[2:2] - ((ip[0]&0xf)<<2)) - ((tcp[12]&0xf0)>>2)) != 0)";
+    for (expression, (_, accepted)) in ["port 22", payload].iter().zip(ACCEPTED) {
+        for target in ["sched_cls", "xdp", "socket_filter", "flat"] {
+            let report = json(&[expression, "--pcap", MIXED, "--as", target]);
+            assert_eq!(report["accepted"], accepted, "{expression} as {target}");
+        }
+    }
+    // No expression, but the file that it was meant to be.
+    let done = filter(&["-dd", "port 22"]);
+    let message = "error: port 22: No such file or directory\n";
+    assert_eq!((done.code, done.err.as_str()), (Some(2), message));
     let done = filter(&["tcp prot 22"]);
     assert_eq!(done.code, Some(2));
     assert!(
