@@ -144,6 +144,10 @@ fn actions_for_system_calls() {
         (&["--syscall", "3", "--args", "3"], "ALLOW\n"),
         (&["--syscall", "3", "--args", "0x100000003,7"], "ERRNO(1)\n"),
         (&["--syscall", "-1"], "ERRNO(1)\n"),
+        (&["--syscall", "0xffffffff"], "ERRNO(1)\n"),
+        (&["--syscall", "0x27"], "ALLOW\n"),
+        // The same call of the x32 ABI.
+        (&["--syscall", "0x40000027"], "ERRNO(1)\n"),
         (&["--syscall", "39", "--arch", "0x40000003"], "KILL_PROCESS\n"),
     ] {
         assert_eq!(filter(&[&[&file, "--seccomp"], call].concat()).fine(), action);
@@ -194,6 +198,7 @@ fn bad_usage_and_input() {
         &[PAYLOAD, "--engine", "jit"],
         &[PAYLOAD, "--seccomp", "--syscall", "1", "--args", "1,2,3,4,5,6,7"],
         &[PAYLOAD, "--seccomp", "--syscall", "1", "--arch", "0x100000000"],
+        &[PAYLOAD, "--seccomp", "--syscall", "0x100000000"],
     ] {
         assert_eq!(filter(args).code, Some(2), "{args:?}");
     }
