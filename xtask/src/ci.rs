@@ -69,10 +69,14 @@ fn steps() -> Result<(Vec<Step>, Vec<Skip>), TaskError> {
     let mut test = cargo_step("test", &["test", "--workspace"]);
     test.command.env("INSTA_UPDATE", "no").env_remove("BLESS").env_remove("FIXTURE");
     let examples = cargo_step("examples", &["build", "--workspace", "--examples"]);
+    // Any file is a packet.
+    let (filter, packet) = ("fixtures/classic/port_22.ddd", "fixtures/classic/port_22.txt");
+    let run = ["run", "--package", "ebpf-runtime", "--example", "filter_buffer", filter, packet];
+    let example = cargo_step("example filter_buffer", &run);
     steps.extend([test, threaded()]);
     steps.extend([own_step("conformance", &["conformance"])?, own_step("corpus", &["corpus"])?]);
     steps.push(own_step("soundness", &["soundness", "--check"])?);
-    steps.extend([examples, doc]);
+    steps.extend([examples, example, doc]);
     let mut skips = Vec::new();
     match libpcap() {
         Ok(libpcap) => steps.extend(libpcap),

@@ -17,9 +17,9 @@ use super::{ConvertError, Options, Returns};
 use crate::filter::{Cell, ClassicPc, Filter, Insn, Operand};
 use crate::op::Var;
 
-/// Jumps to the common end are bound before they get farther away than this, well within the 16 bits
-/// of an offset.
-const ZERO_DISTANCE: usize = 30_000;
+/// Jumps to the common end are bound before they get farther away than this. An offset has 16 bits;
+/// kernels may put up to 16 instructions in the place of one before they look at it again.
+const ZERO_DISTANCE: usize = 1_000;
 
 /// Which classic instruction each slot was made for, and the reverse.
 pub(super) struct Positions {

@@ -350,6 +350,12 @@ fn the_longest_filters_are_converted() {
     let engines = Engines::of(&filter, &[Target::Flat]);
     assert_eq!(engines.assert_agree(&tcp4(0, 1, 2, 0)), 1);
     assert_eq!(engines.assert_agree(&[0; 14]), 0);
+    // Each load leaves the packet in its own way, and may count from the network header.
+    let loads = "ld [0]\ntax\nldb [x + 3]\n".repeat(1364);
+    let filter = parsed(&format!("{loads}ret #1"));
+    let engines = Engines::of(&filter, &[Target::SchedCls, Target::Xdp]);
+    assert_eq!(engines.assert_agree(&[0; 4]), 1);
+    assert_eq!(engines.assert_agree(&[0, 0, 0, 1]), 0);
 }
 
 proptest! {
