@@ -32,8 +32,8 @@ pub(crate) fn run(arguments: &[String]) -> Result<(), TaskError> {
         return Err(TaskError::Usage("ci takes no arguments".into()));
     }
     let start = Instant::now();
-    let mut skips = Vec::new();
-    for mut step in steps()? {
+    let (steps, mut skips) = steps()?;
+    for mut step in steps {
         say(&format!("=== {}", step.name));
         let start = Instant::now();
         let found = run_step(&mut step.command)
@@ -50,7 +50,8 @@ pub(crate) fn run(arguments: &[String]) -> Result<(), TaskError> {
     Ok(())
 }
 
-fn steps() -> Result<Vec<Step>, TaskError> {
+/// All steps, and those that cannot be run here.
+fn steps() -> Result<(Vec<Step>, Vec<Skip>), TaskError> {
     let mut steps = vec![
         cargo_step("fmt", &["fmt", "--all", "--check"]),
         own_step("tidy", &["tidy"])?,
@@ -68,11 +69,33 @@ fn steps() -> Result<Vec<Step>, TaskError> {
     let mut test = cargo_step("test", &["test", "--workspace"]);
     test.command.env("INSTA_UPDATE", "no").env_remove("BLESS").env_remove("FIXTURE");
     let examples = cargo_step("examples", &["build", "--workspace", "--examples"]);
+    // Any file is a packet.
+    let (filter, packet) = ("fixtures/classic/port_22.ddd", "fixtures/classic/port_22.txt");
+    let run = ["run", "--package", "ebpf-runtime", "--example", "filter_buffer", filter, packet];
+    let example = cargo_step("example filter_buffer", &run);
     steps.extend([test, threaded()]);
     steps.extend([own_step("conformance", &["conformance"])?, own_step("corpus", &["corpus"])?]);
     steps.push(own_step("soundness", &["soundness", "--check"])?);
-    steps.extend([examples, doc]);
-    Ok(steps)
+    steps.extend([examples, example, doc]);
+    let mut skips = Vec::new();
+    match libpcap() {
+        Ok(libpcap) => steps.extend(libpcap),
+        Err(skip) => skips.push(skip),
+    }
+    Ok((steps, skips))
+}
+
+/// Expressions of tcpdump, a feature that needs a library of the system.
+fn libpcap() -> Result<[Step; 2], Skip> {
+    let (name, package) = ("libpcap", ["--package", "ebpf-cli", "--features", "libpcap"]);
+    let found = Command::new("pkg-config").args(["--exists", "libpcap"]).status();
+    if !found.is_ok_and(|status| status.success()) {
+        let why = "pkg-config knows no libpcap; install libpcap-dev".to_string();
+        return Err(Skip { step: name.to_string(), why });
+    }
+    let clippy = [&["clippy"], &package[..], &["--all-targets", "--", "-D", "warnings"]].concat();
+    let test = [&["test"], &package[..], &["--test", "cli", "filter"]].concat();
+    Ok([clippy, test].map(|arguments| cargo_step(name, &arguments)))
 }
 
 /// The interpreter as it is in optimised builds, over its tests and the fixtures. Fails if handlers
@@ -181,7 +204,7 @@ mod tests {
 
     #[test]
     fn every_no_std_crate_is_checked_alone() {
-        let names: Vec<String> = steps().unwrap().into_iter().map(|step| step.name).collect();
+        let names: Vec<String> = steps().unwrap().0.into_iter().map(|step| step.name).collect();
         for name in ["isa", "image", "btf", "patch", "lower", "verifier", "interp"] {
             assert!(names.contains(&format!("no_std ebpf-{name}")), "{name}");
         }

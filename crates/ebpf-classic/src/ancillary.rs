@@ -38,10 +38,13 @@ macro_rules! ancillary {
                 match self { $(Self::$row => $tcpdump,)* }
             }
 
-            /// The data with this name, in either spelling.
+            /// The data with this name, in either spelling, in small or capital letters.
             #[must_use]
             pub fn from_name(name: &str) -> Option<Self> {
-                let is_called = |row: &Self| [row.name(), row.tcpdump_name()].contains(&name);
+                let is_called = |row: &Self| {
+                    let names = [row.name(), row.tcpdump_name()];
+                    names.iter().any(|known| known.eq_ignore_ascii_case(name))
+                };
                 Self::ALL.iter().copied().find(is_called)
             }
         }

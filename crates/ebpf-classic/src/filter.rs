@@ -160,6 +160,14 @@ pub enum CheckError {
         /// Length of the filter.
         len: usize,
     },
+    /// A jump by a negative distance, as libpcap writes loops: `ip6 protochain`.
+    #[error("insn {pc}: jump {back} instructions backward; Linux takes no loops in filters")]
+    BackwardJump {
+        /// Where.
+        pc: ClassicPc,
+        /// By how many instructions, counted from the next one.
+        back: u32,
+    },
     /// Scratch memory that does not exist.
     #[error("insn {pc}: there is no M[{cell}], use M[0] to M[15]")]
     NoSuchCell {
@@ -214,6 +222,7 @@ impl CheckError {
             Self::Empty | Self::TooLong { .. } => None,
             Self::UnknownOpcode { pc, .. }
             | Self::JumpOutOfRange { pc, .. }
+            | Self::BackwardJump { pc, .. }
             | Self::NoSuchCell { pc, .. }
             | Self::UnwrittenCell { pc, .. }
             | Self::DivisionByZero { pc }
@@ -314,6 +323,9 @@ fn decode(pc: ClassicPc, raw: &SockFilter, len: usize) -> Result<Insn, CheckErro
             Insn::Alu(op, operand)
         }
         Op::Neg => Insn::Neg,
+        Op::Jump if k.cast_signed() < 0 => {
+            return Err(CheckError::BackwardJump { pc, back: k.wrapping_neg() });
+        }
         Op::Jump => Insn::Jump(jump(k)?),
         Op::Branch(op, src) => {
             let (yes, no) = (jump(jt.into())?, jump(jf.into())?);

@@ -41,7 +41,10 @@ fn jumps() {
         "insn 0: jump to 3 leaves the filter of 3 instructions",
     );
     let far = [SockFilter::new(0x05, u32::MAX), SockFilter::new(0x06, 0)];
-    let error = CheckError::JumpOutOfRange { pc: ClassicPc(0), target: 0x1_0000_0000, len: 2 };
+    let error = CheckError::BackwardJump { pc: ClassicPc(0), back: 1 };
+    assert_eq!(Filter::new(far), Err(error));
+    let far = [SockFilter::new(0x05, i32::MAX as u32), SockFilter::new(0x06, 0)];
+    let error = CheckError::JumpOutOfRange { pc: ClassicPc(0), target: 0x8000_0000, len: 2 };
     assert_eq!(Filter::new(far), Err(error));
 }
 

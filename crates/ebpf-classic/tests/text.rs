@@ -95,16 +95,26 @@ fn jumps_lead_to_labels() {
 #[test]
 fn mistakes_are_where_they_are() {
     use TextErrorKind::{
-        BackwardJump, Count, DuplicateLabel, Empty, Expected, TooFar, TooLarge, UndefinedLabel,
-        UnknownInstruction,
+        BackwardJump, Count, DuplicateLabel, Empty, Expected, Position, TooFar, TooLarge,
+        UndefinedLabel, UnknownInstruction,
     };
     let far = format!("jeq #1, end, end\n{}end: ret #0", "tax\n".repeat(256));
-    let rows: [(&str, usize, usize, TextErrorKind); 15] = [
+    let rows: [(&str, usize, usize, TextErrorKind); 20] = [
         ("", 1, 1, Empty),
         ("; nothing\n", 1, 1, Empty),
         ("ret #0\nfoo", 2, 1, UnknownInstruction("foo".into())),
         ("ret #0 1", 1, 8, Expected("the end of the line")),
         ("ldh M[1]", 1, 5, Expected("[k], [x + k] or the name of ancillary data")),
+        (
+            "ld #nonsense",
+            1,
+            4,
+            Expected("[k], [x + k], #k, #len, M[k] or the name of ancillary data"),
+        ),
+        ("ldx [0]", 1, 5, Expected("#k, #len, M[k] or 4*([k]&0xf)")),
+        ("ldxb 4*([14]&7)", 1, 6, Expected("4*([k]&0xf)")),
+        ("(007) ldh [12]\n(008) ret a", 1, 1, Position { written: 7, at: 0 }),
+        ("(x) ret a", 1, 2, Expected("a decimal number")),
         ("ret x", 1, 5, Expected("#k or a")),
         ("ld #0x1ffffffff", 1, 5, TooLarge { max: u32::MAX }),
         ("jeq #1, end", 1, 9, UndefinedLabel("end".into())),
@@ -120,6 +130,16 @@ fn mistakes_are_where_they_are() {
         let error = parse(text).unwrap_err();
         assert_eq!((error.line, error.column, error.kind), (line, column, kind), "{text}");
     }
+}
+
+/// As in `bpf_asm`, the case of letters does not matter, but for labels.
+#[test]
+fn capital_letters_are_read() {
+    let capital = "LD #Proto\nLDX 4*([14]&0XF)\nLDB [X+2]\nST m[1]\nADD %X\nJEQ #1, a, A\n\
+                   a: LDX #LEN\nA: RET A\n";
+    let small = "ld #proto\nldx 4*([14]&0xf)\nldb [x+2]\nst M[1]\nadd x\njeq #1, a, b\n\
+                 a: ldx #len\nb: ret a\n";
+    assert_eq!(parse(capital).unwrap(), parse(small).unwrap());
 }
 
 fn program() -> impl Strategy<Value = Vec<SockFilter>> {

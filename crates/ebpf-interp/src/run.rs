@@ -159,6 +159,7 @@ impl<'a> Run<'a> {
             env.trap = self.state.noted;
         }
         lend(&mut self.state, env);
+        self.state.outcome = Outcome::Running;
         how(&mut self.state);
         let result = take_back(&mut self.state, env)?;
         self.is_stopped = matches!(result, Err(Trap { kind: TrapKind::OutOfFuel, .. }));
@@ -183,14 +184,28 @@ impl Drop for OwnRoom<'_> {
 /// no look: for small programs, this is most of the time.
 #[inline(always)]
 fn finish(state: &mut State<'_>, ctx: u64, env: &mut ExecEnv) -> Result<u64, Trap> {
-    state.begin(ctx);
+    let (vm, code, is_checked) = (state.vm, state.code(), state.memory.is_some());
     lend(state, env);
-    match state.code().boundary(Pc::ENTRY) {
+    state.begin(ctx);
+    match code.boundary(Pc::ENTRY) {
         // SAFETY: the entry is in the code that the state runs, which is made for the dispatcher of
         // its program. Accesses are checked, or their safety was promised.
-        Some(entry) => unsafe { state.dispatcher.run(entry, state) },
+        Some(entry) => unsafe { vm.dispatcher.run(entry, state) },
         None => state.outcome = Outcome::Switch,
     }
+    if state.outcome != Outcome::Done || env.trap.kind != 0 {
+        return finish_otherwise(state, env);
+    }
+    if is_checked {
+        withdraw(env);
+    }
+    Ok(state.get(Reg::R0))
+}
+
+/// The same for a run that another dispatcher goes on with, or in which something went wrong.
+#[cold]
+#[inline(never)]
+fn finish_otherwise(state: &mut State<'_>, env: &mut ExecEnv) -> Result<u64, Trap> {
     if state.outcome == Outcome::Switch {
         dispatch(state);
     }
@@ -204,19 +219,21 @@ fn lend(state: &mut State<'_>, env: &mut ExecEnv) {
         declare(memory, env);
     }
     state.attach(env);
-    state.outcome = Outcome::Running;
+}
+
+/// Takes back what [`declare`] has put into the environment.
+fn withdraw(env: &mut ExecEnv) {
+    env.regions = ptr::null();
+    env.region_count = 0;
 }
 
 /// Takes the environment back. Gives the result, if there is one.
-#[inline(always)]
 fn take_back(state: &mut State<'_>, env: &mut ExecEnv) -> Option<Result<u64, Trap>> {
     if state.memory.is_some() {
-        env.regions = ptr::null();
-        env.region_count = 0;
+        withdraw(env);
     }
     match state.outcome {
         // A helper may have noted that it failed; the run still came to its end.
-        Outcome::Done if env.trap.kind == 0 => Some(Ok(state.get(Reg::R0))),
         Outcome::Done => Some(env.trap.trap().map_or(Ok(state.get(Reg::R0)), Err)),
         Outcome::Trapped(trap) => {
             state.noted = env.trap;

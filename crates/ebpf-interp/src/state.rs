@@ -66,13 +66,28 @@ impl Room<'_> {
     }
 }
 
-/// The state of one run. What handlers use most comes first, where it is near.
+/// The state of one run. What handlers use most comes first, where it is near; what is 0 at the
+/// start comes together, so that it is cleared as a whole.
 #[repr(C)]
 pub(crate) struct State<'a> {
     /// By slot of the program that runs.
     pub(crate) regs: [u64; Reg::COUNT],
     /// By how much more was run than the position tells: see [`crate::ops::branch`].
     pub(crate) count: i64,
+    /// How many of the callers are there: the first ones.
+    pub(crate) depth: usize,
+    /// The operation that handlers without an operation of their own are for.
+    pub(crate) pending: *const Cell,
+    /// An address on the host's stack, noted by the threaded dispatcher at its end.
+    pub(crate) stack_at_end: usize,
+    /// The trap that a helper has noted before the run was stopped.
+    pub(crate) noted: TrapRecord,
+    /// What a checked program may touch; `None` for a verified one.
+    pub(crate) memory: Option<&'a Memory<'a>>,
+    /// Where the run goes on, while it is not dispatched.
+    pub(crate) pc: Pc,
+    /// What runs it now.
+    pub(crate) dispatcher: Dispatcher,
     /// The fuel that there was when the run began, from which only its end takes; whoever stops the
     /// run stores 0.
     fuel: *const AtomicI64,
@@ -81,64 +96,66 @@ pub(crate) struct State<'a> {
     /// The program that is running: a tail call changes it.
     pub(crate) vm: &'a Vm,
     pub(crate) env: *mut ExecEnv,
-    /// What a checked program may touch; `None` for a verified one.
-    pub(crate) memory: Option<&'a Memory<'a>>,
-    /// What runs it now.
-    pub(crate) dispatcher: Dispatcher,
-    /// The operation that handlers without an operation of their own are for.
-    pub(crate) pending: *const Cell,
     pub(crate) outcome: Outcome,
-    /// The trap that a helper has noted before the run was stopped.
-    pub(crate) noted: TrapRecord,
-    /// Where the run goes on, while it is not dispatched.
-    pub(crate) pc: Pc,
-    /// The first [`Self::depth`] are there.
     callers: &'a mut [MaybeUninit<Caller<'a>>; MAX_CALL_DEPTH - 1],
-    pub(crate) depth: usize,
     stack: &'a Stack,
     pub(crate) frame: Frame,
     /// The lowest address of the stack that was cleared.
     cleared: u64,
-    /// An address on the host's stack, noted by the threaded dispatcher at its end.
-    pub(crate) stack_at_end: usize,
 }
 
 impl<'a> State<'a> {
-    /// The state of a run that has not begun: see [`Self::begin`].
+    /// The state of a run before the entry of the program: see [`Self::begin`].
     #[inline(always)]
     pub(crate) fn new(vm: &'a Vm, memory: Option<&'a Memory<'a>>, room: &'a mut Room<'a>) -> Self {
         let Room { stack, callers, windows } = room;
         let top = stack.top();
+        let low = top - u64::from(vm.program.main_frame);
         if memory.is_some() {
-            windows.write(Windows::new());
+            let frame = Region { base: low, len: top - low, writable: 1 };
+            windows.write(Windows::new()).fill(vm.slots.of(Reg::FP), &frame);
         }
         Self {
             regs: [0; Reg::COUNT],
             count: 0,
+            depth: 0,
+            pending: ptr::null(),
+            stack_at_end: 0,
+            noted: TrapRecord::default(),
+            memory,
+            pc: Pc::ENTRY,
+            dispatcher: vm.dispatcher,
             fuel: ptr::null(),
             windows,
             vm,
             env: ptr::null_mut(),
-            memory,
-            dispatcher: vm.dispatcher,
-            pending: ptr::null(),
             outcome: Outcome::Running,
-            noted: TrapRecord::default(),
-            pc: Pc::ENTRY,
             callers,
-            depth: 0,
             stack,
-            frame: Frame { low: top, top },
-            cleared: top,
-            stack_at_end: 0,
+            frame: Frame { low, top },
+            cleared: low,
         }
     }
 
-    /// Goes to the entry of the program, with `ctx` in `r1`.
+    /// Goes to the entry of the program, with `ctx` in `r1`. For a compiler, a store to a register,
+    /// whichever it is, may change any field: what is known of them is better looked at before.
     #[inline(always)]
     pub(crate) fn begin(&mut self, ctx: u64) {
-        self.set(Reg::R1, ctx);
-        self.enter_cleared(self.frame.top, self.vm.program.main_frame);
+        let Frame { low, top } = self.frame;
+        for (slot, value) in
+            [(Reg::R1, ctx), (Reg::FP, top)].map(|(reg, value)| (self.vm.slots.of(reg), value))
+        {
+            self.set_reg(slot, value);
+        }
+        if low != top {
+            self.clear_frame();
+        }
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn clear_frame(&mut self) {
+        self.stack.clear(self.frame.low, self.frame.top);
     }
 
     /// Lends the environment to the run.
@@ -250,7 +267,6 @@ impl<'a> State<'a> {
     }
 
     /// Makes a frame of `size` bytes below `top`, all of them zero.
-    #[inline(always)]
     pub(crate) fn enter_cleared(&mut self, top: u64, size: u16) {
         let low = top - u64::from(size);
         self.stack.clear(low, top);

@@ -20,15 +20,21 @@ fn main() -> Result<(), Box<dyn Error>> {
         return Err("usage: filter_buffer FILTER PACKET".into());
     };
     let filter = Filter::new(text::parse(&std::fs::read_to_string(filter)?)?)?;
+    if let Some(pc) = filter.first_header_load() {
+        return Err(format!("insn {pc}: may count from a header, which nobody knows here").into());
+    }
     let options = Options { target: Target::SocketFilter, returns: Returns::Value };
     let vm = Vm::new(&convert(&filter, &options)?.program, None, &Links::default())?;
 
     let packet = std::fs::read(packet)?;
     let mut memory = Memory::new();
     memory.add(&packet);
+    // All that the context is asked for is the length.
+    let context = (packet.len() as u32).to_ne_bytes();
+    let context = memory.add(&context);
     let mut env = ExecEnv::new();
     (env.packet, env.packet_len) = (packet.as_ptr(), packet.len() as u64);
-    match vm.run(0, &memory, &mut env)? {
+    match vm.run(context, &memory, &mut env)? {
         0 => println!("drop"),
         len => println!("keep {len} bytes"),
     }

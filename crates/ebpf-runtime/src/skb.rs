@@ -95,6 +95,7 @@ struct SkbContext {
 const NO_HEADER: u64 = u64::MAX;
 
 impl SkbPacket {
+    #[inline]
     fn new(packet: &Packet<'_>) -> Self {
         let Range { start: data, end: data_end } = packet.bytes.as_ptr_range();
         data.expose_provenance();

@@ -17,9 +17,9 @@ use super::{ConvertError, Options, Returns};
 use crate::filter::{Cell, ClassicPc, Filter, Insn, Operand};
 use crate::op::Var;
 
-/// Jumps to the common end are bound before they get farther away than this, well within the 16 bits
-/// of an offset.
-const ZERO_DISTANCE: usize = 30_000;
+/// Jumps to the common end are bound before they get farther away than this. An offset has 16 bits;
+/// kernels may put up to 16 instructions in the place of one before they look at it again.
+const ZERO_DISTANCE: usize = 1_000;
 
 /// Which classic instruction each slot was made for, and the reverse.
 pub(super) struct Positions {
@@ -72,14 +72,26 @@ pub(super) struct State {
     /// bytes.
     pub(super) known_x: Option<Span>,
     pub(super) order: Order,
-    /// Upper bounds.
+    /// Upper bounds that a verifier knows, too.
     pub(super) a_max: u32,
     pub(super) x_max: u32,
+    /// `A` is the result of adding a constant.
+    a_is_shifted: bool,
+    /// `X` was moved from or to another register.
+    x_is_shared: bool,
 }
 
 impl State {
     /// At the entry, where both registers are 0.
-    const ENTRY: Self = Self { known: 0, known_x: None, order: Order::Host, a_max: 0, x_max: 0 };
+    const ENTRY: Self = Self {
+        known: 0,
+        known_x: None,
+        order: Order::Host,
+        a_max: 0,
+        x_max: 0,
+        a_is_shifted: false,
+        x_is_shared: false,
+    };
 
     fn join(self, other: Self) -> Self {
         let known_x = match (self.known_x, other.known_x) {
@@ -94,17 +106,28 @@ impl State {
             order: if self.order == other.order { self.order } else { Order::Mixed },
             a_max: self.a_max.max(other.a_max),
             x_max: self.x_max.max(other.x_max),
+            a_is_shifted: self.a_is_shifted || other.a_is_shifted,
+            x_is_shared: self.x_is_shared || other.x_is_shared,
         }
     }
 
     /// `A` holds a number of at most `max`.
     pub(super) fn set_a(&mut self, max: u32) {
-        (self.a_max, self.order) = (max, Order::Host);
+        (self.a_max, self.order, self.a_is_shifted) = (max, Order::Host, false);
     }
 
     /// `X` holds a number of at most `max`.
     pub(super) fn set_x(&mut self, max: u32) {
-        (self.x_max, self.known_x) = (max, None);
+        (self.x_max, self.known_x, self.x_is_shared) = (max, None, false);
+    }
+
+    /// `A` is compared. The kernel's verifier remembers by which constant a register differs from the
+    /// one that it was moved from. What a comparison tells of `A` it carries over to `X`, in place of
+    /// what it knew of `X` before, which may have been more.
+    fn compare(&mut self) {
+        if self.a_is_shifted && self.x_is_shared {
+            self.x_max = u32::MAX;
+        }
     }
 
     fn set(&mut self, var: Var, max: u32) {
@@ -257,8 +280,12 @@ impl<'f> Emitter<'f> {
             Insn::LoadMem(var, cell) => {
                 self.load_cell(self.regs.of(var), cell);
                 state.set(var, u32::MAX);
+                state.x_is_shared |= var == Var::X;
             }
-            Insn::Store(var, cell) => self.store_cell(self.regs.of(var), cell),
+            Insn::Store(var, cell) => {
+                self.store_cell(self.regs.of(var), cell);
+                state.x_is_shared |= var == Var::X;
+            }
             Insn::Alu(op, operand) => self.alu(op, operand, &mut state),
             Insn::Neg => {
                 self.push(Ebpf::Neg { width: Width::W32, dst: a });
@@ -285,10 +312,12 @@ impl<'f> Emitter<'f> {
             Insn::Tax => {
                 self.mov32(x, EbpfOperand::Reg(a));
                 state.set_x(state.a_max);
+                state.x_is_shared = true;
             }
             Insn::Txa => {
                 self.mov32(a, EbpfOperand::Reg(x));
                 state.set_a(state.x_max);
+                state.x_is_shared = true;
             }
         }
         self.enter(pc.next(), state);
@@ -333,6 +362,7 @@ impl<'f> Emitter<'f> {
             }
             _ => u32::MAX,
         });
+        state.a_is_shifted = matches!((op, operand), (AluOp::Add | AluOp::Sub, Operand::Imm(_)));
     }
 
     fn operand(&self, operand: Operand) -> EbpfOperand {
@@ -347,7 +377,7 @@ impl<'f> Emitter<'f> {
         pc: ClassicPc,
         (op, rhs): (CmpOp, Operand),
         (yes, no): (ClassicPc, ClassicPc),
-        state: State,
+        mut state: State,
     ) -> Result<(), MixedOrder> {
         let test = match (rhs, state.order) {
             _ if self.label(yes) == self.label(no) => Err(true),
@@ -357,6 +387,7 @@ impl<'f> Emitter<'f> {
         };
         match test {
             Ok(test) => {
+                state.compare();
                 self.enter(yes, state);
                 self.enter(no, state);
                 self.two_ways(test, yes, no, pc.next());

@@ -89,9 +89,14 @@ pub(super) const ALU_NAMES: [(&str, AluOp); 10] = [
 impl<'t> Assembler<'t> {
     /// `(position)` or labels, then an instruction, unless labels stand alone.
     fn line(&mut self) -> Result<()> {
+        let start = self.cursor;
         if self.cursor.eat("(") {
-            self.cursor.word();
+            let position = self.cursor.decimal()?;
             self.cursor.expect(")")?;
+            if position as usize != self.program.len() {
+                let kind = TextErrorKind::Position { written: position, at: self.program.len() };
+                return Err(start.error(kind));
+            }
         }
         loop {
             let start = self.cursor;
@@ -116,7 +121,8 @@ impl<'t> Assembler<'t> {
         }
     }
 
-    fn instruction(&mut self, name: &str, start: Cursor<'t>) -> Result<()> {
+    fn instruction(&mut self, word: &str, start: Cursor<'t>) -> Result<()> {
+        let name = &*word.to_ascii_lowercase();
         if let Some(&(_, op, exchanged)) = BRANCHES.iter().find(|row| row.0 == name) {
             return self.branch(op, exchanged);
         }
@@ -142,7 +148,7 @@ impl<'t> Assembler<'t> {
             "neg" => (Op::Neg, 0),
             "tax" => (Op::Tax, 0),
             "txa" => (Op::Txa, 0),
-            _ => return Err(start.unknown_instruction(name)),
+            _ => return Err(start.unknown_instruction(word)),
         };
         self.push(op, k)
     }
@@ -169,11 +175,12 @@ impl<'t> Assembler<'t> {
         if in_brackets {
             return self.packet(size);
         }
-        let other = match size {
-            Size::W => self.load_common(start, Var::A)?,
-            _ => None,
-        };
-        other.ok_or_else(|| start.expected("[k], [x + k] or the name of ancillary data"))
+        match size {
+            Size::W => self.load_common(start, Var::A)?.ok_or_else(|| {
+                start.expected("[k], [x + k], #k, #len, M[k] or the name of ancillary data")
+            }),
+            _ => Err(start.expected("[k], [x + k] or the name of ancillary data")),
+        }
     }
 
     /// The rest of `[k]` or `[x + k]`.
@@ -196,15 +203,14 @@ impl<'t> Assembler<'t> {
     /// `#k`, `M[k]` or the length, from `start` on.
     fn load_common(&mut self, start: Cursor<'t>, var: Var) -> Result<Option<(Op, u32)>> {
         self.cursor = start;
-        if self.cursor.peek() == Some(b'M') {
+        if matches!(self.cursor.peek(), Some(b'M' | b'm')) {
             return Ok(Some((Op::LoadMem(var), self.cell()?)));
         }
         let has_mark = self.cursor.eat("#");
-        if matches!(self.cursor.peek_word(), "len" | "pktlen") {
-            self.cursor.word();
+        if self.cursor.eat_word("len") || self.cursor.eat_word("pktlen") {
             return Ok(Some((Op::LoadLen(var), 0)));
         }
-        match has_mark {
+        match has_mark && self.cursor.is_at_number() {
             true => Ok(Some((Op::LoadImm(var), self.cursor.signed()?))),
             false => Ok(None),
         }
@@ -217,19 +223,23 @@ impl<'t> Assembler<'t> {
             return Ok(common);
         }
         self.cursor = start;
-        Ok((Op::LoadMsh, self.msh()?))
+        match self.cursor.is_at_number() {
+            true => Ok((Op::LoadMsh, self.msh()?)),
+            false => Err(start.expected("#k, #len, M[k] or 4*([k]&0xf)")),
+        }
     }
 
     /// `4*([k]&0xf)`
     fn msh(&mut self) -> Result<u32> {
-        for token in ["4", "*", "(", "["] {
-            self.cursor.expect(token)?;
+        let start = self.cursor;
+        if !self.cursor.eat_all(["4", "*", "(", "["]) {
+            return Err(start.expected("4*([k]&0xf)"));
         }
         let k = self.cursor.signed()?;
-        for token in ["]", "&", "0xf", ")"] {
-            self.cursor.expect(token)?;
+        match self.cursor.eat_all(["]", "&", "0xf", ")"]) {
+            true => Ok(k),
+            false => Err(start.expected("4*([k]&0xf)")),
         }
-        Ok(k)
     }
 
     /// `M[k]`. Which cells exist is the checker's business.
@@ -250,8 +260,7 @@ impl<'t> Assembler<'t> {
     fn operand(&mut self) -> Result<(Src, u32)> {
         let start = self.cursor;
         self.cursor.eat("%");
-        if self.cursor.peek_word() == "x" {
-            self.cursor.word();
+        if self.cursor.eat_word("x") {
             return Ok((Src::X, 0));
         }
         self.cursor = start;
@@ -268,8 +277,7 @@ impl<'t> Assembler<'t> {
         }
         let start = self.cursor;
         self.cursor.eat("%");
-        if self.cursor.peek_word() == "a" {
-            self.cursor.word();
+        if self.cursor.eat_word("a") {
             return Ok((Op::RetA, 0));
         }
         self.cursor = start;

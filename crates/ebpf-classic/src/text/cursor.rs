@@ -61,14 +61,20 @@ impl<'t> Cursor<'t> {
         self.rest().bytes().next()
     }
 
-    /// Takes `token`, if it comes next.
+    /// Takes `token`, if it comes next, in small or capital letters.
     pub(super) fn eat(&mut self, token: &str) -> bool {
         self.skip_blanks();
-        let found = self.rest().starts_with(token);
+        let next = self.rest().as_bytes().get(..token.len());
+        let found = next.is_some_and(|next| next.eq_ignore_ascii_case(token.as_bytes()));
         if found {
             self.at += token.len();
         }
         found
+    }
+
+    /// Takes these tokens, up to the first that does not come next.
+    pub(super) fn eat_all<const N: usize>(&mut self, tokens: [&str; N]) -> bool {
+        tokens.iter().all(|token| self.eat(token))
     }
 
     pub(super) fn expect(&mut self, token: &'static str) -> Result<()> {
@@ -87,6 +93,16 @@ impl<'t> Cursor<'t> {
         let len = if rest.starts_with('-') { 0 } else { len };
         self.at += len;
         &rest[..len]
+    }
+
+    /// Takes the next word, if it is this one, in small or capital letters.
+    pub(super) fn eat_word(&mut self, word: &str) -> bool {
+        let mut ahead = *self;
+        let found = ahead.word().eq_ignore_ascii_case(word);
+        if found {
+            *self = ahead;
+        }
+        found
     }
 
     /// The next word, which stays.
@@ -112,6 +128,17 @@ impl<'t> Cursor<'t> {
             Ok(value) if value <= max => Ok(value),
             _ => Err(start.error(TextErrorKind::TooLarge { max })),
         }
+    }
+
+    /// Whether a number comes next, or its sign.
+    pub(super) fn is_at_number(&mut self) -> bool {
+        matches!(self.peek(), Some(b'0'..=b'9' | b'-'))
+    }
+
+    /// A decimal number, which may begin with zeros.
+    pub(super) fn decimal(&mut self) -> Result<u32> {
+        let start = *self;
+        self.word().parse().map_err(|_| start.expected("a decimal number"))
     }
 
     /// A number of 32 bits, which may have a sign.

@@ -86,12 +86,21 @@ pub enum TextErrorKind {
     #[error("unknown instruction `{0}`")]
     UnknownInstruction(String),
     /// Another number of instructions than was announced.
-    #[error("{announced} instructions are announced, {found} follow")]
+    #[error("the number of instructions is announced as {announced}, but it is {found}")]
     Count {
         /// The first number of the text.
         announced: u32,
         /// How many there are.
         found: usize,
+    },
+    /// A line of a listing that is not in its place, as in a part of one: its jumps would lead
+    /// elsewhere.
+    #[error("instruction {at} of the text is written as {written}: listings must be complete")]
+    Position {
+        /// What the listing says.
+        written: u32,
+        /// Where the line is, in instructions.
+        at: usize,
     },
     /// A label without an instruction.
     #[error("label `{0}` is not defined: write `{0}:` before an instruction")]

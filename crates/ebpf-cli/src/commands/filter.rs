@@ -29,8 +29,8 @@ converted to.
 Forms: what `tcpdump -d`, `-dd` and `-ddd` print (the last one also with commas), and the assembly of \
 bpf_asm. Which one it is is found out; -d, -dd and -ddd insist on one.
 
-Engines: `classic` interprets the filter itself; `interp` and `jit` run the eBPF program. For \
-sched_cls and xdp it is verified first; for socket_filter and flat each access is checked.
+Engines: `classic` interprets the filter itself; `interp` and `jit` run the eBPF program, which is \
+verified first; but for flat, each access is checked.
 
 Exit codes: 0 the filter was printed or ran, 1 it was rejected, 2 wrong usage or bad input.";
 

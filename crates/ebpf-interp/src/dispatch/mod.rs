@@ -179,16 +179,23 @@ impl Dispatcher {
     ///
     /// # Safety
     /// `at` is in the code that `state` runs, and that code is made for this dispatcher.
-    pub(crate) unsafe fn run(self, mut at: *const Cell, state: &mut State<'_>) {
-        match self {
-            Self::Loop => {
-                while !at.is_null() {
-                    // SAFETY: handlers give operations of the code that the state runs, or null.
-                    at = unsafe { ((*at).op.handler.looped)(at, state) };
-                }
+    #[inline(always)]
+    pub(crate) unsafe fn run(self, at: *const Cell, state: &mut State<'_>) {
+        // SAFETY: the caller's promise.
+        unsafe {
+            match self {
+                Self::Loop => run_loop(at, state),
+                Self::Threaded => threaded::run(at, state),
             }
-            // SAFETY: the caller's promise.
-            Self::Threaded => unsafe { threaded::run(at, state) },
         }
+    }
+}
+
+/// Outlined, so that nothing of the loop is in the way of short runs under the other dispatcher.
+#[inline(never)]
+unsafe fn run_loop(mut at: *const Cell, state: &mut State<'_>) {
+    while !at.is_null() {
+        // SAFETY: handlers give operations of the code that the state runs, or null.
+        at = unsafe { ((*at).op.handler.looped)(at, state) };
     }
 }

@@ -147,6 +147,17 @@ fn sums_choose_regions() {
     }
 }
 
+#[test]
+fn what_is_forgotten_is_checked_again() {
+    if !can_ask() {
+        return;
+    }
+    for source in crate::programs::FORGOTTEN {
+        let filter = Filter::new(text::parse(source).unwrap()).unwrap();
+        check(&filter, &[vec![4; 300], vec![8; 60], vec![250; 200]]);
+    }
+}
+
 /// Every piece of ancillary data that a target has is accepted.
 #[test]
 fn ancillary_data_is_accepted() {

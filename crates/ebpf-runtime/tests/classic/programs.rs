@@ -153,6 +153,26 @@ fn sums_count_from_the_network_header() {
     }
 }
 
+/// Filters of which verifiers, while they look at one register, forget what they knew of `X`.
+pub(crate) const FORGOTTEN: [&str; 3] = [
+    "ldb [0]\ntax\ntxa\nsub #4\njset #0x1e, out\nldh [x + 3]\nret a\nout: ret #1",
+    "ldb [0]\ntax\nadd #7\njset #0x1e, out\nldh [x + 3]\nret a\nout: ret #1",
+    "ldx 4*([0]&0xf)\nstx M[1]\nld M[1]\nsub #4\njset #0x1e, out\nldb [x + 3]\nldh [x + 9]\nret a\nout: ret #1",
+];
+
+#[test]
+fn what_is_forgotten_is_checked_again() {
+    for source in FORGOTTEN {
+        let engines = Engines::new(&parsed(source));
+        for first in [0, 4, 5, 8, 250] {
+            let mut packet = vec![first; 300];
+            packet[0] = first;
+            engines.assert_agree(&packet);
+            engines.assert_agree(&packet[..12]);
+        }
+    }
+}
+
 /// Two filters of the fuzzer, whose constants are not in the regions that their sums are in.
 #[test]
 fn constants_do_not_choose_regions() {
@@ -330,6 +350,12 @@ fn the_longest_filters_are_converted() {
     let engines = Engines::of(&filter, &[Target::Flat]);
     assert_eq!(engines.assert_agree(&tcp4(0, 1, 2, 0)), 1);
     assert_eq!(engines.assert_agree(&[0; 14]), 0);
+    // Each load leaves the packet in its own way, and may count from the network header.
+    let loads = "ld [0]\ntax\nldb [x + 3]\n".repeat(1364);
+    let filter = parsed(&format!("{loads}ret #1"));
+    let engines = Engines::of(&filter, &[Target::SchedCls, Target::Xdp]);
+    assert_eq!(engines.assert_agree(&[0; 4]), 1);
+    assert_eq!(engines.assert_agree(&[0, 0, 0, 1]), 0);
 }
 
 proptest! {

@@ -20,13 +20,14 @@ const ARGS_MAX: usize = 6;
 /// A system call.
 #[derive(Debug, Args)]
 pub(super) struct CallArgs {
-    /// Print what happens to the system call with this number
+    /// Print what happens to the system call with this number, in decimal or with 0x
     #[arg(
         long,
         value_name = "NR",
         requires = "seccomp",
         conflicts_with = "explain",
-        allow_negative_numbers = true
+        allow_negative_numbers = true,
+        value_parser = parse_nr
     )]
     syscall: Option<i32>,
     /// Its arguments, up to six, in decimal or with 0x
@@ -48,6 +49,11 @@ fn parse_args(text: &str) -> Result<CallArguments, String> {
         *place = parse_number(word.trim())?;
     }
     Ok(args)
+}
+
+/// A number of 32 bits, with a sign or without: those of x32 begin with 0x4.
+fn parse_nr(text: &str) -> Result<i32, String> {
+    text.parse().or_else(|_| parse_arch(text).map(u32::cast_signed))
 }
 
 fn parse_arch(text: &str) -> Result<u32, String> {

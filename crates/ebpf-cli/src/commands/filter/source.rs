@@ -15,7 +15,7 @@ pub(super) struct SourceArgs {
     /// The filter, in one of the forms below; `-` is standard input
     ///
     /// Built with the feature `libpcap`: what is no file is an expression of tcpdump, such as
-    /// `tcp port 22`, and is compiled for Ethernet.
+    /// `tcp port 22`, and is compiled for Ethernet, to keep 65,535 bytes of what it accepts.
     #[arg(value_name = "FILE")]
     file: PathBuf,
     /// The form that the file must be in: -d, -dd or -ddd, as of tcpdump
