@@ -153,6 +153,12 @@ impl<'p> Patch<'p> {
         self.expect_present(pc).is_ok()
     }
 
+    /// Whether there is an original instruction at `pc` that is neither replaced nor deleted.
+    #[must_use]
+    pub fn is_kept(&self, pc: Pc) -> bool {
+        self.expect_kept(pc).is_ok()
+    }
+
     /// The original instructions that are neither replaced nor deleted, with their positions. To
     /// edit on the way, use a [`Cursor`].
     pub fn insns(&self) -> impl Iterator<Item = (Pc, Insn)> {

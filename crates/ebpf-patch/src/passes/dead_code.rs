@@ -1,6 +1,8 @@
 //! Removal of instructions that no execution reaches.
 
-use crate::{Cursor, Patch};
+use ebpf_isa::Pc;
+
+use crate::Patch;
 
 /// Deletes the instructions that are not `reached`, which has one element a slot; slots beyond its
 /// end count as reached. Replacements and code inserted in front or behind stay, so this pass goes
@@ -9,10 +11,10 @@ use crate::{Cursor, Patch};
 /// A conditional jump of which only one way is reached must have been replaced by `goto` or
 /// nothing: otherwise [`Patch::linearize`] may find that control falls through or jumps to nowhere.
 pub fn remove_unreached(patch: &mut Patch<'_>, reached: &[bool]) {
-    let mut cursor = Cursor::new();
-    while let Some((pc, _)) = cursor.next(patch) {
-        if reached.get(pc.index()) == Some(&false) {
-            patch.delete(pc).expect("invariant: a cursor gives what can be deleted");
+    // The instructions themselves are not looked at.
+    for (pc, _) in (0..).map(Pc).zip(reached).filter(|&(_, &reached)| !reached) {
+        if patch.is_kept(pc) {
+            patch.delete(pc).expect("invariant: it is neither replaced nor deleted");
         }
     }
 }

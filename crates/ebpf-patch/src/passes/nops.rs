@@ -3,7 +3,7 @@
 use alloc::vec;
 use alloc::vec::Vec;
 
-use ebpf_isa::Pc;
+use ebpf_isa::{Insn, Pc};
 
 use crate::log::Place;
 use crate::patch::{Fate, Patch};
@@ -14,6 +14,9 @@ use crate::patch::{Fate, Patch};
 ///
 /// Jumps stay where code was inserted that only one of the two ways runs.
 pub fn remove_nops(patch: &mut Patch<'_>) {
+    if !has_candidates(patch) {
+        return;
+    }
     let insertions = Insertions::of(patch);
     let program = patch.program();
     let (slots, subprogs) = (program.slots(), program.subprogs());
@@ -40,6 +43,17 @@ pub fn remove_nops(patch: &mut Patch<'_>) {
             }
         }
     }
+}
+
+/// Whether any jump leads to the next instruction, or over one that is deleted: without one, nothing goes,
+/// and most programs have none.
+fn has_candidates(patch: &Patch<'_>) -> bool {
+    let is_candidate = |(pc, insn): (Pc, Insn)| {
+        let Some(target) = insn.jump_target().filter(|&target| target > pc) else { return false };
+        let next = pc.index() + 1;
+        target.index() == next || patch.fates[next] == Fate::Deleted
+    };
+    patch.program().insns().any(is_candidate)
 }
 
 /// Where code was inserted, by slot.

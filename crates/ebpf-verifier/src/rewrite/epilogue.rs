@@ -66,8 +66,9 @@ impl Rewriter<'_> {
     }
 }
 
+/// The long form: however far the exits of a program are apart, no jump has to be made longer.
 const fn goto(target: Pc) -> Insn {
-    Insn::Jump { target, long: false }
+    Insn::Jump { target, long: true }
 }
 
 /// An instruction of the code, which finds the context at `saved_at`, and at the slot `end` the exit.
