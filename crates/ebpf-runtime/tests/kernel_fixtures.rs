@@ -8,6 +8,7 @@ use std::cell::RefCell;
 use std::path::Path;
 
 use ebpf_isa::text::assemble;
+use ebpf_isa::uapi::AttachType;
 use ebpf_isa::{CallTarget, Insn, Program, WideSource};
 use ebpf_object::cases::{Case, CaseMap, MapTypes};
 use ebpf_runtime::kernel::{KernelError, Oracle, Outcome, probe};
@@ -108,7 +109,7 @@ fn case(program: &Program, env: &Environment) -> Case {
     Case {
         id: String::new(),
         program_type: env.program_type.program_type().number(),
-        attach_type: env.attach_type.map_or(0, |attach_type| attach_type.number()),
+        attach_type: env.attach_type.map_or(0, AttachType::number),
         flags: if env.strict_alignment { STRICT_ALIGNMENT } else { 0 },
         license: if env.license_gpl { "GPL" } else { "Proprietary" }.into(),
         slots: program.to_slots().unwrap(),

@@ -64,7 +64,12 @@ impl ProgramLoad<'_> {
     /// The kernel refuses it.
     pub fn load(&self) -> Result<LoadedProgram, Refusal> {
         let mut log = vec![0; LOG_BYTES];
-        let loaded = self.load_with(STATISTICS, &mut log);
+        let mut loaded = self.load_with(STATISTICS, &mut log);
+        if loaded.as_ref().err() == Some(&Errno(libc::ENOSPC)) {
+            // The kernel's complaints about itself are in the log at every level.
+            log = vec![0; LONG_LOG_BYTES];
+            loaded = self.load_with(STATISTICS, &mut log);
+        }
         let log = super::log::text(&log);
         let statistics = Statistics::parse(&log);
         match loaded {
