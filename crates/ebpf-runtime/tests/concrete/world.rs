@@ -108,7 +108,7 @@ impl World {
                 base: bytes.as_mut_ptr().expose_provenance() as u64,
                 stride,
                 count: bytes.len() as u64 / stride,
-                is_full: map.desc.map_type == MapType::Array,
+                is_full: map.desc.map_type == MapType::Array || is_storage(map),
             }
         });
         let places = Places {
@@ -229,13 +229,19 @@ fn stride(map: &MapInfo) -> u32 {
     map.desc.value_size.next_multiple_of(8).max(8)
 }
 
+/// Whether it has the one value of the cgroup that the program runs for.
+fn is_storage(map: &MapInfo) -> bool {
+    matches!(map.desc.map_type, MapType::CgroupStorage | MapType::PercpuCgroupStorage)
+}
+
 fn values(map: &MapInfo, rng: &mut Rng) -> Vec<u8> {
     let stride = stride(map);
     if let Some(frozen) = &map.frozen {
         let padded = |value: &[u8]| [value, &vec![0; stride as usize - value.len()]].concat();
         return frozen.chunks(map.desc.value_size as usize).flat_map(padded).collect();
     }
-    let len = stride * map.desc.max_entries.min(ELEMENTS);
+    let elements = if is_storage(map) { 1 } else { map.desc.max_entries.min(ELEMENTS) };
+    let len = stride * elements;
     bytes(rng, len.min(1 << 16) as usize)
 }
 
@@ -258,7 +264,7 @@ fn helper(ret: RetKind) -> HelperFn {
         | RetKind::ReservedOrNull
         | RetKind::Processor
         | RetKind::Void => zero,
-        RetKind::MapValueOrNull => any_value,
+        RetKind::MapValue | RetKind::MapValueOrNull => any_value,
     }
 }
 

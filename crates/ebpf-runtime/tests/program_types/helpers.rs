@@ -38,7 +38,9 @@ pub(super) fn fitting(kind: ArgKind, n: usize) -> Option<String> {
         | ArgKind::U32Update
         | ArgKind::U64Output => format!("r{n} = r10\nr{n} += -64\n"),
         ArgKind::Size | ArgKind::SizeOrZero | ArgKind::ReservedSize => format!("r{n} = 8\n"),
-        ArgKind::Unused | ArgKind::Anything | ArgKind::ContextOrNull => format!("r{n} = 0\n"),
+        ArgKind::Unused | ArgKind::Anything | ArgKind::NoFlags | ArgKind::ContextOrNull => {
+            format!("r{n} = 0\n")
+        }
         ArgKind::Map
         | ArgKind::MapKey
         | ArgKind::MapValue

@@ -15,14 +15,15 @@ const WIDE_LOAD: u8 = 0x18;
 /// A small map of each type that is supported.
 fn descriptions() -> impl Iterator<Item = MapDesc> {
     use MapType::{
-        Array, BloomFilter, CgroupArray, Cpumap, Devmap, DevmapHash, Hash, LpmTrie, LruHash,
-        LruPercpuHash, PercpuArray, PercpuHash, PerfEventArray, ProgArray, Queue, Ringbuf,
-        Sockhash, Sockmap, Stack, StackTrace, Xskmap,
+        Array, BloomFilter, CgroupArray, CgroupStorage, Cpumap, Devmap, DevmapHash, Hash, LpmTrie,
+        LruHash, LruPercpuHash, PercpuArray, PercpuCgroupStorage, PercpuHash, PerfEventArray,
+        ProgArray, Queue, Ringbuf, Sockhash, Sockmap, Stack, StackTrace, Xskmap,
     };
     let types = [
         Array,
         BloomFilter,
         CgroupArray,
+        CgroupStorage,
         Cpumap,
         Devmap,
         DevmapHash,
@@ -31,6 +32,7 @@ fn descriptions() -> impl Iterator<Item = MapDesc> {
         LruHash,
         LruPercpuHash,
         PercpuArray,
+        PercpuCgroupStorage,
         PercpuHash,
         PerfEventArray,
         ProgArray,
@@ -46,6 +48,7 @@ fn descriptions() -> impl Iterator<Item = MapDesc> {
         let (key_size, value_size, max_entries, flags) = match map_type {
             BloomFilter | Queue | Stack => (0, 8, 1, 0),
             CgroupArray | PerfEventArray | ProgArray | Sockmap | Sockhash | Xskmap => (4, 4, 1, 0),
+            CgroupStorage | PercpuCgroupStorage => (8, 8, 0, 0),
             LpmTrie => (8, 8, 1, 1),
             Ringbuf => (0, 0, 4096, 0),
             _ => (4, 8, 1, 0),

@@ -50,6 +50,8 @@ error_codes! {
     MapReference = "map.reference", EINVAL;
     /// A direct reference into a map whose type or size does not allow one.
     MapNoDirectValue = "map.no-direct-value", ENOTSUPP;
+    /// A second storage of a cgroup, of a kind that the program has already.
+    MapStorage = "map.storage", EBUSY;
     /// Too many slots. The kernel says nothing more than the error number.
     LimitSlots = "limit.slots", E2BIG;
     /// Too many maps.
@@ -158,6 +160,8 @@ error_codes! {
     HelperLicense = "helper.license", EINVAL;
     /// An argument of the wrong kind.
     HelperArgument = "helper.argument", EACCES;
+    /// Flags where there are none.
+    HelperFlags = "helper.flags", EINVAL;
     /// A map that is not for this helper.
     HelperMap = "helper.map", EINVAL;
     /// A size that may be zero, negative or too large.
@@ -196,6 +200,7 @@ errnos! {
     ENOMEM = 12;
     EACCES = 13;
     EFAULT = 14;
+    EBUSY = 16;
     EINVAL = 22;
     EOPNOTSUPP = 95;
     ENOTSUPP = 524;

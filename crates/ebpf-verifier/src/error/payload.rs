@@ -185,6 +185,12 @@ payloads! {
         off: u32 = "Offset in the value.",
     } => MapNoDirectValue;
 
+    /// A second storage of a cgroup, of a kind that the program has already.
+    #[error("only one cgroup storage of each type is allowed")]
+    MapStorage {
+        map: MapIdx = "The second one.",
+    } => MapStorage;
+
     /// No slots, or too many. The kernel gives no reason.
     #[error("the program has {slots} slots, and may have 1 to {max}")]
     LimitSlots {
@@ -538,6 +544,12 @@ payloads! {
         kind: &'static str = "What it is.",
         expected: &'static [&'static str] = "What it may be.",
     } => HelperArgument;
+
+    /// Flags for a helper that has none.
+    #[error("{}() doesn't support non-zero flags", helper.name().unwrap_or_default())]
+    HelperFlags {
+        helper: HelperId = "The helper.",
+    } => HelperFlags;
 
     /// A map that is not for this helper.
     #[error("{}", text::helper_map(*helper, *map_type))]

@@ -16,6 +16,8 @@ pub enum ArgKind {
     Unused,
     /// Any initialised value.
     Anything,
+    /// The number 0: flags, of which there are none.
+    NoFlags,
     /// A map.
     Map,
     /// A key of the map of an earlier argument.
@@ -87,6 +89,8 @@ pub enum RetKind {
     MapValueOrNull,
     /// A pointer to as many bytes as the size argument says, to be released by the program, or null.
     ReservedOrNull,
+    /// A pointer to a value of the map argument.
+    MapValue,
 }
 
 impl RetKind {
@@ -98,6 +102,7 @@ impl RetKind {
             Self::Void => 3,
             Self::MapValueOrNull => 4,
             Self::ReservedOrNull => 5,
+            Self::MapValue => 6,
             Self::ObjectOrNull(object) => 0x100 | object as u32,
             Self::AcquiredOrNull(object) => 0x200 | object as u32,
             Self::CastOrNull(object) => 0x300 | object as u32,

@@ -112,10 +112,17 @@ fn check_maps(program: &Program, env: &Environment) -> Result<(), Located> {
             WideSource::Imm(_) | WideSource::Btf { .. } | WideSource::Func(_) => continue,
         };
         check_map(env, map, value_off).map_err(|fault| (fault, Some(pc)))?;
-        seen.insert(map);
+        if !seen.insert(map) {
+            continue;
+        }
         let max = env.profile.max_maps;
         if seen.len() > max as usize {
             return Err((Payload::LimitMaps { max }.into(), Some(pc)));
+        }
+        let map_type = |map: MapIdx| env.map(map).map(|info| info.desc.map_type);
+        let storage = map_type(map).filter(|&map_type| is_cgroup_storage(map_type));
+        if storage.is_some_and(|_| seen.iter().any(|&old| old != map && map_type(old) == storage)) {
+            return Err((Payload::MapStorage { map }.into(), Some(pc)));
         }
     }
     Ok(())
@@ -149,6 +156,11 @@ fn check_map(env: &Environment, map: MapIdx, value_off: Option<u32>) -> Checked 
     Ok(())
 }
 
+/// Whether a program may have only one map of this type.
+const fn is_cgroup_storage(map_type: MapType) -> bool {
+    matches!(map_type, MapType::CgroupStorage | MapType::PercpuCgroupStorage)
+}
+
 /// Whether what helpers do with such a map is known.
 const fn is_supported(map_type: MapType) -> bool {
     matches!(
@@ -164,6 +176,8 @@ const fn is_supported(map_type: MapType) -> bool {
             | MapType::PerfEventArray
             | MapType::StackTrace
             | MapType::CgroupArray
+            | MapType::CgroupStorage
+            | MapType::PercpuCgroupStorage
             | MapType::Devmap
             | MapType::DevmapHash
             | MapType::Cpumap

@@ -9,8 +9,8 @@ use crate::rules::helper::{ArgKind, HelperProto, RetKind};
 
 use ArgKind::{
     Anything, Context, ContextOrNull, Map, MapKey, MapValue, MapValueOutput, Memory, MemoryOrNull,
-    Output, ReleasedRingbuf, ReleasedSock, ReservedSize, Size, SizeOrZero, SockCommon, U32Update,
-    U64Output, Update,
+    NoFlags, Output, ReleasedRingbuf, ReleasedSock, ReservedSize, Size, SizeOrZero, SockCommon,
+    U32Update, U64Output, Update,
 };
 
 /// The prototypes of helpers for programs of this type. Which of them such a program may call is
@@ -100,6 +100,10 @@ fn maps() -> Vec<HelperProto> {
             .args(&[Context, Map, Anything, Memory, SizeOrZero])
             .gpl_only(),
         helper(37, "current_task_under_cgroup").since(4, 9).args(&[Map, Anything]),
+        helper(81, "get_local_storage")
+            .since(4, 19)
+            .args(&[Map, NoFlags])
+            .returns(RetKind::MapValue),
         helper(55, "perf_event_read_value")
             .since(4, 15)
             .args(&[Map, Anything, Output, Size])

@@ -26,6 +26,7 @@ const SPECIAL: &[(&[MapType], &[u32])] = &[
     (&[MapType::PerfEventArray], &[22, 25, 55, 111, 121]),
     (&[MapType::StackTrace], &[27]),
     (&[MapType::CgroupArray], &[33, 37]),
+    (&[MapType::CgroupStorage, MapType::PercpuCgroupStorage], &[81]),
     (&[MapType::Devmap, MapType::DevmapHash, MapType::Xskmap], &[1, 51]),
     (&[MapType::Cpumap], &[51]),
     (&[MapType::Queue, MapType::Stack], &[87, 88, 89]),

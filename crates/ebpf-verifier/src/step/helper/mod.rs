@@ -62,6 +62,7 @@ impl Machine<'_> {
         if id == HelperId::TAIL_CALL {
             self.check_nothing_held(Ending::TailCall)?;
         }
+        self.check_no_flags(proto)?;
         let result = self.helper_result(proto, &facts)?;
         self.check_map_type(proto, facts.map)?;
         self.rely_on_tail_call(id, facts.map);
@@ -100,7 +101,7 @@ impl Machine<'_> {
             return Ok(());
         }
         let value = self.read(reg)?;
-        if kind == ArgKind::Anything {
+        if matches!(kind, ArgKind::Anything | ArgKind::NoFlags) {
             return Ok(());
         }
         let may_use_packet = match self.env.program_type.packet_access() {
@@ -168,7 +169,18 @@ impl Machine<'_> {
             | ArgKind::Output
             | ArgKind::Update
             | ArgKind::Anything
+            | ArgKind::NoFlags
             | ArgKind::Unused => Ok(()),
+        }
+    }
+
+    /// Flags that must be 0 are looked at when all arguments are known to be of the right kind.
+    fn check_no_flags(&self, proto: &HelperProto) -> Checked {
+        let mut args = proto.args.iter().zip(Reg::ARGS);
+        let is_wrong = |(&kind, reg)| kind == ArgKind::NoFlags && !self.value(reg).is_zero();
+        match args.any(is_wrong) {
+            true => Err(Payload::HelperFlags { helper: proto.id }.into()),
+            false => Ok(()),
         }
     }
 
@@ -265,7 +277,7 @@ fn check_kind(kind: ArgKind, reg: Reg, value: &Value) -> Checked {
         | PointerKind::PacketEnd => false,
     });
     let (fits, expected): (_, &[_]) = match kind {
-        ArgKind::Unused | ArgKind::Anything => (true, &[]),
+        ArgKind::Unused | ArgKind::Anything | ArgKind::NoFlags => (true, &[]),
         ArgKind::Map => (is(|kind| matches!(kind, PointerKind::Map(_))), &["map_ptr"]),
         ArgKind::Context | ArgKind::ContextOrNull => {
             (is(|kind| kind == PointerKind::Context), &["ctx"])

@@ -53,6 +53,10 @@ impl Machine<'_> {
                 let reference = facts.reference;
                 Ok(Value::pointer(PointerKind::Object { object, null, reference }))
             }
+            RetKind::MapValue => {
+                let value = MapValueRef { map: map_of(facts)?, null: None };
+                Ok(Value::pointer(PointerKind::MapValue(value)))
+            }
             RetKind::MapValueOrNull => {
                 let map = map_of(facts)?;
                 let entries = u64::from(self.map(map).desc.max_entries);
