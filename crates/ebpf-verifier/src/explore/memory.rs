@@ -7,9 +7,9 @@ use super::{Explorer, Watch};
 use crate::error::{Checked, Payload};
 use crate::state::State;
 
-/// Bytes that the states of checkpoints and of waiting paths may take. The largest programs of the
-/// kernel's tests take a tenth of that.
-pub(super) const STATE_BYTES_MAX: usize = 512 << 20;
+/// Bytes that the states of checkpoints and of waiting paths may take. In ordinary programs one takes
+/// two to six kilobytes.
+const STATE_BYTES_MAX: usize = 512 << 20;
 
 /// They are counted when this part of the limit may have been added.
 const PART_UNCOUNTED: usize = 4;

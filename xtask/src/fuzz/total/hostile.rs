@@ -7,10 +7,11 @@ use ebpf_testkit::Rng;
 /// A shape of program: its name, and the text of the one of a size.
 type Shape = (&'static str, fn(u64) -> String);
 
-pub(super) const SHAPES: [Shape; 10] = [
+pub(super) const SHAPES: [Shape; 11] = [
     ("waiting branches", waiting),
     ("waiting branches, each with its own stack", waiting_with_stack),
     ("branches in the last of eight frames", deep_branches),
+    ("states with six frames of their own", own_frames),
     ("paths that all differ", paths),
     ("a loop without end, of states that all differ", endless),
     ("nested loops", nested),
@@ -63,6 +64,19 @@ fn deep_branches(size: u64) -> String {
     });
     let last = waiting(size).replace("r0 = 0", "r0 = 1");
     format!("{frames}f7:\nr6 = r1\n{}{}", full_stack(), last)
+}
+
+/// Each frame passes on pointers into those before it. The last one writes into all of them, and
+/// after two jumps and eight instructions the state is kept.
+fn own_frames(size: u64) -> String {
+    let start = repeated(5, |n| format!("r{} = 0\n", n + 1));
+    let frames =
+        repeated(5, |n| format!("f{n}:\n{}r{} = r10\ncall f{}\n{END}", full_stack(), n + 1, n + 1));
+    let writes = repeated(size / 8, |n| {
+        let stores = repeated(5, |n| format!("*(u64 *)(r{} -64) = r6\n", n + 1));
+        format!("r6 = {n}\n{stores}if r7 != 0 goto pc+1\nif r7 == 0 goto pc+0\n")
+    });
+    format!("{start}{frames}f5:\n{}r7 = 0\n{writes}{END}", full_stack())
 }
 
 fn paths(size: u64) -> String {
