@@ -108,7 +108,7 @@ fn case(program: &Program, env: &Environment) -> Case {
     Case {
         id: String::new(),
         program_type: env.program_type.program_type().number(),
-        attach_type: env.attach_type.map_or(0, |attach_type| attach_type.number()),
+        attach_type: env.attach_type.map_or(0, ebpf_runtime::isa::uapi::AttachType::number),
         flags: if env.strict_alignment { STRICT_ALIGNMENT } else { 0 },
         license: if env.license_gpl { "GPL" } else { "Proprietary" }.into(),
         slots: program.to_slots().unwrap(),
