@@ -154,7 +154,10 @@ impl RewriteHooks for Hooks {
                 bits: 4,
                 ..field(at, offset_of!(Request, flags), Size::W)
             }),
-            at @ seen::PATH_LEN => Ok(field(at, offset_of!(Request, path_len), Size::Dw)),
+            // The verifier takes it for a number of 32 bits, so it must be one.
+            at @ seen::PATH_LEN => {
+                Ok(HostField { bits: 32, ..field(at, offset_of!(Request, path_len), Size::Dw) })
+            }
             at @ seen::SCORE => Ok(field(at, offset_of!(Request, score), Size::W)),
             _ => Err(access.unsupported()),
         }

@@ -24,6 +24,8 @@ impl ProgramKind {
     /// For every `C` that safe code can make:
     /// - each field that the hooks lead accesses to is inside of the `C`, and may be written where the
     ///   rules allow stores;
+    /// - a field that the rules call a number gives no more bits than programs see: the verifier relies
+    ///   on it ([`HostField::bits`](ebpf_verifier::HostField));
     /// - a field that the rules call a pointer holds one to what they say, which is there, and the program's
     ///   alone, while the `C` is borrowed for a run;
     /// - the code of prologue and epilogue is sound, where native functions and helpers do what they

@@ -21,9 +21,11 @@ fn requests_are_judged_and_every_exit_is_checked() {
         };
         assert_eq!(judge(1, 20), (2, 40), "{engine:?}");
         assert_eq!(judge(2, 4000), (0, 3), "{engine:?}");
+        // Programs see 32 bits of the length.
+        assert_eq!(judge(1, 1 << 32 | 7), (2, 14), "{engine:?}");
         // The program returns 9, which is no verdict.
         assert_eq!(judge(3, 7), (0, 3), "{engine:?}");
-        assert_eq!((server.entered.get(), server.corrected.get()), (3, 1), "{engine:?}");
+        assert_eq!((server.entered.get(), server.corrected.get()), (4, 1), "{engine:?}");
         assert_eq!(server.tags.get(), 1 << 5, "{engine:?}");
     }
 }
