@@ -13,6 +13,7 @@ use alloc::string::String;
 use alloc::vec::Vec;
 use core::fmt::{Display, Write as _};
 
+use ebpf_isa::text::KernelText;
 use ebpf_isa::{CallTarget, Insn, Pc, Program, Reg, RegSet};
 
 use self::loops::Entered;
@@ -155,6 +156,18 @@ impl<'a> KernelLog<'a> {
         }
     }
 
+    /// The text of an instruction; a call of a kernel function has its name.
+    fn insn_text(&self, pc: Pc, insn: Insn) -> KernelText<'a> {
+        let text = insn.kernel_text(pc);
+        match insn {
+            Insn::Call(CallTarget::Kfunc { btf_id, module }) => {
+                let function = self.env.modules.function(module, btf_id);
+                function.map_or(text, |function| text.with_kfunc_name(&function.name))
+            }
+            _ => text,
+        }
+    }
+
     fn frame<'s>(&self, state: &'s State, index: usize, shown: Shown) -> FrameText<'s>
     where
         'a: 's,
@@ -241,7 +254,7 @@ impl<'a> KernelLog<'a> {
                 0 => self.print("    "),
                 number => self.print(format_args!("{number:>3} ")),
             }
-            self.print(format_args!("{:>3}: {regs} {}\n", pc.0, insn.kernel_text(pc)));
+            self.print(format_args!("{:>3}: {regs} {}\n", pc.0, self.insn_text(pc, insn)));
         }
     }
 }
@@ -267,10 +280,13 @@ impl Watch for KernelLog<'_> {
         self.print_touched(pc, state);
         let Some(insn) = self.program.get(pc) else { return };
         let start = self.text.len();
-        self.print(format_args!("{pc}: {}\n", insn.kernel_text(pc)));
+        self.print(format_args!("{pc}: {}\n", self.insn_text(pc, insn)));
         self.line = (self.text.len(), self.text.len() - start);
         self.touched = touched::by(insn, state);
-        let is_crossing = matches!(insn, Insn::Exit | Insn::Call(CallTarget::Helper(_)));
+        let is_crossing = matches!(
+            insn,
+            Insn::Exit | Insn::Call(CallTarget::Helper(_) | CallTarget::Kfunc { .. })
+        );
         self.before = is_crossing.then(|| state.clone());
     }
 
@@ -369,7 +385,7 @@ impl Watch for KernelLog<'_> {
             let (regs, slots) = cells_text(wanted, frame);
             self.print(format_args!(
                 "mark_precise: frame{frame}: regs={regs} stack={slots} before {pc}: {}\n",
-                insn.kernel_text(pc)
+                self.insn_text(pc, insn)
             ));
         }
     }

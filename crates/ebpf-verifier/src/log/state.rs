@@ -28,7 +28,7 @@ impl Shown {
     }
 }
 
-/// A frame of a state: ` frame1: R0=1 R10=fp0 fp-8=ctx()`.
+/// A frame of a state, and what the state holds: ` frame1: R0=1 R10=fp0 fp-8=ctx() refs=2`.
 pub(super) struct FrameText<'a> {
     pub(super) env: &'a Environment,
     pub(super) state: &'a State,
@@ -59,6 +59,10 @@ impl Display for FrameText<'_> {
             }
             write!(f, " fp-{}=", (index + 1) * 8)?;
             self.slot(f, slot, self.precise.contains(Cell::slot(self.index, index)))?;
+        }
+        for (index, reference) in self.state.refs.iter().enumerate() {
+            f.write_str(if index == 0 { " refs=" } else { "," })?;
+            write!(f, "{}", reference.id.0)?;
         }
         Ok(())
     }
