@@ -6,8 +6,8 @@
 //! made of ([`Payload`]). It needs no kernel and no privileges.
 //!
 //! **An accept is always meant.** What this verifier does not know is rejected, with the code
-//! [`ErrorCode::Unsupported`]: the kernel's own functions, callbacks, tail calls, global functions, BTF
-//! pointers, most map types, and all program types and helpers without a row in the tables of
+//! [`ErrorCode::Unsupported`]: the kernel's own functions, callbacks, global functions, BTF
+//! pointers, and all program types, helpers and types of maps without a row in the tables of
 //! [`rules`]. A program that the kernel refuses must never be accepted here; one that the kernel
 //! accepts may still be refused as unsupported.
 //!
@@ -15,7 +15,8 @@
 //! instruction at a time (`step`) over states of registers and stack (`state`), whose numbers are
 //! those of [`domain`]. Program types are data ([`rules`]), and so are
 //! functions of a host's modules ([`Module`]). [`Verified::rewrite`] makes the
-//! accepted program one that can run.
+//! accepted program one that can run. Where the kernel is mistaken, [`verify`] does not follow it;
+//! [`kernel_verdict`] does, and gives nothing to run.
 //!
 //! Where the rules come from is written in `docs/kernel-facts.md`.
 
