@@ -24,8 +24,10 @@ pub enum Landing {
 /// know of the program is here, a byte a slot: they come in any order.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Fate {
-    /// An instruction of one slot, which stays.
+    /// An instruction of one slot that refers to no other, which stays.
     Kept,
+    /// One that refers to another: a jump or call. It stays.
+    KeptReference,
     /// A wide load, which stays.
     KeptWide,
     /// The second slot of a wide load.
@@ -39,15 +41,22 @@ impl Fate {
         match slot {
             None => Self::Second,
             Some(Insn::LoadWide { .. }) => Self::KeptWide,
-            Some(_) => Self::Kept,
+            Some(insn) if insn.is_self_contained() => Self::Kept,
+            Some(_) => Self::KeptReference,
         }
+    }
+
+    /// Whether it is an instruction that stays and may refer to another.
+    #[inline]
+    pub(crate) const fn may_refer(self) -> bool {
+        matches!(self, Self::KeptReference | Self::KeptWide)
     }
 
     /// Number of slots that the instruction takes in the new program.
     #[inline]
     pub(crate) const fn slots(self) -> u32 {
         match self {
-            Self::Kept => 1,
+            Self::Kept | Self::KeptReference => 1,
             Self::KeptWide => 2,
             Self::Second | Self::Replaced | Self::Deleted => 0,
         }
@@ -140,6 +149,7 @@ impl<'p> Patch<'p> {
 
     /// The original instruction at `pc` if it is neither replaced nor deleted.
     #[must_use]
+    #[inline]
     pub fn get(&self, pc: Pc) -> Option<Insn> {
         match self.fates.get(pc.index())?.slots() {
             0 => None,
@@ -155,6 +165,7 @@ impl<'p> Patch<'p> {
 
     /// Whether there is an original instruction at `pc` that is neither replaced nor deleted.
     #[must_use]
+    #[inline]
     pub fn is_kept(&self, pc: Pc) -> bool {
         self.expect_kept(pc).is_ok()
     }
@@ -406,6 +417,7 @@ impl Cursor {
     }
 
     /// The next instruction that is left, with its original position.
+    #[inline]
     pub fn next(&mut self, patch: &Patch<'_>) -> Option<(Pc, Insn)> {
         while self.next < patch.program.len() {
             let pc = Pc(self.next);

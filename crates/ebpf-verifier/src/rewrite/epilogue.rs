@@ -5,7 +5,7 @@
 
 use ebpf_isa::abi::{FRAME_SIZE, STACK_SIZE};
 use ebpf_isa::{Insn, Operand, Pc, Reg, Size, SubprogIdx};
-use ebpf_patch::{Cursor, PatchInsn, Target};
+use ebpf_patch::{PatchInsn, Target};
 
 use super::code::{Step, saved_context};
 use super::{Hook, HookCode, HookFault, RewriteError, Rewriter, scan};
@@ -46,20 +46,23 @@ impl Rewriter<'_> {
         &mut self,
         body: impl Iterator<Item = PatchInsn> + Clone,
     ) -> Result<(), RewriteError> {
-        let end = self.verified.program.subprogs()[SubprogIdx::MAIN.index()].end;
+        let program = &self.verified.program;
+        let end = program.subprogs()[SubprogIdx::MAIN.index()].end;
+        let ends = |insn: &Insn| matches!(insn, Insn::Exit | Insn::LoadPacket { .. });
         let mut first = None;
-        let mut cursor = Cursor::new();
-        while let Some((pc, insn)) = cursor.next(&self.patch).filter(|&(pc, _)| pc < end) {
+        for (pc, insn) in program.insns().take_while(|&(pc, _)| pc < end) {
+            if !ends(&insn) || !self.patch.is_kept(pc) {
+                continue;
+            }
             match (insn, first) {
                 (Insn::LoadPacket { .. }, _) => {
                     return Err(Hook::Epilogue.error(HookFault::PacketLoad { pc }));
                 }
-                (Insn::Exit, None) => {
+                (_, Some(target)) => self.patch.replace(pc, [goto(target)])?,
+                (_, None) => {
                     self.patch.replace(pc, body.clone())?;
                     first = Some(pc);
                 }
-                (Insn::Exit, Some(target)) => self.patch.replace(pc, [goto(target)])?,
-                _ => {}
             }
         }
         Ok(())
