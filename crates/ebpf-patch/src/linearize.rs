@@ -166,7 +166,7 @@ fn merge(patch: Patch<'_>, map: &PcMap) -> (Vec<Option<Insn>>, Inserted) {
             end -= fate.slots() as usize;
             match fate {
                 Fate::Kept => slots[end] = patch.program.slots()[old],
-                Fate::KeptReference | Fate::KeptWide => {
+                Fate::KeptControl | Fate::KeptWide => {
                     let insn = patch.program.slots()[old];
                     slots[end] = insn.map(|insn| settle(insn, end as u32, map));
                     slots[end + 1..end + fate.slots() as usize].fill(None);

@@ -48,15 +48,12 @@ pub fn remove_nops(patch: &mut Patch<'_>) {
 /// Whether any jump leads to the next instruction, or over one that is deleted: without one, nothing goes,
 /// and most programs have none.
 fn has_candidates(patch: &Patch<'_>) -> bool {
-    let is_candidate = |(pc, _): (Pc, &Fate)| {
-        let insn = patch.program().get(pc);
-        let Some(target) = insn.and_then(Insn::jump_target).filter(|&target| target > pc) else {
-            return false;
-        };
+    let is_candidate = |(pc, insn): (Pc, Insn)| {
+        let Some(target) = insn.jump_target().filter(|&target| target > pc) else { return false };
         let next = pc.index() + 1;
         target.index() == next || patch.fates[next] == Fate::Deleted
     };
-    (0..).map(Pc).zip(&patch.fates).filter(|(_, fate)| fate.may_refer()).any(is_candidate)
+    patch.control_flow().any(is_candidate)
 }
 
 /// Where code was inserted, by slot.

@@ -3,6 +3,8 @@
 //! The context is saved in a stack slot below all that the program uses. The first exit is replaced by
 //! the code, later ones by jumps to it. Subprograms return as they did.
 
+use alloc::vec::Vec;
+
 use ebpf_isa::abi::{FRAME_SIZE, STACK_SIZE};
 use ebpf_isa::{Insn, Operand, Pc, Reg, Size, SubprogIdx};
 use ebpf_patch::{PatchInsn, Target};
@@ -46,14 +48,11 @@ impl Rewriter<'_> {
         &mut self,
         body: impl Iterator<Item = PatchInsn> + Clone,
     ) -> Result<(), RewriteError> {
-        let program = &self.verified.program;
-        let end = program.subprogs()[SubprogIdx::MAIN.index()].end;
-        let ends = |insn: &Insn| matches!(insn, Insn::Exit | Insn::LoadPacket { .. });
+        let end = self.verified.program.subprogs()[SubprogIdx::MAIN.index()].end;
+        let of_main = self.patch.control_flow().take_while(|&(pc, _)| pc < end);
+        let ends = |&(_, insn): &(Pc, Insn)| matches!(insn, Insn::Exit | Insn::LoadPacket { .. });
         let mut first = None;
-        for (pc, insn) in program.insns().take_while(|&(pc, _)| pc < end) {
-            if !ends(&insn) || !self.patch.is_kept(pc) {
-                continue;
-            }
+        for (pc, insn) in of_main.filter(ends).collect::<Vec<_>>() {
             match (insn, first) {
                 (Insn::LoadPacket { .. }, _) => {
                     return Err(Hook::Epilogue.error(HookFault::PacketLoad { pc }));
@@ -86,7 +85,6 @@ fn placed(step: &Step, saved_at: i16, end: u32) -> PatchInsn {
 #[cfg(test)]
 mod tests {
     use alloc::string::{String, ToString};
-    use alloc::vec::Vec;
 
     use ebpf_isa::text::assemble;
     use ebpf_isa::{AluOp, Width};
