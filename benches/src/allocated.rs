@@ -39,6 +39,16 @@ pub(crate) fn keep_freed() {
     }
 }
 
+/// Gives back what the system's allocator keeps. What is allocated next is memory that the system has
+/// just given.
+pub(crate) fn give_back_freed() {
+    // SAFETY: it takes any number of bytes to keep, and what is in use stays.
+    #[cfg(target_env = "gnu")]
+    unsafe {
+        libc::malloc_trim(0);
+    }
+}
+
 /// Counts so many bytes more, or fewer.
 fn count(bytes: isize) {
     if IS_COUNTING.load(Relaxed) {

@@ -60,8 +60,7 @@ pub const GROUPS: &[Group] = &[
         "rewrite",
         "rewriting of accepted programs, beside the running kernel",
         rewrite::run,
-    )
-    .with_fresh_memory(),
+    ),
     Group::new("verifier", "verification, beside that of the running kernel", verifier::run),
 ];
 

@@ -72,36 +72,36 @@ fn forward_landings(landings: &mut [u32], starts: &[u32], subprog: &Subprog, fat
 /// A piece of the new program.
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum Piece {
-    /// An original instruction.
+    /// An original instruction that may refer to another.
     Kept(Pc, Insn),
     /// Inserted code.
     Inserted(Edit),
 }
 
-/// The pieces of the new program in their order, each with its new position. The log is in the
-/// order of the layout.
+/// The pieces of the new program in their order, each with its new position, but for original
+/// instructions that refer to nothing. The log is in the order of the layout.
 pub(crate) fn pieces(patch: &Patch<'_>) -> impl Iterator<Item = (u32, Piece)> {
     let slots = patch.program.slots();
     let mut edits = patch.log.edits();
     let mut edit = edits.next();
     let (mut at, mut next) = (0, 0);
     core::iter::from_fn(move || {
-        let here = at;
         let stop = edit.map_or(slots.len(), Edit::next_slot);
         while next < stop {
             let index = next;
             next += 1;
-            if patch.fates[index].slots() > 0
+            let (fate, here) = (patch.fates[index], at);
+            at += fate.slots();
+            if fate.may_refer()
                 && let Some(insn) = slots[index]
             {
-                at += insn.slots();
                 return Some((here, Piece::Kept(Pc(index as u32), insn)));
             }
         }
         let inserted = edit?;
         edit = edits.next();
         at += inserted.slots();
-        Some((here, Piece::Inserted(inserted)))
+        Some((at - inserted.slots(), Piece::Inserted(inserted)))
     })
 }
 

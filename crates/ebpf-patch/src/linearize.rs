@@ -20,7 +20,7 @@ use crate::PatchError;
 use crate::layout::{Piece, layout, pieces};
 use crate::log::{Edit, Inserted, ReferenceKind};
 use crate::map::{Patched, PcMap};
-use crate::patch::Patch;
+use crate::patch::{Fate, Patch};
 use crate::relax;
 use crate::seq::{Link, retarget};
 
@@ -34,7 +34,7 @@ impl Patch<'_> {
     /// leads to where nothing is left, or longer forms of jumps make the program too long. See
     /// [`PatchError`].
     pub fn linearize(mut self) -> Result<Patched, PatchError> {
-        self.log = self.log.into_layout_order(self.fates.len());
+        self.log = self.log.into_layout_order(self.fates.len(), self.slots);
         let mut map = layout(&self);
         let checked = check(&self, &map)?;
         if checked.jumps_too_far {
@@ -162,14 +162,16 @@ fn merge(patch: Patch<'_>, map: &PcMap) -> (Vec<Option<Insn>>, Inserted) {
         let stop = edit.map_or(0, Edit::next_slot);
         while old > stop {
             old -= 1;
-            if patch.fates[old].slots() > 0
-                && let Some(insn) = patch.program.slots()[old]
-            {
-                end -= insn.slots() as usize;
-                slots[end] = Some(settle(insn, end as u32, map));
-                if insn.slots() == 2 {
-                    slots[end + 1] = None;
+            let fate = patch.fates[old];
+            end -= fate.slots() as usize;
+            match fate {
+                Fate::Kept => slots[end] = patch.program.slots()[old],
+                Fate::KeptControl | Fate::KeptWide => {
+                    let insn = patch.program.slots()[old];
+                    slots[end] = insn.map(|insn| settle(insn, end as u32, map));
+                    slots[end + 1..end + fate.slots() as usize].fill(None);
                 }
+                Fate::Second | Fate::Replaced | Fate::Deleted => {}
             }
         }
         let Some(code) = edit.map(Edit::code) else { return (slots, edits.finish()) };

@@ -35,8 +35,8 @@ pub(crate) struct Log {
     /// Where in the pool something has a target, ascending: most code has none, and the pool is
     /// too large to search it.
     references: Vec<Reference>,
-    /// Whether the edits are in the order of the layout already.
-    ordered: bool,
+    /// How many edits come before the one that was noted last before them in the order of the layout.
+    descents: u32,
 }
 
 /// Where, and where in the pool: up to where the next edit's code begins.
@@ -157,7 +157,7 @@ impl Edit {
 
 impl Log {
     pub(crate) const fn new() -> Self {
-        Self { edits: Vec::new(), pool: Vec::new(), references: Vec::new(), ordered: true }
+        Self { edits: Vec::new(), pool: Vec::new(), references: Vec::new(), descents: 0 }
     }
 
     /// Notes that the code in the pool from `first` to its end goes to `key`.
@@ -174,7 +174,8 @@ impl Log {
     #[inline]
     pub(crate) fn note_plain(&mut self, key: Key, first: usize) {
         debug_assert!(first < self.pool.len(), "code is not empty");
-        self.ordered &= self.edits.last().is_none_or(|last| last.key.order() <= key.order());
+        let descends = self.edits.last().is_some_and(|last| last.key.order() > key.order());
+        self.descents += u32::from(descends);
         self.edits.push(Packed { key, first: first as u32 });
     }
 
@@ -194,9 +195,14 @@ impl Log {
         (self.pool, self.references, Placing { edits: self.edits, left, end })
     }
 
-    /// Brings edits and code into the order of the layout: by position, place and age.
-    pub(crate) fn into_layout_order(self, slots: usize) -> Self {
-        if self.ordered { self } else { sort(self, slots) }
+    /// Brings edits and code into the order of the layout: by position, place and age. The program had
+    /// `old` slots and is to have `new`.
+    pub(crate) fn into_layout_order(self, old: usize, new: usize) -> Self {
+        match self.descents {
+            0 => self,
+            1..FEW => merge(&self, new),
+            _ => sort(self, old),
+        }
     }
 }
 
@@ -270,6 +276,24 @@ impl Inserted {
     }
 }
 
+/// How many descents are few: passes that each go through the program once make no more.
+const FEW: u32 = 1 << PASS_BITS;
+
+/// Brings edits and code that are in order but for a few descents into that of the layout. There is
+/// room for a program of `slots` slots.
+fn merge(log: &Log, slots: usize) -> Log {
+    let mut edits: Vec<Edit> = log.edits().collect();
+    // This finds what is in order, and merges it.
+    edits.sort_by_key(|edit| edit.key().order());
+    let mut merged = Log::with_capacity(edits.len(), slots);
+    for edit in edits {
+        let first = merged.pool.len();
+        merged.pool.extend_from_slice(&log.pool[edit.code()]);
+        merged.note(edit.key(), first);
+    }
+    merged
+}
+
 /// How many parts [`sort`] cuts a program into, at most: so many streams of code can be written at
 /// once without being slow, and a part of a large program still fits a cache.
 const PARTS: usize = 256;
@@ -320,7 +344,7 @@ impl Log {
         self.edits.clear();
         self.pool.clear();
         self.references.clear();
-        self.ordered = true;
+        self.descents = 0;
     }
 
     /// Puts the numbers of the edits, all of which are at `base` or a little behind, into `order`

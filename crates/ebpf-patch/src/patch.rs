@@ -24,8 +24,11 @@ pub enum Landing {
 /// know of the program is here, a byte a slot: they come in any order.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Fate {
-    /// An instruction of one slot, which stays.
+    /// An instruction of one slot that leads to the next, which stays.
     Kept,
+    /// One that can lead elsewhere than to the next: a jump, a call of a subprogram, an exit, or a
+    /// packet load, which ends the program where there is no packet. It stays.
+    KeptControl,
     /// A wide load, which stays.
     KeptWide,
     /// The second slot of a wide load.
@@ -39,15 +42,23 @@ impl Fate {
         match slot {
             None => Self::Second,
             Some(Insn::LoadWide { .. }) => Self::KeptWide,
-            Some(_) => Self::Kept,
+            Some(Insn::Exit | Insn::LoadPacket { .. }) => Self::KeptControl,
+            Some(insn) if insn.is_self_contained() => Self::Kept,
+            Some(_) => Self::KeptControl,
         }
+    }
+
+    /// Whether it is an instruction that stays and may refer to another.
+    #[inline]
+    pub(crate) const fn may_refer(self) -> bool {
+        matches!(self, Self::KeptControl | Self::KeptWide)
     }
 
     /// Number of slots that the instruction takes in the new program.
     #[inline]
     pub(crate) const fn slots(self) -> u32 {
         match self {
-            Self::Kept => 1,
+            Self::Kept | Self::KeptControl => 1,
             Self::KeptWide => 2,
             Self::Second | Self::Replaced | Self::Deleted => 0,
         }
@@ -140,6 +151,7 @@ impl<'p> Patch<'p> {
 
     /// The original instruction at `pc` if it is neither replaced nor deleted.
     #[must_use]
+    #[inline]
     pub fn get(&self, pc: Pc) -> Option<Insn> {
         match self.fates.get(pc.index())?.slots() {
             0 => None,
@@ -155,6 +167,7 @@ impl<'p> Patch<'p> {
 
     /// Whether there is an original instruction at `pc` that is neither replaced nor deleted.
     #[must_use]
+    #[inline]
     pub fn is_kept(&self, pc: Pc) -> bool {
         self.expect_kept(pc).is_ok()
     }
@@ -164,6 +177,14 @@ impl<'p> Patch<'p> {
     pub fn insns(&self) -> impl Iterator<Item = (Pc, Insn)> {
         let mut cursor = Cursor::new();
         core::iter::from_fn(move || cursor.next(self))
+    }
+
+    /// Those of them that can lead elsewhere than to the next: jumps, calls of subprograms, exits, and
+    /// packet loads, which can end the program. The others are not looked at.
+    pub fn control_flow(&self) -> impl Iterator<Item = (Pc, Insn)> {
+        let fates = (0..).map(Pc).zip(&self.fates);
+        let control = fates.filter(|&(_, &fate)| fate == Fate::KeptControl);
+        control.filter_map(|(pc, _)| Some((pc, self.program.get(pc)?)))
     }
 
     /// Puts `seq` in the place of the instruction at `pc`. Jumps to `pc` lead to the start of it.
@@ -406,6 +427,7 @@ impl Cursor {
     }
 
     /// The next instruction that is left, with its original position.
+    #[inline]
     pub fn next(&mut self, patch: &Patch<'_>) -> Option<(Pc, Insn)> {
         while self.next < patch.program.len() {
             let pc = Pc(self.next);

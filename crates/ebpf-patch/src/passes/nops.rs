@@ -53,7 +53,7 @@ fn has_candidates(patch: &Patch<'_>) -> bool {
         let next = pc.index() + 1;
         target.index() == next || patch.fates[next] == Fate::Deleted
     };
-    patch.program().insns().any(is_candidate)
+    patch.control_flow().any(is_candidate)
 }
 
 /// Where code was inserted, by slot.

@@ -3,9 +3,11 @@
 //! The context is saved in a stack slot below all that the program uses. The first exit is replaced by
 //! the code, later ones by jumps to it. Subprograms return as they did.
 
+use alloc::vec::Vec;
+
 use ebpf_isa::abi::{FRAME_SIZE, STACK_SIZE};
 use ebpf_isa::{Insn, Operand, Pc, Reg, Size, SubprogIdx};
-use ebpf_patch::{Cursor, PatchInsn, Target};
+use ebpf_patch::{PatchInsn, Target};
 
 use super::code::{Step, saved_context};
 use super::{Hook, HookCode, HookFault, RewriteError, Rewriter, scan};
@@ -47,19 +49,19 @@ impl Rewriter<'_> {
         body: impl Iterator<Item = PatchInsn> + Clone,
     ) -> Result<(), RewriteError> {
         let end = self.verified.program.subprogs()[SubprogIdx::MAIN.index()].end;
+        let of_main = self.patch.control_flow().take_while(|&(pc, _)| pc < end);
+        let ends = |&(_, insn): &(Pc, Insn)| matches!(insn, Insn::Exit | Insn::LoadPacket { .. });
         let mut first = None;
-        let mut cursor = Cursor::new();
-        while let Some((pc, insn)) = cursor.next(&self.patch).filter(|&(pc, _)| pc < end) {
+        for (pc, insn) in of_main.filter(ends).collect::<Vec<_>>() {
             match (insn, first) {
                 (Insn::LoadPacket { .. }, _) => {
                     return Err(Hook::Epilogue.error(HookFault::PacketLoad { pc }));
                 }
-                (Insn::Exit, None) => {
+                (_, Some(target)) => self.patch.replace(pc, [goto(target)])?,
+                (_, None) => {
                     self.patch.replace(pc, body.clone())?;
                     first = Some(pc);
                 }
-                (Insn::Exit, Some(target)) => self.patch.replace(pc, [goto(target)])?,
-                _ => {}
             }
         }
         Ok(())
@@ -83,7 +85,6 @@ fn placed(step: &Step, saved_at: i16, end: u32) -> PatchInsn {
 #[cfg(test)]
 mod tests {
     use alloc::string::{String, ToString};
-    use alloc::vec::Vec;
 
     use ebpf_isa::text::assemble;
     use ebpf_isa::{AluOp, Width};
