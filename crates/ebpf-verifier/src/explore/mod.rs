@@ -156,8 +156,9 @@ impl<'a, W: Watch> Explorer<'a, W> {
         loop {
             let next = match self.process()? {
                 Next::Goto(next) => next,
-                Next::Fork { fall_through, taken, taken_state } => {
-                    self.wait(taken, taken_state)?;
+                Next::Fork { fall_through, taken } => {
+                    let state = self.machine.taken_state.take();
+                    self.wait(taken, state.expect("invariant: forks leave the other state"))?;
                     fall_through
                 }
                 Next::End => {

@@ -193,8 +193,8 @@ impl Stack {
     }
 
     /// The slot with this byte.
-    pub(crate) fn slot(&self, off: StackOff) -> Slot {
-        self.slots.get(off.slot()).cloned().unwrap_or(Slot::INVALID)
+    pub(crate) fn slot(&self, off: StackOff) -> &Slot {
+        self.slots.get(off.slot()).unwrap_or(&Slot::INVALID)
     }
 
     /// The slot with this byte, for writing.
