@@ -22,7 +22,8 @@ impl LiveRegs {
         // From the last instruction back, so that a program without loops is done at once.
         let mut pending = Vec::new();
         let mut next = RegSet::EMPTY;
-        for (pc, insn) in program.insns().rev() {
+        for (pc, slot) in (0..program.len()).map(Pc).zip(program.slots()).rev() {
+            let &Some(insn) = slot else { continue };
             if insn.is_terminator() {
                 next = RegSet::EMPTY;
             }

@@ -159,7 +159,7 @@ impl<'a> Machine<'a> {
     }
 
     fn check_readable(&self, reg: Reg) -> Checked {
-        if *self.value(reg) == Value::Uninit {
+        if matches!(self.value(reg), Value::Uninit) {
             return Err(Payload::RegisterUninit { register: reg }.into());
         }
         Ok(())

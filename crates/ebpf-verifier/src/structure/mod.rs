@@ -30,7 +30,12 @@ const VALUE_OFFSET_LIMIT: u32 = 1 << 29;
 /// The checks before exploration, in the kernel's order.
 pub(crate) fn check(program: &Program, env: &Environment) -> Result<(), Located> {
     check_size(program, env).map_err(|fault| (fault, None))?;
-    let special: Vec<_> = program.insns().filter(|&(_, insn)| is_special(insn, env)).collect();
+    let mut special = Vec::new();
+    for (pc, insn) in program.insns() {
+        if is_special(insn, env) {
+            special.push((pc, insn));
+        }
+    }
     check_kfuncs(&special, env)?;
     check_known(&special, env)?;
     check_maps(&special, env)?;
@@ -43,6 +48,7 @@ pub(crate) fn check(program: &Program, env: &Environment) -> Result<(), Located>
 
 /// Whether one of the checks has something to say of the instruction. Of most none has, so that those
 /// of a program are told apart once.
+#[inline]
 fn is_special(insn: Insn, env: &Environment) -> bool {
     match insn {
         Insn::Call(target) => !matches!(target, CallTarget::Subprog(_)),
