@@ -276,6 +276,9 @@ fn check_everywhere(program: &Program, special: &[(Pc, Insn)]) -> Result<(), Loc
 /// inserts depends on its configuration, so nothing is accepted that comes near.
 pub(crate) fn check_jump_room(program: &Program, explored: &Explored) -> Result<(), Located> {
     let room = u32::from(i16::MAX.unsigned_abs());
+    if explored.longest_jump.saturating_mul(GROWN_SLOTS) < room {
+        return Ok(());
+    }
     let slots = program.slots().iter().zip(&explored.reached).zip(&explored.context_use);
     let sizes = slots.map(
         |((slot, &reached), &context_use)| {
