@@ -22,14 +22,19 @@ impl LiveRegs {
         // From the last instruction back, so that a program without loops is done at once.
         let mut pending = Vec::new();
         let mut next = RegSet::EMPTY;
-        for (pc, insn) in program.insns().rev() {
-            let target = insn.jump_target();
-            let behind = if insn.is_terminator() { RegSet::EMPTY } else { next };
-            next = through(insn, behind.union(live.at(target)), env);
-            live.before[pc.index()] = next;
-            if target.is_some_and(|target| target <= pc) {
-                pending.push(pc);
+        for (pc, slot) in (0..program.len()).map(Pc).zip(program.slots()).rev() {
+            let &Some(insn) = slot else { continue };
+            if insn.is_terminator() {
+                next = RegSet::EMPTY;
             }
+            if let Some(target) = insn.jump_target() {
+                next = next.union(live.before(target));
+                if target <= pc {
+                    pending.push(pc);
+                }
+            }
+            next = through(insn, next, env);
+            live.before[pc.index()] = next;
         }
         if pending.is_empty() {
             return live;
@@ -90,27 +95,32 @@ impl Jumps {
     }
 }
 
-/// What is live before an instruction, from what is live behind it. A helper that may be called, or
-/// a kernel function, reads its arguments alone.
+/// What is live before an instruction, from what is live behind it.
+#[inline]
 fn through(insn: Insn, behind: RegSet, env: &Environment) -> RegSet {
     let Operands { reads, writes } = insn.operands();
-    let used = |kind: &&ArgKind| **kind != ArgKind::Unused;
-    let arguments = match insn {
-        Insn::Call(CallTarget::Helper(id)) if env.may_call(id) => {
-            env.program_type.helper(id).map(|proto| proto.args.iter().take_while(used).count())
-        }
-        Insn::Call(CallTarget::Kfunc { btf_id, module }) => {
-            env.modules.function(module, btf_id).ok().map(|function| function.args.len())
-        }
+    let reads = match insn {
+        Insn::Call(callee) => arguments(callee, env).unwrap_or(reads),
         // For all that the kernel knows, they may read any.
-        Insn::LoadPacket { .. } => {
-            let all = Reg::ALL.into_iter().collect::<RegSet>();
-            return behind.difference(writes).union(all.without(Reg::FP));
-        }
-        _ => None,
+        Insn::LoadPacket { .. } => Reg::ALL.into_iter().collect::<RegSet>().without(Reg::FP),
+        _ => reads,
     };
-    let reads = arguments.map_or(reads, |count| Reg::ARGS.into_iter().take(count).collect());
     behind.difference(writes).union(reads)
+}
+
+/// What a helper that may be called, or a kernel function, reads: its arguments alone.
+fn arguments(callee: CallTarget, env: &Environment) -> Option<RegSet> {
+    let used = |kind: &&ArgKind| **kind != ArgKind::Unused;
+    let count = match callee {
+        CallTarget::Helper(id) if env.may_call(id) => {
+            env.program_type.helper(id)?.args.iter().take_while(used).count()
+        }
+        CallTarget::Kfunc { btf_id, module } => {
+            env.modules.function(module, btf_id).ok()?.args.len()
+        }
+        _ => return None,
+    };
+    Some(Reg::ARGS.into_iter().take(count).collect())
 }
 
 #[cfg(test)]

@@ -152,7 +152,7 @@ impl Checker<'_> {
         for low in (lowest..0).step_by(8).filter_map(StackOff::new) {
             let slot = frame.stack.slot(low);
             let off = -(low.depth() as i16);
-            self.slot(&slot, off)?;
+            self.slot(slot, off)?;
         }
         Ok(())
     }

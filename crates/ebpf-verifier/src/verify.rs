@@ -237,7 +237,7 @@ fn verify_on(
         .map_err(|(fault, pc)| Rejection::new(*fault, Some(pc), program, stats))?;
     structure::check_jump_room(program, &explored)
         .map_err(|(fault, pc)| Rejection::new(*fault, pc, program, stats))?;
-    let Explored { reached, context_use, stack_depth, writes_packet } = explored;
+    let Explored { reached, context_use, stack_depth, writes_packet, .. } = explored;
     stats.stack_depth = stack_depth.iter().map(|&depth| u32::from(depth)).sum();
     structure::check_stack_depth(program, env, &stack_depth)
         .map_err(|fault| Rejection::new(*fault, None, program, stats))?;

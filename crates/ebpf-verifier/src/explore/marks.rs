@@ -23,11 +23,14 @@ struct Mark {
 pub(super) struct Marks {
     /// By slot.
     marks: Vec<Mark>,
+    /// The greatest distance of a jump, in slots.
+    pub(super) longest_jump: u32,
 }
 
 impl Marks {
     pub(super) fn of(program: &Program) -> Self {
-        let mut marks = Self { marks: vec![Mark::default(); program.slots().len()] };
+        let mut marks =
+            Self { marks: vec![Mark::default(); program.slots().len()], longest_jump: 0 };
         for (pc, insn) in program.insns() {
             marks.take_in(pc, insn);
         }
@@ -38,9 +41,9 @@ impl Marks {
         match insn {
             Insn::Branch { target, .. } => {
                 self.marks[pc.index()].meeting = true;
-                self.arrive(target);
+                self.jump(pc, target);
             }
-            Insn::Jump { target, .. } => self.arrive(target),
+            Insn::Jump { target, .. } => self.jump(pc, target),
             Insn::Call(callee) => {
                 if let CallTarget::Subprog(target) = callee {
                     self.marks[pc.index()].meeting = true;
@@ -55,6 +58,11 @@ impl Marks {
             _ => return,
         }
         self.marks[pc.index()].jump = true;
+    }
+
+    fn jump(&mut self, pc: Pc, target: Pc) {
+        self.longest_jump = self.longest_jump.max(pc.0.abs_diff(target.0));
+        self.arrive(target);
     }
 
     fn arrive(&mut self, pc: Pc) {

@@ -51,6 +51,8 @@ pub(crate) struct Explored {
     pub(crate) stack_depth: Vec<u16>,
     /// Whether some path stores into the packet.
     pub(crate) writes_packet: bool,
+    /// The greatest distance of a jump, in slots.
+    pub(crate) longest_jump: u32,
 }
 
 pub(crate) use self::checkpoint::CheckpointId;
@@ -73,9 +75,10 @@ pub(crate) fn explore<W: Watch>(
     explorer.count(stats);
     explorer.watch.ends(&explorer.machine.stack_depth);
     explored.map_err(|fault| (fault, explorer.machine.pc))?;
-    let Explorer { reached, machine, .. } = explorer;
+    let Explorer { reached, machine, marks, .. } = explorer;
     let Machine { context_use, stack_depth, writes_packet, .. } = machine;
-    Ok(Explored { reached, context_use, stack_depth, writes_packet })
+    let longest_jump = marks.longest_jump;
+    Ok(Explored { reached, context_use, stack_depth, writes_packet, longest_jump })
 }
 
 /// A path that waits.
@@ -156,8 +159,9 @@ impl<'a, W: Watch> Explorer<'a, W> {
         loop {
             let next = match self.process()? {
                 Next::Goto(next) => next,
-                Next::Fork { fall_through, taken, taken_state } => {
-                    self.wait(taken, taken_state)?;
+                Next::Fork { fall_through, taken } => {
+                    let state = self.machine.taken_state.take();
+                    self.wait(taken, state.expect("invariant: forks leave the other state"))?;
                     fall_through
                 }
                 Next::End => {

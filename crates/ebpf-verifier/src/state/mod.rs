@@ -81,7 +81,7 @@ impl State {
     }
 
     pub(crate) fn frame_at_mut(&mut self, index: usize) -> &mut Frame {
-        Rc::make_mut(self.frames[index].as_mut().expect(THERE))
+        owned(self.frames[index].as_mut().expect(THERE))
     }
 
     pub(crate) fn push_frame(&mut self, frame: Frame) {
@@ -178,6 +178,20 @@ impl State {
             }
         }
     }
+}
+
+/// [`Rc::make_mut`], with the copy kept out of the way: mostly nothing is shared.
+#[inline]
+fn owned<T: Clone>(shared: &mut Rc<T>) -> &mut T {
+    if Rc::strong_count(shared) > 1 {
+        copy(shared);
+    }
+    Rc::get_mut(shared).expect("invariant: there are no weak references, and no others now")
+}
+
+#[inline(never)]
+fn copy<T: Clone>(shared: &mut Rc<T>) {
+    *shared = Rc::new(T::clone(shared));
 }
 
 #[cfg(test)]

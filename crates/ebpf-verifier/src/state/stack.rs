@@ -4,6 +4,7 @@
 use alloc::rc::Rc;
 use alloc::vec::Vec;
 
+use super::owned;
 use super::value::Value;
 use crate::domain::Scalar;
 use ebpf_isa::abi::STACK_SIZE;
@@ -170,7 +171,7 @@ impl Stack {
     }
 
     pub(super) fn spilled_mut(&mut self, slot: usize) -> Option<&mut Value> {
-        Rc::make_mut(&mut self.slots).get_mut(slot)?.spilled_mut()
+        owned(&mut self.slots).get_mut(slot)?.spilled_mut()
     }
 
     pub(crate) fn slots(&self) -> impl ExactSizeIterator<Item = &Slot> {
@@ -182,7 +183,7 @@ impl Stack {
         &mut self,
         wanted: impl Fn(&Value) -> bool,
     ) -> impl Iterator<Item = &mut Value> {
-        let slots = Rc::make_mut(&mut self.slots).iter_mut();
+        let slots = owned(&mut self.slots).iter_mut();
         let slots = slots.filter(move |slot| slot.spilled().is_some_and(&wanted));
         slots.filter_map(Slot::spilled_mut)
     }
@@ -193,21 +194,21 @@ impl Stack {
     }
 
     /// The slot with this byte.
-    pub(crate) fn slot(&self, off: StackOff) -> Slot {
-        self.slots.get(off.slot()).cloned().unwrap_or(Slot::INVALID)
+    pub(crate) fn slot(&self, off: StackOff) -> &Slot {
+        self.slots.get(off.slot()).unwrap_or(&Slot::INVALID)
     }
 
     /// The slot with this byte, for writing.
     pub(crate) fn slot_mut(&mut self, off: StackOff) -> &mut Slot {
         self.grow(off.depth());
-        &mut Rc::make_mut(&mut self.slots)[off.slot()]
+        &mut owned(&mut self.slots)[off.slot()]
     }
 
     /// Adds untouched slots until the stack is `depth` bytes deep.
     pub(crate) fn grow(&mut self, depth: u16) {
         let slots = usize::from(depth).div_ceil(SLOT);
         if self.slots.len() < slots {
-            Rc::make_mut(&mut self.slots).resize(slots, Slot::INVALID);
+            owned(&mut self.slots).resize(slots, Slot::INVALID);
         }
     }
 

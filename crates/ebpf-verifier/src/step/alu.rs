@@ -68,9 +68,11 @@ impl Machine<'_> {
                 }
             }
             _ => {
-                let right = self.number(src);
-                let left = &mut self.state.frame_mut().regs[dst.index()];
-                if let (Value::Scalar(left), Some(right)) = (left, right) {
+                if let Value::Scalar(left) = &mut regs[dst.index()] {
+                    let right = match src {
+                        Operand::Reg(_) => left.bounds,
+                        Operand::Imm(imm) => immediate(imm),
+                    };
                     compute(op, width, left, &right);
                 }
             }
@@ -78,8 +80,9 @@ impl Machine<'_> {
         Ok(Some(match other_value {
             None => Next::Goto(self.fall_through),
             // The other value goes through the same instruction.
-            Some(taken_state) => {
-                Next::Fork { fall_through: self.fall_through, taken: self.pc, taken_state }
+            Some(state) => {
+                self.taken_state = Some(state);
+                Next::Fork { fall_through: self.fall_through, taken: self.pc }
             }
         }))
     }
@@ -101,7 +104,7 @@ impl Machine<'_> {
     fn number(&self, src: Operand) -> Option<domain::Scalar> {
         match src {
             Operand::Reg(src) => Some(self.value(src).as_scalar()?.bounds),
-            Operand::Imm(imm) => Some(domain::Scalar::constant(semantics::immediate(imm))),
+            Operand::Imm(imm) => Some(immediate(imm)),
         }
     }
 
@@ -170,6 +173,10 @@ impl Machine<'_> {
         self.set(dst, result);
         Ok(())
     }
+}
+
+fn immediate(imm: i32) -> domain::Scalar {
+    domain::Scalar::constant(semantics::immediate(imm))
 }
 
 /// `left op= right`.

@@ -52,7 +52,8 @@ impl Machine<'_> {
                 linked::spread(state, &linked, reg)?;
             }
         }
-        Ok(Next::Fork { fall_through, taken: target, taken_state })
+        self.taken_state = Some(taken_state);
+        Ok(Next::Fork { fall_through, taken: target })
     }
 }
 

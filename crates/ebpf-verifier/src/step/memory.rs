@@ -160,11 +160,11 @@ impl Machine<'_> {
     /// Checks an access and gives what a load reads.
     pub(super) fn access(&mut self, place: Place, access: Access, strict: bool) -> Checked<Value> {
         let Place { reg, off, size } = place;
-        let value = self.read(reg)?;
-        let invalid = Payload::MemoryPointer { register: reg, kind: value.name() };
-        self.check_alignment(&value, place, strict)?;
-        let Value::Pointer(pointer) = value else {
-            return Err(invalid.into());
+        self.check_readable(reg)?;
+        self.check_alignment(self.value(reg), place, strict)?;
+        let invalid = |kind| Payload::MemoryPointer { register: reg, kind };
+        let Value::Pointer(pointer) = *self.value(reg) else {
+            return Err(invalid(self.value(reg).name()).into());
         };
         let anything = || Value::scalar(domain::load(size, access.extend()));
         match pointer.kind {
@@ -193,7 +193,7 @@ impl Machine<'_> {
             | PointerKind::Object { null: Some(_), .. }
             | PointerKind::Opaque { null: Some(_), .. }
             | PointerKind::Ringbuf { null: Some(_), .. }
-            | PointerKind::PacketEnd => Err(invalid.into()),
+            | PointerKind::PacketEnd => Err(invalid(pointer.kind.name()).into()),
             PointerKind::Ringbuf { size: bytes, null: None, .. } => {
                 let region = Region::Ringbuf { size: bytes };
                 let size = size.bytes().into();

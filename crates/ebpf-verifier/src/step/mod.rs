@@ -41,8 +41,9 @@ const FAR: i64 = 1 << 29;
 pub(crate) enum Next {
     /// At one place.
     Goto(Pc),
-    /// At two: the state of the machine is that of the fall-through.
-    Fork { fall_through: Pc, taken: Pc, taken_state: State },
+    /// At two: the state of the machine is that of the fall-through, the other one is left in
+    /// [`Machine::taken_state`].
+    Fork { fall_through: Pc, taken: Pc },
     /// Nowhere: the program has returned.
     End,
 }
@@ -53,6 +54,8 @@ pub(crate) struct Machine<'a> {
     pub(crate) program: &'a Program,
     pub(crate) env: &'a Environment,
     pub(crate) state: State,
+    /// The state on the other side of a fork, from the fork until it is taken from here.
+    pub(crate) taken_state: Option<State>,
     pub(crate) pc: Pc,
     /// The next instruction in program order.
     fall_through: Pc,
@@ -89,6 +92,7 @@ impl<'a> Machine<'a> {
             object_types: env.modules.object_types(),
             processors,
             state: State::entry(),
+            taken_state: None,
             pc: Pc::ENTRY,
             fall_through: Pc::ENTRY,
             live: LiveRegs::of(program, env),
@@ -155,7 +159,7 @@ impl<'a> Machine<'a> {
     }
 
     fn check_readable(&self, reg: Reg) -> Checked {
-        if *self.value(reg) == Value::Uninit {
+        if matches!(self.value(reg), Value::Uninit) {
             return Err(Payload::RegisterUninit { register: reg }.into());
         }
         Ok(())

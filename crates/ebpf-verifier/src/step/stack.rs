@@ -39,7 +39,7 @@ impl Machine<'_> {
         match (access, fixed) {
             (Access::Load(extend), Some(at)) => {
                 let slot = self.state.frame_at(frame).stack.slot(at);
-                let filled = fill(&slot, at, size, extend)?;
+                let filled = fill(slot, at, size, extend)?;
                 self.effects.read_slot(frame, at.slot());
                 if filled.from_spill {
                     self.effects.slot = Some(Cell::slot(frame, at.slot()));
@@ -56,9 +56,10 @@ impl Machine<'_> {
             }
             (Access::Peek, Some(at)) => {
                 let slot = self.state.frame_at(frame).stack.slot(at);
-                check_whole_fill(&slot, size)?;
+                check_whole_fill(slot, size)?;
+                let is_whole = is_whole(slot, size);
                 self.effects.read_slot(frame, at.slot());
-                if is_whole(&slot, size) {
+                if is_whole {
                     self.effects.slot = Some(Cell::slot(frame, at.slot()));
                 }
                 Ok(done)

@@ -30,14 +30,42 @@ const VALUE_OFFSET_LIMIT: u32 = 1 << 29;
 /// The checks before exploration, in the kernel's order.
 pub(crate) fn check(program: &Program, env: &Environment) -> Result<(), Located> {
     check_size(program, env).map_err(|fault| (fault, None))?;
-    check_kfuncs(program, env)?;
-    check_known(program, env)?;
-    check_maps(program, env)?;
+    let mut special = Vec::new();
+    for (pc, insn) in program.insns() {
+        if is_special(insn, env) {
+            special.push((pc, insn));
+        }
+    }
+    check_kfuncs(&special, env)?;
+    check_known(&special, env)?;
+    check_maps(&special, env)?;
     if env.has_exception_callback() {
         return Err((Unsupported::ExceptionCallback.into(), None));
     }
     check_reachable(program)?;
-    check_everywhere(program)
+    check_everywhere(program, &special)
+}
+
+/// Whether one of the checks has something to say of the instruction. Of most none has, so that those
+/// of a program are told apart once.
+#[inline]
+fn is_special(insn: Insn, env: &Environment) -> bool {
+    match insn {
+        Insn::Call(target) => !matches!(target, CallTarget::Subprog(_)),
+        Insn::LoadPacket { .. } | Insn::MayGoto { .. } => true,
+        Insn::LoadWide { source, .. } if !matches!(source, WideSource::Imm(_)) => true,
+        _ => uses_auxiliary(insn) || lacks_feature(insn, env).is_some(),
+    }
+}
+
+fn uses_auxiliary(insn: Insn) -> bool {
+    let Operands { reads, writes } = insn.operands();
+    reads.union(writes).contains(Reg::Ax)
+}
+
+/// What this kernel would need to know the instruction, and does not have.
+fn lacks_feature(insn: Insn, env: &Environment) -> Option<Feature> {
+    Feature::of_insn(insn).filter(|&feature| !env.profile.features.has(feature))
 }
 
 /// Checks what the kernel looks at before any instruction.
@@ -58,13 +86,12 @@ fn check_size(program: &Program, env: &Environment) -> Checked {
 }
 
 /// Refuses instructions that this kernel does not know.
-fn check_known(program: &Program, env: &Environment) -> Result<(), Located> {
-    let unknown = |insn| Feature::of_insn(insn).filter(|&f| !env.profile.features.has(f));
-    for (pc, insn) in program.insns() {
+fn check_known(special: &[(Pc, Insn)], env: &Environment) -> Result<(), Located> {
+    for &(pc, insn) in special {
         if matches!(insn, Insn::Call(CallTarget::Reg(_))) {
             return Err((Payload::CallThroughRegister.into(), Some(pc)));
         }
-        if let Some(feature) = unknown(insn) {
+        if let Some(feature) = lacks_feature(insn, env) {
             return Err((Payload::InsnUnknown { feature }.into(), Some(pc)));
         }
     }
@@ -75,9 +102,9 @@ fn check_known(program: &Program, env: &Environment) -> Result<(), Located> {
 const KFUNCS_MAX: usize = 256;
 
 /// Checks that the kernel functions exist. Those of the kernel itself are not known here.
-fn check_kfuncs(program: &Program, env: &Environment) -> Result<(), Located> {
+fn check_kfuncs(special: &[(Pc, Insn)], env: &Environment) -> Result<(), Located> {
     let mut seen = BTreeSet::new();
-    for (pc, insn) in program.insns() {
+    for &(pc, insn) in special {
         let Insn::Call(CallTarget::Kfunc { btf_id, module }) = insn else { continue };
         check_kfunc(env, btf_id, module).map_err(|fault| (fault, Some(pc)))?;
         seen.insert((module, btf_id));
@@ -102,9 +129,9 @@ fn check_kfunc(env: &Environment, btf_id: u32, module: i16) -> Checked {
     }
 }
 
-fn check_maps(program: &Program, env: &Environment) -> Result<(), Located> {
+fn check_maps(special: &[(Pc, Insn)], env: &Environment) -> Result<(), Located> {
     let mut seen = BTreeSet::new();
-    for (pc, insn) in program.insns() {
+    for &(pc, insn) in special {
         let Insn::LoadWide { source, .. } = insn else { continue };
         let (map, value_off) = match source {
             WideSource::Map(map, _) => (map, None),
@@ -198,16 +225,23 @@ pub(crate) fn has_direct_values(map_type: MapType) -> bool {
 
 fn check_reachable(program: &Program) -> Result<(), Located> {
     let mut reached = vec![false; program.slots().len()];
+    let mut slots_reached = 0;
     let mut waiting = vec![Pc::ENTRY];
-    while let Some(start) = waiting.pop() {
-        let mut next = Some(start);
-        while let Some(pc) = next.filter(|pc| !core::mem::replace(&mut reached[pc.index()], true)) {
+    while let Some(mut pc) = waiting.pop() {
+        while !core::mem::replace(&mut reached[pc.index()], true) {
             let Some(insn) = program.get(pc) else { break };
-            let successors = insn.successors(pc);
-            waiting.extend(successors.target);
-            waiting.extend(insn.subprog_ref());
-            next = successors.next;
+            slots_reached += insn.slots();
+            if let Some(other) = insn.jump_target().or(insn.subprog_ref()) {
+                waiting.push(other);
+            }
+            if insn.is_terminator() {
+                break;
+            }
+            pc = Pc(pc.0 + insn.slots());
         }
+    }
+    if slots_reached == program.len() {
+        return Ok(());
     }
     match program.insns().find(|(pc, _)| !reached[pc.index()]) {
         Some((pc, _)) => Err((Payload::CfgUnreachable { insn: pc }.into(), Some(pc))),
@@ -217,12 +251,11 @@ fn check_reachable(program: &Program) -> Result<(), Located> {
 
 /// Refuses what the kernel looks at wherever it is, also where no path leads, and what is not known
 /// here.
-fn check_everywhere(program: &Program) -> Result<(), Located> {
-    for (pc, insn) in program.insns() {
+fn check_everywhere(program: &Program, special: &[(Pc, Insn)]) -> Result<(), Located> {
+    for &(pc, insn) in special {
         let in_main = || program.subprog_of(pc) == SubprogIdx::MAIN;
-        let Operands { reads, writes } = insn.operands();
         let what = match insn {
-            _ if reads.union(writes).contains(Reg::Ax) => Unsupported::AuxiliaryRegister,
+            _ if uses_auxiliary(insn) => Unsupported::AuxiliaryRegister,
             Insn::Call(CallTarget::Native(_)) => Unsupported::NativeFunction,
             Insn::LoadWide { source: WideSource::Btf { .. }, .. } => Unsupported::KernelVariable,
             Insn::LoadWide { source: WideSource::Func(_), .. } => Unsupported::FunctionAddress,
@@ -243,6 +276,9 @@ fn check_everywhere(program: &Program) -> Result<(), Located> {
 /// inserts depends on its configuration, so nothing is accepted that comes near.
 pub(crate) fn check_jump_room(program: &Program, explored: &Explored) -> Result<(), Located> {
     let room = u32::from(i16::MAX.unsigned_abs());
+    if explored.longest_jump.saturating_mul(GROWN_SLOTS) < room {
+        return Ok(());
+    }
     let slots = program.slots().iter().zip(&explored.reached).zip(&explored.context_use);
     let sizes = slots.map(
         |((slot, &reached), &context_use)| {
