@@ -95,7 +95,11 @@ impl Machine<'_> {
         let left = self.value(dst).as_scalar()?;
         let (minus_one, zero) = domain::fork(op, &left.bounds, &self.number(src)?)?;
         let link = left.link;
-        let other = self.state_with(dst, Value::scalar(zero));
+        // A whole register that becomes a constant leaves its group; a low half does not.
+        let is_whole = minus_one.as_const() == Some(u64::MAX);
+        let other_link = if is_whole { None } else { link };
+        let other = ScalarValue { bounds: zero, link: other_link };
+        let other = self.state_with(dst, Value::Scalar(other));
         self.set(dst, Value::Scalar(ScalarValue { bounds: minus_one, link }));
         Some(other)
     }
