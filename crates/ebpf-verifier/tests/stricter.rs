@@ -56,3 +56,22 @@ fn what_is_loaded_from_is_known_before_it_is_overwritten() {
         assert_eq!(rejection.payload, Payload::Unsupported { what });
     }
 }
+
+/// A stack pointer that a called function adds to a number, Linux 6.18.44 takes for one into the
+/// main program's frame.
+#[test]
+fn a_number_does_not_change_the_frame() {
+    let text = "call f\nr0 = 0\nexit\nf:\nr3 = 0\nr3 += r10\nr0 = *(u64 *)(r3 -8)\nr0 = 0\nexit";
+    let program = assemble(text).expect("it is text");
+    let environment = Environment::new(program_types::xdp());
+    let rejection = verify(&program, &environment, &Options::default()).expect_err("not known");
+    assert_eq!(rejection.payload, Payload::Unsupported { what: Unsupported::NumberPlusFrame });
+    // The other way around, and in the main program, it is known.
+    for known in [
+        text.replace("r3 = 0\nr3 += r10", "r3 = r10\nr4 = 0\nr3 += r4"),
+        "r3 = 0\nr3 += r10\nr0 = *(u64 *)(r3 -8)\nr0 = 0\nexit".to_owned(),
+    ] {
+        let program = assemble(&known).expect("it is text");
+        assert!(verify(&program, &environment, &Options::default()).is_ok(), "{known}");
+    }
+}

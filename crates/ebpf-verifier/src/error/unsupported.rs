@@ -93,6 +93,9 @@ pub enum Unsupported {
     /// A helper whose first argument is a size.
     #[error("a size without memory before it")]
     LoneSize,
+    /// A stack pointer of a called function, added to a number: the kernel loses track of the frame.
+    #[error("a called function's stack pointer added to a number")]
+    NumberPlusFrame,
     /// A load of a called function's frame pointer, which the kernel loses track of.
     #[error("a load of a called function's frame pointer")]
     CalleeFramePointer,

@@ -259,7 +259,8 @@ impl Walk<'_> {
             return Err(Lost::Origin);
         }
         if slot.is_some_and(|slot| self.wanted.take(slot)) {
-            src.into_iter().for_each(|src| self.want(src));
+            // A frame pointer, too, which is never found: then all numbers are marked.
+            src.into_iter().for_each(|src| self.wanted.insert(Cell::reg(self.frame, src)));
         }
         Ok(())
     }

@@ -73,7 +73,11 @@ impl Comparison {
             }
             (Value::Pointer(pointer), Value::Scalar(scalar))
             | (Value::Scalar(scalar), Value::Pointer(pointer)) => {
-                if scalar.bounds.as_const() != Some(0) || !is_not_null(pointer) {
+                let is_zero = match width {
+                    Width::W64 => scalar.bounds.as_const() == Some(0),
+                    Width::W32 => scalar.bounds.low_as_const() == Some(0),
+                };
+                if !is_zero || !is_not_null(pointer) {
                     return None;
                 }
                 match op {

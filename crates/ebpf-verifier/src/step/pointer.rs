@@ -4,7 +4,7 @@ use ebpf_isa::{AluOp, Reg, Width};
 
 use super::{FAR, Machine};
 use crate::domain::{Scalar, offset_add, offset_sub};
-use crate::error::{ArithmeticRule, Checked, FarOffset, Payload};
+use crate::error::{ArithmeticRule, Checked, FarOffset, Payload, Unsupported};
 use crate::state::{PacketRange, Pointer, PointerKind, ScalarValue, Value};
 
 impl Machine<'_> {
@@ -52,6 +52,10 @@ impl Machine<'_> {
         check_sane(by, distance, kind)?;
         check_sane(&pointer.var, pointer.off, kind)?;
         let moved = match op {
+            // The kernel takes the sum for a pointer into the main program's frame.
+            AluOp::Add if reversed && in_called_frame(pointer.kind) => {
+                return Err(Unsupported::NumberPlusFrame.into());
+            }
             AluOp::Add => self.moved_up(pointer, by),
             AluOp::Sub if reversed => return prohibited(ArithmeticRule::FromNumber),
             AluOp::Sub if matches!(pointer.kind, PointerKind::Stack { .. }) => {
@@ -133,4 +137,9 @@ fn check_sane(var: &Scalar, off: i32, kind: &'static str) -> Checked {
         _ => return Ok(()),
     };
     Err(Payload::PointerRange { kind, offset }.into())
+}
+
+/// Whether it points into the frame of a function that was called.
+const fn in_called_frame(kind: PointerKind) -> bool {
+    matches!(kind, PointerKind::Stack { frame } if frame > 0)
 }
