@@ -78,7 +78,7 @@ mod tests {
     #[test]
     fn the_document_has_a_place_for_the_groups_it_shows() {
         let text = std::fs::read_to_string(workspace_root().join(DOCUMENT)).unwrap();
-        for group in ["interp", "jit", "patch", "verifier", "classic"] {
+        for group in ["interp", "jit", "patch", "verifier", "rewrite", "classic"] {
             assert!(with_table(&text, group, "").is_some(), "{group}");
         }
     }
