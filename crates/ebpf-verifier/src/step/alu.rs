@@ -70,7 +70,11 @@ impl Machine<'_> {
             _ => {
                 if let Value::Scalar(left) = &mut regs[dst.index()] {
                     let right = match src {
-                        Operand::Reg(_) => left.bounds,
+                        Operand::Reg(_) => {
+                            // Even where it is a constant: the group ends.
+                            left.link = None;
+                            left.bounds
+                        }
                         Operand::Imm(imm) => immediate(imm),
                     };
                     compute(op, width, left, &right);
