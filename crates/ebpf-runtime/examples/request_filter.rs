@@ -79,40 +79,32 @@ unsafe fn server<'a>(env: *mut ExecEnv) -> &'a Server {
     unsafe { &*(*env).user.cast::<Server>() }
 }
 
-/// Defines a native function: its first argument, the server, and what it does with them.
-macro_rules! native {
-    ($name:ident($argument:pat, $server:pat) $body:block) => {
-        unsafe extern "sysv64" fn $name(
-            $argument: u64,
-            _: u64,
-            _: u64,
-            _: u64,
-            _: u64,
-            env: *mut ExecEnv,
-        ) -> u64 {
-            // SAFETY: programs of this type run in an environment with a server.
-            let $server = unsafe { server(env) };
-            $body
-        }
-    };
+ebpf_runtime::native! {
+    fn load() -> u64 {
+        40
+    }
+
+    fn request_tag(tag: u64, env: *mut ExecEnv) -> u64 {
+        // SAFETY: programs of this type run in an environment with a server.
+        let tags = unsafe { &server(env).tags };
+        tags.set(tags.get() | 1 << (tag & 63));
+        0
+    }
+
+    fn entered(env: *mut ExecEnv) -> u64 {
+        // SAFETY: as above.
+        let entered = unsafe { &server(env).entered };
+        entered.set(entered.get() + 1);
+        0
+    }
+
+    fn corrected(env: *mut ExecEnv) -> u64 {
+        // SAFETY: as above.
+        let corrected = unsafe { &server(env).corrected };
+        corrected.set(corrected.get() + 1);
+        0
+    }
 }
-
-native!(load(_, _) { 40 });
-
-native!(request_tag(tag, server) {
-    server.tags.set(server.tags.get() | 1 << (tag & 63));
-    0
-});
-
-native!(entered(_, server) {
-    server.entered.set(server.entered.get() + 1);
-    0
-});
-
-native!(corrected(_, server) {
-    server.corrected.set(server.corrected.get() + 1);
-    0
-});
 
 /// What the verifier asks of the type.
 fn rules() -> TableRules {

@@ -6,16 +6,15 @@
 #![allow(unsafe_code, reason = "helpers take addresses from verified programs")]
 
 use std::hash::{BuildHasher, Hasher, RandomState};
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
 
-use ebpf_isa::Pc;
-use ebpf_isa::abi::{ExecEnv, HelperFn, Trap, TrapKind};
+use ebpf_isa::abi::HelperFn;
 use ebpf_isa::uapi::HelperId;
 use rustix::time::{ClockId, clock_gettime};
 use smallvec::SmallVec;
 
 use crate::maps::{Map, MapError, UpdateMode};
+use crate::native;
 
 /// The helpers that every program type has here.
 pub(crate) const COMMON: &[(HelperId, HelperFn)] = &[
@@ -30,16 +29,6 @@ pub(crate) const COMMON: &[(HelperId, HelperFn)] = &[
 /// What programs get as the handle of a map.
 pub(crate) fn handle(map: &Map) -> u64 {
     std::ptr::from_ref(map).expose_provenance() as u64
-}
-
-/// Runs the body of a helper; a panic becomes a trap, and the program gets 0.
-pub(crate) fn guarded(env: *mut ExecEnv, body: impl FnOnce() -> u64) -> u64 {
-    catch_unwind(AssertUnwindSafe(body)).unwrap_or_else(|_| {
-        let trap = Trap { kind: TrapKind::Helper, pc: Pc::ENTRY, addr: 0 };
-        // SAFETY: engines pass the environment of the run, which outlives the call.
-        unsafe { (*env).trap = trap.into() };
-        0
-    })
 }
 
 /// # Safety
@@ -80,38 +69,18 @@ fn status(result: Result<(), MapError>) -> u64 {
     result.map_or_else(|error| i64::from(-error.errno()) as u64, |()| 0)
 }
 
-/// Defines the native function behind a helper: five arguments, then the environment. A panic in
-/// its body becomes a trap.
-macro_rules! native {
-    (
-        $(#[$doc:meta])*
-        $vis:vis fn $name:ident($a:tt, $b:tt, $c:tt, $d:tt, $e:tt; $env:ident) $body:block
-    ) => {
-        $(#[$doc])*
-        $vis unsafe extern "sysv64" fn $name(
-            $a: u64, $b: u64, $c: u64, $d: u64, $e: u64, $env: *mut ExecEnv,
-        ) -> u64 {
-            $crate::helpers::guarded($env, || $body)
-        }
-    };
-}
-
-pub(crate) use native;
-
 native! {
     /// `void *bpf_map_lookup_elem(map, key)`
-    fn map_lookup_elem(handle, key, _, _, _; env) {
+    fn map_lookup_elem(handle: u64, key: u64) -> u64 {
         // SAFETY: the verifier let only handles of the program's maps through.
         let map = unsafe { map(handle) };
         // SAFETY: the verifier checked that the key's bytes are readable.
         let key = unsafe { bytes(key, map.desc().key_size) };
         map.value_address(&key).unwrap_or(0)
     }
-}
 
-native! {
     /// `long bpf_map_update_elem(map, key, value, flags)`
-    fn map_update_elem(handle, key, value, flags, _; env) {
+    fn map_update_elem(handle: u64, key: u64, value: u64, flags: u64) -> u64 {
         // SAFETY: the verifier let only handles of the program's maps through.
         let map = unsafe { map(handle) };
         // SAFETY: the verifier checked that the key's bytes are readable.
@@ -121,49 +90,39 @@ native! {
         let mode = UpdateMode::from_flags(flags);
         status(mode.and_then(|mode| map.update_from_program(&key, &value, mode)))
     }
-}
 
-native! {
     /// `long bpf_map_delete_elem(map, key)`
-    fn map_delete_elem(handle, key, _, _, _; env) {
+    fn map_delete_elem(handle: u64, key: u64) -> u64 {
         // SAFETY: the verifier let only handles of the program's maps through.
         let map = unsafe { map(handle) };
         // SAFETY: the verifier checked that the key's bytes are readable.
         let key = unsafe { bytes(key, map.desc().key_size) };
         status(map.delete_from_program(&key))
     }
-}
 
-native! {
     /// `u64 bpf_ktime_get_ns(void)`: nanoseconds of the monotonic clock.
-    fn ktime_get_ns(_, _, _, _, _; env) {
+    fn ktime_get_ns() -> u64 {
         let now = clock_gettime(ClockId::Monotonic);
         (now.tv_sec as u64).wrapping_mul(1_000_000_000).wrapping_add(now.tv_nsec as u64)
     }
-}
 
-native! {
     /// `u32 bpf_get_prandom_u32(void)`: no secret, only hard to guess by accident. Sound for all
     /// arguments.
-    pub(crate) fn get_prandom_u32(_, _, _, _, _; env) {
+    pub(crate) fn get_prandom_u32() -> u64 {
         // A `RandomState` differs from the last one of its thread, and hashes to unrelated numbers.
         RandomState::new().build_hasher().finish() >> 32
     }
-}
 
-native! {
     /// `u32 bpf_get_smp_processor_id(void)`: the slot that the run holds in per-CPU maps. Sound
     /// for all arguments.
-    pub(crate) fn get_smp_processor_id(_, _, _, _, _; env) {
+    pub(crate) fn get_smp_processor_id(env: *mut ExecEnv) -> u64 {
         // SAFETY: engines pass the environment of the run, which outlives the call.
         u64::from(unsafe { (*env).cpu_slot })
     }
-}
 
-native! {
     /// `u64 unwind(u64 value)`: gives its argument, and ends the program with it where it is 0. Sound
     /// for all arguments.
-    pub(crate) fn unwind(value, _, _, _, _; env) {
+    pub(crate) fn unwind(value: u64, env: *mut ExecEnv) -> u64 {
         if value == 0 {
             // SAFETY: engines pass the environment of the run, which outlives the call.
             unsafe { (*env).ended = 1 };

@@ -8,7 +8,7 @@
 //! - [`ProgramKind`]: everything that a program type is here, in one value: the verifier's rules,
 //!   the conversion of context accesses, the native functions. [`xdp`] has the one for XDP, [`skb`]
 //!   the one for traffic control, [`seccomp`] one for filters of system calls.
-//! - [`kfuncs`]: native functions of the host that programs call.
+//! - [`kfuncs`]: native functions of the host that programs call; [`native!`] defines one.
 //! - [`maps`]: memory that programs and their host share.
 //! - [`Loaded`]: a program that can be run any number of times, from any thread.
 //! - [`flat`]: unverified programs, checked access by access, on one block of memory.
@@ -24,7 +24,7 @@
 //!
 //! The layers below are re-exported under their short names.
 //!
-//! `unsafe` lives in `maps::slab`, `helpers`, `kfuncs`, `loaded`, `checked`, `flat`, `xdp`, `skb`, `seccomp` and `filter`: memory that
+//! `unsafe` lives in `maps::slab`, `helpers`, `native`, `kfuncs`, `loaded`, `checked`, `flat`, `xdp`, `skb`, `seccomp` and `filter`: memory that
 //! outlives every run, native functions behind prototypes, and the call into code that was verified or checks itself;
 //! and in `kernel::sys` and `kernel::map`, which call `bpf(2)`.
 
@@ -56,6 +56,7 @@ mod kind;
 mod load;
 mod loaded;
 pub mod maps;
+pub mod native;
 pub mod open;
 mod perf_map;
 pub mod seccomp;

@@ -15,9 +15,9 @@ use ebpf_verifier::{
     ContextAccessInsn, HostField, ProgramTypeRules, RewriteError, RewriteHooks, program_types,
 };
 
-use crate::helpers::native;
 use crate::kind::ProgramKind;
 use crate::loaded::Loaded;
+use crate::native;
 
 /// The fields of `struct __sk_buff` that are there: their places, in words of 32 bits.
 mod word {
@@ -133,7 +133,7 @@ static HELPERS: [(HelperId, HelperFn); 1] = [(SKB_LOAD_BYTES_RELATIVE, skb_load_
 
 native! {
     /// `long bpf_skb_load_bytes_relative(skb, offset, to, len, start_header)`
-    fn skb_load_bytes_relative(skb, offset, to, len, header; env) {
+    fn skb_load_bytes_relative(skb: u64, offset: u64, to: u64, len: u64, header: u64) -> u64 {
         let skb = std::ptr::with_exposed_provenance::<SkbPacket>(skb as usize);
         // SAFETY: the verifier let only the context through, which begins with this here.
         let from = unsafe { (*skb).bytes(header & 0xffff_ffff, offset & 0xffff_ffff, len) };

@@ -15,54 +15,49 @@ fn is_far(one: u64, other: u64) -> bool {
     one.abs_diff(other) > u64::from(u32::MAX)
 }
 
-/// A helper that sees all of its arguments and the environment.
-///
-/// # Safety
-/// `env` is the environment of the run.
-unsafe extern "sysv64" fn sum(a: u64, b: u64, c: u64, d: u64, e: u64, env: *mut ExecEnv) -> u64 {
-    // SAFETY: the caller's promise.
-    let slot = unsafe { (*env).cpu_slot };
-    a + 10 * b + 100 * c + 1_000 * d + 10_000 * e + 100_000 * u64::from(slot)
+ebpf_runtime::native! {
+    /// A helper that sees all of its arguments and the environment.
+    fn sum(a: u64, b: u64, c: u64, d: u64, e: u64, env: *mut ExecEnv) -> u64 {
+        // SAFETY: `env` is the environment of the run.
+        let slot = unsafe { (*env).cpu_slot };
+        a + 10 * b + 100 * c + 1_000 * d + 10_000 * e + 100_000 * u64::from(slot)
+    }
 }
 
 /// What [`repeat`] gives where it was handed something that is no callback.
 const REFUSED: u64 = 4711;
 
-/// Calls the function in its first argument five times: `f(index, second, first)`.
-///
-/// # Safety
-/// `env` is the environment of the run, and its `user` the addresses of the program's callbacks.
-unsafe extern "sysv64" fn repeat(f: u64, x: u64, _: u64, _: u64, _: u64, env: *mut ExecEnv) -> u64 {
-    // SAFETY: the caller's promise.
-    let callbacks = unsafe { &*(*env).user.cast::<Vec<u64>>() };
-    if !callbacks.contains(&f) {
-        return REFUSED;
-    }
-    // SAFETY: the address is that of a callback; the environment is that of the run.
-    let callback: HelperFn = unsafe { std::mem::transmute(f as usize) };
-    let mut sum = 0;
-    for index in 0..5 {
-        // Native code leaves anything in scratch registers.
-        // SAFETY: the registers are declared as changed.
-        unsafe { core::arch::asm!("mov r10, -1", "mov r11, -1", out("r10") _, out("r11") _) };
-        // SAFETY: as above.
-        sum += unsafe { callback(index, x, f, 0, 0, env) };
-        // SAFETY: as above.
-        if unsafe { (*env).ended } != 0 {
-            return 77;
+ebpf_runtime::native! {
+    /// Calls the function in its first argument five times: `f(index, second, first)`.
+    fn repeat(f: u64, x: u64, env: *mut ExecEnv) -> u64 {
+        // SAFETY: in these tests `user` has the addresses of the program's callbacks.
+        let callbacks = unsafe { &*(*env).user.cast::<Vec<u64>>() };
+        if !callbacks.contains(&f) {
+            return REFUSED;
         }
+        // SAFETY: the address is that of a callback; the environment is that of the run.
+        let callback: HelperFn = unsafe { std::mem::transmute(f as usize) };
+        let mut sum = 0;
+        for index in 0..5 {
+            // Native code leaves anything in scratch registers.
+            // SAFETY: the registers are declared as changed.
+            unsafe { core::arch::asm!("mov r10, -1", "mov r11, -1", out("r10") _, out("r11") _) };
+            // SAFETY: as above.
+            sum += unsafe { callback(index, x, f, 0, 0, env) };
+            // SAFETY: as above.
+            if unsafe { (*env).ended } != 0 {
+                return 77;
+            }
+        }
+        sum
     }
-    sum
-}
 
-/// Ends the program.
-///
-/// # Safety
-/// `env` is the environment of the run.
-unsafe extern "sysv64" fn end(a: u64, _: u64, _: u64, _: u64, _: u64, env: *mut ExecEnv) -> u64 {
-    // SAFETY: the caller's promise.
-    unsafe { (*env).ended = 1 };
-    a
+    /// Ends the program.
+    fn end(a: u64, env: *mut ExecEnv) -> u64 {
+        // SAFETY: `env` is the environment of the run.
+        unsafe { (*env).ended = 1 };
+        a
+    }
 }
 
 /// Gives the address that `env.user` holds.

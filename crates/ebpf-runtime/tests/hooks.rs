@@ -34,24 +34,19 @@ fn note(env: *mut ExecEnv, who: char, what: u64) -> u64 {
     77
 }
 
-macro_rules! native {
-    ($name:ident, $who:literal) => {
-        unsafe extern "sysv64" fn $name(
-            argument: u64,
-            _: u64,
-            _: u64,
-            _: u64,
-            _: u64,
-            env: *mut ExecEnv,
-        ) -> u64 {
-            note(env, $who, argument)
-        }
-    };
-}
+ebpf_runtime::native! {
+    fn enters(argument: u64, env: *mut ExecEnv) -> u64 {
+        note(env, '>', argument)
+    }
 
-native!(enters, '>');
-native!(leaves, '<');
-native!(checks, 'k');
+    fn leaves(argument: u64, env: *mut ExecEnv) -> u64 {
+        note(env, '<', argument)
+    }
+
+    fn checks(argument: u64, env: *mut ExecEnv) -> u64 {
+        note(env, 'k', argument)
+    }
+}
 
 type Write = fn(&mut HookCode<'_>);
 

@@ -40,78 +40,52 @@ fn count(counter: &Cell<u32>) {
     counter.set(counter.get() + 1);
 }
 
-/// The session with the number of the first argument, or null.
-unsafe extern "sysv64" fn session_get(
-    number: u64,
-    _: u64,
-    _: u64,
-    _: u64,
-    _: u64,
-    env: *mut ExecEnv,
-) -> u64 {
-    // SAFETY: runs in these tests have a host.
-    let host = unsafe { host(env) };
-    if host.session.get() != number {
-        return 0;
+ebpf_runtime::native! {
+    /// The session with the number of the first argument, or null.
+    fn session_get(number: u64, env: *mut ExecEnv) -> u64 {
+        // SAFETY: runs in these tests have a host.
+        let host = unsafe { host(env) };
+        if host.session.get() != number {
+            return 0;
+        }
+        count(&host.acquired);
+        (&raw const host.session).expose_provenance() as u64
     }
-    count(&host.acquired);
-    (&raw const host.session).expose_provenance() as u64
-}
 
-unsafe extern "sysv64" fn session_put(
-    session: u64,
-    _: u64,
-    _: u64,
-    _: u64,
-    _: u64,
-    env: *mut ExecEnv,
-) -> u64 {
-    // SAFETY: runs in these tests have a host.
-    let host = unsafe { host(env) };
-    assert_eq!(session, (&raw const host.session).addr() as u64);
-    count(&host.released);
-    0xdead
-}
-
-/// Adds to a session's number.
-unsafe extern "sysv64" fn session_add(
-    session: u64,
-    by: u64,
-    _: u64,
-    _: u64,
-    _: u64,
-    _: *mut ExecEnv,
-) -> u64 {
-    let number = std::ptr::with_exposed_provenance::<Cell<u64>>(session as usize);
-    // SAFETY: programs pass what `session_get` gave them.
-    let number = unsafe { &*number };
-    number.set(number.get() + by);
-    number.get()
-}
-
-/// The sum of the bytes of a buffer, all of which it then sets to 1.
-unsafe extern "sysv64" fn sum(
-    ctx: u64,
-    buffer: u64,
-    size: u64,
-    start: u64,
-    _: u64,
-    _: *mut ExecEnv,
-) -> u64 {
-    assert_ne!(ctx, 0);
-    if buffer == 0 {
-        return start;
+    fn session_put(session: u64, env: *mut ExecEnv) -> u64 {
+        // SAFETY: runs in these tests have a host.
+        let host = unsafe { host(env) };
+        assert_eq!(session, (&raw const host.session).addr() as u64);
+        count(&host.released);
+        0xdead
     }
-    let first = std::ptr::with_exposed_provenance_mut::<u8>(buffer as usize);
-    // SAFETY: the verifier checked the buffer and its size; it is the program's own.
-    let bytes = unsafe { std::slice::from_raw_parts_mut(first, size as usize) };
-    let sum = bytes.iter().map(|&byte| u64::from(byte)).sum::<u64>() + start;
-    bytes.fill(1);
-    sum
-}
 
-unsafe extern "sysv64" fn weigh(a: u64, b: u64, c: u64, d: u64, e: u64, _: *mut ExecEnv) -> u64 {
-    a + 10 * b + 100 * c + 1000 * d + 10_000 * e
+    /// Adds to a session's number.
+    fn session_add(session: u64, by: u64) -> u64 {
+        let number = std::ptr::with_exposed_provenance::<Cell<u64>>(session as usize);
+        // SAFETY: programs pass what `session_get` gave them.
+        let number = unsafe { &*number };
+        number.set(number.get() + by);
+        number.get()
+    }
+
+    /// The sum of the bytes of a buffer, all of which it then sets to 1.
+    fn sum(ctx: u64, buffer: u64, size: u64, start: u64) -> u64 {
+        assert_ne!(ctx, 0);
+        if buffer == 0 {
+            return start;
+        }
+        let first = std::ptr::with_exposed_provenance_mut::<u8>(buffer as usize);
+        // SAFETY: the verifier checked the buffer and its size; it is the program's own.
+        let bytes = unsafe { std::slice::from_raw_parts_mut(first, size as usize) };
+        let sum = bytes.iter().map(|&byte| u64::from(byte)).sum::<u64>() + start;
+        bytes.fill(1);
+        sum
+    }
+
+    fn weigh(a: u64, b: u64, c: u64, d: u64, e: u64) -> u64 {
+        a + 10 * b + 100 * c + 1000 * d + 10_000 * e
+    }
 }
 
 fn session_module() -> NativeModule {
@@ -371,17 +345,12 @@ fn a_module_is_registered_once() {
 
 #[test]
 fn a_trap_of_a_function_ends_as_one_of_a_helper() {
-    unsafe extern "sysv64" fn fails(
-        _: u64,
-        _: u64,
-        _: u64,
-        _: u64,
-        _: u64,
-        env: *mut ExecEnv,
-    ) -> u64 {
-        // SAFETY: engines pass the environment of the run.
-        unsafe { (*env).trap.kind = TrapKind::Helper as u32 };
-        0
+    ebpf_runtime::native! {
+        fn fails(env: *mut ExecEnv) -> u64 {
+            // SAFETY: engines pass the environment of the run.
+            unsafe { (*env).trap.kind = TrapKind::Helper as u32 };
+            0
+        }
     }
     let fails: [(_, HelperFn); 1] = [(KfuncProto::new(1, "fails"), fails)];
     // SAFETY: the function takes nothing.

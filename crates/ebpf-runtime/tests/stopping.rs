@@ -135,24 +135,16 @@ struct Calls {
     stopper: Stopper,
 }
 
-/// Stops the run from the inside, at a place that is known.
-///
-/// # Safety
-/// `env.user` points to [`Calls`].
-unsafe extern "sysv64" fn on_call(
-    _: u64,
-    _: u64,
-    _: u64,
-    _: u64,
-    _: u64,
-    env: *mut ExecEnv,
-) -> u64 {
-    // SAFETY: the caller's promise.
-    let calls = unsafe { &*(*env).user.cast::<Calls>() };
-    if calls.made.fetch_add(1, Ordering::Relaxed) + 1 == calls.stops_at {
-        calls.stopper.stop();
+ebpf_runtime::native! {
+    /// Stops the run from the inside, at a place that is known.
+    fn on_call(env: *mut ExecEnv) -> u64 {
+        // SAFETY: in these tests `user` points to calls.
+        let calls = unsafe { &*(*env).user.cast::<Calls>() };
+        if calls.made.fetch_add(1, Ordering::Relaxed) + 1 == calls.stops_at {
+            calls.stopper.stop();
+        }
+        0
     }
-    0
 }
 
 #[test]

@@ -278,62 +278,43 @@ fn kfunc(proto: &KfuncProto) -> HelperFn {
     }
 }
 
-/// Any number: what is known of the result of most helpers.
-unsafe extern "sysv64" fn any_number(
-    _: u64,
-    _: u64,
-    _: u64,
-    _: u64,
-    _: u64,
-    env: *mut ExecEnv,
-) -> u64 {
-    // SAFETY: helpers are called in runs of a world.
-    let mut rng = unsafe { host(env) }.rng.borrow_mut();
-    let word = rng.next_u64() >> rng.range(0..64);
-    if rng.chance(1, 4) { word.wrapping_neg() } else { word }
-}
-
-unsafe extern "sysv64" fn zero(_: u64, _: u64, _: u64, _: u64, _: u64, _: *mut ExecEnv) -> u64 {
-    0
-}
-
 /// The address of nothing, which stands for an object.
 const OBJECT: u64 = 0x9000;
 
-unsafe extern "sysv64" fn object(_: u64, _: u64, _: u64, _: u64, _: u64, _: *mut ExecEnv) -> u64 {
-    OBJECT
-}
-
-unsafe extern "sysv64" fn object_or_null(
-    _: u64,
-    _: u64,
-    _: u64,
-    _: u64,
-    _: u64,
-    env: *mut ExecEnv,
-) -> u64 {
-    // SAFETY: kernel functions are called in runs of a world.
-    let is_null = unsafe { host(env) }.rng.borrow_mut().chance(1, 3);
-    if is_null { 0 } else { OBJECT }
-}
-
-/// Some value of the map, whatever the key; or none, if the map need not have all.
-unsafe extern "sysv64" fn any_value(
-    map: u64,
-    _: u64,
-    _: u64,
-    _: u64,
-    _: u64,
-    env: *mut ExecEnv,
-) -> u64 {
-    // SAFETY: helpers are called in runs of a world.
-    let Host { places, rng } = unsafe { host(env) };
-    let mut rng = rng.borrow_mut();
-    let Some(place) = places.maps.iter().find(|place| place.handle == map) else { return 0 };
-    if place.count == 0 || !place.is_full && rng.chance(1, 3) {
-        return 0;
+ebpf_runtime::native! {
+    /// Any number: what is known of the result of most helpers.
+    fn any_number(env: *mut ExecEnv) -> u64 {
+        // SAFETY: helpers are called in runs of a world.
+        let mut rng = unsafe { host(env) }.rng.borrow_mut();
+        let word = rng.next_u64() >> rng.range(0..64);
+        if rng.chance(1, 4) { word.wrapping_neg() } else { word }
     }
-    place.base + rng.range(0..place.count) * place.stride
+
+    fn zero() -> u64 {
+        0
+    }
+
+    fn object() -> u64 {
+        OBJECT
+    }
+
+    fn object_or_null(env: *mut ExecEnv) -> u64 {
+        // SAFETY: kernel functions are called in runs of a world.
+        let is_null = unsafe { host(env) }.rng.borrow_mut().chance(1, 3);
+        if is_null { 0 } else { OBJECT }
+    }
+
+    /// Some value of the map, whatever the key; or none, if the map need not have all.
+    fn any_value(map: u64, env: *mut ExecEnv) -> u64 {
+        // SAFETY: helpers are called in runs of a world.
+        let Host { places, rng } = unsafe { host(env) };
+        let mut rng = rng.borrow_mut();
+        let Some(place) = places.maps.iter().find(|place| place.handle == map) else { return 0 };
+        if place.count == 0 || !place.is_full && rng.chance(1, 3) {
+            return 0;
+        }
+        place.base + rng.range(0..place.count) * place.stride
+    }
 }
 
 /// The context as it is in a [`World`]: numbers where programs see them, addresses behind.
