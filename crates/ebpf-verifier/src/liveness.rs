@@ -6,7 +6,6 @@ use alloc::vec::Vec;
 use ebpf_isa::{CallTarget, Insn, Operands, Pc, Program, Reg, RegSet, Successors};
 
 use crate::environment::Environment;
-use crate::rules::ArgKind;
 
 /// The live registers before each instruction, function by function. It does not matter which
 /// conditions can hold.
@@ -110,11 +109,11 @@ fn through(insn: Insn, behind: RegSet, env: &Environment) -> RegSet {
 
 /// What a helper that may be called, or a kernel function, reads: its arguments alone.
 fn arguments(callee: CallTarget, env: &Environment) -> Option<RegSet> {
-    let used = |kind: &&ArgKind| **kind != ArgKind::Unused;
     let count = match callee {
-        CallTarget::Helper(id) if env.may_call(id) => {
-            env.program_type.helper(id)?.args.iter().take_while(used).count()
-        }
+        CallTarget::Helper(id) if env.may_call(id) => match env.program_type.helper(id) {
+            Some(proto) => proto.arguments(),
+            None => id.arguments()?.into(),
+        },
         CallTarget::Kfunc { btf_id, module } => {
             env.modules.function(module, btf_id).ok()?.args.len()
         }

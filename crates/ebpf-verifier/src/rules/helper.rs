@@ -191,6 +191,11 @@ impl HelperProto {
         self
     }
 
+    /// How many arguments it takes.
+    pub(crate) fn arguments(&self) -> usize {
+        self.args.iter().take_while(|&&kind| kind != ArgKind::Unused).count()
+    }
+
     pub(super) fn digest(&self, digest: &mut DigestWriter) {
         digest.u32(self.id.0);
         self.args.into_iter().for_each(|arg| digest.u32(arg.code()));

@@ -341,3 +341,22 @@ fn cgroups(program_type: ProgramType) -> Vec<HelperProto> {
     ]
     .into()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn prototypes_have_the_documented_arguments() {
+        /// That of a packet's socket has an argument more than that of a process.
+        const CGROUP_CLASSID: HelperId = HelperId(17);
+        let counted = |proto: &HelperProto| u8::try_from(proto.arguments()).ok();
+        for &program_type in ProgramType::ALL {
+            for proto in prototypes(program_type) {
+                if proto.id != CGROUP_CLASSID {
+                    assert_eq!(counted(&proto), proto.id.arguments(), "{}", proto.name);
+                }
+            }
+        }
+    }
+}
