@@ -11,7 +11,7 @@ use ebpf_isa::text::assemble;
 use ebpf_isa::uapi::AttachType;
 use ebpf_isa::{CallTarget, Insn, Program, WideSource};
 use ebpf_object::cases::{Case, CaseMap, MapTypes};
-use ebpf_runtime::kernel::{KernelError, Oracle, Outcome, probe};
+use ebpf_runtime::kernel::{KernelError, Oracle, Outcome, probe, without_time};
 use ebpf_testkit::{Fixture, Verdict, for_each_fixture, skip};
 use ebpf_verifier::{Environment, Errno, KernelProfile, MapInfo};
 
@@ -75,8 +75,8 @@ fn check(fixture: &Fixture, oracle: &mut Oracle) -> Result<(), String> {
 
 /// A log without the time that verification took, and without addresses in wide loads.
 fn normal(log: &str) -> String {
-    let lines = log.lines().filter(|line| !line.starts_with("verification time "));
-    let lines = lines.map(|line| match line.find(" = 0xffff") {
+    let log = without_time(log);
+    let lines = log.lines().map(|line| match line.find(" = 0xffff") {
         Some(at) if line[..at].contains("(18) ") => {
             let after =
                 line[at + " = 0xffff".len()..].trim_start_matches(|c: char| c.is_ascii_hexdigit());

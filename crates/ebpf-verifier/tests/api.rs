@@ -116,12 +116,17 @@ fn what_is_not_known_is_unsupported() {
     assert_eq!(judge(with_map, &env).code, ErrorCode::Unsupported);
 }
 
-#[test]
-fn a_typed_function_needs_its_types() {
-    let text = assemble("call f\nexit\nf:\nr0 = 0\nexit").unwrap();
+/// A program of which the function at 2 has a type.
+fn typed(text: &str) -> Program {
     let info = SubprogInfo { name: None, btf_id: Some(3) };
     let infos = BTreeMap::from([(Pc(2), info)]);
-    let program = Program::new(text.slots().to_vec(), infos, LineTable::new()).unwrap();
+    let slots = assemble(text).unwrap().slots().to_vec();
+    Program::new(slots, infos, LineTable::new()).unwrap()
+}
+
+#[test]
+fn a_typed_function_needs_its_types() {
+    let program = typed("call f\nexit\nf:\nr0 = 0\nexit");
     let rejection = verify(&program, &xdp(), &Options::default()).unwrap_err();
     assert_eq!(rejection.code, ErrorCode::Unsupported);
 }
@@ -191,9 +196,11 @@ fn what_is_not_known_is_unsupported_in_dead_code_too() {
     for insn in ["call kfunc#7", "r1 = btf[1] ll", "may_goto out"] {
         assert_eq!(code_of(&dead(insn)), ErrorCode::Unsupported, "{insn}");
     }
-    let in_subprogram = |insn: &str| format!("call f\nexit\nf:\n{}", dead(insn));
     for insn in ["call bpf_tail_call#12", "r0 = *(u8 *)skb[4]"] {
-        assert_eq!(code_of(&in_subprogram(insn)), ErrorCode::Unsupported, "{insn}");
+        let in_subprogram = format!("call f\nexit\nf:\n{}", dead(insn));
+        assert_eq!(code_of(&in_subprogram), ErrorCode::SubprogramUntyped, "{insn}");
+        let rejection = verify(&typed(&in_subprogram), &xdp(), &Options::default()).unwrap_err();
+        assert_eq!(rejection.code, ErrorCode::Unsupported, "{insn}");
         let program = assemble(&dead(insn)).unwrap();
         assert!(verify(&program, &xdp(), &Options::default()).is_ok(), "{insn}");
     }

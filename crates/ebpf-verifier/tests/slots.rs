@@ -27,7 +27,9 @@ fn structure_is_judged_in_the_words_of_the_kernel() {
     let wide = |src, imm| slot(0x18, 1, src, 0, imm);
     let goto = |off| slot(0x05, 0, 0, off, 0);
     let unknown = slot(0xff, 0, 0, 0, 0);
-    let rows: [(&[RawInsn], &str); 17] = [
+    let calls = slot(0x85, 0, 1, 0, 1);
+    let tail_call = slot(0x85, 0, 0, 0, 12);
+    let rows: [(&[RawInsn], &str); 20] = [
         (&[MOV, slot(0x85, 0, 1, 0, 7), EXIT], "call to invalid destination"),
         (&[MOV, slot(0x85, 0, 1, 0, -3), EXIT], "call to invalid destination"),
         (&[goto(-2), EXIT], "jump out of range from insn 0 to -1"),
@@ -35,6 +37,15 @@ fn structure_is_judged_in_the_words_of_the_kernel() {
         (&[slot(0x06, 0, 0, 0, 9), EXIT], "jump out of range from insn 0 to 10"),
         (&[MOV], "last insn is not an exit or jmp"),
         (&[unknown], "last insn is not an exit or jmp"),
+        (
+            &[calls, EXIT, tail_call, unknown, EXIT],
+            "tail_call is not allowed in subprogs without BTF",
+        ),
+        (
+            &[calls, EXIT, tail_call, slot(0x40, 0, 0, 0, 4), EXIT],
+            "LD_ABS is not allowed in subprogs without BTF",
+        ),
+        (&[tail_call, unknown, EXIT], "unknown opcode ff"),
         (&[unknown, EXIT], "unknown opcode ff"),
         (&[slot(0x8d, 0, 0, 0, 0), EXIT], "unknown opcode 8d"),
         (&[slot(0x01, 0, 0, 0, 0), EXIT], "BPF_LDX uses reserved fields"),

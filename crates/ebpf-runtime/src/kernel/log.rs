@@ -17,8 +17,11 @@ pub struct Statistics {
     pub stack_depth: String,
 }
 
+/// What the line begins with that has the time.
+const TIME: &str = "verification time ";
+
 /// What lines of statistics begin with.
-const STATISTICS: [&str; 3] = ["processed ", "verification time ", "stack depth "];
+const STATISTICS: [&str; 3] = ["processed ", TIME, "stack depth "];
 
 /// What lines begin with that tell of states, behind an error that is found in them.
 const STATES: [&str; 3] = ["mark_precise:", "cur state:", "old state:"];
@@ -39,7 +42,7 @@ impl Statistics {
             max_states_per_insn: number("max_states_per_insn").unwrap_or(0),
             total_states: number("total_states").unwrap_or(0),
             peak_states: number("peak_states").unwrap_or(0),
-            usec: last("verification time ").and_then(first).unwrap_or(0),
+            usec: last(TIME).and_then(first).unwrap_or(0),
             stack_depth: last("stack depth ").unwrap_or_default().to_owned(),
         })
     }
@@ -51,6 +54,15 @@ pub(crate) fn text(buffer: &[u8]) -> String {
     String::from_utf8_lossy(&buffer[..end]).into_owned()
 }
 
+/// A log without the time that verification took, which no two logs share. Where a message of the
+/// kernel lacks its newline, the line after the time follows on that of the message.
+#[must_use]
+pub fn without_time(log: &str) -> String {
+    let Some((before, after)) = log.split_once(TIME) else { return log.to_owned() };
+    let rest = after.split_once('\n').map_or("", |(_, rest)| rest);
+    format!("{before}{rest}")
+}
+
 /// The last line that is neither empty nor of statistics or states: why the program was refused. A
 /// few of the kernel's messages lack their newline, so that statistics follow on the same line.
 pub(crate) fn last_line(log: &str) -> &str {
@@ -58,7 +70,7 @@ pub(crate) fn last_line(log: &str) -> &str {
         !line.is_empty() && !STATISTICS.iter().chain(&STATES).any(|start| line.starts_with(start))
     };
     let line = log.lines().rev().find(is_message).unwrap_or_default();
-    line.find("verification time ").map_or(line, |end| &line[..end])
+    line.find(TIME).map_or(line, |end| &line[..end])
 }
 
 #[cfg(test)]
@@ -81,6 +93,13 @@ mod tests {
             stack_depth: "32+8".into(),
         };
         assert_eq!(Statistics::parse(LOG), Some(expected));
+    }
+
+    #[test]
+    fn the_time_is_taken_out() {
+        assert_eq!(without_time("a\nverification time 26 usec\nb\n"), "a\nb\n");
+        assert_eq!(without_time("no goodverification time 4 usec\nb\n"), "no goodb\n");
+        assert_eq!(without_time("a\n"), "a\n");
     }
 
     #[test]

@@ -24,7 +24,7 @@ mod program;
 mod sys;
 
 pub use error::{Errno, KernelError};
-pub use log::Statistics;
+pub use log::{Statistics, without_time};
 pub use map::{MAX_MAP_BYTES, Map, MapSpec};
 pub use oracle::{Judgement, NotJudged, Oracle, Outcome};
 pub use probe::{Probe, probe};

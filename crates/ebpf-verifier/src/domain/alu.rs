@@ -28,6 +28,16 @@ pub fn alu<W: Wide>(op: AluOp, width: Width, dst: &mut ScalarOf<W>, src: &Scalar
     dst.settle();
 }
 
+/// The number at a constant distance from another, as [`alu`] adds it; but where the parts contradict
+/// each other, they stay as they are.
+#[must_use]
+pub fn at_distance<W: Wide>(width: Width, from: &ScalarOf<W>, by: W) -> ScalarOf<W> {
+    let by = ScalarOf::constant(by);
+    let mut sum = arithmetic(from.bits + by.bits, (add, add), from, &by).of_width(width);
+    sum.sync();
+    sum
+}
+
 /// The result before its parts learn from each other and, of all but shifts, before the high half
 /// is cleared in 32-bit operations; `None` if the operation is not followed.
 pub(super) fn transfer<W: Wide>(

@@ -44,6 +44,8 @@ error_codes! {
     ProgramMalformed = "program.malformed", EINVAL;
     /// An instruction that this kernel does not know.
     InsnUnknown = "insn.unknown", EINVAL;
+    /// A subprogram that may end the program, and whose type is not given.
+    SubprogramUntyped = "subprogram.untyped", EINVAL;
     /// An instruction that no path of control leads to.
     CfgUnreachable = "cfg.unreachable", EINVAL;
     /// A reference to a map or to a place in its value that cannot be.

@@ -114,6 +114,14 @@ payloads! {
         wide_load: Pc = "Where the wide load is.",
     } => ProgramMalformed;
 
+    /// A tail call in a subprogram whose type is not given.
+    #[error("tail_call is not allowed in subprogs without BTF")]
+    UntypedTailCall => SubprogramUntyped;
+
+    /// A classic packet load in a subprogram whose type is not given.
+    #[error("LD_ABS is not allowed in subprogs without BTF")]
+    UntypedPacketLoad => SubprogramUntyped;
+
     /// A call out of the program.
     #[error("call to invalid destination")]
     CallRange {
@@ -578,6 +586,14 @@ payloads! {
     HelperNotAcquired {
         register: Reg = "The argument.",
     } => ReferenceRelease;
+
+    /// Two arguments that were acquired, or are parts of what was.
+    #[error("more than one arg with ref_obj_id R{} {id} {other}", register.number())]
+    HelperReferences {
+        register: Reg = "The second one.",
+        id: u32 = "What it was acquired as.",
+        other: u32 = "What the first one was acquired as.",
+    } => HelperArgument;
 
     /// Something given to a helper that releases, which was moved.
     #[error(

@@ -14,12 +14,13 @@ use alloc::vec::Vec;
 use core::fmt::{Display, Write as _};
 
 use ebpf_isa::text::KernelText;
+use ebpf_isa::uapi::HelperId;
 use ebpf_isa::{CallTarget, Insn, Pc, Program, Reg, RegSet};
 
 use self::loops::Entered;
 use self::state::{FrameText, Shown};
 use crate::environment::Environment;
-use crate::error::{ErrorCode, Rejection};
+use crate::error::{ErrorCode, Payload, Rejection};
 use crate::explore::{CheckpointId, SlotsChange, Watch};
 use crate::liveness::LiveRegs;
 use crate::state::{At, Cell, CellSet, SlotMask, State};
@@ -84,7 +85,7 @@ pub(crate) struct KernelLog<'a> {
     /// The line of an instruction to which what it touched is to be added: where it ends, and how
     /// long it is.
     line: (usize, usize),
-    /// The state before a return, or before a call of a helper.
+    /// The state before a return.
     before: Option<State>,
     /// By slot, the number of the loop.
     loops: Vec<u32>,
@@ -127,6 +128,9 @@ impl<'a> KernelLog<'a> {
                 let lines = rejection.detail.iter().chain([&rejection.message]);
                 for line in lines.filter(|_| !is_printed) {
                     self.print(format_args!("{line}\n"));
+                }
+                if !ends_line(&rejection.payload) {
+                    self.text.pop();
                 }
                 rejection.stats
             }
@@ -259,6 +263,15 @@ impl<'a> KernelLog<'a> {
     }
 }
 
+/// Whether the kernel ends the line of this message: some lack their newline.
+fn ends_line(payload: &Payload) -> bool {
+    match payload {
+        Payload::HelperReferences { .. } => false,
+        Payload::HelperMap { helper, .. } => *helper != HelperId::TAIL_CALL,
+        _ => true,
+    }
+}
+
 impl Watch for KernelLog<'_> {
     const EVERYTHING: bool = true;
 
@@ -283,11 +296,7 @@ impl Watch for KernelLog<'_> {
         self.print(format_args!("{pc}: {}\n", self.insn_text(pc, insn)));
         self.line = (self.text.len(), self.text.len() - start);
         self.touched = touched::by(insn, state);
-        let is_crossing = matches!(
-            insn,
-            Insn::Exit | Insn::Call(CallTarget::Helper(_) | CallTarget::Kfunc { .. })
-        );
-        self.before = is_crossing.then(|| state.clone());
+        self.before = (insn == Insn::Exit).then(|| state.clone());
     }
 
     fn after(&mut self, pc: Pc, state: &State, effects: &Effects) {
@@ -297,13 +306,8 @@ impl Watch for KernelLog<'_> {
         let Some(insn) = self.program.get(pc) else { return };
         match insn {
             Insn::Branch { .. } => self.print_touched(pc, state),
-            Insn::Call(CallTarget::Helper(_)) => {
-                if let Some(before) = self.before.take() {
-                    // Slots that may have been filled only in part do not count as written.
-                    let changed = touched::changed_slots(&before, state);
-                    self.touched.slots |= changed & !effects.read.of(state.current());
-                }
-            }
+            // The kernel notes slots without their frame.
+            Insn::Call(CallTarget::Helper(_)) => self.touched.slots |= effects.filled,
             _ => self.print_crossing(pc, insn, state),
         }
     }

@@ -57,18 +57,6 @@ fn accessed_slots(state: &State, base: Reg, off: i16, size: Size) -> SlotMask {
     (start..end).filter_map(StackOff::new).fold(0, |slots, off| slots | 1 << off.slot())
 }
 
-/// The slots of the current frame in which two states differ.
-pub(super) fn changed_slots(before: &State, after: &State) -> SlotMask {
-    let (before, after) = (&before.frame().stack, &after.frame().stack);
-    let changed = after.slots().enumerate().filter(|(index, slot)| {
-        let earlier = before.get(*index);
-        earlier.is_none_or(|earlier| {
-            earlier.bytes() != slot.bytes() || earlier.spilled() != slot.spilled()
-        })
-    });
-    changed.fold(0, |slots, (index, _)| slots | 1 << index)
-}
-
 #[cfg(test)]
 mod tests {
     use ebpf_isa::text::assemble;
@@ -111,21 +99,5 @@ mod tests {
         let (kind, var) = (PointerKind::Stack { frame: 0 }, Scalar::UNKNOWN.within_unsigned(0, 16));
         state.frame_mut().regs[2] = Value::Pointer(Pointer { kind, off: -32, var });
         assert_eq!(touched("*(u32 *)(r2 +0) = 1", &state), (vec![2], 0b1110));
-    }
-
-    #[test]
-    fn slots_that_changed() {
-        let (before, mut after) = (State::entry(), State::entry());
-        let slot = |off| StackOff::new(off).expect("it is in the frame");
-        after.frame_mut().stack.slot_mut(slot(-16)).set_bytes(0, 1, true);
-        // The slot above is new, too.
-        assert_eq!(changed_slots(&before, &after), 0b11);
-        let before = after.clone();
-        assert_eq!(changed_slots(&before, &after), 0);
-        after.frame_mut().stack.slot_mut(slot(-16)).set_spill(Value::constant(5), 8);
-        assert_eq!(changed_slots(&before, &after), 0b10);
-        let before = after.clone();
-        after.frame_mut().stack.slot_mut(slot(-16)).set_spill(Value::constant(6), 8);
-        assert_eq!(changed_slots(&before, &after), 0b10);
     }
 }

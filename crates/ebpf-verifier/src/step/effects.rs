@@ -2,7 +2,7 @@
 
 use alloc::vec::Vec;
 
-use crate::state::{Cell, LinkedCells, SlotSets};
+use crate::state::{Cell, LinkedCells, SlotMask, SlotSets};
 
 /// The effects of one instruction.
 #[derive(Debug, Default)]
@@ -19,7 +19,9 @@ pub(crate) struct Effects {
     pub(crate) read: SlotSets,
     /// Slots that were written as a whole.
     pub(crate) written: SlotSets,
-    /// Whether there is something in `read` or `written`.
+    /// Slots of whatever frame that a helper filled.
+    pub(crate) filled: SlotMask,
+    /// Whether there is something in `read`, `written` or `filled`.
     pub(crate) touches_stack: bool,
 }
 
@@ -33,12 +35,18 @@ impl Effects {
         if core::mem::take(&mut self.touches_stack) {
             self.read.clear();
             self.written.clear();
+            self.filled = 0;
         }
     }
 
     pub(crate) fn read_slot(&mut self, frame: usize, slot: usize) {
         self.touches_stack = true;
         self.read.insert(frame, slot);
+    }
+
+    pub(crate) fn fill_slot(&mut self, slot: usize) {
+        self.touches_stack = true;
+        self.filled |= 1 << slot;
     }
 
     pub(crate) fn write_slot(&mut self, frame: usize, slot: usize) {

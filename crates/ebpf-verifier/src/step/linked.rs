@@ -80,9 +80,7 @@ fn derived(known: &ScalarValue, link: Link, member: &ScalarValue) -> ScalarValue
     match by(to) - by(from) {
         0 => *known,
         delta => {
-            let delta = Scalar::constant(delta.cast_unsigned());
-            let mut bounds = known.bounds;
-            domain::alu(AluOp::Add, width, &mut bounds, &delta);
+            let bounds = domain::at_distance(width, &known.bounds, delta.cast_unsigned());
             ScalarValue { bounds, ..*member }
         }
     }

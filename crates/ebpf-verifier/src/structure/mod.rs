@@ -37,6 +37,7 @@ pub(crate) fn check(program: &Program, env: &Environment) -> Result<(), Located>
         }
     }
     check_kfuncs(&special, env)?;
+    check_ends_in_subprograms(program, &special)?;
     check_known(&special, env)?;
     check_maps(&special, env)?;
     if env.has_exception_callback() {
@@ -83,6 +84,27 @@ fn check_size(program: &Program, env: &Environment) -> Checked {
         return Err(Payload::AttachType { program_type, attach_type }.into());
     }
     Ok(())
+}
+
+/// Functions that may end the program must return numbers; those without a type are not known to.
+fn check_ends_in_subprograms(program: &Program, special: &[(Pc, Insn)]) -> Result<(), Located> {
+    let untyped = |pc: Pc| {
+        let index = program.subprog_of(pc);
+        let has_type = program.subprogs()[index.index()].info.btf_id.is_some();
+        (index != SubprogIdx::MAIN && !has_type).then_some(index)
+    };
+    // Of those of a function, packet loads come first.
+    let faults = special.iter().filter_map(|&(pc, insn)| match insn {
+        Insn::LoadPacket { .. } => Some((untyped(pc)?, 0, pc, Payload::UntypedPacketLoad)),
+        Insn::Call(CallTarget::Helper(HelperId::TAIL_CALL)) => {
+            Some((untyped(pc)?, 1, pc, Payload::UntypedTailCall))
+        }
+        _ => None,
+    });
+    match faults.min_by_key(|&(index, order, pc, _)| (index, order, pc)) {
+        Some((.., pc, fault)) => Err((fault.into(), Some(pc))),
+        None => Ok(()),
+    }
 }
 
 /// Refuses instructions that this kernel does not know.

@@ -8,6 +8,7 @@ use alloc::vec::Vec;
 use ebpf_isa::opcode::{
     CLASS_MASK, Class, MODE_MASK, Mode, OPERATION_MASK, SOURCE_REG, call, jump, wide,
 };
+use ebpf_isa::uapi::HelperId;
 use ebpf_isa::{DecodeError, MapIdx, Pc, RawInsn, decode};
 
 use super::{Located, check_map};
@@ -48,6 +49,9 @@ fn check(
     }
     let starts = subprogram_starts(slots, env.profile.max_subprograms)?;
     check_jumps(slots, &starts)?;
+    if env.btf.is_none() {
+        check_ends(slots, &starts)?;
+    }
     check_opcodes(slots, map_of, env)?;
     check_reachable(slots)
 }
@@ -139,6 +143,30 @@ fn check_jumps(slots: &[RawInsn], starts: &[usize]) -> Result<(), Located> {
         }
     }
     Ok(())
+}
+
+/// Functions without types do not end the program, neither by a packet load nor by a tail call.
+fn check_ends(slots: &[RawInsn], starts: &[usize]) -> Result<(), Located> {
+    let ends = starts.iter().skip(2).copied().chain([slots.len()]);
+    for (start, end) in starts.iter().skip(1).copied().zip(ends) {
+        let find = |is_wanted: fn(RawInsn) -> bool| (start..end).find(|&at| is_wanted(slots[at]));
+        if let Some(at) = find(is_packet_load) {
+            return Err(fault(at, Payload::UntypedPacketLoad));
+        }
+        if let Some(at) = find(is_tail_call) {
+            return Err(fault(at, Payload::UntypedTailCall));
+        }
+    }
+    Ok(())
+}
+
+fn is_packet_load(slot: RawInsn) -> bool {
+    let mode = slot.opcode & MODE_MASK;
+    class(slot) == Class::Ld.code() && (mode == Mode::Abs.code() || mode == Mode::Ind.code())
+}
+
+fn is_tail_call(slot: RawInsn) -> bool {
+    is_call(slot) && slot.src == call::HELPER && slot.imm.cast_unsigned() == HelperId::TAIL_CALL.0
 }
 
 /// Wide loads are whole and name what there is; opcodes are known.

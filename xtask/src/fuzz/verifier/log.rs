@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use ebpf_runtime::kernel::without_time;
+
 /// The first line in which two logs differ.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct LineDifference {
@@ -23,7 +25,8 @@ impl fmt::Display for LineDifference {
 /// Compares the kernel's log with ours, both of level 2. The time that verification took is not
 /// compared, nor the address of a map that a wide load shows.
 pub(super) fn first_difference(kernel: &str, ours: &str) -> Option<LineDifference> {
-    let mut kernel = kernel.lines().filter(|line| !line.starts_with("verification time "));
+    let kernel = without_time(kernel);
+    let mut kernel = kernel.lines();
     let mut ours = ours.lines();
     for line in 1.. {
         match (kernel.next(), ours.next()) {

@@ -2,9 +2,8 @@
 
 use ebpf_runtime::isa::text::assemble;
 use ebpf_runtime::isa::uapi::{MapType, ProgramType, map_flags};
-use ebpf_runtime::isa::{CallTarget, Insn, Pc, Program, RawInsn, WideSource};
+use ebpf_runtime::isa::{Insn, Pc, Program, RawInsn, WideSource};
 use ebpf_runtime::object::cases::{Case, CaseMap, MapTypes};
-use ebpf_runtime::verifier::program_types;
 use ebpf_testkit::Rng;
 use serde_json::{Value, json};
 
@@ -28,15 +27,23 @@ const fn shape(map_type: MapType, key_size: u32, value_size: u32, entries: u32) 
 const CONTENTS: [u8; 16] = [7, 0, 0, 0, 0xff, 0, 0, 0, 0, 0, 0, 0x80, 1, 2, 3, 4];
 
 /// The maps that programs may name.
-pub(super) const MAPS: [MapShape; 4] = [
+pub(super) const MAPS: [MapShape; 6] = [
     shape(MapType::Array, 4, 16, 4),
     shape(MapType::Hash, 8, 24, 8),
     shape(MapType::Array, 4, 48, 1),
     MapShape { frozen: Some(CONTENTS), ..shape(MapType::Array, 4, CONTENTS.len() as u32, 1) },
+    shape(MapType::ProgArray, 4, 4, 2),
+    shape(MapType::Ringbuf, 0, 0, 4096),
 ];
 
 /// Which of them nobody may write.
 pub(super) const FROZEN: usize = 3;
+/// The first ones, so many, have values that programs read and write.
+pub(super) const WITH_VALUES: usize = 4;
+/// Which of them has programs.
+pub(super) const PROGRAMS: usize = 4;
+/// Which of them is a ring buffer.
+pub(super) const RING_BUFFER: usize = 5;
 
 const PROGRAM_TYPES: [ProgramType; 3] =
     [ProgramType::Xdp, ProgramType::SchedCls, ProgramType::SocketFilter];
@@ -110,18 +117,6 @@ impl Subject {
     /// The same with another program.
     pub(super) fn with(&self, program: Program) -> Self {
         Self { program, ..*self }
-    }
-
-    /// Whether the prototypes of all helpers are known that the program calls and may call: the log
-    /// shows how many arguments they take.
-    pub(super) fn has_prototypes(&self) -> bool {
-        let rules = program_types::of(self.program_type);
-        self.program.insns().all(|(_, insn)| match (insn, &rules) {
-            (Insn::Call(CallTarget::Helper(id)), Some(rules)) => {
-                rules.helper(id).is_some() || !rules.may_call(id, None)
-            }
-            _ => true,
-        })
     }
 
     fn slots(&self) -> Vec<RawInsn> {

@@ -152,11 +152,7 @@ impl Judges {
                 difference = Some(Difference::Mistake);
             }
         }
-        if logs
-            && difference.is_none()
-            && matches!(ours, Ours::Verdict(_))
-            && subject.has_prototypes()
-        {
+        if logs && difference.is_none() && matches!(ours, Ours::Verdict(_)) {
             difference = self.line_difference(subject)?.map(|_| Difference::Log);
         }
         Ok(Some(Judged { kernel, ours, difference }))

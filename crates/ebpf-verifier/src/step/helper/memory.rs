@@ -134,6 +134,7 @@ impl Machine<'_> {
         };
         if let PointerKind::Stack { frame } = pointer.kind {
             let range = self.check_stack_range(reg, &pointer, frame, 0, size, true)?;
+            range.offs().for_each(|off| self.effects.fill_slot(off.slot()));
             self.state.frame_at_mut(frame).stack.clobber(range.offs());
         }
         Ok(())

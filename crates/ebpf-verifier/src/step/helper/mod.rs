@@ -119,7 +119,12 @@ impl Machine<'_> {
             return Ok(());
         }
         check_kind(kind, reg, &value)?;
-        facts.reference = value.reference().or(facts.reference);
+        if let Some(id) = value.reference()
+            && let Some(other) = facts.reference.replace(id)
+        {
+            let (id, other) = (id.0, other.0);
+            return Err(Payload::HelperReferences { register: reg, id, other }.into());
+        }
         match kind {
             ArgKind::Map => {
                 facts.map = value.as_pointer().and_then(|pointer| match pointer.kind {

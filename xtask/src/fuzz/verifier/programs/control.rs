@@ -7,6 +7,19 @@ const MOST_FORKS: u32 = 10;
 const MOST_LOOPS: u32 = 2;
 const MOST_FUNCTIONS: usize = 4;
 
+/// What loops do. Each statement must make sense in the next round, too.
+const IN_LOOPS: [fn(&mut Generator); 9] = [
+    Generator::arithmetic,
+    Generator::spill,
+    Generator::fill,
+    Generator::access_value,
+    Generator::access_packet,
+    Generator::branch,
+    Generator::move_number,
+    Generator::bound,
+    Generator::call_helper,
+];
+
 impl Generator {
     pub(super) fn branch(&mut self) {
         if self.forks >= MOST_FORKS {
@@ -52,7 +65,7 @@ impl Generator {
         if is_spilled {
             self.line(format!("*(u64 *)(r10 {slot:+}) = r{counter}"));
         }
-        self.body();
+        self.inside(&IN_LOOPS, 4, true);
         if is_spilled {
             self.line(format!("r{counter} = *(u64 *)(r10 {slot:+})"));
         }
@@ -71,32 +84,21 @@ impl Generator {
         self.set(counter, Kind::Small);
     }
 
-    /// What a loop does. Each statement must make sense in the next round, too.
-    fn body(&mut self) {
+    /// So many of these statements, or fewer. Branches among them lead to their end, or where that is
+    /// allowed, further out.
+    pub(super) fn inside(&mut self, statements: &[fn(&mut Self)], most: u64, may_leave: bool) {
         let before = self.open.len();
-        let statements = [
-            Self::arithmetic,
-            Self::spill,
-            Self::fill,
-            Self::access_value,
-            Self::access_packet,
-            Self::branch,
-            Self::move_number,
-            Self::bound,
-            Self::call_helper,
-        ];
-        for _ in 0..self.rng.range(0..4) {
-            self.rng.pick(&statements)(self);
+        for _ in 0..self.rng.range(0..most) {
+            self.rng.pick(statements)(self);
         }
-        // Branches of the body lead to its end, or out of the loop.
-        let mut inside = self.open.split_off(before);
-        for open in &mut inside {
-            if open.after.is_some() {
-                self.join(open);
+        let inside = self.open.split_off(before);
+        for open in inside {
+            if open.after.is_none() && may_leave {
+                self.open.push(open);
+            } else {
+                self.join(&open);
             }
         }
-        inside.retain(|open| open.after.is_none());
-        self.open.extend(inside);
     }
 
     pub(super) fn call_function(&mut self) {
@@ -152,8 +154,8 @@ impl Generator {
     }
 
     /// Puts an address of memory into an argument.
-    fn pointer_to_memory(&mut self, argument: usize) {
-        let pointer = |kind| matches!(kind, Kind::Value(_) | Kind::Packet);
+    pub(super) fn pointer_to_memory(&mut self, argument: usize) {
+        let pointer = |kind: Kind| kind.len().is_some() || kind == Kind::Packet;
         match self.find(pointer).filter(|_| self.rng.chance(1, 3)) {
             Some(reg) => self.line(format!("r{argument} = r{reg}")),
             None => {

@@ -2,7 +2,7 @@
 
 use ebpf_runtime::isa::uapi::ProgramType;
 
-use super::super::subject::{FROZEN, MAPS};
+use super::super::subject::FROZEN;
 use super::{Generator, Kind};
 
 /// Where a context has the packet, its end, and plain numbers.
@@ -120,7 +120,7 @@ impl Generator {
     }
 
     pub(super) fn atomic(&mut self) {
-        let pointer = self.find(|kind| matches!(kind, Kind::Value(_)));
+        let pointer = self.find(|kind| kind.len().is_some());
         let base = pointer.filter(|_| self.rng.chance(1, 2)).unwrap_or(10);
         let (src, size) = (self.number(), *self.rng.pick(&[4, 8, 8]));
         let offset = match base {
@@ -203,10 +203,11 @@ impl Generator {
     }
 
     pub(super) fn access_value(&mut self) {
-        let Some(base) = self.find(|kind| matches!(kind, Kind::Value(_))) else {
+        let Some(base) = self.find(|kind| kind.len().is_some()) else {
             return self.address_of_value();
         };
-        let Kind::Value(map) = self.registers[base] else { return };
+        let kind = self.registers[base];
+        let Some(len) = kind.len() else { return };
         let size = self.size();
         if self.rng.chance(1, 2) {
             let (index, sum) = (self.small(), self.fresh());
@@ -214,15 +215,14 @@ impl Generator {
                 let (first, second) =
                     *self.rng.pick(&[(base, index), (base, index), (index, base)]);
                 self.line(format!("r{sum} = r{first}\nr{sum} += r{second}"));
-                self.set(sum, Kind::Value(map));
+                self.set(sum, kind);
                 let offset = *self.rng.pick(&[0, 0, 0, 1, -1, 4, 8]);
                 return self.access(sum, offset, size);
             }
         }
-        let len = MAPS[map].value_size as i16;
         let offset = match self.rng.chance(1, 8) {
             true => *self.rng.pick(&[len, len - 1, -1, len - 4, len - 8]),
-            false => size * (self.rng.range(0..(len / size) as u64) as i16),
+            false => size * (self.rng.range(0..(len / size).max(1) as u64) as i16),
         };
         self.access(base, offset, size);
     }

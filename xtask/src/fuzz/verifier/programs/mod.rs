@@ -8,11 +8,12 @@
 mod control;
 mod memory;
 mod numbers;
+mod objects;
 
 use ebpf_runtime::isa::uapi::ProgramType;
 use ebpf_testkit::Rng;
 
-use super::subject::MAPS;
+use super::subject::{MAPS, WITH_VALUES};
 
 /// What a register holds, as far as the generator knows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -31,11 +32,23 @@ enum Kind {
     ValueOrNull(usize),
     Packet,
     PacketEnd,
+    /// A record of a ring buffer, of so many bytes.
+    Record(i16),
+    Socket,
 }
 
 impl Kind {
     const fn is_number(self) -> bool {
         matches!(self, Self::Number | Self::Small)
+    }
+
+    /// Bytes of the memory that it points to, for what may be read and written anywhere.
+    const fn len(self) -> Option<i16> {
+        match self {
+            Self::Value(map) => Some(MAPS[map].value_size as i16),
+            Self::Record(size) => Some(size),
+            _ => None,
+        }
     }
 }
 
@@ -79,29 +92,34 @@ struct Statement {
     weights: [u64; THEMES],
 }
 
-const THEMES: usize = 8;
+const THEMES: usize = 9;
 
-/// Themes: numbers, links between them, stack, loops, calls, maps, packets, all alike.
-const STATEMENTS: [Statement; 19] = [
-    row(Generator::arithmetic, [30, 10, 6, 12, 5, 6, 5, 5]),
-    row(Generator::move_number, [8, 8, 3, 3, 4, 3, 3, 5]),
-    row(Generator::bound, [8, 6, 6, 5, 5, 8, 5, 5]),
-    row(Generator::branch, [14, 14, 5, 6, 5, 4, 2, 5]),
-    row(Generator::link, [3, 22, 4, 2, 6, 4, 2, 5]),
-    row(Generator::spill, [3, 5, 20, 5, 6, 4, 3, 5]),
-    row(Generator::fill, [3, 5, 20, 5, 6, 4, 3, 5]),
-    row(Generator::variable_stack, [0, 1, 14, 2, 2, 1, 0, 3]),
-    row(Generator::atomic, [1, 1, 5, 1, 1, 3, 1, 4]),
-    row(Generator::bounded_loop, [1, 1, 2, 14, 2, 2, 2, 3]),
-    row(Generator::call_function, [1, 2, 3, 3, 16, 2, 2, 4]),
-    row(Generator::call_helper, [3, 3, 3, 3, 4, 4, 3, 5]),
-    row(Generator::look_up, [1, 1, 2, 1, 2, 10, 1, 4]),
-    row(Generator::compare_with_null, [0, 0, 1, 1, 2, 8, 1, 3]),
-    row(Generator::access_value, [1, 4, 1, 2, 3, 14, 1, 5]),
-    row(Generator::address_of_value, [2, 4, 0, 2, 2, 8, 0, 4]),
-    row(Generator::access_packet, [0, 1, 1, 2, 2, 1, 24, 5]),
-    row(Generator::load_context, [2, 2, 2, 1, 2, 1, 5, 5]),
-    row(Generator::nonsense, [1, 1, 1, 1, 1, 1, 1, 1]),
+/// Themes: numbers, links between them, stack, loops, calls, maps, packets, objects, all alike.
+const STATEMENTS: [Statement; 24] = [
+    row(Generator::arithmetic, [30, 10, 6, 12, 5, 6, 5, 5, 5]),
+    row(Generator::move_number, [8, 8, 3, 3, 4, 3, 3, 3, 5]),
+    row(Generator::bound, [8, 6, 6, 5, 5, 8, 5, 4, 5]),
+    row(Generator::branch, [14, 14, 5, 6, 5, 4, 2, 5, 5]),
+    row(Generator::link, [3, 22, 4, 2, 6, 4, 2, 2, 5]),
+    row(Generator::spill, [3, 5, 20, 5, 6, 4, 3, 4, 5]),
+    row(Generator::fill, [3, 5, 20, 5, 6, 4, 3, 4, 5]),
+    row(Generator::variable_stack, [0, 1, 14, 2, 2, 1, 0, 1, 3]),
+    row(Generator::atomic, [1, 1, 5, 1, 1, 3, 1, 2, 4]),
+    row(Generator::bounded_loop, [1, 1, 2, 14, 2, 2, 2, 2, 3]),
+    row(Generator::call_function, [1, 2, 3, 3, 16, 2, 2, 3, 4]),
+    row(Generator::call_helper, [3, 3, 3, 3, 4, 4, 3, 4, 5]),
+    row(Generator::look_up, [1, 1, 2, 1, 2, 10, 1, 2, 4]),
+    row(Generator::compare_with_null, [0, 0, 1, 1, 2, 8, 1, 2, 3]),
+    row(Generator::access_value, [1, 4, 1, 2, 3, 14, 1, 5, 5]),
+    row(Generator::address_of_value, [2, 4, 0, 2, 2, 8, 0, 2, 4]),
+    row(Generator::access_packet, [0, 1, 1, 2, 2, 1, 24, 4, 5]),
+    row(Generator::load_context, [2, 2, 2, 1, 2, 1, 5, 3, 5]),
+    row(Generator::acquire, [0, 0, 1, 1, 1, 1, 1, 16, 3]),
+    row(Generator::release_any, [0, 0, 0, 0, 0, 0, 0, 1, 1]),
+    row(Generator::tail_call, [0, 0, 0, 0, 1, 0, 0, 3, 1]),
+    row(Generator::call_with_memory, [0, 0, 2, 1, 1, 1, 1, 6, 3]),
+    row(Generator::move_packet, [0, 0, 0, 0, 1, 0, 3, 3, 2]),
+    row(Generator::nonsense, [1, 1, 1, 1, 1, 1, 1, 1, 1]),
 ];
 
 const fn row(write: fn(&mut Generator), weights: [u64; THEMES]) -> Statement {
@@ -334,8 +352,10 @@ impl Generator {
         -8 * (self.rng.range(1..6) as i16)
     }
 
+    /// A map, nearly always one with values.
     fn map(&mut self) -> usize {
-        self.rng.range(0..MAPS.len() as u64) as usize
+        let end = if self.rng.chance(1, 60) { MAPS.len() } else { WITH_VALUES };
+        self.rng.range(0..end as u64) as usize
     }
 }
 
