@@ -1,7 +1,11 @@
 //! Programs that Linux 6.18 accepts though they are not safe, and that are rejected here.
 
 use ebpf_isa::text::assemble;
-use ebpf_verifier::{Environment, ErrorCode, Options, Payload, Unsupported, program_types, verify};
+use ebpf_isa::uapi::{MapDesc, MapType};
+use ebpf_verifier::{
+    Environment, ErrorCode, MapInfo, Options, Payload, Unsupported, kernel_verdict, program_types,
+    verify,
+};
 
 /// What decides was fetched by an atomic operation from a slot that holds 0 on one path and 8 on
 /// the other. Linux 6.18.44 does not mark the slot, takes the second path for covered by the first
@@ -74,4 +78,22 @@ fn a_number_does_not_change_the_frame() {
         let program = assemble(&known).expect("it is text");
         assert!(verify(&program, &environment, &Options::default()).is_ok(), "{known}");
     }
+}
+
+/// A number to which a record of a ring buffer is added, Linux 6.18.44 takes for a pointer that has
+/// nothing to do with the record, and lets the program write through it when the record is submitted.
+#[test]
+fn a_sum_ends_with_its_record() {
+    let text = "r1 = map[0] ll\nr2 = 16\nr3 = 0\ncall bpf_ringbuf_reserve#131\n\
+                if r0 == 0 goto out\nr7 = 8\nr7 += r0\nr1 = r0\nr2 = 0\n\
+                call bpf_ringbuf_submit#132\n*(u8 *)(r7 +0) = 1\nout:\nr0 = 0\nexit";
+    let program = assemble(text).expect("it is text");
+    let mut environment = Environment::new(program_types::xdp());
+    let (map_type, max_entries) = (MapType::Ringbuf, 4096);
+    let desc = MapDesc { map_type, key_size: 0, value_size: 0, max_entries, flags: 0 };
+    environment.maps.push(MapInfo::new("records", desc));
+    let options = Options::default();
+    let rejection = verify(&program, &environment, &options).expect_err("the record is gone");
+    assert_eq!(rejection.message, "R7 invalid mem access 'scalar'");
+    assert!(kernel_verdict(&program, &environment, &options).is_ok());
 }

@@ -201,10 +201,11 @@ impl Comparison<'_> {
                 false
             }
             (
-                old_kind @ PointerKind::Ringbuf { size, .. },
-                PointerKind::Ringbuf { size: current_size, .. },
+                old_kind @ PointerKind::Ringbuf { size, is_sum, .. },
+                PointerKind::Ringbuf { size: current_size, is_sum: current_is_sum, .. },
             ) => {
-                if size != current_size || !self.ties(old_kind, current.kind) {
+                let is_same = size == current_size && is_sum == current_is_sum;
+                if !is_same || !self.ties(old_kind, current.kind) {
                     return false;
                 }
                 true

@@ -127,11 +127,13 @@ impl FrameText<'_> {
             }
             _ => {}
         }
-        if let PointerKind::Ringbuf { null, reference, .. } = pointer.kind {
+        if let PointerKind::Ringbuf { null, .. } = pointer.kind {
             if let Some(id) = null {
                 list.item(f, format_args!("id={}", id.0))?;
             }
-            list.item(f, format_args!("ref_obj_id={}", reference.0))?;
+            if let Some(id) = pointer.kind.acquired() {
+                list.item(f, format_args!("ref_obj_id={}", id.0))?;
+            }
         }
         if pointer.off != 0 {
             list.item(f, format_args!("off={}", signed(pointer.off.into())))?;

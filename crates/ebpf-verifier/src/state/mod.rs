@@ -98,10 +98,13 @@ impl State {
         self.frames[self.depth()].take()
     }
 
-    /// Gives back what was acquired: nothing is known any more of the pointers to it. Says whether
-    /// it was there.
-    pub(crate) fn release(&mut self, id: RefId) -> bool {
-        let refers = |value: &Value| value.reference() == Some(id);
+    /// Gives back what was acquired: nothing is known any more of the pointers to it, or of those
+    /// `that_the_kernel_knows`. Says whether it was there.
+    pub(crate) fn release(&mut self, id: RefId, that_the_kernel_knows: bool) -> bool {
+        let refers = |value: &Value| match that_the_kernel_knows {
+            true => value.acquired() == Some(id),
+            false => value.reference() == Some(id),
+        };
         let released = self.refs.release(id);
         if released {
             self.update(refers, |value| *value = Value::UNKNOWN);

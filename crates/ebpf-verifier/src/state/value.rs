@@ -89,7 +89,8 @@ pub(crate) enum PointerKind {
     /// An object that programs cannot look into; likewise.
     Opaque { ty: OpaqueId, null: Option<NullId>, reference: Option<RefId> },
     /// So many bytes that were reserved in a ring buffer; the id is there as long as there may be none.
-    Ringbuf { size: u32, null: Option<NullId>, reference: RefId },
+    /// It was added to a number, or is itself what was acquired.
+    Ringbuf { size: u32, null: Option<NullId>, reference: RefId, is_sum: bool },
     /// A stack frame, by its index in the state.
     Stack { frame: usize },
 }
@@ -173,6 +174,11 @@ impl Value {
         self.as_pointer()?.kind.reference()
     }
 
+    /// What the kernel knows that it was acquired as, or made from.
+    pub(crate) fn acquired(&self) -> Option<RefId> {
+        self.as_pointer()?.kind.acquired()
+    }
+
     /// Whether it is the number 0.
     pub(crate) fn is_zero(&self) -> bool {
         self.as_scalar().is_some_and(|scalar| scalar.bounds.as_const() == Some(0))
@@ -226,6 +232,15 @@ impl PointerKind {
             | Self::Packet { .. }
             | Self::PacketEnd
             | Self::Stack { .. } => None,
+        }
+    }
+
+    /// What the kernel knows that it was acquired as, or made from: of the sum of a number and a
+    /// pointer it knows nothing.
+    pub(crate) const fn acquired(self) -> Option<RefId> {
+        match self {
+            Self::Ringbuf { is_sum: true, .. } => None,
+            _ => self.reference(),
         }
     }
 

@@ -28,13 +28,15 @@ impl Machine<'_> {
         for (index, (arg, reg)) in function.args.iter().zip(Reg::ARGS).enumerate() {
             let argument = Argument { function, index, arg, reg, value: *self.value(reg) };
             self.check_kfunc_argument(&argument)?;
-            if let Some(reference) = argument.value.reference().filter(|_| function.flags.release)
+            if let Some(reference) = argument.value.acquired().filter(|_| function.flags.release)
                 && released.replace(reference).is_some()
             {
                 return Err(Unsupported::TwoReleased.into());
             }
         }
-        if function.flags.release && !released.is_some_and(|it| self.state.release(it)) {
+        if function.flags.release
+            && !released.is_some_and(|it| self.state.release(it, self.shares_mistakes))
+        {
             return Err(Payload::KfuncNotAcquired { function: function.name.clone() }.into());
         }
         let result = self.kfunc_result(function);

@@ -56,6 +56,7 @@ impl Machine<'_> {
             AluOp::Add if reversed && in_called_frame(pointer.kind) => {
                 return Err(Unsupported::NumberPlusFrame.into());
             }
+            AluOp::Add if reversed => sum(self.moved_up(pointer, by)),
             AluOp::Add => self.moved_up(pointer, by),
             AluOp::Sub if reversed => return prohibited(ArithmeticRule::FromNumber),
             AluOp::Sub if matches!(pointer.kind, PointerKind::Stack { .. }) => {
@@ -110,6 +111,14 @@ impl Machine<'_> {
             _ => pointer,
         }
     }
+}
+
+/// What a number becomes to which a pointer is added.
+fn sum(mut pointer: Pointer) -> Pointer {
+    if let PointerKind::Ringbuf { is_sum, .. } = &mut pointer.kind {
+        *is_sum = true;
+    }
+    pointer
 }
 
 const fn may_move(kind: PointerKind) -> bool {

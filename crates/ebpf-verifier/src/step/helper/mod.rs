@@ -119,7 +119,7 @@ impl Machine<'_> {
             return Ok(());
         }
         check_kind(kind, reg, &value)?;
-        if let Some(id) = value.reference()
+        if let Some(id) = value.acquired()
             && let Some(other) = facts.reference.replace(id)
         {
             let (id, other) = (id.0, other.0);
@@ -161,7 +161,7 @@ impl Machine<'_> {
                 self.rely_on(reg);
                 Ok(())
             }
-            ArgKind::ReleasedSock if value.reference().is_none() => {
+            ArgKind::ReleasedSock | ArgKind::ReleasedRingbuf if value.acquired().is_none() => {
                 Err(Payload::HelperNotAcquired { register: reg }.into())
             }
             ArgKind::Context
@@ -191,7 +191,7 @@ impl Machine<'_> {
 
     /// Releases what an argument was acquired as.
     fn release_argument(&mut self, proto: &HelperProto, reference: Option<RefId>) -> Checked {
-        if reference.is_some_and(|reference| self.state.release(reference)) {
+        if reference.is_some_and(|reference| self.state.release(reference, self.shares_mistakes)) {
             return Ok(());
         }
         Err(Payload::HelperNotHeld { helper: proto.id }.into())

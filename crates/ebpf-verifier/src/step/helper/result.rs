@@ -46,7 +46,7 @@ impl Machine<'_> {
             RetKind::ReservedOrNull => {
                 let (reference, null) = self.acquire_or_null();
                 let size = facts.reserved;
-                Ok(Value::pointer(PointerKind::Ringbuf { size, null, reference }))
+                Ok(Value::pointer(PointerKind::Ringbuf { size, null, reference, is_sum: false }))
             }
             RetKind::CastOrNull(object) => {
                 let null = Some(self.new_null_id());
