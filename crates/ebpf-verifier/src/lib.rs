@@ -48,8 +48,8 @@ pub use ebpf_patch::{ContextError, HostField, Inserted, PatchInsn, Target as Jum
 pub use digest::{Digest, DigestWriter};
 pub use environment::{Environment, MapInfo};
 pub use error::{
-    ArithmeticRule, BadSize, Ending, Errno, ErrorCode, Extreme, FarOffset, Payload, PayloadKind,
-    Region, RejectedLine, Rejection, StackAccess, Unsupported,
+    ArithmeticRule, BadSize, Ending, Errno, ErrorCode, Extreme, FarOffset, Held, Payload,
+    PayloadKind, Region, RejectedLine, Rejection, StackAccess, Unsupported,
 };
 pub use kfunc::{
     KfuncArg, KfuncArgKind, KfuncFlags, KfuncProto, KfuncRet, Module, ModuleError, ModuleTable,

@@ -46,7 +46,7 @@ fn rejected<'a>(title: &str, rejection: &'a Rejection, program: Option<&'a Progr
     if let (Some(pc), Some(program)) = (rejection.pc, program) {
         report = report.element(place(program, pc));
     }
-    if let Some(detail) = &rejection.detail {
+    for detail in rejection.detail.iter().flat_map(|detail| detail.lines()) {
         report = report.element(Level::NOTE.message(one_line(detail)));
     }
     if rejection.code == ErrorCode::Unsupported {

@@ -11,7 +11,7 @@ use crate::verdict::{Outcome, Verdict};
 /// A verdict: one object. Fields that say nothing here are null.
 ///
 /// `errno` is positive, 0 for an accept; `msg` is the last line of the kernel's log, `detail` the
-/// line before it; `stack_depth` is in the form of that log, `32+8`.
+/// lines before it that tell more; `stack_depth` is in the form of that log, `32+8`.
 pub(crate) fn verdict(verdict: &Verdict<'_>) -> Value {
     let (mut msg, mut detail, mut pc) = (None, None, None);
     let (code, errno, stats, facts) = match &verdict.outcome {

@@ -22,7 +22,7 @@ pub(crate) fn verdict(verdict: &Verdict<'_>, profile: &KernelProfile) -> String 
             *stats
         }
         Outcome::Reject(rejection) => {
-            lines.extend(rejection.detail.as_deref().map(one_line));
+            lines.extend(rejection.detail.iter().flat_map(|detail| detail.lines()).map(one_line));
             lines.push(one_line(&rejection.message));
             rejection.stats
         }

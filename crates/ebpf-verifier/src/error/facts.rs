@@ -1,6 +1,6 @@
 //! What payloads are made of.
 
-use ebpf_isa::{MapIdx, Reg};
+use ebpf_isa::{MapIdx, Pc, Reg};
 
 use crate::domain::Tnum;
 
@@ -19,6 +19,15 @@ pub struct StackAccess {
     pub var_off: Tnum,
     /// Its size.
     pub size: i64,
+}
+
+/// Something that was acquired and not released.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Held {
+    /// Its number.
+    pub id: u32,
+    /// The call that acquired it.
+    pub acquired_at: Pc,
 }
 
 /// Memory whose bounds are known.

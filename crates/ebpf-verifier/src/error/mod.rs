@@ -14,7 +14,7 @@ mod unsupported;
 use alloc::boxed::Box;
 
 pub use code::{Errno, ErrorCode};
-pub use facts::{ArithmeticRule, BadSize, Ending, Extreme, FarOffset, Region, StackAccess};
+pub use facts::{ArithmeticRule, BadSize, Ending, Extreme, FarOffset, Held, Region, StackAccess};
 pub use payload::{Payload, PayloadKind};
 pub use rejection::{RejectedLine, Rejection};
 pub use unsupported::Unsupported;

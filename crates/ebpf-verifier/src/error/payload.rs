@@ -3,12 +3,13 @@
 use alloc::borrow::Cow;
 use alloc::boxed::Box;
 use alloc::string::String;
+use alloc::vec::Vec;
 
 use ebpf_isa::uapi::{AttachType, HelperId, MapType, ProgramType};
 use ebpf_isa::{AluOp, MapIdx, Pc, ProgramError, Reg, Width};
 
 use super::{
-    ArithmeticRule, BadSize, Ending, ErrorCode, Extreme, FarOffset, Region, StackAccess,
+    ArithmeticRule, BadSize, Ending, ErrorCode, Extreme, FarOffset, Held, Region, StackAccess,
     Unsupported, text,
 };
 use crate::domain::Tnum;
@@ -577,8 +578,7 @@ payloads! {
     #[error("{ending} would lead to reference leak")]
     ReferenceLeak {
         ending: Ending = "What ends it.",
-        id: u32 = "The number of what was acquired last.",
-        acquired_at: Pc = "The call that acquired it.",
+        held: Vec<Held> = "What is held, in the order in which it was acquired.",
     } => ReferenceLeak;
 
     /// Something given to a helper that releases, which was not acquired.

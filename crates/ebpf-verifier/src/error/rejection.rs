@@ -45,7 +45,7 @@ pub struct Rejection {
     pub errno: i32,
     /// The reason in the kernel's wording: the last line of its log before the statistics.
     pub message: String,
-    /// What the kernel says on the line before, where it says more than one line.
+    /// What the kernel says on the lines before, where it says more than one.
     pub detail: Option<String>,
     /// The instruction; `None` where the program as a whole is at fault.
     pub pc: Option<Pc>,

@@ -2,18 +2,19 @@
 
 use alloc::format;
 use alloc::string::String;
+use alloc::vec::Vec;
 
 use ebpf_isa::opcode::{CLASS_MASK, Class, OPERATION_MASK, jump, unary};
 use ebpf_isa::uapi::{HelperId, MapType};
 use ebpf_isa::{AluOp, Reg};
 
-use super::{ArithmeticRule, BadSize, Extreme, FarOffset, Payload, Region, StackAccess};
+use super::{ArithmeticRule, BadSize, Extreme, FarOffset, Held, Payload, Region, StackAccess};
 use crate::domain::Tnum;
 use crate::kfunc::ObjectType;
 use crate::rules::{ExitRange, Object};
 
 impl Payload {
-    /// What the kernel says on the line before its last one, where it says more than one.
+    /// What the kernel says on the lines before its last one, where it says more than one.
     #[must_use]
     pub fn detail(&self) -> Option<String> {
         match *self {
@@ -35,8 +36,11 @@ impl Payload {
             } => {
                 Some(format!("invalid access to memory, mem_size={mem_size} off={off} size={size}"))
             }
-            Self::ReferenceLeak { id, acquired_at, .. } => {
-                Some(format!("Unreleased reference id={id} alloc_insn={acquired_at}"))
+            Self::ReferenceLeak { ref held, .. } => {
+                let line = |&Held { id, acquired_at }: &Held| {
+                    format!("Unreleased reference id={id} alloc_insn={acquired_at}")
+                };
+                Some(held.iter().map(line).collect::<Vec<_>>().join("\n"))
             }
             Self::KfuncBuffer { ref cause, .. } | Self::KfuncBufferAbove { ref cause, .. } => {
                 Some(format!("{cause}"))

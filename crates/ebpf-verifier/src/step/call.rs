@@ -3,7 +3,7 @@
 use ebpf_isa::{Pc, Reg};
 
 use super::{Machine, Next};
-use crate::error::{Checked, Ending, Payload, Unsupported};
+use crate::error::{Checked, Ending, Held, Payload, Unsupported};
 use crate::state::{Frame, PointerKind, Reference, Value};
 
 impl Machine<'_> {
@@ -47,12 +47,12 @@ impl Machine<'_> {
 
     /// Checks that everything that was acquired has been released, before the program ends.
     pub(super) fn check_nothing_held(&self, ending: Ending) -> Checked {
-        match self.state.refs.iter().last() {
-            Some(Reference { id, acquired_at }) => {
-                Err(Payload::ReferenceLeak { ending, id: id.0, acquired_at }.into())
-            }
-            None => Ok(()),
+        let refs = self.state.refs.iter();
+        if refs.len() == 0 {
+            return Ok(());
         }
+        let held = refs.map(|Reference { id, acquired_at }| Held { id: id.0, acquired_at });
+        Err(Payload::ReferenceLeak { ending, held: held.collect() }.into())
     }
 
     fn check_exit_value(&mut self) -> Checked {

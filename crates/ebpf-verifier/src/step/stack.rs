@@ -201,10 +201,9 @@ fn fill(slot: &Slot, at: StackOff, size: Size, extend: Extend) -> Checked<Filled
             let kept = if scalar.fits(size.bits().into()) { *scalar } else { scalar.unlinked() };
             let bounds = domain::narrow(size, extend, &kept.bounds);
             // A sign extension may change even a number that fits.
-            let link = kept.link.map(|link| match bounds == kept.bounds {
-                true => link,
-                false => Link { signed: true, ..link },
-            });
+            let may_change = extend == Extend::Sign && bounds != kept.bounds;
+            let signed = |link: Link| Link { signed: link.signed || may_change, ..link };
+            let link = kept.link.map(signed);
             return spilled(Value::Scalar(ScalarValue { bounds, link }));
         }
         _ => {}
