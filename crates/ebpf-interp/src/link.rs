@@ -6,7 +6,7 @@ use alloc::vec::Vec;
 
 use ebpf_isa::abi::{ExecEnv, FRAME_SIZE, HelperFn, STACK_SIZE, subprog_address, subprog_at};
 use ebpf_isa::uapi::HelperId;
-use ebpf_isa::{CallTarget, Facts, Insn, Pc, Program, Reg, RegSet, Size, SubprogIdx, WideSource};
+use ebpf_isa::{CallTarget, Code, Facts, Insn, Pc, Program, Reg, RegSet, Size, SubprogIdx, WideSource};
 
 use ebpf_lower::{Outline, SlotSet};
 
@@ -194,7 +194,7 @@ pub(crate) struct Callee {
 /// A program whose symbols are resolved.
 #[derive(Debug, Clone)]
 pub(crate) struct LinkedProgram {
-    slots: Arc<Vec<Option<Insn>>>,
+    slots: Arc<Code>,
     /// The second slots of wide loads.
     holes: SlotSet,
     /// Where calls, wide loads and a few others are, and what they come to.
@@ -248,7 +248,7 @@ pub(crate) fn link(
         linked.push(linker.resolve(pc, insn)?);
     }
     Ok(LinkedProgram {
-        slots: program.shared_slots(),
+        slots: Arc::clone(program.code()),
         holes: outline.holes().clone(),
         special: outline.special().clone(),
         linked,

@@ -360,18 +360,20 @@ impl Insn {
         }
     }
 
-    /// Whether the instruction takes one slot and refers to no position of the program, so that it
-    /// can stand anywhere.
+    /// Whether the instruction takes one slot, refers to no position of the program, and always goes on to the
+    /// next instruction, so that it can stand anywhere. A packet load can end the program.
     #[inline]
     #[must_use]
-    pub const fn is_self_contained(&self) -> bool {
+    pub const fn is_plain(&self) -> bool {
         !matches!(
             self,
             Self::Jump { .. }
                 | Self::Branch { .. }
                 | Self::MayGoto { .. }
                 | Self::LoadWide { .. }
+                | Self::LoadPacket { .. }
                 | Self::Call(CallTarget::Subprog(_))
+                | Self::Exit
         )
     }
 

@@ -47,6 +47,8 @@
 extern crate alloc;
 
 pub mod abi;
+mod builder;
+mod code;
 mod decode;
 mod encode;
 mod facts;
@@ -63,6 +65,8 @@ pub mod semantics;
 pub mod text;
 pub mod uapi;
 
+pub use builder::ProgramBuilder;
+pub use code::Code;
 pub use decode::{DecodeError, Decoded, decode, decode_all};
 pub use encode::{EncodeError, encode, encode_all};
 pub use facts::{Facts, SubprogFacts};

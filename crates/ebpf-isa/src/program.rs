@@ -6,7 +6,9 @@ use alloc::sync::Arc;
 use alloc::vec::Vec;
 
 use crate::lines::LineTable;
-use crate::{DecodeError, EncodeError, Insn, Pc, RawInsn, decode_all, encode_all};
+use crate::{
+    Code, DecodeError, EncodeError, Insn, Pc, ProgramBuilder, RawInsn, decode_all, encode_all,
+};
 
 /// A subprogram, by its place in the program; 0 is the main program.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -135,7 +137,7 @@ impl ProgramError {
 /// Subprograms are what is called or whose address is taken (the rule of the kernel's verifier).
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Program {
-    slots: Arc<Vec<Option<Insn>>>,
+    code: Arc<Code>,
     subprogs: Vec<Subprog>,
     lines: LineTable,
 }
@@ -161,15 +163,25 @@ impl Program {
     /// A structure that is not sound: see [`ProgramError`].
     pub fn new(
         slots: Vec<Option<Insn>>,
-        mut infos: BTreeMap<Pc, SubprogInfo>,
+        infos: BTreeMap<Pc, SubprogInfo>,
         lines: LineTable,
     ) -> Result<Self, ProgramError> {
         check_len(slots.len())?;
-        let references = References::find(&slots)?;
-        let mut subprogs = references.subprogs(&slots)?;
-        references.check_jumps(&slots, &subprogs)?;
+        ProgramBuilder::from(Code::from(slots)).finish(infos, lines)
+    }
+
+    /// From code whose wide loads are whole, and all that its instructions refer to.
+    pub(crate) fn of_references(
+        code: Code,
+        references: &References,
+        mut infos: BTreeMap<Pc, SubprogInfo>,
+        lines: LineTable,
+    ) -> Result<Self, ProgramError> {
+        check_len(code.len())?;
+        let mut subprogs = references.cut(&code)?;
+        references.check_jumps(&code, &subprogs)?;
         for subprog in &mut subprogs {
-            check_end(&slots, subprog)?;
+            check_end(&code, subprog)?;
             if let Some(info) = infos.remove(&subprog.start) {
                 subprog.info = info;
             }
@@ -177,39 +189,39 @@ impl Program {
         if let Some(&pc) = infos.keys().next() {
             return Err(ProgramError::NoSubprogAt { pc });
         }
-        check_lines(&slots, &lines)?;
-        Ok(Self { slots: Arc::new(slots), subprogs, lines })
+        check_lines(&code, &lines)?;
+        Ok(Self { code: Arc::new(code), subprogs, lines })
     }
 
     /// The instruction that starts at `pc`; `None` past the end and inside wide loads.
     #[must_use]
     pub fn get(&self, pc: Pc) -> Option<Insn> {
-        self.slots.get(pc.index()).copied().flatten()
+        self.code.get(pc.index()).copied().flatten()
     }
 
     /// All instructions with their positions.
     pub fn insns(&self) -> impl DoubleEndedIterator<Item = (Pc, Insn)> {
         let at = |(index, slot): (usize, &Option<Insn>)| slot.map(|insn| (Pc(index as u32), insn));
-        self.slots.iter().enumerate().filter_map(at)
+        self.code.iter().enumerate().filter_map(at)
     }
 
     /// One element a slot; the second slot of a wide load is `None`.
     #[must_use]
     pub fn slots(&self) -> &[Option<Insn>] {
-        &self.slots
+        &self.code
     }
 
-    /// The same, for who keeps them longer than the program.
+    /// The same, and where they are not plain; for who keeps them longer than the program, too.
     #[must_use]
-    pub fn shared_slots(&self) -> Arc<Vec<Option<Insn>>> {
-        Arc::clone(&self.slots)
+    pub fn code(&self) -> &Arc<Code> {
+        &self.code
     }
 
     /// Length in slots, which is what the kernel counts as instructions.
     #[must_use]
     #[allow(clippy::len_without_is_empty, reason = "a program is never empty")]
     pub fn len(&self) -> u32 {
-        self.slots.len() as u32
+        self.code.len() as u32
     }
 
     /// Subprograms by position; the first is the main program.
@@ -236,7 +248,7 @@ impl Program {
     /// # Errors
     /// An instruction that exists only after rewriting, or a jump beyond its offset field.
     pub fn to_slots(&self) -> Result<Vec<RawInsn>, EncodeError> {
-        encode_all(&self.slots)
+        encode_all(&self.code)
     }
 }
 
@@ -249,64 +261,36 @@ fn check_len(slots: usize) -> Result<(), ProgramError> {
 }
 
 /// Every position that an instruction refers to, with that instruction's own.
-#[derive(Default)]
-struct References {
-    jumps: Vec<(Pc, Pc)>,
-    subprogs: Vec<(Pc, Pc)>,
+#[derive(Debug, Clone, Default)]
+pub(crate) struct References {
+    pub(crate) jumps: Vec<(Pc, Pc)>,
+    /// Calls, and addresses of functions.
+    pub(crate) subprogs: Vec<(Pc, Pc)>,
 }
 
 impl References {
-    /// Goes over the program once, on the way checking that wide loads are whole.
-    fn find(slots: &[Option<Insn>]) -> Result<Self, ProgramError> {
-        let mut references = Self::default();
-        let mut in_wide = false;
-        for (index, slot) in slots.iter().enumerate() {
-            if !in_wide && slot.as_ref().is_some_and(Insn::is_self_contained) {
-                continue;
-            }
-            let pc = Pc(index as u32);
-            if slot.is_none() != in_wide {
-                return Err(ProgramError::SplitWideLoad { pc });
-            }
-            in_wide = slot.is_some_and(|insn| insn.slots() == 2);
-            if let Some(target) = slot.and_then(Insn::jump_target) {
-                references.jumps.push((pc, target));
-            } else if let Some(target) = slot.and_then(Insn::subprog_ref) {
-                references.subprogs.push((pc, target));
-            }
-        }
-        match in_wide {
-            true => Err(ProgramError::SplitWideLoad { pc: Pc(slots.len() as u32 - 1) }),
-            false => Ok(references),
-        }
-    }
-
     /// Cuts the program where a subprogram is called or its address taken.
-    fn subprogs(&self, slots: &[Option<Insn>]) -> Result<Vec<Subprog>, ProgramError> {
+    fn cut(&self, code: &Code) -> Result<Vec<Subprog>, ProgramError> {
         for &(pc, target) in &self.subprogs {
-            check_target(slots, pc, target)?;
+            check_target(code, pc, target)?;
         }
         let mut starts: Vec<Pc> = self.subprogs.iter().map(|&(_, target)| target).collect();
         starts.push(Pc::ENTRY);
         starts.sort_unstable();
         starts.dedup();
-        let ends = starts.iter().skip(1).copied().chain([Pc(slots.len() as u32)]);
+        let ends = starts.iter().skip(1).copied().chain([Pc(code.len() as u32)]);
         let subprog = |(&start, end)| Subprog { start, end, info: SubprogInfo::default() };
         Ok(starts.iter().zip(ends).map(subprog).collect())
     }
 
     /// Checks that jumps lead to instructions of the subprogram that they are in.
-    fn check_jumps(
-        &self,
-        slots: &[Option<Insn>],
-        subprogs: &[Subprog],
-    ) -> Result<(), ProgramError> {
+    fn check_jumps(&self, code: &Code, subprogs: &[Subprog]) -> Result<(), ProgramError> {
         let mut jumps = self.jumps.iter();
         for subprog in subprogs {
             let inside = subprog.start..subprog.end;
             let count = jumps.as_slice().partition_point(|(pc, _)| *pc < subprog.end);
             for &(pc, target) in jumps.by_ref().take(count) {
-                check_target(slots, pc, target)?;
+                check_target(code, pc, target)?;
                 if !inside.contains(&target) {
                     let start = subprog.start;
                     return Err(ProgramError::JumpLeavesSubprog { pc, target, start });
@@ -317,12 +301,15 @@ impl References {
     }
 }
 
-fn check_target(slots: &[Option<Insn>], pc: Pc, target: Pc) -> Result<(), ProgramError> {
-    match slots.get(target.index()) {
-        Some(Some(_)) => Ok(()),
-        Some(None) => Err(ProgramError::TargetInWideLoad { pc, target }),
-        None => Err(ProgramError::TargetOutOfRange { pc, target }),
+fn check_target(code: &Code, pc: Pc, target: Pc) -> Result<(), ProgramError> {
+    if target.index() >= code.len() {
+        return Err(ProgramError::TargetOutOfRange { pc, target });
     }
+    // A plain instruction needs no look at it.
+    if code.is_marked(target) && code[target.index()].is_none() {
+        return Err(ProgramError::TargetInWideLoad { pc, target });
+    }
+    Ok(())
 }
 
 /// Checks that control does not run past the end of a subprogram.

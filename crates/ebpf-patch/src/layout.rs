@@ -44,7 +44,7 @@ fn detours(patch: &Patch<'_>, starts: &[u32]) -> Detours {
         }
     }
     for (insn, fate) in insns.iter_mut().zip(&patch.fates) {
-        if matches!(fate, Fate::Second | Fate::Deleted) {
+        if fate.is_second() || *fate == Fate::Deleted {
             *insn = PcMap::NOWHERE;
         }
     }
@@ -58,7 +58,7 @@ fn detours(patch: &Patch<'_>, starts: &[u32]) -> Detours {
 fn forward_landings(landings: &mut [u32], starts: &[u32], subprog: &Subprog, fates: &[Fate]) {
     let mut next = PcMap::NOWHERE;
     for index in (subprog.start.index()..subprog.end.index()).rev() {
-        if fates[index] == Fate::Second {
+        if fates[index].is_second() {
             landings[index] = PcMap::NOWHERE;
             continue;
         }

@@ -5,8 +5,8 @@
 //! 3. [`check`] looks at everything that has a target, before anything is moved. Jumps that no
 //!    longer reach theirs are given another form ([`crate::relax`]), which is one more edit, and
 //!    everything is laid out again.
-//! 4. [`merge`] spreads the pool of inserted code to where its pieces belong and puts the original
-//!    instructions in between, from the end: the pool itself becomes the program.
+//! 4. [`merge`] puts inserted code and original instructions together. Where nothing of the original is
+//!    left, the pool of inserted code is the program already.
 //! 5. Subprograms and lines follow from the new positions.
 
 use alloc::collections::BTreeMap;
@@ -14,7 +14,7 @@ use alloc::vec;
 use alloc::vec::Vec;
 use core::ops::Range;
 
-use ebpf_isa::{Insn, LineInfo, LineTable, Pc, Program, SubprogIdx};
+use ebpf_isa::{Code, Insn, LineInfo, LineTable, Pc, Program, ProgramBuilder, SubprogIdx};
 
 use crate::PatchError;
 use crate::layout::{Piece, layout, pieces};
@@ -34,7 +34,7 @@ impl Patch<'_> {
     /// leads to where nothing is left, or longer forms of jumps make the program too long. See
     /// [`PatchError`].
     pub fn linearize(mut self) -> Result<Patched, PatchError> {
-        self.log = self.log.into_layout_order(self.fates.len(), self.slots);
+        self.log = self.log.into_layout_order(self.fates.len());
         let mut map = layout(&self);
         let checked = check(&self, &map)?;
         if checked.jumps_too_far {
@@ -42,8 +42,8 @@ impl Patch<'_> {
             map = layout(&self);
         }
         let program = self.program;
-        let (slots, inserted) = merge(self, &map);
-        check_ends(program, &map, &slots)?;
+        let (builder, inserted) = merge(self, &map);
+        check_ends(program, &map, builder.code())?;
         let mut infos = BTreeMap::new();
         for (subprog, referenced) in program.subprogs().iter().zip(checked.referenced) {
             let present = map.starts[subprog.start.index()] < map.starts[subprog.end.index()];
@@ -54,7 +54,7 @@ impl Patch<'_> {
             let current = SubprogIdx((infos.len() as u32).saturating_sub(1));
             map.subprogs.push(present.then_some(current));
         }
-        let program = Program::new(slots, infos, lines(program.lines(), &map)).expect(
+        let program = builder.finish(infos, lines(program.lines(), &map)).expect(
             "invariant: targets are instructions of their subprogram, subprograms end in \
              terminators, information is given where a subprogram starts, lines ascend",
         );
@@ -146,44 +146,41 @@ pub(crate) fn jump_target(
     Ok(Pc(seq_start + offset))
 }
 
-/// Makes the code of the new program, whose positions are `map`.
-///
-/// Everything that is not yet placed, pool and original instructions together, is as long as the
-/// room in front of what is placed. So a piece never overwrites code of the pool that is not placed.
-fn merge(patch: Patch<'_>, map: &PcMap) -> (Vec<Option<Insn>>, Inserted) {
-    let (mut slots, references, mut edits) = patch.log.into_parts();
-    let mut end = map.new_len() as usize;
-    slots.reserve_exact(end - slots.len());
-    slots.resize(end, None);
-    let mut references = references.iter().rev().peekable();
-    let mut old = patch.fates.len();
+/// Makes the new program, whose positions are `map`, but for what goes with its code.
+fn merge(patch: Patch<'_>, map: &PcMap) -> (ProgramBuilder, Inserted) {
+    let original = patch.program.code();
+    let (pool, mut edits) = patch.log.into_parts();
+    let len = map.new_len() as usize;
+    let is_pool = pool.len() == len;
+    let (pool, mut builder) = match is_pool {
+        true => (Code::new(), ProgramBuilder::from(pool)),
+        false => (pool, ProgramBuilder::with_capacity(len)),
+    };
+    let (mut at, mut old) = (0, 0);
     loop {
         let edit = edits.next();
-        let stop = edit.map_or(0, Edit::next_slot);
-        while old > stop {
-            old -= 1;
-            let fate = patch.fates[old];
-            end -= fate.slots() as usize;
-            match fate {
-                Fate::Kept => slots[end] = patch.program.slots()[old],
-                Fate::KeptControl | Fate::KeptWide => {
-                    let insn = patch.program.slots()[old];
-                    slots[end] = insn.map(|insn| settle(insn, end as u32, map));
-                    slots[end + 1..end + fate.slots() as usize].fill(None);
-                }
-                Fate::Second | Fate::Replaced | Fate::Deleted => {}
+        let mut stop = edit.map_or(patch.fates.len(), Edit::next_slot);
+        if patch.fates.get(stop) == Some(&Fate::Second) {
+            // Behind a wide load is behind both of its slots.
+            stop += 1;
+        }
+        while old < stop {
+            let kept = patch.fates[old..stop].iter().take_while(|fate| fate.stays()).count();
+            if kept > 0 {
+                builder.extend_from(original, old..old + kept);
+                builder.settle(kept, |insn| settle(insn, at, map));
+                at += kept as u32;
             }
+            // What ends it before `stop` is gone.
+            old = stop.min(old + kept + 1);
         }
-        let Some(code) = edit.map(Edit::code) else { return (slots, edits.finish()) };
-        end -= code.len();
-        edits.place(end as u32);
-        if code.start != end {
-            slots.copy_within(code.clone(), end);
+        let Some(edit) = edit else { return (builder, edits.finish()) };
+        edits.place(at);
+        if !is_pool {
+            builder.extend_from(&pool, edit.code());
         }
-        while let Some(it) = references.next_if(|it| it.slot as usize >= code.start) {
-            let slot = &mut slots[it.slot as usize - code.start + end];
-            *slot = slot.map(|insn| settle(insn, end as u32, map));
-        }
+        builder.settle(edit.code().len(), |insn| settle(insn, at, map));
+        at += edit.slots();
     }
 }
 

@@ -4,7 +4,7 @@ use alloc::vec;
 use alloc::vec::Vec;
 use core::ops::Range;
 
-use ebpf_isa::{Insn, Pc, Program};
+use ebpf_isa::{Code, Insn, Pc, Program};
 
 use crate::map::PcMap;
 
@@ -30,8 +30,8 @@ impl Place {
 #[derive(Debug, Clone)]
 pub(crate) struct Log {
     edits: Vec<Packed>,
-    /// One element a slot as in [`Program::slots`], with links for targets.
-    pub(crate) pool: Vec<Option<Insn>>,
+    /// With links for targets.
+    pub(crate) pool: Code,
     /// Where in the pool something has a target, ascending: most code has none, and the pool is
     /// too large to search it.
     references: Vec<Reference>,
@@ -157,13 +157,13 @@ impl Edit {
 
 impl Log {
     pub(crate) const fn new() -> Self {
-        Self { edits: Vec::new(), pool: Vec::new(), references: Vec::new(), descents: 0 }
+        Self { edits: Vec::new(), pool: Code::new(), references: Vec::new(), descents: 0 }
     }
 
     /// Notes that the code in the pool from `first` to its end goes to `key`.
     pub(crate) fn note(&mut self, key: Key, first: usize) {
-        for (slot, insn) in (first as u32..).zip(&self.pool[first..]) {
-            if let Some(kind) = insn.and_then(ReferenceKind::of) {
+        for Pc(slot) in self.pool.marked(first..self.pool.len()) {
+            if let Some(kind) = self.pool[slot as usize].and_then(ReferenceKind::of) {
                 self.references.push(Reference { slot, kind });
             }
         }
@@ -189,19 +189,19 @@ impl Log {
         (0..self.edits.len()).map(|index| unpack(&self.edits, index, self.pool.len()))
     }
 
-    /// The pool, what is known about it, and the edits, which are to be placed from the last on.
-    pub(crate) fn into_parts(self) -> (Vec<Option<Insn>>, Vec<Reference>, Placing) {
-        let (left, end) = (self.edits.len(), self.pool.len() as u32);
-        (self.pool, self.references, Placing { edits: self.edits, left, end })
+    /// The pool, and the edits, which are to be placed from the first on.
+    pub(crate) fn into_parts(self) -> (Code, Placing) {
+        let end = self.pool.len() as u32;
+        (self.pool, Placing { edits: self.edits, placed: 0, end })
     }
 
     /// Brings edits and code into the order of the layout: by position, place and age. The program had
-    /// `old` slots and is to have `new`.
-    pub(crate) fn into_layout_order(self, old: usize, new: usize) -> Self {
+    /// `slots` slots.
+    pub(crate) fn into_layout_order(self, slots: usize) -> Self {
         match self.descents {
             0 => self,
-            1..FEW => merge(&self, new),
-            _ => sort(self, old),
+            1..FEW => merge(&self),
+            _ => sort(self, slots),
         }
     }
 }
@@ -212,33 +212,34 @@ fn unpack(edits: &[Packed], index: usize, pool_len: usize) -> Edit {
     Edit { at: edits[index], end }
 }
 
-/// Edits on their way to where they are in the new program, from the last to the first. What the log
+/// Edits on their way to where they are in the new program, from the first to the last. What the log
 /// had in the pool's positions becomes what is known of the program's, in the same memory.
 #[derive(Debug)]
 pub(crate) struct Placing {
     edits: Vec<Packed>,
-    /// How many are not placed yet.
-    left: usize,
-    /// Where the code of those ends in the pool.
+    /// How many are placed.
+    placed: usize,
+    /// Where the pool ends.
     end: u32,
 }
 
 impl Placing {
-    /// The next edit, counted from the end, that is not placed.
+    /// The next edit that is not placed.
     pub(crate) fn next(&self) -> Option<Edit> {
-        let at = self.edits[..self.left].last()?;
-        Some(Edit { at: *at, end: self.end })
+        let at = *self.edits.get(self.placed)?;
+        let end = self.edits.get(self.placed + 1).map_or(self.end, |next| next.first);
+        Some(Edit { at, end })
     }
 
     /// Notes that [`Self::next`] is at `start` in the new program.
     pub(crate) fn place(&mut self, start: u32) {
-        self.left -= 1;
-        self.end = core::mem::replace(&mut self.edits[self.left].first, start);
+        self.edits[self.placed].first = start;
+        self.placed += 1;
     }
 
     /// When all are placed.
     pub(crate) fn finish(self) -> Inserted {
-        debug_assert!(self.left == 0, "everything is placed");
+        debug_assert!(self.placed == self.edits.len(), "everything is placed");
         Inserted(self.edits)
     }
 }
@@ -279,16 +280,15 @@ impl Inserted {
 /// How many descents are few: passes that each go through the program once make no more.
 const FEW: u32 = 1 << PASS_BITS;
 
-/// Brings edits and code that are in order but for a few descents into that of the layout. There is
-/// room for a program of `slots` slots.
-fn merge(log: &Log, slots: usize) -> Log {
+/// Brings edits and code that are in order but for a few descents into that of the layout.
+fn merge(log: &Log) -> Log {
     let mut edits: Vec<Edit> = log.edits().collect();
     // This finds what is in order, and merges it.
     edits.sort_by_key(|edit| edit.key().order());
-    let mut merged = Log::with_capacity(edits.len(), slots);
+    let mut merged = Log::with_capacity(edits.len(), log.pool.len());
     for edit in edits {
         let first = merged.pool.len();
-        merged.pool.extend_from_slice(&log.pool[edit.code()]);
+        merged.pool.extend_from(&log.pool, edit.code());
         merged.note(edit.key(), first);
     }
     merged
@@ -315,7 +315,7 @@ fn sort(mut log: Log, slots: usize) -> Log {
     for (packed, edit) in log.edits.iter().zip(log.edits()) {
         let part = &mut parts[part_of(*packed)];
         let first = part.pool.len();
-        part.pool.extend_from_slice(&log.pool[edit.code()]);
+        part.pool.extend_from(&log.pool, edit.code());
         part.note_plain(edit.key(), first);
     }
     log.clear();
@@ -326,7 +326,7 @@ fn sort(mut log: Log, slots: usize) -> Log {
         for &index in &order {
             let edit = unpack(&part.edits, index as usize, part.pool.len());
             let first = log.pool.len();
-            log.pool.extend_from_slice(&part.pool[edit.code()]);
+            log.pool.extend_from(&part.pool, edit.code());
             log.note(edit.key(), first);
         }
     }
@@ -335,14 +335,14 @@ fn sort(mut log: Log, slots: usize) -> Log {
 
 impl Log {
     fn with_capacity(edits: usize, code: usize) -> Self {
-        let (edits, pool) = (Vec::with_capacity(edits), Vec::with_capacity(code));
+        let (edits, pool) = (Vec::with_capacity(edits), Code::with_capacity(code));
         Self { edits, pool, ..Self::new() }
     }
 
     /// Forgets everything but keeps the memory.
     fn clear(&mut self) {
         self.edits.clear();
-        self.pool.clear();
+        self.pool.truncate(0);
         self.references.clear();
         self.descents = 0;
     }

@@ -1,9 +1,10 @@
 //! The edit session: edits are checked and noted here, and carried out by linearisation.
 
+use alloc::vec;
 use alloc::vec::Vec;
 use core::ops::{Range, RangeInclusive};
 
-use ebpf_isa::{Insn, Pc, Program};
+use ebpf_isa::{Code, Insn, Pc, Program};
 
 use crate::PatchError;
 use crate::log::{Key, Log, Place};
@@ -31,21 +32,34 @@ pub(crate) enum Fate {
     KeptControl,
     /// A wide load, which stays.
     KeptWide,
-    /// The second slot of a wide load.
+    /// The second slot of a wide load that stays.
     Second,
+    /// That of one that does not.
+    SecondOfGone,
     Replaced,
     Deleted,
 }
 
 impl Fate {
-    fn of(slot: &Option<Insn>) -> Self {
+    /// Of a slot in which there is no plain instruction.
+    fn of_marked(slot: Option<Insn>) -> Self {
         match slot {
             None => Self::Second,
             Some(Insn::LoadWide { .. }) => Self::KeptWide,
-            Some(Insn::Exit | Insn::LoadPacket { .. }) => Self::KeptControl,
-            Some(insn) if insn.is_self_contained() => Self::Kept,
             Some(_) => Self::KeptControl,
         }
+    }
+
+    /// Whether it is the second slot of a wide load.
+    #[inline]
+    pub(crate) const fn is_second(self) -> bool {
+        matches!(self, Self::Second | Self::SecondOfGone)
+    }
+
+    /// Whether what the slot holds stays.
+    #[inline]
+    pub(crate) const fn stays(self) -> bool {
+        matches!(self, Self::Kept | Self::KeptControl | Self::KeptWide | Self::Second)
     }
 
     /// Whether it is an instruction that stays and may refer to another.
@@ -60,7 +74,7 @@ impl Fate {
         match self {
             Self::Kept | Self::KeptControl => 1,
             Self::KeptWide => 2,
-            Self::Second | Self::Replaced | Self::Deleted => 0,
+            Self::Second | Self::SecondOfGone | Self::Replaced | Self::Deleted => 0,
         }
     }
 }
@@ -99,9 +113,14 @@ impl<'p> Patch<'p> {
     /// [`Program::MAX_SLOTS`]. A program that is longer from the start may not grow at all.
     #[must_use]
     pub fn with_limit(program: &'p Program, limit: u32) -> Self {
+        let code = program.code();
+        let mut fates = vec![Fate::Kept; code.len()];
+        for pc in code.marked(0..code.len()) {
+            fates[pc.index()] = Fate::of_marked(code[pc.index()]);
+        }
         Self {
             program,
-            fates: program.slots().iter().map(Fate::of).collect(),
+            fates,
             log: Log::new(),
             may_relax: true,
             reach: i16::MIN.into()..=i16::MAX.into(),
@@ -182,9 +201,9 @@ impl<'p> Patch<'p> {
     /// Those of them that can lead elsewhere than to the next: jumps, calls of subprograms, exits, and
     /// packet loads, which can end the program. The others are not looked at.
     pub fn control_flow(&self) -> impl Iterator<Item = (Pc, Insn)> {
-        let fates = (0..).map(Pc).zip(&self.fates);
-        let control = fates.filter(|&(_, &fate)| fate == Fate::KeptControl);
-        control.filter_map(|(pc, _)| Some((pc, self.program.get(pc)?)))
+        let marked = self.program.code().marked(0..self.fates.len());
+        let control = marked.filter(|pc| self.fates[pc.index()] == Fate::KeptControl);
+        control.filter_map(|pc| Some((pc, self.program.get(pc)?)))
     }
 
     /// Puts `seq` in the place of the instruction at `pc`. Jumps to `pc` lead to the start of it.
@@ -201,7 +220,7 @@ impl<'p> Patch<'p> {
         if len == 0 {
             return Err(PatchError::EmptySequence { pc });
         }
-        self.fates[pc.index()] = Fate::Replaced;
+        self.remove(pc, Fate::Replaced, old_slots);
         Ok(())
     }
 
@@ -243,9 +262,18 @@ impl<'p> Patch<'p> {
     /// `pc` is no instruction, or is replaced or deleted already. Nothing is changed then.
     pub fn delete(&mut self, pc: Pc) -> Result<(), PatchError> {
         let slots = self.expect_kept(pc)?;
-        self.fates[pc.index()] = Fate::Deleted;
+        self.remove(pc, Fate::Deleted, slots);
         self.slots -= slots as usize;
         Ok(())
+    }
+
+    /// Notes what becomes of an instruction of so many slots.
+    #[inline]
+    fn remove(&mut self, pc: Pc, fate: Fate, slots: u32) {
+        self.fates[pc.index()] = fate;
+        if slots == 2 {
+            self.fates[pc.index() + 1] = Fate::SecondOfGone;
+        }
     }
 
     /// Removes all instructions from `range.start` up to `range.end`, as [`Patch::delete`] does. An
@@ -266,14 +294,12 @@ impl<'p> Patch<'p> {
             self.expect_insn(range.end)?;
         }
         for pc in (range.start.0..range.end.0).map(Pc) {
-            if self.fates[pc.index()] != Fate::Second {
+            if !self.fates[pc.index()].is_second() {
                 self.expect_kept(pc)?;
             }
         }
         for fate in &mut self.fates[range.start.index()..range.end.index()] {
-            if *fate != Fate::Second {
-                *fate = Fate::Deleted;
-            }
+            *fate = if fate.is_second() { Fate::SecondOfGone } else { Fate::Deleted };
         }
         self.slots -= range.end.index() - range.start.index();
         Ok(())
@@ -282,7 +308,7 @@ impl<'p> Patch<'p> {
     #[inline]
     fn expect_insn(&self, pc: Pc) -> Result<Fate, PatchError> {
         match self.fates.get(pc.index()) {
-            Some(Fate::Second) => Err(PatchError::InWideLoad { pc }),
+            Some(Fate::Second | Fate::SecondOfGone) => Err(PatchError::InWideLoad { pc }),
             Some(fate) => Ok(*fate),
             None => Err(PatchError::OutOfRange { pc }),
         }
@@ -327,8 +353,7 @@ impl<'p> Patch<'p> {
         Ok(len as u32)
     }
 
-    /// Puts `seq` into the pool, beside `rest` slots of other code; tells whether none of it refers
-    /// to other instructions.
+    /// Puts `seq` into the pool, beside `rest` slots of other code; tells whether all of it is plain.
     #[inline]
     fn push_seq<I>(&mut self, pc: Pc, rest: usize, seq: I) -> Result<bool, PatchError>
     where
@@ -344,27 +369,26 @@ impl<'p> Patch<'p> {
                 return Err(self.too_long(pc));
             }
             if insn.is_plain() {
-                self.log.pool.push(Some(insn.insn()));
+                self.log.pool.push(insn.insn());
             } else {
                 plain = false;
                 let here = here as u32;
                 let insn = insn.to_pool(here).map_err(|error| error.error(pc, here))?;
-                self.log.pool.push(Some(insn));
-                if insn.slots() == 2 {
-                    self.log.pool.push(None);
-                }
+                self.log.pool.push(insn);
             }
         }
-        if plain {
-            return Ok(true);
+        if !plain {
+            self.link_seq(pc, first)?;
         }
-        for slot in first..self.log.pool.len() {
-            if let Some(insn) = self.log.pool[slot] {
-                self.check_targets(pc, insn)?;
-            }
+        Ok(plain)
+    }
+
+    /// Checks what the sequence that begins in the pool at `first` refers to.
+    fn link_seq(&mut self, pc: Pc, first: usize) -> Result<(), PatchError> {
+        for insn in self.log.pool[first..].iter().flatten() {
+            self.check_targets(pc, *insn)?;
         }
-        link_locals(pc, &mut self.log.pool[first..])?;
-        Ok(false)
+        link_locals(pc, &mut self.log.pool, first)
     }
 
     /// The instruction as the pool keeps it, for slot `slot` of a sequence at `pc`.
@@ -392,22 +416,24 @@ impl<'p> Patch<'p> {
     }
 }
 
-/// Checks the local links of a sequence, and puts its length into those that lead past it.
-fn link_locals(pc: Pc, seq: &mut [Option<Insn>]) -> Result<(), PatchError> {
-    for slot in 0..seq.len() {
-        let Some(insn) = seq[slot] else { continue };
+/// Checks the local links of the sequence that begins in the pool at `first`, and puts its length into those
+/// that lead past it.
+fn link_locals(pc: Pc, pool: &mut Code, first: usize) -> Result<(), PatchError> {
+    let len = pool.len() - first;
+    for slot in first..pool.len() {
+        let Some(insn) = pool[slot] else { continue };
         let Some(Link::Local(target)) = insn.jump_target().map(Link::from_pc) else { continue };
         if target == Link::NEXT {
-            seq[slot] = Some(retarget(insn, Link::Local(seq.len() as u32).to_pc()));
+            pool.set(slot, retarget(insn, Link::Local(len as u32).to_pc()));
             continue;
         }
         let settled = Link::settled(target);
         let target = settled.unwrap_or(target);
-        let is_end = settled.is_some() && target as usize == seq.len();
-        if !is_end && !matches!(seq.get(target as usize), Some(Some(_))) {
+        let is_end = settled.is_some() && target as usize == len;
+        if !is_end && !matches!(pool.get(first + target as usize), Some(Some(_))) {
             return Err(PatchError::NoSuchLocal { pc, target });
         }
-        seq[slot] = Some(retarget(insn, Link::Local(target).to_pc()));
+        pool.set(slot, retarget(insn, Link::Local(target).to_pc()));
     }
     Ok(())
 }

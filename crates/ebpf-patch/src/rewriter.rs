@@ -2,7 +2,7 @@
 
 use alloc::vec::Vec;
 
-use ebpf_isa::{Insn, Pc};
+use ebpf_isa::{Code, Insn, Pc};
 
 use crate::PatchError;
 use crate::seq::{Link, retarget};
@@ -10,7 +10,7 @@ use crate::seq::{Link, retarget};
 /// Writes one sequence to the end of a pool. Its local links name slots of the sequence as it was,
 /// and are led to where the code for those is now.
 pub(crate) struct Rewriter<'a> {
-    pool: &'a mut Vec<Option<Insn>>,
+    pool: &'a mut Code,
     first: usize,
     /// By slot of the old sequence, where its code begins in the new one; [`Self::NONE`] inside of
     /// wide loads.
@@ -20,7 +20,7 @@ pub(crate) struct Rewriter<'a> {
 impl<'a> Rewriter<'a> {
     const NONE: u32 = u32::MAX;
 
-    pub(crate) fn new(pool: &'a mut Vec<Option<Insn>>) -> Self {
+    pub(crate) fn new(pool: &'a mut Code) -> Self {
         let first = pool.len();
         Self { pool, first, moved: Vec::new() }
     }
@@ -35,10 +35,7 @@ impl<'a> Rewriter<'a> {
 
     /// Writes an instruction, whose local link names a slot of the old sequence.
     pub(crate) fn push(&mut self, insn: Insn) {
-        self.pool.push(Some(insn));
-        if insn.slots() == 2 {
-            self.pool.push(None);
-        }
+        self.pool.push(insn);
     }
 
     /// Writes a jump over the next `slots` slots.
@@ -50,34 +47,32 @@ impl<'a> Rewriter<'a> {
     pub(crate) fn finish(mut self, pc: Pc) -> Result<(), PatchError> {
         let end = self.here();
         self.moved.push(end);
-        let seq = &mut self.pool[self.first..];
-        for slot in 0..seq.len() {
-            let Some(insn) = seq[slot] else { continue };
+        for slot in self.first..self.pool.len() {
+            let Some(insn) = self.pool[slot] else { continue };
             let Some(Link::Local(offset)) = insn.jump_target().map(Link::from_pc) else { continue };
             let settled = Link::settled(offset);
             let target = match (offset, settled) {
                 (Link::NEXT, _) => Some(end),
                 (_, Some(settled)) => {
-                    let there =
-                        settled == end || matches!(seq.get(settled as usize), Some(Some(_)));
-                    there.then_some(settled)
+                    let slot = self.pool.get(self.first + settled as usize);
+                    (settled == end || matches!(slot, Some(Some(_)))).then_some(settled)
                 }
                 _ => self.moved.get(offset as usize).copied().filter(|&moved| moved != Self::NONE),
             };
             let missing = PatchError::NoSuchLocal { pc, target: settled.unwrap_or(offset) };
             let target = target.ok_or(missing)?;
-            seq[slot] = Some(retarget(insn, Link::Local(target).to_pc()));
+            self.pool.set(slot, retarget(insn, Link::Local(target).to_pc()));
         }
         Ok(())
     }
 
     /// Length of the whole pool.
-    pub(crate) const fn pool_len(&self) -> usize {
+    pub(crate) fn pool_len(&self) -> usize {
         self.pool.len()
     }
 
     /// Length of the new sequence so far.
-    pub(crate) const fn here(&self) -> u32 {
+    pub(crate) fn here(&self) -> u32 {
         (self.pool.len() - self.first) as u32
     }
 }

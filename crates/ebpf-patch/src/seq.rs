@@ -58,10 +58,10 @@ impl PatchInsn {
         self.insn.slots()
     }
 
-    /// Whether it can stand anywhere: see [`Insn::is_self_contained`].
+    /// Whether it can stand anywhere: see [`Insn::is_plain`].
     #[inline]
     pub(crate) const fn is_plain(&self) -> bool {
-        self.target.is_none() && self.insn.is_self_contained()
+        self.target.is_none() && self.insn.is_plain()
     }
 
     /// From the pool: an instruction of a sequence of `slots` slots.
