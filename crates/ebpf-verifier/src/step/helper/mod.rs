@@ -55,6 +55,10 @@ impl Machine<'_> {
             self.check_argument(proto, index, reg, &mut facts)?;
         }
         self.check_map_write(id, facts.map)?;
+        if id == HelperId::TAIL_CALL {
+            self.check_map_type(proto, facts.map)?;
+            self.rely_on_tail_call(facts.map);
+        }
         self.fill_output(&facts)?;
         if proto.args.iter().any(|kind| kind.releases()) {
             self.release_argument(proto, facts.reference)?;
@@ -65,7 +69,6 @@ impl Machine<'_> {
         self.check_no_flags(proto)?;
         let result = self.helper_result(proto, &facts)?;
         self.check_map_type(proto, facts.map)?;
-        self.rely_on_tail_call(id, facts.map);
         self.state.frame_mut().clear_caller_saved();
         self.set(Reg::R0, result);
         if proto.moves_packet {
@@ -213,8 +216,8 @@ impl Machine<'_> {
     }
 
     /// The kernel relies on which program a tail call goes to, if that is always the same one.
-    fn rely_on_tail_call(&mut self, id: HelperId, map: Option<MapIdx>) {
-        let Some(map) = map.filter(|_| id == HelperId::TAIL_CALL) else { return };
+    fn rely_on_tail_call(&mut self, map: Option<MapIdx>) {
+        let Some(map) = map else { return };
         let entries = u64::from(self.map(map).desc.max_entries);
         let key = self.value(Reg::R3).as_scalar().and_then(|key| key.bounds.as_const());
         if key.is_some_and(|key| key < entries) {
