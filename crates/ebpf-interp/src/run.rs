@@ -49,14 +49,18 @@ impl Vm {
     /// - frames use no more stack than the facts say, and are never more than
     ///   [`MAX_CALL_DEPTH`](ebpf_isa::abi::MAX_CALL_DEPTH) deep;
     /// - all of this holds for the programs that tail calls lead to, too.
-    #[inline]
     pub unsafe fn run_unchecked(&self, ctx: *mut u8, env: &mut ExecEnv) -> Result<u64, Trap> {
-        result(self.finish_unchecked(ctx.expose_provenance() as u64, env), env)
+        // SAFETY: the caller's promise.
+        result(unsafe { self.enter(ctx, env) }, env)
     }
 
-    #[inline(never)]
-    fn finish_unchecked(&self, ctx: u64, env: &mut ExecEnv) -> u64 {
-        self.finish(ctx, None, env)
+    /// The same in the way of compiled code ([`EntryFn`](ebpf_isa::abi::EntryFn)): gives `r0`, and
+    /// the trap that ended the run, if any, is in [`ExecEnv::trap`].
+    ///
+    /// # Safety
+    /// What [`Self::run_unchecked`] asks for.
+    pub unsafe fn enter(&self, ctx: *mut u8, env: &mut ExecEnv) -> u64 {
+        self.finish(ctx.expose_provenance() as u64, None, env)
     }
 
     /// The same as [`Self::run`], as a run that can be stopped and resumed. Nothing is run yet.
@@ -231,17 +235,8 @@ fn finish_otherwise(state: &mut State<'_>) {
     }
 }
 
-/// What a run came to that gave `r0`.
-#[inline]
+/// What a run came to that gave `r0`: a helper may have noted that it failed.
 fn result(r0: u64, env: &ExecEnv) -> Result<u64, Trap> {
-    // Looked at first, so that what is returned stays in registers.
-    if env.trap.kind == 0 { Ok(r0) } else { noted(r0, env) }
-}
-
-/// The same where something may have been noted.
-#[cold]
-#[inline(never)]
-fn noted(r0: u64, env: &ExecEnv) -> Result<u64, Trap> {
     env.trap.trap().map_or(Ok(r0), Err)
 }
 
@@ -257,8 +252,7 @@ fn take_back(state: &mut State<'_>, env: &mut ExecEnv) -> Option<Result<u64, Tra
         withdraw(env);
     }
     match state.outcome {
-        // A helper may have noted that it failed; the run still came to its end.
-        Outcome::Done => Some(env.trap.trap().map_or(Ok(state.get(Reg::R0)), Err)),
+        Outcome::Done => Some(result(state.get(Reg::R0), env)),
         Outcome::Trapped(trap) => {
             env.trap = trap.into();
             Some(Err(trap))

@@ -217,7 +217,9 @@ mod tests {
                     r4 <<= 9\nr3 >>= 55\nr4 |= r3\nr4 = be32 r4\nr4 = (s8)r4\nr5 = *(u8 *)(r6 +1)\n\
                     if r5 == 3 goto +1\nr0 += 1\nr7 = *(u8 *)(r6 +0)\nr0 ^= r7\nr7 += 1\n\
                     if r7 s< r0 goto -5\nif w7 > 5 goto +1\ngoto -8\ncall f\nexit\nf:\nr0 += r4\n\
-                    r8 = *(u8 *)(r6 +6)\nr9 = *(u8 *)(r6 +7)\nr9 <<= 8\nr8 |= r9\nr0 += r8\nexit";
+                    r8 = *(u8 *)(r6 +6)\nr9 = *(u8 *)(r6 +7)\nr9 <<= 8\nr8 |= r9\nr0 += r8\n\
+                    r8 = *(u64 *)(r6 +0)\nr9 = *(u64 *)(r6 +8)\nr7 = *(u16 *)(r6 +0)\nr7 = be16 r7\n\
+                    r7 = *(u8 *)(r6 +0)\nw7 &= 15\nr7 = r6\nr7 += 14\nif r7 > r8 goto +1\nexit\nexit";
         let program = assemble(text).unwrap();
         for fuse in [false, true] {
             let dispatcher = Some(Dispatcher::Threaded);
