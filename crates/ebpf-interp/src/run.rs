@@ -49,6 +49,7 @@ impl Vm {
     /// - frames use no more stack than the facts say, and are never more than
     ///   [`MAX_CALL_DEPTH`](ebpf_isa::abi::MAX_CALL_DEPTH) deep;
     /// - all of this holds for the programs that tail calls lead to, too.
+    #[inline]
     pub unsafe fn run_unchecked(&self, ctx: *mut u8, env: &mut ExecEnv) -> Result<u64, Trap> {
         // SAFETY: the caller's promise.
         result(unsafe { self.enter(ctx, env) }, env)
@@ -235,8 +236,16 @@ fn finish_otherwise(state: &mut State<'_>) {
     }
 }
 
-/// What a run came to that gave `r0`: a helper may have noted that it failed.
+/// What a run came to that gave `r0`.
+#[inline]
 fn result(r0: u64, env: &ExecEnv) -> Result<u64, Trap> {
+    if env.trap.kind == 0 { Ok(r0) } else { noted(r0, env) }
+}
+
+/// The same where there is a trap, or a helper noted that it failed.
+#[cold]
+#[inline(never)]
+fn noted(r0: u64, env: &ExecEnv) -> Result<u64, Trap> {
     env.trap.trap().map_or(Ok(r0), Err)
 }
 
