@@ -6,7 +6,9 @@ use alloc::vec::Vec;
 
 use ebpf_isa::abi::{ExecEnv, FRAME_SIZE, HelperFn, STACK_SIZE, subprog_address, subprog_at};
 use ebpf_isa::uapi::HelperId;
-use ebpf_isa::{CallTarget, Code, Facts, Insn, Pc, Program, Reg, RegSet, Size, SubprogIdx, WideSource};
+use ebpf_isa::{
+    CallTarget, Code, Facts, Insn, Pc, Program, Reg, RegSet, Size, SubprogIdx, WideSource,
+};
 
 use ebpf_lower::{Outline, SlotSet};
 

@@ -6,6 +6,7 @@
 
 #![allow(unsafe_code, reason = "cells are untagged: which form one has follows from its handler")]
 
+mod constants;
 mod emit;
 mod select;
 
