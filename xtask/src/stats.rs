@@ -130,11 +130,16 @@ fn kind(op: Fused, insns: usize) -> Option<&'static str> {
         Fused::Alu3 { .. } => "move and arithmetic",
         Fused::Rotate { .. } => "rotation",
         Fused::Shifted { .. } => "arithmetic with a shifted operand",
+        Fused::LoadSwapped { .. } if insns == 2 => "load and swap",
         Fused::LoadSwapped { .. } => "swapped load of several bytes",
+        Fused::LoadPair { .. } => "two loads",
+        Fused::LoadMasked { .. } => "load and mask",
         Fused::LoadAlu { .. } => "arithmetic with an operand in memory",
         Fused::LoadIndexed { .. } => "indexed load",
         Fused::LoadBranch { .. } => "load and branch",
         Fused::AddBranch { .. } => "addition and branch",
+        Fused::SumBranch { .. } => "comparison of a sum",
+        Fused::ExitWith { .. } => "return of a constant",
     })
 }
 

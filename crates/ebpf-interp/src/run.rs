@@ -5,7 +5,7 @@
 use alloc::boxed::Box;
 use core::ptr::{self, NonNull};
 
-use ebpf_isa::abi::{ExecEnv, Trap, TrapKind};
+use ebpf_isa::abi::{ExecEnv, Trap, TrapKind, TrapRecord};
 use ebpf_isa::{Pc, Reg};
 
 use crate::memory::{Memory, declare};
@@ -24,9 +24,7 @@ impl Vm {
     /// The trap that ended the run: see [`TrapKind`]. After a tail call its position is one of the
     /// program that was called.
     pub fn run(&self, ctx: u64, memory: &Memory<'_>, env: &mut ExecEnv) -> Result<u64, Trap> {
-        let mut room = Room::new();
-        let mut state = State::new(self, Some(memory), &mut room);
-        finish(&mut state, ctx, env)
+        result(self.finish(ctx, Some(memory), env), env)
     }
 
     /// Runs a verified program with `ctx` in `r1`, without checking its accesses. Gives `r0`.
@@ -51,10 +49,19 @@ impl Vm {
     /// - frames use no more stack than the facts say, and are never more than
     ///   [`MAX_CALL_DEPTH`](ebpf_isa::abi::MAX_CALL_DEPTH) deep;
     /// - all of this holds for the programs that tail calls lead to, too.
+    #[inline]
     pub unsafe fn run_unchecked(&self, ctx: *mut u8, env: &mut ExecEnv) -> Result<u64, Trap> {
-        let mut room = Room::new();
-        let mut state = State::new(self, None, &mut room);
-        finish(&mut state, ctx.expose_provenance() as u64, env)
+        // SAFETY: the caller's promise.
+        result(unsafe { self.enter(ctx, env) }, env)
+    }
+
+    /// The same in the way of compiled code ([`EntryFn`](ebpf_isa::abi::EntryFn)): gives `r0`, and
+    /// the trap that ended the run, if any, is in [`ExecEnv::trap`].
+    ///
+    /// # Safety
+    /// What [`Self::run_unchecked`] asks for.
+    pub unsafe fn enter(&self, ctx: *mut u8, env: &mut ExecEnv) -> u64 {
+        self.finish(ctx.expose_provenance() as u64, None, env)
     }
 
     /// The same as [`Self::run`], as a run that can be stopped and resumed. Nothing is run yet.
@@ -81,8 +88,8 @@ pub struct Run<'a> {
     state: State<'a>,
     /// What `state` refers to.
     _room: OwnRoom<'a>,
-    /// Whether the fuel was used up.
-    is_stopped: bool,
+    /// Where the fuel was used up: the trap that a helper had noted before.
+    stopped: Option<TrapRecord>,
     ended: Option<Result<u64, Trap>>,
 }
 
@@ -94,13 +101,13 @@ impl core::fmt::Debug for Run<'_> {
 
 impl<'a> Run<'a> {
     fn new(vm: &'a Vm, ctx: u64, memory: Option<&'a Memory<'a>>) -> Self {
-        let mut room = OwnRoom(NonNull::from(Box::leak(Box::new(Room::new()))));
+        let room = OwnRoom(NonNull::from(Box::leak(Box::new(Room::new()))));
         // SAFETY: the room is freed when the run is dropped, and the state, which alone refers to
         // it, is not used after that. It lends nothing of it.
-        let borrowed = unsafe { room.0.as_mut() };
-        let mut state = State::new(vm, memory, borrowed);
+        let borrowed = unsafe { room.0.as_ref() };
+        let mut state = State::new(vm, memory, borrowed, ptr::null_mut());
         state.begin(ctx);
-        Self { state, _room: room, is_stopped: false, ended: None }
+        Self { state, _room: room, stopped: None, ended: None }
     }
 
     /// Goes on until the run comes to its end or is stopped. Gives `r0`; after the end, the same
@@ -135,7 +142,7 @@ impl<'a> Run<'a> {
         self.go(env, State::step_once)
     }
 
-    /// Where the run is.
+    /// Where the run is. After its end, `r0` is the only register that has a meaning.
     #[must_use]
     pub fn moment(&self) -> Moment<'_> {
         Moment::new(&self.state)
@@ -155,16 +162,21 @@ impl<'a> Run<'a> {
         if self.ended.is_some() {
             return self.ended;
         }
-        if core::mem::take(&mut self.is_stopped) {
-            env.trap = self.state.noted;
+        if let Some(noted) = self.stopped.take() {
+            env.trap = noted;
         }
-        lend(&mut self.state, env);
+        if let Some(memory) = self.state.memory {
+            declare(memory, env);
+        }
+        self.state.env = env;
+        self.state.fill_up();
         self.state.outcome = Outcome::Running;
         how(&mut self.state);
+        let noted = env.trap;
         let result = take_back(&mut self.state, env)?;
-        self.is_stopped = matches!(result, Err(Trap { kind: TrapKind::OutOfFuel, .. }));
-        if !self.is_stopped {
-            self.ended = Some(result);
+        match result {
+            Err(Trap { kind: TrapKind::OutOfFuel, .. }) => self.stopped = Some(noted),
+            _ => self.ended = Some(result),
         }
         Some(result)
     }
@@ -180,45 +192,61 @@ impl Drop for OwnRoom<'_> {
     }
 }
 
-/// Runs a new run to its end. It is part of its callers, so that what they know of the state needs
-/// no look: for small programs, this is most of the time.
-#[inline(always)]
-fn finish(state: &mut State<'_>, ctx: u64, env: &mut ExecEnv) -> Result<u64, Trap> {
-    let (vm, code, is_checked) = (state.vm, state.code(), state.memory.is_some());
-    lend(state, env);
-    state.begin(ctx);
-    match code.boundary(Pc::ENTRY) {
-        // SAFETY: the entry is in the code that the state runs, which is made for the dispatcher of
-        // its program. Accesses are checked, or their safety was promised.
-        Some(entry) => unsafe { vm.dispatcher.run(entry, state) },
-        None => state.outcome = Outcome::Switch,
+impl Vm {
+    /// Runs a new run to its end. Gives `r0`; a trap is in the environment. It is part of its
+    /// callers, so that what they know of the state needs no look: for small programs, this is most
+    /// of the time.
+    #[inline(always)]
+    fn finish(&self, ctx: u64, memory: Option<&Memory<'_>>, env: &mut ExecEnv) -> u64 {
+        if let Some(memory) = memory {
+            declare(memory, env);
+        }
+        let room = Room::new();
+        let mut state = State::new(self, memory, &room, env);
+        state.begin(ctx);
+        state.fill_up();
+        let codes = &state.vm.codes;
+        let code = if memory.is_some() { codes.checked() } else { codes.unchecked() };
+        match code.boundary(Pc::ENTRY) {
+            // SAFETY: the entry is in the code that the state runs, which is made for the dispatcher
+            // of its program. Accesses are checked, or their safety was promised.
+            Some(entry) => unsafe { state.dispatcher.run(entry, &mut state) },
+            None => state.outcome = Outcome::Switch,
+        }
+        if state.outcome != Outcome::Done {
+            finish_otherwise(&mut state);
+        }
+        if memory.is_some() {
+            withdraw(env);
+        }
+        state.get(Reg::R0)
     }
-    if state.outcome != Outcome::Done || env.trap.kind != 0 {
-        return finish_otherwise(state, env);
-    }
-    if is_checked {
-        withdraw(env);
-    }
-    Ok(state.get(Reg::R0))
 }
 
-/// The same for a run that another dispatcher goes on with, or in which something went wrong.
+/// The same for a run that another dispatcher goes on with, or that did not come to its end.
 #[cold]
 #[inline(never)]
-fn finish_otherwise(state: &mut State<'_>, env: &mut ExecEnv) -> Result<u64, Trap> {
+fn finish_otherwise(state: &mut State<'_>) {
     if state.outcome == Outcome::Switch {
         dispatch(state);
     }
-    take_back(state, env).expect("dispatching goes on until the run ends")
+    if let Outcome::Trapped(trap) = state.outcome {
+        // SAFETY: the environment is lent to the run.
+        unsafe { (*state.env).trap = trap.into() };
+    }
 }
 
-/// Lends the environment to the run.
-#[inline(always)]
-fn lend(state: &mut State<'_>, env: &mut ExecEnv) {
-    if let Some(memory) = state.memory {
-        declare(memory, env);
-    }
-    state.attach(env);
+/// What a run came to that gave `r0`.
+#[inline]
+fn result(r0: u64, env: &ExecEnv) -> Result<u64, Trap> {
+    if env.trap.kind == 0 { Ok(r0) } else { noted(r0, env) }
+}
+
+/// The same where there is a trap, or a helper noted that it failed.
+#[cold]
+#[inline(never)]
+fn noted(r0: u64, env: &ExecEnv) -> Result<u64, Trap> {
+    env.trap.trap().map_or(Ok(r0), Err)
 }
 
 /// Takes back what [`declare`] has put into the environment.
@@ -233,10 +261,8 @@ fn take_back(state: &mut State<'_>, env: &mut ExecEnv) -> Option<Result<u64, Tra
         withdraw(env);
     }
     match state.outcome {
-        // A helper may have noted that it failed; the run still came to its end.
-        Outcome::Done => Some(env.trap.trap().map_or(Ok(state.get(Reg::R0)), Err)),
+        Outcome::Done => Some(result(state.get(Reg::R0), env)),
         Outcome::Trapped(trap) => {
-            state.noted = env.trap;
             env.trap = trap.into();
             Some(Err(trap))
         }

@@ -2,11 +2,12 @@
 
 #![allow(unsafe_code, reason = "the register file and the environment are reached unchecked")]
 
+use core::cell::UnsafeCell;
 use core::mem::MaybeUninit;
 use core::ptr;
 use core::sync::atomic::{AtomicI64, Ordering};
 
-use ebpf_isa::abi::{ExecEnv, MAX_CALL_DEPTH, Region, Trap, TrapKind, TrapRecord};
+use ebpf_isa::abi::{ExecEnv, MAX_CALL_DEPTH, Region, Trap, TrapKind};
 use ebpf_isa::{Pc, Reg, Size};
 
 use crate::code::{Cell, Code, SAVED, Saved};
@@ -48,11 +49,16 @@ pub(crate) enum Outcome {
     Switch,
 }
 
-/// The room that a run takes, of which little is ever touched, and which nobody moves.
+/// Frames that a run has at most above the one that runs.
+const MAX_CALLERS: usize = MAX_CALL_DEPTH - 1;
+
+/// The room that a run takes, of which little is ever touched, and which nobody moves. The state of
+/// the run alone reaches into it, and its program into the stack.
 pub(crate) struct Room<'a> {
     stack: Stack,
-    callers: [MaybeUninit<Caller<'a>>; MAX_CALL_DEPTH - 1],
-    windows: MaybeUninit<Windows>,
+    callers: UnsafeCell<[MaybeUninit<Caller<'a>>; MAX_CALLERS]>,
+    /// For checked runs only.
+    windows: UnsafeCell<MaybeUninit<Windows>>,
 }
 
 impl Room<'_> {
@@ -60,8 +66,8 @@ impl Room<'_> {
     pub(crate) const fn new() -> Self {
         Self {
             stack: Stack::new(),
-            callers: [const { MaybeUninit::uninit() }; MAX_CALL_DEPTH - 1],
-            windows: MaybeUninit::uninit(),
+            callers: UnsafeCell::new([const { MaybeUninit::uninit() }; MAX_CALLERS]),
+            windows: UnsafeCell::new(MaybeUninit::uninit()),
         }
     }
 }
@@ -78,10 +84,6 @@ pub(crate) struct State<'a> {
     pub(crate) depth: usize,
     /// The operation that handlers without an operation of their own are for.
     pub(crate) pending: *const Cell,
-    /// An address on the host's stack, noted by the threaded dispatcher at its end.
-    pub(crate) stack_at_end: usize,
-    /// The trap that a helper has noted before the run was stopped.
-    pub(crate) noted: TrapRecord,
     /// What a checked program may touch; `None` for a verified one.
     pub(crate) memory: Option<&'a Memory<'a>>,
     /// Where the run goes on, while it is not dispatched.
@@ -91,14 +93,12 @@ pub(crate) struct State<'a> {
     /// The fuel that there was when the run began, from which only its end takes; whoever stops the
     /// run stores 0.
     fuel: *const AtomicI64,
-    /// For checked runs only.
-    windows: &'a mut MaybeUninit<Windows>,
     /// The program that is running: a tail call changes it.
     pub(crate) vm: &'a Vm,
+    /// Lent to the run.
     pub(crate) env: *mut ExecEnv,
     pub(crate) outcome: Outcome,
-    callers: &'a mut [MaybeUninit<Caller<'a>>; MAX_CALL_DEPTH - 1],
-    stack: &'a Stack,
+    room: &'a Room<'a>,
     pub(crate) frame: Frame,
     /// The lowest address of the stack that was cleared.
     cleared: u64,
@@ -107,38 +107,44 @@ pub(crate) struct State<'a> {
 impl<'a> State<'a> {
     /// The state of a run before the entry of the program: see [`Self::begin`].
     #[inline(always)]
-    pub(crate) fn new(vm: &'a Vm, memory: Option<&'a Memory<'a>>, room: &'a mut Room<'a>) -> Self {
-        let Room { stack, callers, windows } = room;
-        let top = stack.top();
+    pub(crate) fn new(
+        vm: &'a Vm,
+        memory: Option<&'a Memory<'a>>,
+        room: &'a Room<'a>,
+        env: *mut ExecEnv,
+    ) -> Self {
+        let top = room.stack.top();
         let low = top - u64::from(vm.program.main_frame);
-        if memory.is_some() {
-            let frame = Region { base: low, len: top - low, writable: 1 };
-            windows.write(Windows::new()).fill(vm.slots.of(Reg::FP), &frame);
-        }
-        Self {
+        let mut state = Self {
             regs: [0; Reg::COUNT],
             count: 0,
             depth: 0,
             pending: ptr::null(),
-            stack_at_end: 0,
-            noted: TrapRecord::default(),
             memory,
             pc: Pc::ENTRY,
             dispatcher: vm.dispatcher,
-            fuel: ptr::null(),
-            windows,
+            fuel: &raw const UNLIMITED,
             vm,
-            env: ptr::null_mut(),
+            env,
             outcome: Outcome::Running,
-            callers,
-            stack,
+            room,
             frame: Frame { low, top },
             cleared: low,
+        };
+        if memory.is_some() {
+            state.open_windows();
         }
+        state
     }
 
-    /// Goes to the entry of the program, with `ctx` in `r1`. For a compiler, a store to a register,
-    /// whichever it is, may change any field: what is known of them is better looked at before.
+    fn open_windows(&mut self) {
+        let (frame, fp) = (self.stack_region(), self.vm.slots.of(Reg::FP));
+        // SAFETY: the state alone reaches into the room.
+        let windows = unsafe { &mut *self.room.windows.get() };
+        windows.write(Windows::new()).fill(fp, &frame);
+    }
+
+    /// Goes to the entry of the program, with `ctx` in `r1`.
     #[inline(always)]
     pub(crate) fn begin(&mut self, ctx: u64) {
         let Frame { low, top } = self.frame;
@@ -152,18 +158,19 @@ impl<'a> State<'a> {
         }
     }
 
+    /// Finds the fuel in the environment.
+    #[inline(always)]
+    pub(crate) fn fill_up(&mut self) {
+        if self.vm.is_metered {
+            // SAFETY: the environment is lent to the run.
+            self.fuel = unsafe { (*self.env).fuel_cell() };
+        }
+    }
+
     #[cold]
     #[inline(never)]
     fn clear_frame(&mut self) {
-        self.stack.clear(self.frame.low, self.frame.top);
-    }
-
-    /// Lends the environment to the run.
-    #[inline]
-    pub(crate) fn attach(&mut self, env: *mut ExecEnv) {
-        self.env = env;
-        // SAFETY: the environment is there; only an address is made.
-        self.fuel = if self.vm.is_metered { unsafe { (*env).fuel_cell() } } else { &UNLIMITED };
+        self.room.stack.clear(self.frame.low, self.frame.top);
     }
 
     /// The code that runs.
@@ -263,13 +270,13 @@ impl<'a> State<'a> {
     /// Whether there can be another frame.
     #[inline(always)]
     pub(crate) fn has_room(&self) -> bool {
-        self.depth < self.callers.len()
+        self.depth < MAX_CALLERS
     }
 
     /// Makes a frame of `size` bytes below `top`, all of them zero.
     pub(crate) fn enter_cleared(&mut self, top: u64, size: u16) {
         let low = top - u64::from(size);
-        self.stack.clear(low, top);
+        self.room.stack.clear(low, top);
         self.cleared = self.cleared.min(low);
         self.set(Reg::FP, top);
         self.move_frame(Frame { low, top });
@@ -290,14 +297,15 @@ impl<'a> State<'a> {
     #[inline(always)]
     pub(crate) fn windows(&self) -> &Windows {
         debug_assert!(self.memory.is_some());
-        // SAFETY: checked runs, which alone ask, begin with windows.
-        unsafe { self.windows.assume_init_ref() }
+        // SAFETY: the state alone reaches into the room; checked runs, which alone ask, begin with
+        // windows.
+        unsafe { (*self.room.windows.get()).assume_init_ref() }
     }
 
     pub(crate) fn windows_mut(&mut self) -> &mut Windows {
         assert!(self.memory.is_some(), "only checked runs have windows");
-        // SAFETY: checked runs begin with windows.
-        unsafe { self.windows.assume_init_mut() }
+        // SAFETY: the state alone reaches into the room, and checked runs begin with windows.
+        unsafe { (*self.room.windows.get()).assume_init_mut() }
     }
 
     /// Notes the function that runs as the caller of another one, unless there are too many.
@@ -331,7 +339,7 @@ impl<'a> State<'a> {
         // SAFETY: there is room. All fields are written, but for registers that the call does not
         // save, and nobody restores.
         unsafe {
-            let caller = self.callers.get_unchecked_mut(self.depth).as_mut_ptr();
+            let caller = self.caller_at(self.depth);
             (&raw mut (*caller).vm).write(self.vm);
             (&raw mut (*caller).call).write(call);
             (&raw mut (*caller).fp).write(fp);
@@ -347,9 +355,19 @@ impl<'a> State<'a> {
     #[inline(always)]
     pub(crate) fn caller(&self) -> Option<*const Caller<'a>> {
         let index = self.depth.checked_sub(1)?;
-        debug_assert!(index < self.callers.len());
         // SAFETY: there are never more than there is room for.
-        Some(unsafe { self.callers.get_unchecked(index) }.as_ptr())
+        Some(unsafe { self.caller_at(index) })
+    }
+
+    /// Where the caller of this number is, or will be.
+    ///
+    /// # Safety
+    /// There is room for it.
+    #[inline(always)]
+    unsafe fn caller_at(&self, index: usize) -> *mut Caller<'a> {
+        debug_assert!(index < MAX_CALLERS);
+        // SAFETY: the caller's promise.
+        unsafe { self.room.callers.get().cast::<Caller<'a>>().add(index) }
     }
 
     /// Gives the registers back that the call of the caller at `index` saved.
@@ -365,10 +383,9 @@ impl<'a> State<'a> {
         index: usize,
         saved: impl Iterator<Item = (usize, u8)>,
     ) {
-        debug_assert!(index < self.callers.len());
         // SAFETY: the caller's promise; only registers that were saved are read.
         unsafe {
-            let caller = self.callers.get_unchecked(index).as_ptr();
+            let caller = self.caller_at(index);
             for (index, slot) in saved {
                 self.set_reg(slot, (*caller).saved[index]);
             }
@@ -398,7 +415,7 @@ impl<'a> State<'a> {
     /// The part of the stack that a checked program may touch: its own frame and its callers'.
     pub(crate) fn stack_region(&self) -> Region {
         let base = self.frame.low;
-        Region { base, len: self.stack.top() - base, writable: 1 }
+        Region { base, len: self.room.stack.top() - base, writable: 1 }
     }
 }
 

@@ -7,7 +7,7 @@ use crate::LinkError;
 use crate::code::{Cell, Codes, Op, Selector, Slots, emit};
 use crate::dispatch::Dispatcher;
 use crate::link::{LinkedProgram, Links, link};
-use crate::ops::call::Slowly;
+use crate::ops::call::{End, Slowly};
 use crate::ops::plain::{Plainly, WithoutFuel};
 
 /// How a program is made ready.
@@ -112,7 +112,7 @@ impl Vm {
         let codes = emit(program, &outline, &selector, options);
         let exit = |handler| Cell { op: Op { handler, a: 0, b: 0, off: 0, imm: 0 } };
         let exits = Exits {
-            end: exit(dispatcher.end()),
+            end: exit(dispatcher.ending::<End, End>(0)),
             plainly: exit(dispatcher.cold::<Plainly>()),
             without_fuel: exit(dispatcher.cold::<WithoutFuel>()),
             slowly: exit(dispatcher.cold::<Slowly>()),

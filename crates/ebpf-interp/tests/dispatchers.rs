@@ -4,17 +4,24 @@
 
 mod common;
 
+use std::collections::{BTreeMap, HashSet};
+
 use common::bytes_of;
 use ebpf_interp::{Dispatcher, Links, Memory, Moment, Options, Vm};
 use ebpf_isa::abi::{ExecEnv, Trap, TrapKind};
 use ebpf_isa::{
-    AluOp, CmpOp, Extend, Imm64, Insn, Operand, Pc, Program, Reg, Size, WideSource, Width,
+    AluOp, ByteOrder, CmpOp, Extend, Imm64, Insn, Operand, Pc, Program, Reg, Size, WideSource,
+    Width,
 };
+use ebpf_lower::lower;
 use ebpf_testkit::Rng;
 
-/// Numbers; `r1` is the context, `r9` a copy of it, `r10` the stack.
+/// Numbers; `r1` is the context, `r9` a copy of it, `r10` the stack. The last one is not part of the
+/// result, so that it may be dead.
 const NUMBERS: [Reg; 8] = [Reg::R0, Reg::R2, Reg::R3, Reg::R4, Reg::R5, Reg::R6, Reg::R7, Reg::R8];
 const WIDTHS: [Width; 2] = [Width::W32, Width::W64];
+/// How many kinds of operations there are: the variants of [`Fused`](ebpf_lower::Fused).
+const FUSED: usize = 13;
 /// What programs that do not end would run for.
 const FUEL: i64 = 3_000;
 
@@ -31,12 +38,13 @@ fn the_dispatcher_is_the_expected_one() {
 #[test]
 fn all_ways_of_running_a_program_agree() {
     let cases = if cfg!(miri) { 50 } else { 4_000 };
-    let mut kinds = std::collections::BTreeMap::new();
+    let (mut kinds, mut fused) = (BTreeMap::new(), HashSet::new());
     // One for all runs: programs compute with its address.
     let mut context = CONTEXT;
     let context = &mut context;
     for seed in 0..cases {
         let program = program(&mut Rng::seed(seed));
+        fused.extend(lower(&program).iter().map(|op| std::mem::discriminant(&op.op)));
         let wanted = stepped(&program, context);
         let kind = wanted.result.map_or_else(|trap| format!("{:?}", trap.kind), |_| "value".into());
         *kinds.entry(kind).or_insert(0) += 1;
@@ -53,8 +61,9 @@ fn all_ways_of_running_a_program_agree() {
             }
         }
     }
-    // The generator reaches values, bad accesses and endless loops.
+    // The generator reaches values, bad accesses and endless loops, and every kind of operation.
     assert!(cfg!(miri) || kinds.len() >= 3, "{kinds:?}");
+    assert!(cfg!(miri) || fused.len() == FUSED, "{} kinds of operations", fused.len());
 }
 
 fn all_options() -> Vec<Options> {
@@ -136,7 +145,7 @@ fn program(rng: &mut Rng) -> Program {
     for _ in 0..rng.range(1..24) {
         piece(rng, &mut insns);
     }
-    for reg in &NUMBERS[1..] {
+    for reg in &NUMBERS[1..NUMBERS.len() - 1] {
         insns.push(alu(AluOp::Mul, Width::W64, Reg::R0, Operand::Imm(31)));
         insns.push(alu(AluOp::Xor, Width::W64, Reg::R0, Operand::Reg(*reg)));
     }
@@ -185,7 +194,7 @@ fn operand(rng: &mut Rng) -> Operand {
 fn piece(rng: &mut Rng, insns: &mut Vec<Insn>) {
     let [a, b, c] = [*rng.pick(&NUMBERS), *rng.pick(&NUMBERS), *rng.pick(&NUMBERS)];
     let width = *rng.pick(&WIDTHS);
-    match rng.range(0..9) {
+    match rng.range(0..14) {
         0 => insns.push(alu(*rng.pick(AluOp::ALL), width, a, operand(rng))),
         1 => insns.push(Insn::Mov { width, dst: a, src: operand(rng) }),
         2 => insns.extend([load(rng, a), alu(*rng.pick(AluOp::ALL), width, b, Operand::Reg(a))]),
@@ -218,6 +227,39 @@ fn piece(rng: &mut Rng, insns: &mut Vec<Insn>) {
         7 => {
             insns.push(alu(AluOp::Add, width, a, Operand::Imm(rng.range(0..5) as i32 - 2)));
             insns.push(branch(rng, width, a));
+        }
+        8 => {
+            let sum = *rng.pick(&[a, Reg::R8, Reg::R8]);
+            insns.push(mov(sum, Operand::Reg(b)));
+            insns.push(alu(
+                AluOp::Add,
+                Width::W64,
+                sum,
+                Operand::Imm(rng.range(0..40) as i32 - 20),
+            ));
+            let (lhs, rhs) = if rng.chance(3, 4) { (sum, c) } else { (c, sum) };
+            let op = *rng.pick(&[CmpOp::Gt, CmpOp::Le, CmpOp::Lt, CmpOp::Ge, CmpOp::Sgt]);
+            let (rhs, target) = (Operand::Reg(rhs), Pc::ENTRY);
+            insns.push(Insn::Branch { op, width: Width::W64, lhs, rhs, target });
+        }
+        9 => {
+            insns.push(branch(rng, width, a));
+            insns.push(Insn::Mov { width, dst: Reg::R0, src: operand(rng) });
+            insns.push(Insn::Exit);
+        }
+        10 => insns.extend([load(rng, a), alu(AluOp::And, width, a, operand(rng))]),
+        11 => {
+            let (size, base, off) = address(rng);
+            insns.push(Insn::Load { size, extend: Extend::Zero, dst: a, base, off });
+            let order = *rng.pick(&[ByteOrder::Be, ByteOrder::Le, ByteOrder::Swap]);
+            let size = if size == Size::B { Size::H } else { size };
+            insns.push(Insn::Swap { order, size, dst: a });
+        }
+        12 => {
+            let (_, base, off) = address(rng);
+            for (dst, off) in [(a, off), (b, off ^ 8)] {
+                insns.push(Insn::Load { size: Size::Dw, extend: Extend::Zero, dst, base, off });
+            }
         }
         _ => {
             let by = *rng.pick(&[32, 48, 56, 8]);

@@ -172,6 +172,23 @@ impl CmpOp {
             Self::Set => return None,
         })
     }
+
+    /// The comparison that holds when its operands change places, exactly where this one does.
+    #[inline]
+    #[must_use]
+    pub const fn mirrored(self) -> Self {
+        match self {
+            Self::Gt => Self::Lt,
+            Self::Lt => Self::Gt,
+            Self::Ge => Self::Le,
+            Self::Le => Self::Ge,
+            Self::Sgt => Self::Slt,
+            Self::Slt => Self::Sgt,
+            Self::Sge => Self::Sle,
+            Self::Sle => Self::Sge,
+            Self::Eq | Self::Ne | Self::Set => self,
+        }
+    }
 }
 
 /// Operation bits of the jump instructions that compare nothing.

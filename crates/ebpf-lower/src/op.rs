@@ -73,6 +73,30 @@ pub enum Fused {
         /// Offset in bytes.
         off: i16,
     },
+    /// `first = *(u64 *)(base + offs[0])`, then `second = *(u64 *)(base + offs[1])`
+    LoadPair {
+        /// Destination of the first load, which is not the base.
+        first: Reg,
+        /// Destination of the second load, another register.
+        second: Reg,
+        /// Register with the address.
+        base: Reg,
+        /// Offsets in bytes.
+        offs: [i16; 2],
+    },
+    /// `dst = *(size *)(base + off) & mask`, of at most 32 bits
+    LoadMasked {
+        /// Width of the access.
+        size: Size,
+        /// Destination.
+        dst: Reg,
+        /// Register with the address.
+        base: Reg,
+        /// Offset in bytes.
+        off: i16,
+        /// The bits that stay.
+        mask: i32,
+    },
     /// `dst = dst op *(size *)(base + off)`
     LoadAlu {
         /// The operation.
@@ -134,6 +158,26 @@ pub enum Fused {
         rhs: Operand,
         /// Where it leads when the comparison holds.
         target: Pc,
+    },
+    /// `if lhs + add op rhs goto target`, of 64 bits
+    SumBranch {
+        /// What is added to.
+        lhs: Reg,
+        /// What is added.
+        add: i32,
+        /// The comparison of the sum.
+        op: CmpOp,
+        /// Second operand of the comparison.
+        rhs: Reg,
+        /// Where it leads when the comparison holds.
+        target: Pc,
+    },
+    /// `r0 = value`, then `exit`
+    ExitWith {
+        /// Of 32 or 64 bits.
+        width: Width,
+        /// The result.
+        value: i32,
     },
 }
 

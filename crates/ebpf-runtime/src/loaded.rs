@@ -156,20 +156,20 @@ impl Loaded {
         env: &mut ExecEnv,
     ) -> Result<u64, Trap> {
         env.start_run();
-        match &self.code {
+        let result = match &self.code {
             // SAFETY: `Runtime::load` verified the program for this environment; the context is
             // the caller's promise.
-            Code::Interp(vm) => unsafe { vm.run_unchecked(ctx, env) },
+            Code::Interp(vm) => unsafe { vm.enter(ctx, env) },
             Code::Jit { placed, .. } => {
                 // SAFETY: the entry is compiled code with this signature, which `placed` keeps
                 // in memory.
                 let entry: EntryFn = unsafe { std::mem::transmute(placed.entry_ptr()) };
                 // SAFETY: as for the interpreter.
-                let result = unsafe { entry(ctx, env) };
-                // Looked at first, so that what is returned stays in registers.
-                if env.trap.kind == 0 { Ok(result) } else { trapped(result, env) }
+                unsafe { entry(ctx, env) }
             }
-        }
+        };
+        // Looked at first, so that what is returned stays in registers.
+        if env.trap.kind == 0 { Ok(result) } else { trapped(result, env) }
     }
 }
 

@@ -110,7 +110,8 @@ impl Emitter<'_> {
 
     fn finish(mut self) -> Codes {
         for (at, target) in self.jumps {
-            let target = self.starts[self.blocks.at(target)] as i32 - at as i32;
+            let distance = self.starts[self.blocks.at(target)] as i32 - at as i32;
+            let target = distance * size_of::<Cell>() as i32;
             for cells in [&mut self.checked, &mut self.unchecked] {
                 if let Some(second) = cells.get_mut(at as usize + 1) {
                     second.jump.target = target;

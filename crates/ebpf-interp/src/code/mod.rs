@@ -2,10 +2,11 @@
 //!
 //! A cell has 16 bytes. An operation is a cell that begins with the address of its handler, followed
 //! by small operands; one that needs more has a second cell of constants behind it. Targets of jumps
-//! are distances in cells, so code can be anywhere.
+//! are distances, so code can be anywhere.
 
 #![allow(unsafe_code, reason = "cells are untagged: which form one has follows from its handler")]
 
+mod constants;
 mod emit;
 mod select;
 
@@ -40,7 +41,7 @@ pub(crate) struct Op {
 #[derive(Clone, Copy)]
 #[repr(C)]
 pub(crate) struct Jump {
-    /// Where it leads, in cells from the operation.
+    /// Where it leads, in bytes from the operation.
     pub(crate) target: i32,
     /// Place of the jump among the program's instructions, counted from 1.
     pub(crate) here: i32,
@@ -51,6 +52,10 @@ pub(crate) struct Jump {
     /// the slots that a call saves.
     pub(crate) imm: i32,
 }
+
+// No distance is longer than this: no instruction has more cells than a call and what follows it.
+const _: () =
+    assert!(Program::MAX_SLOTS * (CALL_CELLS + 1) * size_of::<Cell>() <= i32::MAX as usize);
 
 /// Cells of a call of a subprogram. One more follows, the operation that restores what it saved.
 pub(crate) const CALL_CELLS: usize = 2;

@@ -10,6 +10,7 @@ use ebpf_isa::{
 };
 use ebpf_lower::{Fused, FusedOp, Shift};
 
+use super::constants::{by_mode, with_constants};
 use super::{Cell, HOT, Op, SAVED, Slots};
 use crate::clobbers::preserved;
 use crate::dispatch::{Dispatcher, Handler};
@@ -20,14 +21,17 @@ use crate::ops::alu::{
 };
 use crate::ops::branch::{
     AddBranch, AddBranchImm, BACKWARD, Branch, BranchImm, FORWARD, FREE, Goto, LoadBranch,
+    SumBranch,
 };
 use crate::ops::call::{
-    CallNative, CallSubprog, Exit, FastCall, FastEnd, FastExit, Landed, Landing,
+    CallNative, CallSubprog, Exit, ExitWith, FastCall, FastEnd, FastExit, Landed, Landing,
 };
 use crate::ops::memory::{
-    CheckedMode, Load, LoadAlu, LoadIndexed, LoadSwapped, Store, StoreImm, UncheckedMode,
+    CheckedMode, Load, LoadAlu, LoadIndexed, LoadMasked, LoadPair, LoadSwapped, Store, StoreImm,
+    UncheckedMode,
 };
 use crate::ops::plain::Plain;
+use crate::ops::value::{RegA, SecondImm, Truncated};
 
 /// What operations are selected for.
 pub(crate) struct Selector<'a> {
@@ -69,50 +73,6 @@ pub(super) enum Second {
     },
 }
 
-/// Evaluates an expression, behind `=>`, with constants that have the values of variables: a `match`
-/// on each of them. `None` for values that are not listed.
-macro_rules! with_constants {
-    (=> $then:expr) => {
-        Some($then)
-    };
-    ($name:ident: Size = $value:expr, $($rest:tt)*) => {
-        with_constants!($name: Size [B H W Dw] = $value, $($rest)*)
-    };
-    ($name:ident: Width = $value:expr, $($rest:tt)*) => {
-        with_constants!($name: bool [false true] = $value == Width::W64, $($rest)*)
-    };
-    ($name:ident: $integer:ident [$($row:literal)*] = $value:expr, $($rest:tt)*) => {
-        with_constants!(@match $value, $name: $integer, [$($row => $row,)*], { $($rest)* })
-    };
-    ($name:ident: $axis:ident [$($row:ident)*] = $value:expr, $($rest:tt)*) => {
-        with_constants!(@match $value, $name: usize,
-            [$($axis::$row => $axis::$row as usize,)*], { $($rest)* })
-    };
-    (@match $value:expr, $name:ident: $type:ty, [$($row:pat => $constant:expr,)*], $rest:tt) => {
-        match $value {
-            $($row => {
-                const $name: $type = $constant;
-                with_constants!(@then $rest)
-            })*
-            #[allow(unreachable_patterns, reason = "some lists are whole axes")]
-            _ => None,
-        }
-    };
-    (@then { $($rest:tt)* }) => {
-        with_constants!($($rest)*)
-    };
-}
-
-/// The handlers of a body that accesses memory, for registers in some slots.
-macro_rules! by_mode {
-    ($self:ident.$places:ident($slots:expr), $body:ident, $($constant:expr),*) => {
-        Handlers {
-            checked: $self.dispatcher.$places::<$body<CheckedMode, $($constant),*>>($slots),
-            unchecked: $self.dispatcher.$places::<$body<UncheckedMode, $($constant),*>>($slots),
-        }
-    };
-}
-
 /// How a jump is charged: see [`crate::ops::branch`].
 #[derive(Clone, Copy, PartialEq)]
 enum Charge {
@@ -144,6 +104,15 @@ impl Selector<'_> {
                     => by_mode!(self.two(slots), LoadSwapped, SIZE));
                 Some(plain_operands(handlers?, slots, off, 0))
             }
+            Fused::LoadPair { first, second, base, offs } => {
+                Some(self.load_pair([first, second, base], offs))
+            }
+            Fused::LoadMasked { size, dst, base, off, mask } => {
+                let slots = self.both(dst, base);
+                let handlers = with_constants!(SIZE: Size [B H W] = size,
+                    => by_mode!(self.two(slots), LoadMasked, SIZE));
+                Some(plain_operands(handlers?, slots, off, mask))
+            }
             Fused::LoadAlu { op, width, dst, size, base, off } => {
                 self.load_alu(op, width, dst, (size, base, off))
             }
@@ -159,6 +128,10 @@ impl Selector<'_> {
                 let charge = self.charge(last, target);
                 self.add_branch((dst, add), (op, width, rhs), charge, target)
             }
+            Fused::SumBranch { lhs, add, op, rhs, target } => {
+                self.sum_branch((lhs, add), (op, rhs), self.charge(last, target), target)
+            }
+            Fused::ExitWith { width, value } => self.exit_with(last, width, value),
         }
     }
 
@@ -201,21 +174,41 @@ impl Selector<'_> {
             Insn::Branch { op, width, lhs, rhs, target } => {
                 self.branch(op, width, lhs, rhs, self.charge(pc, target), target)
             }
-            Insn::Exit => {
-                let is_main = pc < self.main_end;
-                let unchecked = match is_main {
-                    true => self.dispatcher.either::<Exit, FastEnd>(),
-                    false => self.dispatcher.either::<Exit, FastExit>(),
-                };
-                let handlers = Handlers { checked: self.dispatcher.cold::<Exit>(), unchecked };
-                let op = plain_operands(handlers, [0, 0], 0, pc.0 as i32);
-                let here = u64::from(self.linked.place(pc)) + 1;
-                Some(Selected { second: Second::Value(here), ..op })
-            }
+            Insn::Exit => Some(self.exit(pc)),
             Insn::LoadWide { .. } | Insn::Call(_) => self.linked(pc),
             _ => None,
         };
         selected.unwrap_or_else(|| self.plain())
+    }
+
+    fn exit(&self, pc: Pc) -> Selected {
+        let slot = self.slot(Reg::R0);
+        let unchecked = match pc < self.main_end {
+            true => with_constants!(METERED: bool [false true] = self.is_metered,
+                => self.dispatcher.ending::<Exit, FastEnd<RegA, METERED>>(slot))
+            .expect("both are listed"),
+            false => self.dispatcher.either::<Exit, FastExit>(),
+        };
+        let handlers = Handlers { checked: self.dispatcher.cold::<Exit>(), unchecked };
+        plain_operands(handlers, [slot, 0], 0, pc.0 as i32).jumping(None, 0)
+    }
+
+    /// `r0 = value`, and the `exit` at `pc` behind it, of a main program.
+    fn exit_with(&self, pc: Pc, width: Width, value: i32) -> Option<Selected> {
+        if pc >= self.main_end {
+            return None;
+        }
+        let slot = self.slot(Reg::R0);
+        let handlers = with_constants!(
+        METERED: bool [false true] = self.is_metered, WIDE: Width = width,
+        => Handlers {
+            checked: self.dispatcher.cold::<ExitWith<WIDE>>(),
+            unchecked: self.dispatcher.ending::<
+                ExitWith<WIDE>,
+                FastEnd<Truncated<SecondImm, WIDE>, METERED>,
+            >(slot),
+        });
+        Some(plain_operands(handlers?, [slot, 0], 0, pc.0 as i32).jumping(None, value))
     }
 
     fn linked(&self, pc: Pc) -> Option<Selected> {
@@ -394,6 +387,14 @@ impl Selector<'_> {
         Some(plain_operands(handlers?, [a, b], registers, off.into()))
     }
 
+    /// `regs` are the two destinations, and the base.
+    fn load_pair(&self, regs: [Reg; 3], offs: [i16; 2]) -> Selected {
+        let [a, c, b] = regs.map(|reg| self.slot(reg));
+        let handlers = by_mode!(self.three([a, b, c]), LoadPair);
+        let [first, second] = offs.map(i32::from);
+        plain_operands(handlers, [a, b], c.into(), first & 0xffff | second << 16)
+    }
+
     fn store(&self, size: Size, base: Reg, off: i16, src: Operand) -> Option<Selected> {
         match src {
             Operand::Reg(src) => {
@@ -459,10 +460,7 @@ impl Selector<'_> {
     ) -> Option<Selected> {
         // The other way round there are fewer of them.
         let (op, lhs, rhs) = match op {
-            CmpOp::Lt => (CmpOp::Gt, rhs, lhs),
-            CmpOp::Le => (CmpOp::Ge, rhs, lhs),
-            CmpOp::Slt => (CmpOp::Sgt, rhs, lhs),
-            CmpOp::Sle => (CmpOp::Sge, rhs, lhs),
+            CmpOp::Lt | CmpOp::Le | CmpOp::Slt | CmpOp::Sle => (op.mirrored(), rhs, lhs),
             op => (op, lhs, rhs),
         };
         let slots = self.both(lhs, rhs);
@@ -486,7 +484,7 @@ impl Selector<'_> {
         }
         let slots = self.both(dst, base);
         let handlers = with_constants!(
-            CMP: CmpOp [Eq Ne] = op, SIZE: Size = size, CHARGE: Charge [Free Forward] = charge,
+            CMP: CmpOp [Eq Set Ne] = op, SIZE: Size = size, CHARGE: Charge [Free Forward] = charge,
             => by_mode!(self.two(slots), LoadBranch, SIZE, CMP, CHARGE));
         Some(plain_operands(handlers?, slots, off, rhs).jumping(target, 0))
     }
@@ -512,6 +510,20 @@ impl Selector<'_> {
             }
         });
         Some(plain_operands(handler?, slots, 0, add).jumping(target, second))
+    }
+
+    fn sum_branch(
+        &self,
+        (lhs, add): (Reg, i32),
+        (op, rhs): (CmpOp, Reg),
+        charge: Charge,
+        target: Pc,
+    ) -> Option<Selected> {
+        let slots = self.both(lhs, rhs);
+        let handler = with_constants!(
+            CMP: CmpOp [Gt Le] = op, CHARGE: Charge [Free Forward] = charge,
+            => self.dispatcher.two::<SumBranch<CMP, CHARGE>>(slots));
+        Some(plain_operands(handler?, slots, 0, add).jumping(target, 0))
     }
 }
 

@@ -67,7 +67,8 @@ impl Regs<'_, '_> {
 
 /// An operation that calls nothing. `A`, `B` and `C` are the places of its operands.
 pub(crate) trait Body {
-    /// Runs the operation at `at`; gives the one that follows.
+    /// Runs the operation at `at`; gives the one that follows. One that its dispatcher has
+    /// [ending](Dispatcher::ending) handlers for gives null where it ends the dispatching.
     ///
     /// # Safety
     /// `at` is an operation of this kind in the code that `regs.state` runs, whose operands are in
@@ -101,10 +102,6 @@ unsafe fn looped<B: Body>(at: *const Cell, state: &mut State<'_>) -> *const Cell
     let mut regs = Regs { hot: [0; crate::code::HOT], state };
     // SAFETY: the caller's promise; code for the loop has all operands in the file.
     unsafe { B::run::<FILE, FILE, FILE>(at, &mut regs) }
-}
-
-unsafe fn looped_end(_: *const Cell, _: &mut State<'_>) -> *const Cell {
-    core::ptr::null()
 }
 
 impl Dispatcher {
@@ -167,11 +164,11 @@ impl Dispatcher {
         }
     }
 
-    /// The handler that ends the dispatching.
-    pub(crate) fn end(self) -> Handler {
+    /// The same for a body that may end the dispatching, whose register is in this slot.
+    pub(crate) fn ending<C: Cold, B: Body>(self, slot: u8) -> Handler {
         match self {
-            Self::Loop => Handler { looped: looped_end },
-            Self::Threaded => Handler { threaded: threaded::end() },
+            Self::Loop => Handler { looped: C::run },
+            Self::Threaded => Handler { threaded: threaded::ending::<B>(slot) },
         }
     }
 

@@ -34,7 +34,7 @@ pub(super) fn cold<C: Cold>() -> Threaded {
     not_built()
 }
 
-pub(super) fn end() -> Threaded {
+pub(super) fn ending<B: Body>(_: u8) -> Threaded {
     not_built()
 }
 

@@ -62,27 +62,26 @@ unsafe fn outlined<C: Cold>(at: *const Cell, state: *mut State<'static>) -> *con
     unsafe { C::run(at, &mut *state) }
 }
 
-unsafe extern "sysv64" fn last(
-    _: *const Cell,
+/// [`hot`] for a body that may end the dispatching. What is in the hot registers then is lost, but for
+/// what the body puts into the file.
+unsafe extern "sysv64" fn ending_hot<B: Body, const A: usize>(
+    at: *const Cell,
     state: *mut State<'static>,
     r0: u64,
     r3: u64,
     r1: u64,
     r2: u64,
 ) {
-    let here = 0_u8;
+    // SAFETY: as for `hot`.
+    let mut regs = Regs { hot: [r0, r1, r2, r3], state: unsafe { &mut *state } };
     // SAFETY: as for `hot`.
     unsafe {
-        (*state).regs[0] = r0;
-        (*state).regs[1] = r1;
-        (*state).regs[2] = r2;
-        (*state).regs[3] = r3;
-        (*state).stack_at_end = (&raw const here).addr();
+        let next = B::run::<A, FILE, FILE>(at, &mut regs);
+        let [r0, r1, r2, r3] = regs.hot;
+        if !next.is_null() {
+            ((*next).op.handler.threaded)(next, state, r0, r3, r1, r2);
+        }
     }
-}
-
-pub(super) fn end() -> Threaded {
-    last
 }
 
 pub(super) fn cold<C: Cold>() -> Threaded {
@@ -96,6 +95,10 @@ fn place(slot: u8) -> usize {
 
 pub(super) fn none<B: Body>() -> Threaded {
     hot::<B, FILE, FILE, FILE>
+}
+
+pub(super) fn ending<B: Body>(slot: u8) -> Threaded {
+    Handlers::<B>::ENDING[place(slot)]
 }
 
 pub(super) fn one<B: Body>(slot: u8) -> Threaded {
@@ -141,6 +144,15 @@ impl<B: Body> Handlers<B> {
             };
         }
         each_place!(one)
+    };
+
+    const ENDING: [Threaded; PLACES] = {
+        macro_rules! ending {
+            ($a:tt) => {
+                ending_hot::<B, $a>
+            };
+        }
+        each_place!(ending)
     };
 
     const TWO: [[Threaded; PLACES]; PLACES] = {
@@ -205,7 +217,9 @@ mod tests {
                     r4 <<= 9\nr3 >>= 55\nr4 |= r3\nr4 = be32 r4\nr4 = (s8)r4\nr5 = *(u8 *)(r6 +1)\n\
                     if r5 == 3 goto +1\nr0 += 1\nr7 = *(u8 *)(r6 +0)\nr0 ^= r7\nr7 += 1\n\
                     if r7 s< r0 goto -5\nif w7 > 5 goto +1\ngoto -8\ncall f\nexit\nf:\nr0 += r4\n\
-                    r8 = *(u8 *)(r6 +6)\nr9 = *(u8 *)(r6 +7)\nr9 <<= 8\nr8 |= r9\nr0 += r8\nexit";
+                    r8 = *(u8 *)(r6 +6)\nr9 = *(u8 *)(r6 +7)\nr9 <<= 8\nr8 |= r9\nr0 += r8\n\
+                    r8 = *(u64 *)(r6 +0)\nr9 = *(u64 *)(r6 +8)\nr7 = *(u16 *)(r6 +0)\nr7 = be16 r7\n\
+                    r7 = *(u8 *)(r6 +0)\nw7 &= 15\nr7 = r6\nr7 += 14\nif r7 > r8 goto +1\nexit\nexit";
         let program = assemble(text).unwrap();
         for fuse in [false, true] {
             let dispatcher = Some(Dispatcher::Threaded);

@@ -64,9 +64,10 @@ impl<
         if SETS {
             regs.set::<A>(op.a, lhs);
         }
-        let cells = if holds { take::<CHARGE>(jump, regs) } else { 2 };
+        let distance =
+            if holds { take::<CHARGE>(jump, regs) } else { 2 * size_of::<Cell>() as isize };
         // SAFETY: a target is in the same code, and another operation follows.
-        unsafe { at.offset(cells) }
+        unsafe { at.byte_offset(distance) }
     }
 }
 
@@ -76,7 +77,7 @@ fn has_fuel<const CHARGE: usize>(jump: &Jump, regs: &Regs<'_, '_>) -> bool {
     CHARGE != BACKWARD || regs.state.count + i64::from(jump.here) <= regs.state.fuel()
 }
 
-/// Charges the jump; gives how many cells further on it leads.
+/// Charges the jump; gives how many bytes further on it leads.
 #[inline(always)]
 fn take<const CHARGE: usize>(jump: &Jump, regs: &mut Regs<'_, '_>) -> isize {
     if CHARGE != FREE {
@@ -101,6 +102,9 @@ pub(crate) type AddBranch<const CMP: usize, const WIDE: bool, const CHARGE: usiz
 /// `a += imm; if a cmp second goto`
 pub(crate) type AddBranchImm<const CMP: usize, const WIDE: bool, const CHARGE: usize> =
     Jumping<Sum<WIDE>, SecondImm, NoSource, CMP, WIDE, true, CHARGE>;
+/// `if a + imm cmp b goto`
+pub(crate) type SumBranch<const CMP: usize, const CHARGE: usize> =
+    Jumping<Sum<true>, RegB, NoSource, CMP, true, false, CHARGE>;
 /// `a = *(SIZE *)(b + off); if a cmp imm goto`, of 64 bits.
 pub(crate) type LoadBranch<M, const SIZE: usize, const CMP: usize, const CHARGE: usize> =
     Jumping<Loaded, Imm, AtBase<M, SIZE>, CMP, true, true, CHARGE>;
@@ -120,6 +124,6 @@ impl<const CHARGE: usize> Body for Goto<CHARGE> {
             return regs.state.end_without_fuel(at);
         }
         // SAFETY: the target is in the same code.
-        unsafe { at.offset(take::<CHARGE>(jump, regs)) }
+        unsafe { at.byte_offset(take::<CHARGE>(jump, regs)) }
     }
 }

@@ -1,7 +1,12 @@
 //! Calls and returns.
 
-use ebpf_isa::{Insn, Pc, Reg};
+use core::marker::PhantomData;
+use core::ptr;
 
+use ebpf_isa::{Insn, Pc, Reg, semantics};
+
+use super::plain::window;
+use super::value::{Inputs, Value, width};
 use super::{jump, op};
 use crate::code::{CALL_CELLS, Cell, HOT, Saved};
 use crate::dispatch::{Body, Cold, Regs};
@@ -26,18 +31,17 @@ impl Cold for CallSubprog {
         state.enter(state.frame.low, op.off as u16);
         state.count += i64::from(jump.gain);
         // SAFETY: the target is in the same code.
-        unsafe { at.offset(jump.target as isize) }
+        unsafe { at.byte_offset(jump.target as isize) }
     }
 }
 
-/// Returns, from the instruction `imm`. The second cell tells how many instructions there are up to
-/// it.
+/// Returns, from the instruction `imm`.
 pub(crate) struct Exit;
 
 impl Cold for Exit {
     unsafe fn run(at: *const Cell, state: &mut State<'_>) -> *const Cell {
-        // SAFETY: the caller's promise; the second cell is a value.
-        let (pc, here) = unsafe { (Pc(op(at).imm as u32), (*at.add(1)).value as i64) };
+        // SAFETY: the caller's promise.
+        let (pc, here) = unsafe { (Pc(op(at).imm as u32), i64::from(jump(at).here)) };
         let total = state.count + here;
         if state.depth == 0 {
             state.settle(here, total);
@@ -48,6 +52,19 @@ impl Cold for Exit {
         }
         let at = state.return_to_caller(total);
         if state.is_switched() { state.end(Outcome::Switch) } else { at }
+    }
+}
+
+/// The same with the number in the second cell as `r0`.
+pub(crate) struct ExitWith<const WIDE: bool>;
+
+impl<const WIDE: bool> Cold for ExitWith<WIDE> {
+    unsafe fn run(at: *const Cell, state: &mut State<'_>) -> *const Cell {
+        // SAFETY: the caller's promise.
+        let value = unsafe { semantics::immediate(jump(at).imm) };
+        state.set(Reg::R0, semantics::truncate(const { width(WIDE) }, value));
+        // SAFETY: the caller's promise.
+        unsafe { Exit::run(at, state) }
     }
 }
 
@@ -88,7 +105,7 @@ impl<const COUNT: usize, const HOT_ONES: bool> Body for FastCall<COUNT, HOT_ONES
         }
         state.count += i64::from(jump.gain);
         // SAFETY: the target is in the same code.
-        unsafe { at.offset(jump.target as isize) }
+        unsafe { at.byte_offset(jump.target as isize) }
     }
 }
 
@@ -137,14 +154,14 @@ impl Body for FastExit {
         at: *const Cell,
         regs: &mut Regs<'_, '_>,
     ) -> *const Cell {
-        // SAFETY: the caller's promise; the second cell is a value.
-        let here = unsafe { (*at.add(1)).value } as i64;
+        // SAFETY: the caller's promise.
+        let here = i64::from(unsafe { jump(at) }.here);
         let state = &mut *regs.state;
         let total = state.count + here;
         if let Some(caller) = state.caller()
             && total <= state.fuel()
             // SAFETY: the caller was pushed.
-            && core::ptr::eq(unsafe { (*caller).vm }, state.vm)
+            && ptr::eq(unsafe { (*caller).vm }, state.vm)
         {
             // SAFETY: as above; what it notes is the operation of a call in this code.
             unsafe {
@@ -160,24 +177,51 @@ impl Body for FastExit {
     }
 }
 
-/// [`Exit`], likewise, from a main program.
-pub(crate) struct FastEnd;
+/// [`Exit`], likewise, from a main program with `V` as `r0`, which is `a`.
+pub(crate) struct FastEnd<V, const METERED: bool>(PhantomData<V>);
 
-impl Body for FastEnd {
+impl<V: Value, const METERED: bool> Body for FastEnd<V, METERED> {
     #[inline(always)]
     unsafe fn run<const A: usize, const B: usize, const C: usize>(
         at: *const Cell,
         regs: &mut Regs<'_, '_>,
     ) -> *const Cell {
-        let state = &mut *regs.state;
-        if state.depth != 0 {
-            state.pending = at;
-            return &raw const state.vm.exits.slowly;
+        // SAFETY: the caller's promise.
+        let (op, jump) = unsafe { (op(at), jump(at)) };
+        if regs.state.depth != 0 {
+            regs.state.pending = at;
+            return &raw const regs.state.vm.exits.slowly;
         }
-        // SAFETY: the caller's promise; the second cell is a value.
-        let here = unsafe { (*at.add(1)).value } as i64;
-        state.settle(here, state.count + here);
-        state.end(Outcome::Done)
+        let value = V::of::<A, B, C>(&Inputs { op, regs, loaded: 0, second: jump.imm });
+        let state = &mut *regs.state;
+        // Nobody asks for the others.
+        state.set_reg(op.a, value);
+        if METERED {
+            let here = i64::from(jump.here);
+            state.settle(here, state.count + here);
+        }
+        state.outcome = Outcome::Done;
+        ptr::null()
+    }
+}
+
+/// Ends the dispatching, with all registers in the file.
+pub(crate) struct End;
+
+impl Cold for End {
+    unsafe fn run(_: *const Cell, _: &mut State<'_>) -> *const Cell {
+        ptr::null()
+    }
+}
+
+impl Body for End {
+    #[inline(always)]
+    unsafe fn run<const A: usize, const B: usize, const C: usize>(
+        _: *const Cell,
+        regs: &mut Regs<'_, '_>,
+    ) -> *const Cell {
+        regs.state.regs[..HOT].copy_from_slice(&regs.hot);
+        ptr::null()
     }
 }
 
@@ -187,10 +231,12 @@ pub(crate) struct Slowly;
 impl Cold for Slowly {
     unsafe fn run(_: *const Cell, state: &mut State<'_>) -> *const Cell {
         let at = state.pending;
-        let pc = state.code().origin(at).start();
-        let is_exit = state.vm.program.insn(pc) == Insn::Exit;
-        // SAFETY: only fast calls and returns are pending here, which have the cells of slow ones.
-        unsafe { if is_exit { Exit::run(at, state) } else { CallSubprog::run(at, state) } }
+        let last = Pc(state.code().origin(at).end().0 - 1);
+        if state.vm.program.insn(last) == Insn::Exit {
+            return window(at, state);
+        }
+        // SAFETY: only fast calls and returns are pending here; a call has the cells of a slow one.
+        unsafe { CallSubprog::run(at, state) }
     }
 }
 

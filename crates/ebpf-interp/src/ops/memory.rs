@@ -6,7 +6,7 @@
 
 use core::marker::PhantomData;
 
-use ebpf_isa::Size;
+use ebpf_isa::{AluOp, Size};
 
 use super::alu::Set;
 use super::op;
@@ -101,11 +101,42 @@ unsafe fn load<M: Mode, const SIZE: usize, const BASE: usize>(
 pub(crate) type Load<M, const SIZE: usize> = Set<Loaded, AtBase<M, SIZE>>;
 /// `a = big-endian *(SIZE *)(b + off)`
 pub(crate) type LoadSwapped<M, const SIZE: usize> = Set<Swapped<Loaded, SIZE>, AtBase<M, SIZE>>;
+/// `a = *(SIZE *)(b + off) & imm`, of 32 bits
+pub(crate) type LoadMasked<M, const SIZE: usize> =
+    Set<Binary<Loaded, Imm, { AluOp::And as usize }, false>, AtBase<M, SIZE>>;
 /// `a = *(SIZE *)(b + c + imm)`: see [`AtSum`].
 pub(crate) type LoadIndexed<M, const SIZE: usize> = Set<Loaded, AtSum<M, SIZE>>;
 /// `a op= *(SIZE *)(b + off)`
 pub(crate) type LoadAlu<M, const SIZE: usize, const OP: usize, const WIDE: bool> =
     Set<Binary<RegA, Loaded, OP, WIDE>, AtBase<M, SIZE>>;
+
+/// `a = *(u64 *)(b + first); c = *(u64 *)(b + second)`, where `c` is the slot in the low byte of `off`,
+/// and the halves of `imm` are `first` and `second`.
+pub(crate) struct LoadPair<M>(PhantomData<M>);
+
+impl<M: Mode> Body for LoadPair<M> {
+    #[inline(always)]
+    unsafe fn run<const A: usize, const B: usize, const C: usize>(
+        at: *const Cell,
+        regs: &mut Regs<'_, '_>,
+    ) -> *const Cell {
+        // SAFETY: the caller's promise.
+        let op = unsafe { op(at) };
+        let base = regs.get::<B>(op.b);
+        let [first, second] = [op.imm as i16, (op.imm >> 16) as i16].map(|off| {
+            let addr = base.wrapping_add_signed(off.into());
+            // SAFETY: the caller's promise.
+            unsafe { load::<M, { Size::Dw as usize }, B>(regs, op.b, addr) }
+        });
+        let (Some(first), Some(second)) = (first, second) else {
+            return regs.state.run_plainly(at);
+        };
+        regs.set::<A>(op.a, first);
+        regs.set::<C>(op.off as u8, second);
+        // SAFETY: another operation follows.
+        unsafe { at.add(1) }
+    }
+}
 
 /// `*(SIZE *)(a + off) = V`
 pub(crate) struct Storing<M, V, const SIZE: usize>(PhantomData<(M, V)>);

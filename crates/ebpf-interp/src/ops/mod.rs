@@ -7,7 +7,7 @@ pub(crate) mod branch;
 pub(crate) mod call;
 pub(crate) mod memory;
 pub(crate) mod plain;
-mod value;
+pub(crate) mod value;
 
 use crate::code::{Cell, Jump, Op};
 

@@ -27,7 +27,7 @@ impl Cold for Plainly {
 }
 
 /// Runs the window of the operation at `at`, until it ends or a jump leaves it.
-fn window(at: *const Cell, state: &mut State<'_>) -> *const Cell {
+pub(super) fn window(at: *const Cell, state: &mut State<'_>) -> *const Cell {
     let code = state.code();
     let origin = code.origin(at);
     let mut pc = origin.start();

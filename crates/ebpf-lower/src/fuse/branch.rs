@@ -5,7 +5,7 @@
 //! destination with it; a branch on a register compares with one that is not the destination, which
 //! the first instruction leaves as it was. Where the load fails, nothing happened yet.
 
-use ebpf_isa::{AluOp, Extend, Insn, Operand};
+use ebpf_isa::{AluOp, Extend, Insn, Operand, Width};
 
 use super::{Merge, Window};
 use crate::Fused;
@@ -37,9 +37,40 @@ pub(super) fn add_branch(window: Window<'_>) -> Option<Merge> {
     Some(Merge::new(Fused::AddBranch { dst, add, op, width, rhs, target }, 2))
 }
 
+/// `sum = lhs; sum += add; if sum op rhs goto target`, where nobody needs the sum afterwards: how
+/// programs see whether a packet has so many bytes.
+///
+/// Legality: the sum is dead on both ways. The other operand is not the sum, so that it is what it was
+/// before.
+pub(super) fn sum_branch(window: Window<'_>) -> Option<Merge> {
+    let Insn::Mov { width: Width::W64, dst: sum, src: Operand::Reg(lhs) } = *window.get(0)? else {
+        return None;
+    };
+    let Insn::Alu { op: AluOp::Add, width: Width::W64, dst, src: Operand::Imm(add) } =
+        *window.get(1)?
+    else {
+        return None;
+    };
+    let Insn::Branch { op, width: Width::W64, lhs: left, rhs: Operand::Reg(right), target } =
+        *window.get(2)?
+    else {
+        return None;
+    };
+    let (op, rhs) = match sum {
+        _ if left == right => return None,
+        _ if sum == left => (op, right),
+        _ if sum == right => (op.mirrored(), left),
+        _ => return None,
+    };
+    if dst != sum || !window.is_dead_after(2, sum) {
+        return None;
+    }
+    Some(Merge::new(Fused::SumBranch { lhs, add, op, rhs, target }, 3))
+}
+
 #[cfg(test)]
 mod tests {
-    use ebpf_isa::{CmpOp, Pc, Reg, Size, Width};
+    use ebpf_isa::{CmpOp, Pc, Reg, Size};
 
     use super::super::test_support::{first, is_plain};
     use super::*;
@@ -73,6 +104,31 @@ mod tests {
         assert_eq!(first("r2 += -1\nif r2 s> r1 goto -2\nexit"), (by_reg, 1));
         let by_imm = op(Width::W32, Operand::Imm(3));
         assert_eq!(first("w2 += -1\nif w2 s> 3 goto -2\nexit"), (by_imm, 1));
+    }
+
+    #[test]
+    fn a_sum_that_is_only_compared() {
+        let op = |op| Fused::SumBranch { lhs: Reg::R1, add: 14, op, rhs: Reg::R2, target: Pc(5) };
+        let asm = |branch: &str| {
+            format!("r3 = r1\nr3 += 14\n{branch} goto +2\nr0 = 1\nexit\nr0 = 0\nexit")
+        };
+        assert_eq!(first(&asm("if r3 > r2")), (op(CmpOp::Gt), 2));
+        assert_eq!(first(&asm("if r2 >= r3")), (op(CmpOp::Le), 2));
+        let same = "r3 = r1\nr3 += 14\nif r3 > r1 goto +2\nr0 = 1\nexit\nr0 = 0\nexit";
+        let Fused::SumBranch { lhs, rhs, .. } = first(same).0 else { panic!("fused") };
+        assert_eq!((lhs, rhs), (Reg::R1, Reg::R1));
+    }
+
+    #[test]
+    fn a_sum_that_is_read_on_one_way_stays() {
+        let stays = |asm: &str| !matches!(first(asm).0, Fused::SumBranch { .. });
+        assert!(stays("r3 = r1\nr3 += 14\nif r3 > r2 goto +2\nr0 = r3\nexit\nr0 = 0\nexit"));
+        assert!(stays("r3 = r1\nr3 += 14\nif r3 > r2 goto +2\nr0 = 0\nexit\nr0 = r3\nexit"));
+        assert!(stays("r3 = r1\nr3 += 14\nif r3 > r3 goto +2\nr0 = 1\nexit\nr0 = 0\nexit"));
+        assert!(stays("r3 = r1\nr3 += 14\nif r4 > r2 goto +2\nr0 = 1\nexit\nr0 = 0\nexit"));
+        assert!(stays("r3 = r1\nr3 += 14\nif w3 > w2 goto +2\nr0 = 1\nexit\nr0 = 0\nexit"));
+        assert!(stays("r3 = r1\nw3 += 14\nif r3 > r2 goto +2\nr0 = 1\nexit\nr0 = 0\nexit"));
+        assert!(stays("w3 = w1\nr3 += 14\nif r3 > r2 goto +2\nr0 = 1\nexit\nr0 = 0\nexit"));
     }
 
     #[test]

@@ -3,9 +3,12 @@
 
 mod branch;
 mod bytes;
+mod exit;
 mod extend;
 mod indexed;
 mod load_alu;
+mod loaded;
+mod pair;
 mod shifted;
 #[cfg(test)]
 mod test_support;
@@ -70,12 +73,18 @@ type Rule = fn(Window<'_>) -> Option<Merge>;
 /// The merges that may start with `insn`, the longest first.
 fn rules(insn: Insn) -> &'static [Rule] {
     match insn {
-        Insn::Load { extend: Extend::Zero, .. } => {
-            &[bytes::merge, branch::load_branch, load_alu::merge]
-        }
+        Insn::Load { extend: Extend::Zero, .. } => &[
+            bytes::merge,
+            branch::load_branch,
+            loaded::swapped,
+            loaded::masked,
+            load_alu::merge,
+            pair::merge,
+        ],
         Insn::Mov { src: Operand::Reg(_), .. } => {
-            &[shifted::merge, extend::merge, indexed::merge, three::merge]
+            &[shifted::merge, extend::merge, indexed::merge, branch::sum_branch, three::merge]
         }
+        Insn::Mov { dst: Reg::R0, src: Operand::Imm(_), .. } => &[exit::merge],
         Insn::Alu { op: AluOp::Lsh | AluOp::Rsh, src: Operand::Imm(_), .. } => {
             &[shifted::merge, extend::merge]
         }
@@ -179,8 +188,12 @@ fn narrow_after(op: Fused, narrow: RegSet) -> RegSet {
         | Fused::LoadAlu { dst, width, .. }
         | Fused::AddBranch { dst, width, .. } => (dst, width == Width::W32),
         Fused::LoadSwapped { dst, size, .. }
+        | Fused::LoadMasked { dst, size, .. }
         | Fused::LoadIndexed { dst, size, .. }
         | Fused::LoadBranch { dst, size, .. } => (dst, size != Size::Dw),
+        Fused::LoadPair { first, second, .. } => return narrow.without(first).without(second),
+        // What they write is dead.
+        Fused::SumBranch { .. } | Fused::ExitWith { .. } => return narrow,
     };
     if is_narrow { narrow.with(dst) } else { narrow.without(dst) }
 }

@@ -34,7 +34,7 @@ impl<'a> PacketComparison<'a> {
             return Some(Self { op, packet: left, limit_is_end, packet_is_left: true });
         }
         let limit_is_end = limit_is_end(right, left)?;
-        Some(Self { op: mirrored(op), packet: right, limit_is_end, packet_is_left: false })
+        Some(Self { op: op.mirrored(), packet: right, limit_is_end, packet_is_left: false })
     }
 
     /// Which way it goes: known only where an earlier comparison has found the same pointer to be
@@ -145,21 +145,6 @@ fn set_range(state: &mut State, reg: Option<Reg>, new: PacketRange) {
     }) = &mut state.frame_mut().regs[reg.index()]
     {
         *range = new;
-    }
-}
-
-/// The comparison that holds when its operands change places.
-const fn mirrored(op: CmpOp) -> CmpOp {
-    match op {
-        CmpOp::Gt => CmpOp::Lt,
-        CmpOp::Lt => CmpOp::Gt,
-        CmpOp::Ge => CmpOp::Le,
-        CmpOp::Le => CmpOp::Ge,
-        CmpOp::Sgt => CmpOp::Slt,
-        CmpOp::Slt => CmpOp::Sgt,
-        CmpOp::Sge => CmpOp::Sle,
-        CmpOp::Sle => CmpOp::Sge,
-        CmpOp::Eq | CmpOp::Ne | CmpOp::Set => op,
     }
 }
 
