@@ -8,6 +8,7 @@
 //! less that for the same program with accesses that stay as they are. It has no epilogue to put in.
 
 mod epilogue;
+mod lookups;
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -71,6 +72,7 @@ fn report(effort: Effort) -> Result<Report, Error> {
         report.notes.push("kernel/rewrite-45k: not measured: leave out --quick".into());
     }
     epilogue::measure_into(&mut report, effort)?;
+    report.cells.extend(lookups::measured(effort)?);
     Ok(report)
 }
 

@@ -31,13 +31,10 @@ impl ProgramBuilder {
         &self.code
     }
 
-    /// Adds this part of other code at the end.
-    ///
-    /// # Panics
-    /// The range ends beyond that code.
+    /// Adds these slots at the end.
     #[inline]
-    pub fn extend_from(&mut self, code: &Code, range: Range<usize>) {
-        self.code.extend_from(code, range);
+    pub fn extend_from_slice(&mut self, slots: &[Option<Insn>]) {
+        self.code.extend_from_slice(slots);
     }
 
     /// Settles the next `slots` slots that are not: puts what `with` gives in the place of each instruction that
@@ -142,7 +139,7 @@ mod tests {
         let expected = finish(whole.clone().into()).unwrap();
         let mut builder = ProgramBuilder::with_capacity(whole.len());
         for piece in [0..1, 1..4, 4..7] {
-            builder.extend_from(&whole, piece.clone());
+            builder.extend_from_slice(&whole[piece.clone()]);
             builder.settle(piece.len(), |insn| insn);
         }
         assert_eq!(finish(builder), Ok(expected));

@@ -26,7 +26,8 @@ impl Code {
     /// No code, but memory for that of so many slots.
     #[must_use]
     pub fn with_capacity(slots: usize) -> Self {
-        Self { slots: Vec::with_capacity(slots), ..Self::new() }
+        let marks = Marks(Vec::with_capacity(slots.div_ceil(WORD)));
+        Self { slots: Vec::with_capacity(slots), marks }
     }
 
     /// The slots from `range.start` up to `range.end` that hold no plain instruction: wide loads, their second
@@ -77,25 +78,25 @@ impl Code {
     fn push_marked(&mut self, insn: Insn) {
         let at = self.slots.len();
         self.slots.push(Some(insn));
-        self.marks.set(at, 1, 1);
+        self.marks.insert(at, 1);
         if insn.slots() == 2 {
             self.slots.push(None);
-            self.marks.set(at + 1, 1, 1);
+            self.marks.insert(at + 1, 1);
         }
     }
 
-    /// Adds this part of other code at the end.
-    ///
-    /// # Panics
-    /// The range ends beyond that code.
+    /// Adds these slots at the end. Tells whether all of them are plain.
     #[inline]
-    pub fn extend_from(&mut self, other: &Self, range: Range<usize>) {
-        let at = self.slots.len();
-        self.slots.extend_from_slice(&other.slots[range.clone()]);
-        for from in range.clone().step_by(WORD) {
-            let len = WORD.min(range.end - from);
-            self.marks.set(at + (from - range.start), len, other.marks.get(from, len));
+    pub fn extend_from_slice(&mut self, slots: &[Option<Insn>]) -> bool {
+        let old = self.slots.len();
+        self.slots.extend_from_slice(slots);
+        let mut is_plain = true;
+        for (at, slots) in (old..).step_by(WORD).zip(slots.chunks(WORD)) {
+            let marks = marks(slots);
+            self.marks.insert(at, marks);
+            is_plain &= marks == 0;
         }
+        is_plain
     }
 
     /// Puts an instruction into a slot. Of a wide load, the second slot is left as it is.
@@ -105,7 +106,10 @@ impl Code {
     #[inline]
     pub fn set(&mut self, at: usize, insn: Insn) {
         self.slots[at] = Some(insn);
-        self.marks.set(at, 1, u64::from(!insn.is_plain()));
+        match insn.is_plain() {
+            true => self.marks.remove(at),
+            false => self.marks.insert(at, 1),
+        }
     }
 
     /// Takes away what is behind the first `slots` slots.
@@ -136,13 +140,17 @@ impl Eq for Code {}
 
 impl From<Vec<Option<Insn>>> for Code {
     fn from(slots: Vec<Option<Insn>>) -> Self {
-        let is_plain = |slot: &Option<Insn>| slot.as_ref().is_some_and(Insn::is_plain);
-        let word = |slots: &[Option<Insn>]| {
-            (0..).zip(slots).fold(0, |word, (bit, slot)| word | u64::from(!is_plain(slot)) << bit)
-        };
-        let marks = Marks(slots.chunks(WORD).map(word).collect());
+        let marks = Marks(slots.chunks(WORD).map(marks).collect());
         Self { slots, marks }
     }
+}
+
+/// The marks of up to [`WORD`] slots.
+#[inline]
+fn marks(slots: &[Option<Insn>]) -> u64 {
+    let is_marked = |slot: &Option<Insn>| !slot.as_ref().is_some_and(Insn::is_plain);
+    let mark = |(bit, slot)| u64::from(is_marked(slot)) << bit;
+    (0..).zip(slots).map(mark).fold(0, |all, mark| all | mark)
 }
 
 const WORD: usize = u64::BITS as usize;
@@ -164,33 +172,39 @@ impl Marks {
         bits & u64::MAX >> (WORD - len)
     }
 
-    /// Makes the `len` bits from `at` on what `bits` are, of which no others are set.
+    /// Sets those bits from `at` on that are set in `bits`.
     #[inline]
-    fn set(&mut self, at: usize, len: usize, bits: u64) {
+    fn insert(&mut self, at: usize, bits: u64) {
         let (index, bit) = (at / WORD, at % WORD);
-        let mask = u64::MAX >> (WORD - len);
-        self.replace(index, mask << bit, bits << bit);
-        if bit + len > WORD {
-            self.replace(index + 1, mask >> (WORD - bit), bits >> (WORD - bit));
+        self.insert_word(index, bits << bit);
+        if bit > 0 {
+            self.insert_word(index + 1, bits >> (WORD - bit));
         }
     }
 
-    /// Makes those bits of a word that are in `mask` what they are in `bits`.
     #[inline]
-    fn replace(&mut self, index: usize, mask: u64, bits: u64) {
-        if bits != 0 && index >= self.0.len() {
-            self.0.resize(index + 1, 0);
+    fn insert_word(&mut self, index: usize, bits: u64) {
+        if bits != 0 {
+            if index >= self.0.len() {
+                self.0.resize(index + 1, 0);
+            }
+            self.0[index] |= bits;
         }
-        if let Some(word) = self.0.get_mut(index) {
-            *word = *word & !mask | bits;
+    }
+
+    /// Clears the bit at `at`.
+    #[inline]
+    fn remove(&mut self, at: usize) {
+        if let Some(word) = self.0.get_mut(at / WORD) {
+            *word &= !(1 << (at % WORD));
         }
     }
 
     /// No bit is set from `len` on.
     fn truncate(&mut self, len: usize) {
         self.0.truncate(len.div_ceil(WORD));
-        if !len.is_multiple_of(WORD) {
-            self.replace(len / WORD, u64::MAX << (len % WORD), 0);
+        if let Some(last) = self.0.get_mut(len / WORD) {
+            *last &= !(u64::MAX << (len % WORD));
         }
     }
 }
@@ -236,7 +250,8 @@ mod tests {
         let exits = [0, 63, 64, 130];
         let from = code(140, &exits);
         let mut to = code(70, &[69]);
-        to.extend_from(&from, 60..131);
+        assert!(!to.extend_from_slice(&from[60..131]));
+        assert!(to.extend_from_slice(&from[131..]));
         assert_eq!(marked(&to), [69, 73, 74, 140]);
         assert_eq!(marked(&to), marked(&Code::from(to.to_vec())));
         assert!(to.is_marked(Pc(73)) && !to.is_marked(Pc(72)) && !to.is_marked(Pc(1000)));

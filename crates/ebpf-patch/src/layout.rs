@@ -2,10 +2,11 @@
 
 use alloc::vec::Vec;
 
-use ebpf_isa::{Insn, Pc, Subprog};
+use ebpf_isa::{Insn, Pc};
 
+use crate::detours::{Detour, Detours, DetoursFromEnd};
 use crate::log::{Edit, Place};
-use crate::map::{Detours, PcMap};
+use crate::map::PcMap;
 use crate::patch::{Fate, Patch};
 
 /// Adds up lengths: all of the map except for subprograms, which depend on what is called. The log
@@ -25,48 +26,49 @@ pub(crate) fn layout(patch: &Patch<'_>) -> PcMap {
         sum += *start;
         *start = sum;
     }
-    // Whether every instruction is there, and jumps to it land at the start of its code.
-    let straight = !in_front && !patch.fates.contains(&Fate::Deleted);
-    let detours = if straight { None } else { Some(detours(patch, &starts)) };
+    let any_deleted = patch.fates.contains(&Fate::Deleted);
+    let detours = match in_front || any_deleted {
+        true => detours(patch, &starts, any_deleted),
+        false => Detours::default(),
+    };
     PcMap { starts, detours, subprogs: Vec::new() }
 }
 
-fn detours(patch: &Patch<'_>, starts: &[u32]) -> Detours {
-    let mut landings = starts[..patch.fates.len()].to_vec();
-    let mut insns = landings.clone();
-    for edit in patch.log.edits() {
-        let at = edit.pc().index();
-        if edit.place() < Place::Instead {
-            insns[at] += edit.slots();
+/// Goes from the end to the start: jumps to where nothing is left lead on to what comes next.
+fn detours(patch: &Patch<'_>, starts: &[u32], any_deleted: bool) -> Detours {
+    let slots = if any_deleted { 0..patch.fates.len() } else { 0..0 };
+    let mut deleted = slots.rev().filter(|&slot| patch.fates[slot] == Fate::Deleted).peekable();
+    let in_front = |edit: &Edit| edit.place() < Place::Instead;
+    let mut edits = patch.log.edits().rev().filter(in_front).peekable();
+    let mut detours = DetoursFromEnd::new(patch.fates.len());
+    while let Some(slot) = deleted.peek().copied().max(edits.peek().map(|edit| edit.pc().index())) {
+        let start = starts[slot];
+        let mut detour = Detour { landing: start, insn: start };
+        while let Some(edit) = edits.next_if(|edit| edit.pc().index() == slot) {
+            detour.insn += edit.slots();
+            if edit.place() == Place::AboveLanding {
+                detour.landing += edit.slots();
+            }
         }
-        if edit.place() == Place::AboveLanding {
-            landings[at] += edit.slots();
+        if deleted.next_if_eq(&slot).is_some() {
+            detour.insn = PcMap::NOWHERE;
         }
-    }
-    for (insn, fate) in insns.iter_mut().zip(&patch.fates) {
-        if fate.is_second() || *fate == Fate::Deleted {
-            *insn = PcMap::NOWHERE;
+        if detour.landing == starts[slot + 1] {
+            detour.landing = match next_in_subprog(patch, slot) {
+                Some(next) => detours.landing(next).unwrap_or(starts[next]),
+                None => PcMap::NOWHERE,
+            };
         }
+        detours.push(slot, detour);
     }
-    for subprog in patch.program.subprogs() {
-        forward_landings(&mut landings, starts, subprog, &patch.fates);
-    }
-    Detours { landings, insns }
+    detours.finish()
 }
 
-/// Leads jumps to where nothing is left on to the next landing of the subprogram.
-fn forward_landings(landings: &mut [u32], starts: &[u32], subprog: &Subprog, fates: &[Fate]) {
-    let mut next = PcMap::NOWHERE;
-    for index in (subprog.start.index()..subprog.end.index()).rev() {
-        if fates[index].is_second() {
-            landings[index] = PcMap::NOWHERE;
-            continue;
-        }
-        if landings[index] == starts[index + 1] {
-            landings[index] = next;
-        }
-        next = landings[index];
-    }
+/// The slot of the next instruction of the subprogram, be it left or not.
+fn next_in_subprog(patch: &Patch<'_>, slot: usize) -> Option<usize> {
+    let subprog = patch.program.subprog_of(Pc(slot as u32));
+    let end = patch.program.subprogs()[subprog.index()].end.index();
+    (slot + 1..end).find(|&next| !patch.fates[next].is_second())
 }
 
 /// A piece of the new program.

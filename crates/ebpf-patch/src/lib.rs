@@ -64,6 +64,7 @@
 
 extern crate alloc;
 
+mod detours;
 mod error;
 mod inserted;
 mod layout;

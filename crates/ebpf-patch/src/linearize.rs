@@ -148,7 +148,7 @@ pub(crate) fn jump_target(
 
 /// Makes the new program, whose positions are `map`, but for what goes with its code.
 fn merge(patch: Patch<'_>, map: &PcMap) -> (ProgramBuilder, Inserted) {
-    let original = patch.program.code();
+    let original = patch.program.slots();
     let (pool, mut edits) = patch.log.into_parts();
     let len = map.new_len() as usize;
     let is_pool = pool.len() == len;
@@ -167,7 +167,7 @@ fn merge(patch: Patch<'_>, map: &PcMap) -> (ProgramBuilder, Inserted) {
         while old < stop {
             let kept = patch.fates[old..stop].iter().take_while(|fate| fate.stays()).count();
             if kept > 0 {
-                builder.extend_from(original, old..old + kept);
+                builder.extend_from_slice(&original[old..old + kept]);
                 builder.settle(kept, |insn| settle(insn, at, map));
                 at += kept as u32;
             }
@@ -177,7 +177,7 @@ fn merge(patch: Patch<'_>, map: &PcMap) -> (ProgramBuilder, Inserted) {
         let Some(edit) = edit else { return (builder, edits.finish()) };
         edits.place(at);
         if !is_pool {
-            builder.extend_from(&pool, edit.code());
+            builder.extend_from_slice(&pool[edit.code()]);
         }
         builder.settle(edit.code().len(), |insn| settle(insn, at, map));
         at += edit.slots();

@@ -287,9 +287,7 @@ fn merge(log: &Log) -> Log {
     edits.sort_by_key(|edit| edit.key().order());
     let mut merged = Log::with_capacity(edits.len(), log.pool.len());
     for edit in edits {
-        let first = merged.pool.len();
-        merged.pool.extend_from(&log.pool, edit.code());
-        merged.note(edit.key(), first);
+        merged.copy(edit.key(), &log.pool[edit.code()]);
     }
     merged
 }
@@ -310,13 +308,12 @@ fn sort(mut log: Log, slots: usize) -> Log {
         *edits += 1;
         *code += edit.code().len();
     }
-    let mut parts: Vec<Log> =
-        sizes.iter().map(|&(edits, code)| Log::with_capacity(edits, code)).collect();
+    let mut parts: Vec<Part> =
+        sizes.iter().map(|&(edits, code)| Part::with_capacity(edits, code)).collect();
     for (packed, edit) in log.edits.iter().zip(log.edits()) {
         let part = &mut parts[part_of(*packed)];
-        let first = part.pool.len();
-        part.pool.extend_from(&log.pool, edit.code());
-        part.note_plain(edit.key(), first);
+        part.edits.push(Packed { key: packed.key, first: part.pool.len() as u32 });
+        part.pool.extend_from_slice(&log.pool[edit.code()]);
     }
     log.clear();
     let mut next = vec![0_u32; per_part << PLACE_BITS];
@@ -325,9 +322,7 @@ fn sort(mut log: Log, slots: usize) -> Log {
         part.order(number * per_part as u32, &mut next, &mut order);
         for &index in &order {
             let edit = unpack(&part.edits, index as usize, part.pool.len());
-            let first = log.pool.len();
-            log.pool.extend_from(&part.pool, edit.code());
-            log.note(edit.key(), first);
+            log.copy(edit.key(), &part.pool[edit.code()]);
         }
     }
     log
@@ -339,12 +334,33 @@ impl Log {
         Self { edits, pool, ..Self::new() }
     }
 
+    /// Notes that this code of another log goes to `key`.
+    fn copy(&mut self, key: Key, code: &[Option<Insn>]) {
+        let first = self.pool.len();
+        match self.pool.extend_from_slice(code) {
+            true => self.note_plain(key, first),
+            false => self.note(key, first),
+        }
+    }
+
     /// Forgets everything but keeps the memory.
     fn clear(&mut self) {
         self.edits.clear();
         self.pool.truncate(0);
         self.references.clear();
         self.descents = 0;
+    }
+}
+
+/// Edits of a part of the program, and their code.
+struct Part {
+    edits: Vec<Packed>,
+    pool: Vec<Option<Insn>>,
+}
+
+impl Part {
+    fn with_capacity(edits: usize, code: usize) -> Self {
+        Self { edits: Vec::with_capacity(edits), pool: Vec::with_capacity(code) }
     }
 
     /// Puts the numbers of the edits, all of which are at `base` or a little behind, into `order`

@@ -4,6 +4,7 @@ use alloc::vec::Vec;
 
 use ebpf_isa::{Facts, Pc, Program, SubprogFacts, SubprogIdx};
 
+use crate::detours::{Detour, Detours, DetoursFromEnd};
 use crate::log::Inserted;
 
 /// An edited program.
@@ -24,19 +25,9 @@ pub struct PcMap {
     /// wide load's second slot has no code.
     pub(crate) starts: Vec<u32>,
     /// Where instructions and landings are not at the start of the code at their slot.
-    pub(crate) detours: Option<Detours>,
+    pub(crate) detours: Detours,
     /// By old subprogram, the new one that its code belongs to.
     pub(crate) subprogs: Vec<Option<SubprogIdx>>,
-}
-
-/// What code in front of instructions, and deleted instructions, make of a map. Both have one
-/// element an old slot, or [`PcMap::NOWHERE`].
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Detours {
-    /// Where jumps to the slot lead.
-    pub(crate) landings: Vec<u32>,
-    /// The instruction of the slot or the start of its replacement.
-    pub(crate) insns: Vec<u32>,
 }
 
 impl PcMap {
@@ -59,9 +50,9 @@ impl PcMap {
     /// code behind it in its subprogram is left.
     #[must_use]
     pub fn landing(&self, old: Pc) -> Option<Pc> {
-        match &self.detours {
+        match self.detours.get(old) {
             None => self.start(old),
-            Some(detours) => somewhere(*detours.landings.get(old.index())?),
+            Some(detour) => somewhere(detour.landing),
         }
     }
 
@@ -69,9 +60,9 @@ impl PcMap {
     /// deleted or was none.
     #[must_use]
     pub fn insn(&self, old: Pc) -> Option<Pc> {
-        match &self.detours {
+        match self.detours.get(old) {
             None => self.start(old),
-            Some(detours) => somewhere(*detours.insns.get(old.index())?),
+            Some(detour) => somewhere(detour.insn),
         }
     }
 
@@ -90,15 +81,19 @@ impl PcMap {
         if self.new_len() != next.old_len() {
             return None;
         }
-        let follow = |step: fn(&Self, Pc) -> Option<Pc>| {
-            let both = |old| step(next, step(self, Pc(old))?);
-            (0..self.old_len()).map(|old| both(old).map_or(Self::NOWHERE, |pc| pc.0)).collect()
-        };
         let starts = self.starts.iter().map(|&at| next.starts[at as usize]).collect();
-        let detours = Detours { landings: follow(Self::landing), insns: follow(Self::insn) };
+        let mut detours = DetoursFromEnd::new(self.old_len() as usize);
+        for old in (0..self.old_len()).rev() {
+            let follow = |step: fn(&Self, Pc) -> Option<Pc>| {
+                let both = step(self, Pc(old)).and_then(|pc| step(next, pc));
+                both.map_or(Self::NOWHERE, |pc| pc.0)
+            };
+            let detour = Detour { landing: follow(Self::landing), insn: follow(Self::insn) };
+            detours.push(old as usize, detour);
+        }
         let subprog = |old: &Option<SubprogIdx>| next.subprog((*old)?);
         let subprogs = self.subprogs.iter().map(subprog).collect();
-        Some(Self { starts, detours: Some(detours), subprogs })
+        Some(Self { starts, detours: detours.finish(), subprogs })
     }
 
     /// The inverse of [`PcMap::insn`]: the instruction that is at `new` now, or whose replacement

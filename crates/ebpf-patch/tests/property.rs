@@ -226,6 +226,10 @@ fn facts(program: &Program) -> Facts {
     Facts { subprogs: (0..program.subprogs().len()).map(depth).collect() }
 }
 
+fn marked(program: &Program) -> Vec<Pc> {
+    program.code().marked(0..program.slots().len()).collect()
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(2000))]
 
@@ -243,6 +247,7 @@ proptest! {
         prop_assert_eq!(patched.is_ok(), expected.is_some(), "{:?}", patched);
         let (Ok(patched), Some((expected, olds))) = (patched, expected) else { return Ok(()) };
         prop_assert_eq!(&patched.program, &expected);
+        prop_assert_eq!(marked(&patched.program), marked(&expected));
 
         let map = &patched.map;
         for (new, old) in olds.iter().enumerate() {

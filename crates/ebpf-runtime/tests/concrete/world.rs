@@ -30,6 +30,8 @@ const DATA_META: i16 = DATA + 16;
 const META: usize = 8;
 /// Elements that a map has, as far as it may have any number.
 const ELEMENTS: u32 = 4;
+/// Bytes that the elements of a map take, unless that is less than one.
+const VALUES: u32 = 1 << 16;
 /// What stands for the first map; it is the address of nothing.
 const HANDLES: u64 = 0x1000;
 
@@ -108,7 +110,7 @@ impl World {
                 base: bytes.as_mut_ptr().expose_provenance() as u64,
                 stride,
                 count: bytes.len() as u64 / stride,
-                is_full: map.desc.map_type == MapType::Array || is_storage(map),
+                is_full: is_array(map) || is_storage(map),
             }
         });
         let places = Places {
@@ -229,6 +231,11 @@ fn stride(map: &MapInfo) -> u32 {
     map.desc.value_size.next_multiple_of(8).max(8)
 }
 
+/// Whether every element that it may have is there.
+fn is_array(map: &MapInfo) -> bool {
+    matches!(map.desc.map_type, MapType::Array | MapType::PercpuArray)
+}
+
 /// Whether it has the one value of the cgroup that the program runs for.
 fn is_storage(map: &MapInfo) -> bool {
     matches!(map.desc.map_type, MapType::CgroupStorage | MapType::PercpuCgroupStorage)
@@ -240,9 +247,10 @@ fn values(map: &MapInfo, rng: &mut Rng) -> Vec<u8> {
         let padded = |value: &[u8]| [value, &vec![0; stride as usize - value.len()]].concat();
         return frozen.chunks(map.desc.value_size as usize).flat_map(padded).collect();
     }
-    let elements = if is_storage(map) { 1 } else { map.desc.max_entries.min(ELEMENTS) };
-    let len = stride * elements;
-    bytes(rng, len.min(1 << 16) as usize)
+    let most = if is_storage(map) { 1 } else { map.desc.max_entries.min(ELEMENTS) };
+    // A value is never cut, however long it is.
+    let elements = most.min((VALUES / stride).max(1));
+    bytes(rng, elements as usize * stride as usize)
 }
 
 /// # Safety
