@@ -35,6 +35,7 @@ mod liveness;
 mod log;
 mod map_fields;
 mod observe;
+mod outline;
 mod profile;
 mod rewrite;
 pub mod rules;

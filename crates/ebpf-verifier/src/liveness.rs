@@ -2,10 +2,12 @@
 
 use alloc::vec;
 use alloc::vec::Vec;
+use core::ops::Range;
 
 use ebpf_isa::{CallTarget, Insn, Operands, Pc, Program, Reg, RegSet, Successors};
 
 use crate::environment::Environment;
+use crate::outline::Outline;
 
 /// The live registers before each instruction, function by function. It does not matter which
 /// conditions can hold.
@@ -16,13 +18,15 @@ pub(crate) struct LiveRegs {
 }
 
 impl LiveRegs {
-    pub(crate) fn of(program: &Program, env: &Environment) -> Self {
+    pub(crate) fn of(program: &Program, outline: &Outline, env: &Environment) -> Self {
         let mut live = Self { before: vec![RegSet::EMPTY; program.slots().len()] };
         // From the last instruction back, so that a program without loops is done at once.
         let mut pending = Vec::new();
         let mut next = RegSet::EMPTY;
-        for (pc, slot) in (0..program.len()).map(Pc).zip(program.slots()).rev() {
-            let &Some(insn) = slot else { continue };
+        let mut end = program.slots().len();
+        for &(pc, insn) in outline.notable().iter().rev() {
+            next = live.go_straight(outline, pc.index() + 1..end, next);
+            end = pc.index();
             if insn.is_terminator() {
                 next = RegSet::EMPTY;
             }
@@ -35,6 +39,7 @@ impl LiveRegs {
             next = through(insn, next, env);
             live.before[pc.index()] = next;
         }
+        live.go_straight(outline, 0..end, next);
         if pending.is_empty() {
             return live;
         }
@@ -47,6 +52,15 @@ impl LiveRegs {
             }
         }
         live
+    }
+
+    /// Goes back through ordinary instructions, from what is live behind them.
+    fn go_straight(&mut self, outline: &Outline, at: Range<usize>, behind: RegSet) -> RegSet {
+        let slots = self.before[at.clone()].iter_mut().zip(&outline.operands()[at]);
+        slots.rev().fold(behind, |behind, (before, &Operands { reads, writes })| {
+            *before = behind.difference(writes).union(reads);
+            *before
+        })
     }
 
     /// Registers that are live before the instruction.
@@ -134,7 +148,7 @@ mod tests {
     fn live_before(text: &str, pc: u32) -> Vec<Reg> {
         let program = assemble(text).expect("it is a program");
         let env = Environment::new(program_types::xdp());
-        LiveRegs::of(&program, &env).before(Pc(pc)).iter().collect()
+        LiveRegs::of(&program, &Outline::of(&program, &env), &env).before(Pc(pc)).iter().collect()
     }
 
     #[test]

@@ -13,6 +13,7 @@ use crate::explore::{Explored, States, Watch, explore};
 use crate::kfunc::ModuleTable;
 use crate::log::{KernelLog, Log, LogLevel};
 use crate::observe::Observer;
+use crate::outline::Outline;
 use crate::profile::KernelProfile;
 use crate::structure;
 
@@ -207,39 +208,41 @@ fn verify_with(
     watch: &mut impl Watch,
 ) -> Result<Verified, Box<Rejection>> {
     let known = env.profile.processors;
-    let verified = verify_on(program, env, known, options, watch)?;
-    if known.is_none() && asks_for_the_processor(program) {
+    let outline = Outline::of(program, env);
+    let verified = verify_on(program, &outline, env, known, options, watch)?;
+    if known.is_none() && asks_for_the_processor(&outline) {
         for processors in KernelProfile::PROCESSORS_TRIED {
-            verify_on(program, env, Some(processors), options, &mut ())?;
+            verify_on(program, &outline, env, Some(processors), options, &mut ())?;
         }
     }
     Ok(verified)
 }
 
 /// Whether a verdict may depend on the number of processors.
-fn asks_for_the_processor(program: &Program) -> bool {
+fn asks_for_the_processor(outline: &Outline) -> bool {
     let asks = Insn::Call(CallTarget::Helper(HelperId::GET_SMP_PROCESSOR_ID));
-    program.insns().any(|(_, insn)| insn == asks)
+    outline.notable().iter().any(|&(_, insn)| insn == asks)
 }
 
 /// Verifies a program for a machine with so many processors, or with any number.
 fn verify_on(
     program: &Program,
+    outline: &Outline,
     env: &Environment,
     processors: Option<u32>,
     options: &Options,
     watch: &mut impl Watch,
 ) -> Result<Verified, Box<Rejection>> {
     let mut stats = Stats::default();
-    structure::check(program, env)
+    structure::check(program, outline, env)
         .map_err(|(fault, pc)| Rejection::new(*fault, pc, program, stats))?;
-    let explored = explore(program, env, processors, options, watch, &mut stats)
+    let explored = explore(program, outline, env, processors, options, watch, &mut stats)
         .map_err(|(fault, pc)| Rejection::new(*fault, Some(pc), program, stats))?;
-    structure::check_jump_room(program, &explored)
+    structure::check_jump_room(program, outline, &explored)
         .map_err(|(fault, pc)| Rejection::new(*fault, pc, program, stats))?;
     let Explored { reached, context_use, stack_depth, writes_packet, .. } = explored;
     stats.stack_depth = stack_depth.iter().map(|&depth| u32::from(depth)).sum();
-    structure::check_stack_depth(program, env, &stack_depth)
+    structure::check_stack_depth(program, outline, env, &stack_depth)
         .map_err(|fault| Rejection::new(*fault, None, program, stats))?;
     let subprogs = stack_depth.into_iter().map(|stack_depth| SubprogFacts { stack_depth });
     Ok(Verified {

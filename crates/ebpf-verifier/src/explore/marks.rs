@@ -5,6 +5,8 @@ use alloc::vec::Vec;
 
 use ebpf_isa::{CallTarget, Insn, Pc, Program};
 
+use crate::outline::Outline;
+
 /// What is special about an instruction.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 struct Mark {
@@ -28,10 +30,10 @@ pub(super) struct Marks {
 }
 
 impl Marks {
-    pub(super) fn of(program: &Program) -> Self {
+    pub(super) fn of(program: &Program, outline: &Outline) -> Self {
         let mut marks =
             Self { marks: vec![Mark::default(); program.slots().len()], longest_jump: 0 };
-        for (pc, insn) in program.insns() {
+        for &(pc, insn) in outline.notable() {
             marks.take_in(pc, insn);
         }
         marks
@@ -97,10 +99,13 @@ mod tests {
     use ebpf_isa::text::assemble;
 
     use super::*;
+    use crate::environment::Environment;
+    use crate::rules::program_types;
 
     fn pcs(text: &str, holds: impl Fn(&Marks, Pc) -> bool) -> Vec<u32> {
         let program = assemble(text).expect("it is a program");
-        let marks = Marks::of(&program);
+        let outline = Outline::of(&program, &Environment::new(program_types::xdp()));
+        let marks = Marks::of(&program, &outline);
         program.insns().map(|(pc, _)| pc).filter(|&pc| holds(&marks, pc)).map(|pc| pc.0).collect()
     }
 

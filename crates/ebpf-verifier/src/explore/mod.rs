@@ -36,6 +36,7 @@ use self::precision::Explained;
 use self::visit::{LastKept, Meetings, Visit};
 use crate::environment::Environment;
 use crate::error::{Checked, Payload};
+use crate::outline::Outline;
 use crate::state::{CellSet, State};
 use crate::step::{ContextUse, Machine, Next};
 use crate::{Exploration, Options, Stats};
@@ -62,6 +63,7 @@ pub(crate) use self::watch::{SlotsChange, States, Watch};
 /// processors, or with any number.
 pub(crate) fn explore<W: Watch>(
     program: &Program,
+    outline: &Outline,
     env: &Environment,
     processors: Option<u32>,
     options: &Options,
@@ -69,8 +71,8 @@ pub(crate) fn explore<W: Watch>(
     stats: &mut Stats,
 ) -> Result<Explored, (Box<Payload>, Pc)> {
     let shares_mistakes = options.exploration.shares_mistakes;
-    let machine = Machine::new(program, env, processors, shares_mistakes);
-    let mut explorer = Explorer::new(machine, options, watch);
+    let machine = Machine::new(program, outline, env, processors, shares_mistakes);
+    let mut explorer = Explorer::new(machine, outline, options, watch);
     let explored = explorer.run();
     explorer.count(stats);
     explorer.watch.ends(&explorer.machine.stack_depth);
@@ -119,7 +121,7 @@ struct Explorer<'a, W> {
 }
 
 impl<'a, W: Watch> Explorer<'a, W> {
-    fn new(machine: Machine<'a>, options: &Options, watch: &'a mut W) -> Self {
+    fn new(machine: Machine<'a>, outline: &Outline, options: &Options, watch: &'a mut W) -> Self {
         let (program, limit) = (machine.program, machine.env.profile.max_processed);
         let way = Way {
             parent: None,
@@ -133,7 +135,7 @@ impl<'a, W: Watch> Explorer<'a, W> {
             options: options.exploration,
             max_processed: options.max_processed.map_or(limit, |max| max.min(limit)),
             memory: Memory::new(options.max_state_bytes),
-            marks: Marks::of(program),
+            marks: Marks::of(program, outline),
             way,
             history: History::default(),
             waiting: Vec::new(),

@@ -23,6 +23,7 @@ use crate::environment::Environment;
 use crate::error::{ErrorCode, Payload, Rejection};
 use crate::explore::{CheckpointId, SlotsChange, Watch};
 use crate::liveness::LiveRegs;
+use crate::outline::Outline;
 use crate::state::{At, Cell, CellSet, SlotMask, State};
 use crate::step::Effects;
 use crate::{Stats, Verified};
@@ -246,7 +247,7 @@ impl<'a> KernelLog<'a> {
     /// The registers that are live before each instruction.
     fn print_live_registers(&mut self) {
         self.print("Live regs before insn:\n");
-        let live = LiveRegs::of(self.program, self.env);
+        let live = LiveRegs::of(self.program, &Outline::of(self.program, self.env), self.env);
         for (pc, insn) in self.program.insns() {
             let live = live.before(pc);
             let letter = |reg: Reg| match live.contains(reg) {

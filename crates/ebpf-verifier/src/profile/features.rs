@@ -60,7 +60,8 @@ impl Feature {
     }
 
     /// The feature that a kernel needs to know the instruction; `None` if every kernel does.
-    pub(crate) fn of_insn(insn: Insn) -> Option<Self> {
+    #[inline]
+    pub(crate) fn of_insn(insn: &Insn) -> Option<Self> {
         match insn {
             Insn::Alu { op: AluOp::SDiv | AluOp::SMod, .. }
             | Insn::MovSx { .. }
@@ -145,7 +146,7 @@ mod tests {
     fn instructions_need_features() {
         let feature = |line: &str| {
             let program = assemble(&format!("{line}\nexit")).unwrap();
-            Feature::of_insn(program.insns().next().unwrap().1).map(Feature::name)
+            Feature::of_insn(&program.insns().next().unwrap().1).map(Feature::name)
         };
         assert_eq!(feature("r1 += 1"), None);
         assert_eq!(feature("r1 = be32 r1"), None);

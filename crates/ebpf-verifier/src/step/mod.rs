@@ -24,6 +24,7 @@ use crate::environment::{Environment, MapInfo};
 use crate::error::{Checked, Payload, Unsupported};
 use crate::kfunc::ObjectType;
 use crate::liveness::LiveRegs;
+use crate::outline::Outline;
 use crate::state::{
     Cell, Link, MapValueRef, NullId, PacketId, Pointer, PointerKind, ScalarId, ScalarValue, State,
     Value,
@@ -81,6 +82,7 @@ pub(crate) struct Machine<'a> {
 impl<'a> Machine<'a> {
     pub(crate) fn new(
         program: &'a Program,
+        outline: &Outline,
         env: &'a Environment,
         processors: Option<u32>,
         shares_mistakes: bool,
@@ -95,7 +97,7 @@ impl<'a> Machine<'a> {
             taken_state: None,
             pc: Pc::ENTRY,
             fall_through: Pc::ENTRY,
-            live: LiveRegs::of(program, env),
+            live: LiveRegs::of(program, outline, env),
             effects: Effects::default(),
             last_id: 0,
             context_use: vec![ContextUse::Unknown; program.slots().len()],

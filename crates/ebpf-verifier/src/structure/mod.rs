@@ -8,14 +8,12 @@ use alloc::vec;
 use alloc::vec::Vec;
 
 use ebpf_isa::uapi::{HelperId, MapDesc, MapType};
-use ebpf_isa::{
-    AluOp, CallTarget, Insn, MapIdx, Operands, Pc, Program, Reg, SubprogIdx, WideSource,
-};
+use ebpf_isa::{AluOp, CallTarget, Insn, MapIdx, Pc, Program, SubprogIdx, WideSource};
 
 use crate::environment::Environment;
 use crate::error::{Checked, Payload, Unsupported};
 use crate::explore::Explored;
-use crate::profile::Feature;
+use crate::outline::{Outline, lacks_feature, uses_auxiliary};
 use crate::step::ContextUse;
 
 pub(crate) use slots::WIDE_LOAD;
@@ -28,45 +26,21 @@ pub(crate) type Located = (Box<Payload>, Option<Pc>);
 const VALUE_OFFSET_LIMIT: u32 = 1 << 29;
 
 /// The checks before exploration, in the kernel's order.
-pub(crate) fn check(program: &Program, env: &Environment) -> Result<(), Located> {
+pub(crate) fn check(
+    program: &Program,
+    outline: &Outline,
+    env: &Environment,
+) -> Result<(), Located> {
     check_size(program, env).map_err(|fault| (fault, None))?;
-    let mut special = Vec::new();
-    for (pc, insn) in program.insns() {
-        if is_special(insn, env) {
-            special.push((pc, insn));
-        }
-    }
-    check_kfuncs(&special, env)?;
-    check_ends_in_subprograms(program, &special)?;
-    check_known(&special, env)?;
-    check_maps(&special, env)?;
+    check_kfuncs(outline, env)?;
+    check_ends_in_subprograms(program, outline)?;
+    check_known(outline, env)?;
+    check_maps(outline, env)?;
     if env.has_exception_callback() {
         return Err((Unsupported::ExceptionCallback.into(), None));
     }
-    check_reachable(program)?;
-    check_everywhere(program, &special)
-}
-
-/// Whether one of the checks has something to say of the instruction. Of most none has, so that those
-/// of a program are told apart once.
-#[inline]
-fn is_special(insn: Insn, env: &Environment) -> bool {
-    match insn {
-        Insn::Call(target) => !matches!(target, CallTarget::Subprog(_)),
-        Insn::LoadPacket { .. } | Insn::MayGoto { .. } => true,
-        Insn::LoadWide { source, .. } if !matches!(source, WideSource::Imm(_)) => true,
-        _ => uses_auxiliary(insn) || lacks_feature(insn, env).is_some(),
-    }
-}
-
-fn uses_auxiliary(insn: Insn) -> bool {
-    let Operands { reads, writes } = insn.operands();
-    reads.union(writes).contains(Reg::Ax)
-}
-
-/// What this kernel would need to know the instruction, and does not have.
-fn lacks_feature(insn: Insn, env: &Environment) -> Option<Feature> {
-    Feature::of_insn(insn).filter(|&feature| !env.profile.features.has(feature))
+    check_reachable(outline)?;
+    check_everywhere(program, outline)
 }
 
 /// Checks what the kernel looks at before any instruction.
@@ -87,14 +61,14 @@ fn check_size(program: &Program, env: &Environment) -> Checked {
 }
 
 /// Functions that may end the program must return numbers; those without a type are not known to.
-fn check_ends_in_subprograms(program: &Program, special: &[(Pc, Insn)]) -> Result<(), Located> {
+fn check_ends_in_subprograms(program: &Program, outline: &Outline) -> Result<(), Located> {
     let untyped = |pc: Pc| {
         let index = program.subprog_of(pc);
         let has_type = program.subprogs()[index.index()].info.btf_id.is_some();
         (index != SubprogIdx::MAIN && !has_type).then_some(index)
     };
     // Of those of a function, packet loads come first.
-    let faults = special.iter().filter_map(|&(pc, insn)| match insn {
+    let faults = outline.notable().iter().filter_map(|&(pc, insn)| match insn {
         Insn::LoadPacket { .. } => Some((untyped(pc)?, 0, pc, Payload::UntypedPacketLoad)),
         Insn::Call(CallTarget::Helper(HelperId::TAIL_CALL)) => {
             Some((untyped(pc)?, 1, pc, Payload::UntypedTailCall))
@@ -108,12 +82,12 @@ fn check_ends_in_subprograms(program: &Program, special: &[(Pc, Insn)]) -> Resul
 }
 
 /// Refuses instructions that this kernel does not know.
-fn check_known(special: &[(Pc, Insn)], env: &Environment) -> Result<(), Located> {
-    for &(pc, insn) in special {
+fn check_known(outline: &Outline, env: &Environment) -> Result<(), Located> {
+    for &(pc, insn) in outline.notable() {
         if matches!(insn, Insn::Call(CallTarget::Reg(_))) {
             return Err((Payload::CallThroughRegister.into(), Some(pc)));
         }
-        if let Some(feature) = lacks_feature(insn, env) {
+        if let Some(feature) = lacks_feature(&insn, env) {
             return Err((Payload::InsnUnknown { feature }.into(), Some(pc)));
         }
     }
@@ -124,9 +98,9 @@ fn check_known(special: &[(Pc, Insn)], env: &Environment) -> Result<(), Located>
 const KFUNCS_MAX: usize = 256;
 
 /// Checks that the kernel functions exist. Those of the kernel itself are not known here.
-fn check_kfuncs(special: &[(Pc, Insn)], env: &Environment) -> Result<(), Located> {
+fn check_kfuncs(outline: &Outline, env: &Environment) -> Result<(), Located> {
     let mut seen = BTreeSet::new();
-    for &(pc, insn) in special {
+    for &(pc, insn) in outline.notable() {
         let Insn::Call(CallTarget::Kfunc { btf_id, module }) = insn else { continue };
         check_kfunc(env, btf_id, module).map_err(|fault| (fault, Some(pc)))?;
         seen.insert((module, btf_id));
@@ -151,9 +125,9 @@ fn check_kfunc(env: &Environment, btf_id: u32, module: i16) -> Checked {
     }
 }
 
-fn check_maps(special: &[(Pc, Insn)], env: &Environment) -> Result<(), Located> {
+fn check_maps(outline: &Outline, env: &Environment) -> Result<(), Located> {
     let mut seen = BTreeSet::new();
-    for &(pc, insn) in special {
+    for &(pc, insn) in outline.notable() {
         let Insn::LoadWide { source, .. } = insn else { continue };
         let (map, value_off) = match source {
             WideSource::Map(map, _) => (map, None),
@@ -245,39 +219,46 @@ pub(crate) fn has_direct_values(map_type: MapType) -> bool {
     map_type == MapType::Array
 }
 
-fn check_reachable(program: &Program) -> Result<(), Located> {
-    let mut reached = vec![false; program.slots().len()];
-    let mut slots_reached = 0;
+/// Some path leads to every instruction. Paths go straight on up to where they may go elsewhere, so it
+/// is enough to know from where on each such stretch is reached.
+fn check_reachable(outline: &Outline) -> Result<(), Located> {
+    let leads_on = |&&(_, insn): &&(Pc, Insn)| {
+        insn.is_terminator() || insn.jump_target().or(insn.subprog_ref()).is_some()
+    };
+    let ends: Vec<(Pc, Insn)> = outline.notable().iter().filter(leads_on).copied().collect();
+    let mut reached_from = vec![None; ends.len()];
     let mut waiting = vec![Pc::ENTRY];
     while let Some(mut pc) = waiting.pop() {
-        while !core::mem::replace(&mut reached[pc.index()], true) {
-            let Some(insn) = program.get(pc) else { break };
-            slots_reached += insn.slots();
-            if let Some(other) = insn.jump_target().or(insn.subprog_ref()) {
-                waiting.push(other);
+        let first = ends.partition_point(|&(end, _)| end < pc);
+        for (&(end, insn), from) in ends.iter().zip(&mut reached_from).skip(first) {
+            let before = from.replace(from.map_or(pc, |from: Pc| from.min(pc)));
+            if before.is_some() {
+                break;
             }
+            waiting.extend(insn.jump_target().or(insn.subprog_ref()));
             if insn.is_terminator() {
                 break;
             }
-            pc = Pc(pc.0 + insn.slots());
+            pc = Pc(end.0 + insn.slots());
         }
     }
-    if slots_reached == program.len() {
-        return Ok(());
+    let mut start = Pc::ENTRY;
+    for (&(end, insn), from) in ends.iter().zip(reached_from) {
+        if from != Some(start) {
+            return Err((Payload::CfgUnreachable { insn: start }.into(), Some(start)));
+        }
+        start = Pc(end.0 + insn.slots());
     }
-    match program.insns().find(|(pc, _)| !reached[pc.index()]) {
-        Some((pc, _)) => Err((Payload::CfgUnreachable { insn: pc }.into(), Some(pc))),
-        None => Ok(()),
-    }
+    Ok(())
 }
 
 /// Refuses what the kernel looks at wherever it is, also where no path leads, and what is not known
 /// here.
-fn check_everywhere(program: &Program, special: &[(Pc, Insn)]) -> Result<(), Located> {
-    for &(pc, insn) in special {
+fn check_everywhere(program: &Program, outline: &Outline) -> Result<(), Located> {
+    for &(pc, insn) in outline.notable() {
         let in_main = || program.subprog_of(pc) == SubprogIdx::MAIN;
         let what = match insn {
-            _ if uses_auxiliary(insn) => Unsupported::AuxiliaryRegister,
+            _ if uses_auxiliary(outline.operands()[pc.index()]) => Unsupported::AuxiliaryRegister,
             Insn::Call(CallTarget::Native(_)) => Unsupported::NativeFunction,
             Insn::LoadWide { source: WideSource::Btf { .. }, .. } => Unsupported::KernelVariable,
             Insn::LoadWide { source: WideSource::Func(_), .. } => Unsupported::FunctionAddress,
@@ -296,7 +277,11 @@ fn check_everywhere(program: &Program, special: &[(Pc, Insn)]) -> Result<(), Loc
 /// Checks that jumps keep within 16 bits whatever the kernel puts in the place of the instructions
 /// that they pass. It refuses a program of which it finds a jump too short only then; how much it
 /// inserts depends on its configuration, so nothing is accepted that comes near.
-pub(crate) fn check_jump_room(program: &Program, explored: &Explored) -> Result<(), Located> {
+pub(crate) fn check_jump_room(
+    program: &Program,
+    outline: &Outline,
+    explored: &Explored,
+) -> Result<(), Located> {
     let room = u32::from(i16::MAX.unsigned_abs());
     if explored.longest_jump.saturating_mul(GROWN_SLOTS) < room {
         return Ok(());
@@ -315,7 +300,7 @@ pub(crate) fn check_jump_room(program: &Program, explored: &Explored) -> Result<
         *end += size;
         Some(*end)
     }));
-    for (pc, insn) in program.insns() {
+    for &(pc, insn) in outline.notable() {
         let (Insn::Branch { target, .. } | Insn::Jump { target, long: false }) = insn else {
             continue;
         };
@@ -348,16 +333,18 @@ fn may_grow(slot: Option<Insn>, context_use: ContextUse) -> bool {
 /// Checks the stack that chains of calls use together, also those that no path takes.
 pub(crate) fn check_stack_depth(
     program: &Program,
+    outline: &Outline,
     env: &Environment,
     stack_depth: &[u16],
 ) -> Checked {
-    let walk = CallWalk { callees: callees(program), env, stack_depth, seen: BTreeSet::new() };
+    let walk =
+        CallWalk { callees: callees(program, outline), env, stack_depth, seen: BTreeSet::new() };
     walk.check()
 }
 
-fn callees(program: &Program) -> Vec<Vec<SubprogIdx>> {
+fn callees(program: &Program, outline: &Outline) -> Vec<Vec<SubprogIdx>> {
     let mut callees = vec![Vec::new(); program.subprogs().len()];
-    for (pc, insn) in program.insns() {
+    for &(pc, insn) in outline.notable() {
         if let Insn::Call(CallTarget::Subprog(target)) = insn {
             callees[program.subprog_of(pc).index()].push(program.subprog_of(target));
         }
