@@ -21,7 +21,7 @@ pub fn alu<W: Wide>(op: AluOp, width: Width, dst: &mut ScalarOf<W>, src: &Scalar
         return;
     };
     // What the other rules leave to the bits must be known before the high half is cleared.
-    if !matches!(op, AluOp::Add | AluOp::Sub | AluOp::Mul) {
+    if width == Width::W32 && !matches!(op, AluOp::Add | AluOp::Sub | AluOp::Mul) {
         result.bounds_from_bits();
     }
     *dst = result.of_width(width);

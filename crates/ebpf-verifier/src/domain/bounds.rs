@@ -30,6 +30,17 @@ impl<W: Word> Bounds<W> {
         Self { umin: value, umax: value, smin: value, smax: value }
     }
 
+    /// What the known bits say.
+    #[must_use]
+    pub fn of_bits(bits: Tnum<W>) -> Self {
+        Self {
+            umin: bits.min(),
+            umax: bits.max(),
+            smin: bits.signed_min(),
+            smax: bits.signed_max(),
+        }
+    }
+
     /// An unsigned interval, which is a signed one too unless the sign changes within it.
     #[must_use]
     pub fn unsigned(umin: W, umax: W) -> Self {
@@ -64,21 +75,6 @@ impl<W: Word> Bounds<W> {
         self.umin > self.umax || self.smax.signed_lt(self.smin)
     }
 
-    /// Whether they are [`Bounds::FULL`].
-    #[must_use]
-    pub fn is_full(&self) -> bool {
-        self.umin == W::ZERO
-            && self.umax == W::ONES
-            && self.smin == W::SIGNED_MIN
-            && self.smax == W::SIGNED_MAX
-    }
-
-    /// Whether they are [`Bounds::constant`] of `value`.
-    #[must_use]
-    pub fn is_point(&self, value: W) -> bool {
-        self.umin == value && self.umax == value && self.smin == value && self.smax == value
-    }
-
     /// Whether no value can be in both `self` and `other`, by one of their intervals.
     #[must_use]
     pub fn is_disjoint_from(&self, other: &Self) -> bool {
@@ -108,8 +104,7 @@ impl<W: Word> Bounds<W> {
 
     /// Learns from the known bits.
     pub fn meet_bits(&mut self, bits: Tnum<W>) {
-        self.meet_unsigned(bits.min(), bits.max());
-        self.meet_signed(bits.signed_min(), bits.signed_max());
+        self.meet(&Self::of_bits(bits));
     }
 
     /// Learns each of the two intervals from the other.

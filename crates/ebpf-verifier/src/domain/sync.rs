@@ -16,20 +16,30 @@ impl<W: Wide> ScalarOf<W> {
     /// that would find nothing are left out.
     #[inline]
     pub(super) fn sync(&mut self) {
-        if !self.knows_all_or_nothing() {
+        if !self.learns_from_bits_alone() {
             self.deduce();
         }
     }
 
+    /// Lets the bounds learn from the bits; says whether there is no more to learn.
+    #[inline]
+    fn learns_from_bits_alone(&mut self) -> bool {
+        self.knows_bits_alone() || {
+            self.bounds_from_bits();
+            self.knows_bits_alone()
+        }
+    }
+
+    /// What follows after the bounds have learnt from the bits.
     fn deduce(&mut self) {
-        self.bounds_from_bits();
         let learnt = *self;
         for _ in 0..ROUNDS {
-            let before = *self;
-            self.exchange();
-            if *self == before {
+            let mut next = *self;
+            next.exchange();
+            if next == *self {
                 break;
             }
+            *self = next;
         }
         self.bits_from_bounds();
         if *self != learnt {
@@ -37,22 +47,11 @@ impl<W: Wide> ScalarOf<W> {
         }
     }
 
-    /// Whether it is one value, any value, or any value of the low half and 0 above, and all parts
-    /// say so. Then they have nothing to learn.
-    fn knows_all_or_nothing(&self) -> bool {
-        if let Some(value) = self.as_const() {
-            return self.full.is_point(value) && self.low.is_point(value.low());
-        }
-        let half = W::zero_extended(W::Half::ONES);
-        match self.bits {
-            Tnum { mask, .. } if mask == W::ONES => self.full.is_full() && self.low.is_full(),
-            Tnum { value, mask } if value == W::ZERO && mask == half => {
-                let Bounds { umin, umax, smin, smax } = self.full;
-                let all = umin == W::ZERO && smin == W::ZERO && umax == half && smax == half;
-                all && self.low.is_full()
-            }
-            _ => false,
-        }
+    /// Whether the bounds say just what the bits say. Then no part can learn anything, nor do they
+    /// contradict each other.
+    #[inline]
+    fn knows_bits_alone(&self) -> bool {
+        self.full == Bounds::of_bits(self.bits) && self.low == Bounds::of_bits(self.bits.low())
     }
 
     /// One round, in which the bounds learn from each other.
@@ -82,6 +81,10 @@ impl<W: Wide> ScalarOf<W> {
     /// The same, by what gives the smallest member of the bits above a number.
     pub(super) fn only_common_value_by(&self, next_above: impl Fn(W) -> W) -> Option<W> {
         let (bits, Bounds { umin, umax, .. }) = (self.bits, self.full);
+        if umin == bits.min() && umax == bits.max() {
+            // Both ends have the known bits: either there are two values, or there is nothing to learn.
+            return None;
+        }
         let next = next_above(umin);
         if bits.contains(umin) {
             return (next > umax).then_some(umin);
@@ -161,8 +164,10 @@ impl<W: Wide> ScalarOf<W> {
     /// All that follows a rule: [`ScalarOf::sync`], then [`ScalarOf::check`].
     #[inline]
     pub(super) fn settle(&mut self) {
-        self.sync();
-        self.check();
+        if !self.learns_from_bits_alone() {
+            self.deduce();
+            self.check();
+        }
     }
 
     /// Only the known bits are kept.

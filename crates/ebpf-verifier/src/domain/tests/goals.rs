@@ -163,6 +163,33 @@ fn is_not_passed_over(x: Register, from: Register, next: Register) -> Expr {
     truth(|| x <= from || next <= x)
 }
 
+/// Where the bounds say just what the bits say, every deduction leaves it at that.
+pub(super) fn bits_alone() -> Vec<Goal> {
+    let (bits, premise) = any_tnum::<64>("bits");
+    let value = ScalarOf { bits, full: Bounds::of_bits(bits), low: Bounds::of_bits(bits.low()) };
+    let deductions: [fn(&mut ScalarOf<Register>); 6] = [
+        |value| value.full.meet_bits(value.bits),
+        |value| value.low.meet_bits(value.bits.low()),
+        ScalarOf::low_from_full,
+        |value| value.low.exchange_signs(),
+        |value| value.full.exchange_signs(),
+        ScalarOf::full_from_low,
+    ];
+    let deductions = deductions.into_iter().chain([ScalarOf::bits_from_bounds as fn(&mut _)]);
+    let left = deductions.map(|deduce| {
+        truth(|| {
+            let mut learnt = value;
+            deduce(&mut learnt);
+            learnt == value
+        })
+    });
+    let others = [
+        truth(|| bits.contains(bits.min()) && bits.next_above(bits.min()) <= bits.max()),
+        truth(|| !value.is_contradictory()),
+    ];
+    left.chain(others).map(|conclusion| Goal::new(vec![premise], conclusion)).collect()
+}
+
 /// The one common value of bits and bounds is the member, by any function that passes over no
 /// member: [`next_member`] is about ours.
 pub(super) fn only_common_value() -> Vec<Goal> {

@@ -18,7 +18,7 @@ use super::rules::rules;
 use super::solver::{self, Answer};
 
 /// For each script, in steps of the solver. No proof needs more than 17 million.
-const EFFORT: u32 = 25_000_000;
+pub(super) const EFFORT: u32 = 25_000_000;
 
 /// The lines that are proved without being asked for.
 const QUICK: [&str; 6] = [
