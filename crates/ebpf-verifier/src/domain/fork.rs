@@ -13,6 +13,7 @@ use super::word::{Wide, Word};
 /// Execution goes on with `minus_one`; a second state, with `zero`, is pending at the same
 /// instruction. If only the low half is such a mask, only the low half becomes constant, whatever
 /// the width of the instruction.
+#[inline]
 #[must_use]
 pub fn fork<W: Wide>(
     op: AluOp,

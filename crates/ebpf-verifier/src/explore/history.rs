@@ -59,13 +59,17 @@ impl History {
 
     /// Records what the instruction at `pc` did, as far as that matters. `arrived` says whether
     /// the last entry is that of the instruction.
+    #[inline]
     pub(super) fn take_in(&mut self, pc: Pc, from: Option<Pc>, arrived: bool, effects: &Effects) {
         let matters = effects.slot.is_some()
             || effects.linked.is_group()
             || effects.stack_operands != [false; 2];
-        if !matters {
-            return;
+        if matters {
+            self.record(pc, from, arrived, effects);
         }
+    }
+
+    fn record(&mut self, pc: Pc, from: Option<Pc>, arrived: bool, effects: &Effects) {
         if !arrived {
             self.arrive(pc, from);
         }

@@ -167,14 +167,19 @@ impl LiveStack {
     }
 
     /// Takes in what the instruction at `pc` did to the stacks.
-    pub(super) fn take_in(&mut self, chain: ChainId, pc: Pc, effects: &Effects) {
+    #[inline]
+    pub(super) fn take_in(&mut self, id: ChainId, pc: Pc, effects: &Effects) {
         if effects.touches_stack {
-            self.mark(chain, pc, &effects.read, &effects.written);
+            self.mark(id, pc, &effects.read, &effects.written);
             return;
         }
-        let chain = &mut self.chains[chain.0 as usize];
+        let chain = &mut self.chains[id.0 as usize];
         if !chain.is_blind {
-            chain.mark_unwritten(pc.index() - chain.start.index());
+            let at = pc.index() - chain.start.index();
+            let seen = core::mem::replace(&mut chain.seen[at], true);
+            if seen {
+                chain.mark_unwritten(at);
+            }
         }
     }
 
@@ -184,23 +189,31 @@ impl LiveStack {
             return;
         }
         let at = pc.index() - chain.start.index();
+        let seen = core::mem::replace(&mut chain.seen[at], true);
         for frame in 0..chain.depth {
             let (read, written) = (read.of(frame), written.of(frame));
-            if chain.marks[frame].is_some() || (read | written) == 0 {
-                continue;
-            }
-            let len = chain.seen.len();
-            let bytes = len * size_of::<Marks>();
-            if self.bytes + bytes > BYTES_MAX {
-                chain.is_blind = true;
-                self.tell_caller(id);
+            let is_first = self.chain(id).marks[frame].is_none() && (read | written) != 0;
+            if is_first && !self.make_room(id, frame) {
                 return;
             }
-            self.bytes += bytes;
-            chain.marks[frame] = Some(vec![Marks::default(); len].into());
+            self.chains[id.0 as usize].mark(frame, at, seen, read, written);
         }
-        chain.mark_read(at, read);
-        chain.mark_written(at, written);
+    }
+
+    /// Makes room for the marks of a frame; says whether there is as much.
+    #[cold]
+    fn make_room(&mut self, id: ChainId, frame: usize) -> bool {
+        let chain = &mut self.chains[id.0 as usize];
+        let len = chain.seen.len();
+        let bytes = len * size_of::<Marks>();
+        if self.bytes + bytes > BYTES_MAX {
+            chain.is_blind = true;
+            self.tell_caller(id);
+            return false;
+        }
+        self.bytes += bytes;
+        chain.marks[frame] = Some(vec![Marks::default(); len].into());
+        true
     }
 
     /// Brings up to date what is live in a chain and its callers.
@@ -288,38 +301,25 @@ impl Chain {
         self.marks[frame].as_ref().map_or(0, |marks| marks[at].live)
     }
 
-    fn mark_read(&mut self, at: usize, read: &SlotSets) {
-        for (frame, marks) in self.marks[..self.depth].iter_mut().enumerate() {
-            let Some(marks) = marks else { continue };
-            let mark = &mut marks[at];
-            // What is live already changes nothing.
-            if read.of(frame) & !(mark.read | mark.live) != 0 {
-                self.stale.push((frame as u8, at as u32));
-            }
-            mark.read |= read.of(frame);
+    /// Marks what an instruction did to a frame. If it was seen before, it may not always write what
+    /// it wrote now.
+    fn mark(&mut self, frame: usize, at: usize, seen: bool, read: SlotMask, written: SlotMask) {
+        let Some(marks) = &mut self.marks[frame] else { return };
+        let mark = &mut marks[at];
+        let written = written & if seen { mark.written } else { SlotMask::MAX };
+        // What is live already changes nothing.
+        let is_stale = read & !(mark.read | mark.live) != 0 || written != mark.written;
+        self.written_less |= mark.written & !written != 0;
+        mark.read |= read;
+        mark.written = written;
+        if is_stale {
+            self.stale.push((frame as u8, at as u32));
         }
     }
 
-    /// Nothing was written.
+    /// An instruction that was seen before wrote nothing now.
     fn mark_unwritten(&mut self, at: usize) {
-        let seen = core::mem::replace(&mut self.seen[at], true);
-        if seen && self.marks.iter().any(Option::is_some) {
-            self.mark_written(at, &SlotSets::default());
-        }
-    }
-
-    fn mark_written(&mut self, at: usize, written: &SlotSets) {
-        let seen = core::mem::replace(&mut self.seen[at], true);
-        for (frame, marks) in self.marks[..self.depth].iter_mut().enumerate() {
-            let Some(marks) = marks else { continue };
-            let known = &mut marks[at].written;
-            let now = written.of(frame) & if seen { *known } else { SlotMask::MAX };
-            if now != *known {
-                self.written_less |= *known & !now != 0;
-                *known = now;
-                self.stale.push((frame as u8, at as u32));
-            }
-        }
+        (0..self.depth).for_each(|frame| self.mark(frame, at, true, 0, 0));
     }
 
     /// Computes what is live, from what was live before, in passes through the function; gives how
@@ -378,7 +378,7 @@ fn report(
 ) {
     let pc = Pc(start.0 + at as u32);
     let accesses = now.read | now.written != 0;
-    let is_of_interest = accesses || pc == start || places.is_meeting(pc);
+    let is_of_interest = accesses || pc == start || places.at(pc).meeting;
     let changes = [(false, before.live, now.live), (true, before.written_from, now.written_from)];
     for (written, before, now) in changes {
         let change = SlotsChange { calls, start, pc, frame, written, is_of_interest, before, now };
@@ -437,12 +437,11 @@ mod tests {
             for _ in 0..20 {
                 for _ in 0..rng.range(1..4) {
                     let at = rng.range(0..quick.chain.seen.len() as u64) as usize;
-                    let (mut read, mut written) = (SlotSets::default(), SlotSets::default());
-                    read.insert_all(0, 1 << rng.range(0..8) & rng.next_u64());
-                    written.insert_all(0, rng.next_u64() & 0xff);
+                    let read = 1 << rng.range(0..8) & rng.next_u64();
+                    let written = rng.next_u64() & 0xff;
                     for chain in [&mut quick.chain, &mut plain.chain] {
-                        chain.mark_read(at, &read);
-                        chain.mark_written(at, &written);
+                        let seen = core::mem::replace(&mut chain.seen[at], true);
+                        chain.mark(0, at, seen, read, written);
                     }
                 }
                 assert_eq!(quick.settle(), plain.settle(), "seed {seed}");

@@ -9,15 +9,15 @@ use crate::outline::Outline;
 
 /// What is special about an instruction.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-struct Mark {
-    /// Other paths may be compared with this one before the instruction.
-    meeting: bool,
-    /// Control may come from elsewhere than the instruction before.
-    jumped_to: bool,
+pub(super) struct Mark {
+    /// Other paths may be compared with this one before the instruction, and states kept.
+    pub(super) meeting: bool,
+    /// Control may come from elsewhere than the instruction before: the way is recorded.
+    pub(super) jumped_to: bool,
     /// It is of one of the two jump classes, which calls and returns belong to.
-    jump: bool,
+    pub(super) jump: bool,
     /// The function ends.
-    exit: bool,
+    pub(super) exit: bool,
 }
 
 /// The marks of all instructions.
@@ -73,22 +73,8 @@ impl Marks {
         mark.jumped_to = true;
     }
 
-    /// Whether states are compared, and perhaps kept, before the instruction.
-    pub(super) fn is_meeting(&self, pc: Pc) -> bool {
-        self.marks[pc.index()].meeting
-    }
-
-    /// Whether the way to the instruction is recorded.
-    pub(super) fn is_jumped_to(&self, pc: Pc) -> bool {
-        self.marks[pc.index()].jumped_to
-    }
-
-    pub(super) fn is_exit(&self, pc: Pc) -> bool {
-        self.marks[pc.index()].exit
-    }
-
-    pub(super) fn is_jump(&self, pc: Pc) -> bool {
-        self.marks[pc.index()].jump
+    pub(super) fn at(&self, pc: Pc) -> Mark {
+        self.marks[pc.index()]
     }
 }
 
@@ -102,19 +88,19 @@ mod tests {
     use crate::environment::Environment;
     use crate::rules::program_types;
 
-    fn pcs(text: &str, holds: impl Fn(&Marks, Pc) -> bool) -> Vec<u32> {
+    fn pcs(text: &str, holds: impl Fn(Mark) -> bool) -> Vec<u32> {
         let program = assemble(text).expect("it is a program");
         let outline = Outline::of(&program, &Environment::new(program_types::xdp()));
         let marks = Marks::of(&program, &outline);
-        program.insns().map(|(pc, _)| pc).filter(|&pc| holds(&marks, pc)).map(|pc| pc.0).collect()
+        program.insns().map(|(pc, _)| pc).filter(|&pc| holds(marks.at(pc))).map(|pc| pc.0).collect()
     }
 
     #[test]
     fn paths_meet_at_branches_their_targets_and_around_calls() {
         let text = "r0 = 0\nif r0 == 1 goto out\ncall bpf_get_prandom_u32#7\nr0 = 0\ncall f\nr0 = 1\n\
                     goto out\nout:\nexit\nf:\nr0 = 2\nexit";
-        assert_eq!(pcs(text, Marks::is_meeting), [1, 3, 4, 5, 7, 8]);
-        assert_eq!(pcs(text, Marks::is_jumped_to), [3, 5, 7, 8]);
-        assert_eq!(pcs(text, Marks::is_jump), [1, 2, 4, 6, 7, 9]);
+        assert_eq!(pcs(text, |mark| mark.meeting), [1, 3, 4, 5, 7, 8]);
+        assert_eq!(pcs(text, |mark| mark.jumped_to), [3, 5, 7, 8]);
+        assert_eq!(pcs(text, |mark| mark.jump), [1, 2, 4, 6, 7, 9]);
     }
 }

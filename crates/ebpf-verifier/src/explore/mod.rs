@@ -186,24 +186,24 @@ impl<'a, W: Watch> Explorer<'a, W> {
         if self.processed > self.max_processed {
             return Err(Payload::LimitProcessed { processed: self.processed }.into());
         }
-        if self.marks.is_meeting(pc) && self.visit()? == Visit::Covered {
+        let mark = self.marks.at(pc);
+        if mark.meeting && self.visit()? == Visit::Covered {
             self.watch.covered(pc, self.way.last);
             return Ok(Next::End);
         }
-        let arrived = self.marks.is_jumped_to(pc);
-        if arrived {
+        if mark.jumped_to {
             self.history.arrive(pc, self.way.last);
         }
-        self.jumps += u32::from(self.marks.is_jump(pc));
+        self.jumps += u32::from(mark.jump);
         self.reached[pc.index()] = true;
         self.watch.before(pc, self.way.last, &self.machine.state);
         let depth = self.machine.state.depth();
-        if depth > 1 && self.marks.is_exit(pc) {
+        if depth > 1 && mark.exit {
             let (program, chain) = (self.machine.program, self.way.chain);
             self.live_stack.update(program, &self.marks, chain, self.watch);
         }
         let next = self.machine.step();
-        self.history.take_in(pc, self.way.last, arrived, &self.machine.effects);
+        self.history.take_in(pc, self.way.last, mark.jumped_to, &self.machine.effects);
         let relied_on = &self.machine.effects.relied_on;
         if W::EVERYTHING {
             for cell in relied_on.clone() {

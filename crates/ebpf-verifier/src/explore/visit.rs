@@ -173,7 +173,7 @@ impl<W: Watch> Explorer<'_, W> {
             let slots = checkpoint.live_slots.as_ref().map_or(0, |slots| slots.of(frame));
             wanted.retain(frame, live.bits(), slots);
         }
-        if self.marks.is_jumped_to(pc) {
+        if self.marks.at(pc).jumped_to {
             self.history.arrive(pc, self.way.last);
         }
         self.watch.hands_over(depth, &wanted);

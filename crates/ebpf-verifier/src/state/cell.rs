@@ -161,30 +161,43 @@ impl fmt::Display for At {
 pub(crate) const LINKED_MAX: usize = 6;
 
 /// Cells whose numbers are tied, in the order in which they were found.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy)]
 pub(crate) struct LinkedCells {
-    cells: [Option<Cell>; LINKED_MAX],
+    /// The first `count` of these.
+    cells: [Cell; LINKED_MAX],
+    count: u8,
+}
+
+impl Default for LinkedCells {
+    fn default() -> Self {
+        Self { cells: [Cell { frame: 0, at: At::Slot(0) }; LINKED_MAX], count: 0 }
+    }
 }
 
 impl LinkedCells {
     /// Takes one more; says whether there was room.
     pub(crate) fn push(&mut self, cell: Cell) -> bool {
-        match self.cells.iter_mut().find(|free| free.is_none()) {
+        match self.cells.get_mut(usize::from(self.count)) {
             Some(free) => {
-                *free = Some(cell);
+                *free = cell;
+                self.count += 1;
                 true
             }
             None => false,
         }
     }
 
+    pub(crate) fn clear(&mut self) {
+        self.count = 0;
+    }
+
     pub(crate) fn iter(&self) -> impl Iterator<Item = Cell> + use<> {
-        self.cells.into_iter().flatten()
+        self.cells.into_iter().take(self.count.into())
     }
 
     /// Whether something is tied: it takes two.
     pub(crate) fn is_group(&self) -> bool {
-        self.cells[1].is_some()
+        self.count > 1
     }
 }
 

@@ -68,18 +68,22 @@ impl State {
         self.depth() - 1
     }
 
+    #[inline]
     pub(crate) fn frame(&self) -> &Frame {
         self.frame_at(self.current())
     }
 
+    #[inline]
     pub(crate) fn frame_mut(&mut self) -> &mut Frame {
         self.frame_at_mut(self.current())
     }
 
+    #[inline]
     pub(crate) fn frame_at(&self, index: usize) -> &Frame {
         self.frames[index].as_ref().expect(THERE)
     }
 
+    #[inline]
     pub(crate) fn frame_at_mut(&mut self, index: usize) -> &mut Frame {
         owned(self.frames[index].as_mut().expect(THERE))
     }

@@ -94,9 +94,10 @@ impl Slot {
 
     /// Puts the low `size` bytes of a register into the lowest bytes.
     pub(crate) fn set_spill(&mut self, value: Value, size: usize) {
-        for (index, byte) in self.bytes.iter_mut().enumerate() {
+        let (spilled, rest) = self.bytes.split_at_mut(size);
+        spilled.fill(ByteKind::Spill);
+        for byte in rest {
             *byte = match *byte {
-                _ if index < size => ByteKind::Spill,
                 kept @ (ByteKind::Invalid | ByteKind::Zero) => kept,
                 ByteKind::Misc | ByteKind::Spill => ByteKind::Misc,
             };

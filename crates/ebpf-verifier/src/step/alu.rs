@@ -41,7 +41,8 @@ impl Machine<'_> {
         Ok(Next::Goto(self.fall_through))
     }
 
-    /// Two numbers; `None` if they are not.
+    /// Two numbers; `None` if they are not. The destination may be written: it is not the frame
+    /// pointer, which is no number.
     fn scalar_alu(
         &mut self,
         op: AluOp,
@@ -49,71 +50,41 @@ impl Machine<'_> {
         dst: Reg,
         src: Operand,
     ) -> Checked<Option<Next>> {
-        let regs = &self.state.frame().regs;
-        let is_number = |reg: Reg| matches!(regs[reg.index()], Value::Scalar(_));
-        if !is_number(dst) || !src.reg().is_none_or(is_number) {
-            return Ok(None);
-        }
-        if let Operand::Imm(imm) = src {
-            check_immediate(op, width, imm)?;
-        }
-        self.check_writable(dst)?;
-        let other_value = self.fork(op, dst, src);
         let regs = &mut self.state.frame_mut().regs;
-        match src {
+        let own_right;
+        let (left, right) = match src {
             Operand::Reg(src) if src != dst => {
-                let both = regs.get_disjoint_mut([dst.index(), src.index()]);
-                if let Ok([Value::Scalar(left), Value::Scalar(right)]) = both {
-                    compute(op, width, left, &right.bounds);
+                match regs.get_disjoint_mut([dst.index(), src.index()]) {
+                    Ok([Value::Scalar(left), Value::Scalar(right)]) => (left, &right.bounds),
+                    _ => return Ok(None),
                 }
             }
             _ => {
-                if let Value::Scalar(left) = &mut regs[dst.index()] {
-                    let right = match src {
-                        Operand::Reg(_) => {
-                            // Even where it is a constant: the group ends.
-                            left.link = None;
-                            left.bounds
-                        }
-                        Operand::Imm(imm) => immediate(imm),
-                    };
-                    compute(op, width, left, &right);
-                }
+                let Value::Scalar(left) = &mut regs[dst.index()] else { return Ok(None) };
+                own_right = match src {
+                    Operand::Reg(_) => {
+                        // Even where it is a constant: the group ends.
+                        left.link = None;
+                        left.bounds
+                    }
+                    Operand::Imm(imm) => {
+                        check_immediate(op, width, imm)?;
+                        immediate(imm)
+                    }
+                };
+                (left, &own_right)
             }
-        }
-        Ok(Some(match other_value {
+        };
+        let other = fork(op, left, right);
+        compute(op, width, left, right);
+        Ok(Some(match other {
             None => Next::Goto(self.fall_through),
             // The other value goes through the same instruction.
-            Some(state) => {
-                self.taken_state = Some(state);
+            Some(other) => {
+                self.taken_state = Some(self.state_with(dst, Value::Scalar(other)));
                 Next::Fork { fall_through: self.fall_through, taken: self.pc }
             }
         }))
-    }
-
-    /// Makes a mask of signs one of its two values; gives the state with the other one.
-    fn fork(&mut self, op: AluOp, dst: Reg, src: Operand) -> Option<State> {
-        if !matches!(op, AluOp::And | AluOp::Or) {
-            return None;
-        }
-        let left = self.value(dst).as_scalar()?;
-        let (minus_one, zero) = domain::fork(op, &left.bounds, &self.number(src)?)?;
-        let link = left.link;
-        // A whole register that becomes a constant leaves its group; a low half does not.
-        let is_whole = minus_one.as_const() == Some(u64::MAX);
-        let other_link = if is_whole { None } else { link };
-        let other = ScalarValue { bounds: zero, link: other_link };
-        let other = self.state_with(dst, Value::Scalar(other));
-        self.set(dst, Value::Scalar(ScalarValue { bounds: minus_one, link }));
-        Some(other)
-    }
-
-    /// A second operand, if it is a number.
-    fn number(&self, src: Operand) -> Option<domain::Scalar> {
-        match src {
-            Operand::Reg(src) => Some(self.value(src).as_scalar()?.bounds),
-            Operand::Imm(imm) => Some(immediate(imm)),
-        }
     }
 
     /// The present state with another value in a register.
@@ -124,36 +95,37 @@ impl Machine<'_> {
     }
 
     pub(super) fn mov(&mut self, width: Width, dst: Reg, src: Operand) -> Checked {
-        let value = self.operand(src)?;
+        self.check_operand(src)?;
         self.check_writable(dst)?;
-        let moved = match (value, src) {
-            (Value::Scalar(scalar), Operand::Reg(src)) => {
-                let same = width == Width::W64 || scalar.fits(width.bits());
-                let copied = if same { self.linked(src, scalar) } else { scalar.unlinked() };
-                Value::Scalar(ScalarValue { bounds: domain::mov(width, &copied.bounds), ..copied })
+        let moved = match src {
+            Operand::Reg(src) => {
+                let stays = |scalar: &ScalarValue| width == Width::W64 || scalar.fits(width.bits());
+                match self.copied(src, stays) {
+                    Some(scalar) => {
+                        let bounds = domain::mov(width, &scalar.bounds);
+                        Value::Scalar(ScalarValue { bounds, ..scalar })
+                    }
+                    None if width == Width::W64 => *self.value(src),
+                    None => Value::scalar(domain::mov(width, &domain::Scalar::UNKNOWN)),
+                }
             }
-            (Value::Scalar(scalar), Operand::Imm(_)) => {
-                Value::scalar(domain::mov(width, &scalar.bounds))
-            }
-            (value, _) if width == Width::W64 => value,
-            _ => Value::scalar(domain::mov(Width::W32, &domain::Scalar::UNKNOWN)),
+            Operand::Imm(imm) => Value::scalar(domain::mov(width, &immediate(imm))),
         };
         self.set(dst, moved);
         Ok(())
     }
 
     pub(super) fn movsx(&mut self, width: Width, dst: Reg, src: Reg, from: Size) -> Checked {
-        let value = self.read(src)?;
+        self.check_readable(src)?;
         self.check_writable(dst)?;
-        let moved = match value {
-            Value::Scalar(scalar) => {
-                let same = scalar.fits(u32::from(from.bits()) - 1);
-                let copied = if same { self.linked(src, scalar) } else { scalar.unlinked() };
-                let bounds = domain::movsx(width, from, &copied.bounds);
-                Value::Scalar(ScalarValue { bounds, ..copied })
+        let stays = |scalar: &ScalarValue| scalar.fits(u32::from(from.bits()) - 1);
+        let moved = match self.copied(src, stays) {
+            Some(scalar) => {
+                let bounds = domain::movsx(width, from, &scalar.bounds);
+                Value::Scalar(ScalarValue { bounds, ..scalar })
             }
             // The low bits of a pointer are any number; it is not narrowed further.
-            _ => Value::scalar(domain::mov(width, &domain::Scalar::UNKNOWN)),
+            None => Value::scalar(domain::mov(width, &domain::Scalar::UNKNOWN)),
         };
         self.set(dst, moved);
         Ok(())
@@ -183,6 +155,17 @@ impl Machine<'_> {
     }
 }
 
+/// Makes a mask of signs one of its two values; gives the other one.
+#[inline]
+fn fork(op: AluOp, left: &mut ScalarValue, right: &domain::Scalar) -> Option<ScalarValue> {
+    let (minus_one, zero) = domain::fork(op, &left.bounds, right)?;
+    let link = left.link;
+    left.bounds = minus_one;
+    // A whole register that becomes a constant leaves its group; a low half does not.
+    let is_whole = minus_one.as_const() == Some(u64::MAX);
+    Some(ScalarValue { bounds: zero, link: if is_whole { None } else { link } })
+}
+
 fn immediate(imm: i32) -> domain::Scalar {
     domain::Scalar::constant(semantics::immediate(imm))
 }
@@ -193,6 +176,7 @@ fn compute(op: AluOp, width: Width, left: &mut ScalarValue, right: &domain::Scal
     domain::alu(op, width, &mut left.bounds, right);
 }
 
+#[inline]
 fn check_immediate(op: AluOp, width: Width, imm: i32) -> Checked {
     match op {
         AluOp::Div | AluOp::SDiv | AluOp::Mod | AluOp::SMod if imm == 0 => {

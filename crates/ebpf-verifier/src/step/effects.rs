@@ -30,7 +30,7 @@ impl Effects {
     pub(crate) fn clear(&mut self) {
         self.relied_on.clear();
         self.slot = None;
-        self.linked = LinkedCells::default();
+        self.linked.clear();
         self.stack_operands = [false; 2];
         if core::mem::take(&mut self.touches_stack) {
             self.read.clear();

@@ -84,9 +84,7 @@ impl Machine<'_> {
     }
 
     pub(super) fn store(&mut self, place: Place, src: Operand, strict: bool) -> Checked {
-        if let Operand::Reg(reg) = src {
-            self.check_readable(reg)?;
-        }
+        self.check_operand(src)?;
         self.check_readable(place.reg)?;
         let context_use = ContextUse::through(self.value(place.reg));
         self.access(place, Access::Store(src), strict)?;
@@ -157,10 +155,9 @@ impl Machine<'_> {
         Ok(())
     }
 
-    /// Checks an access and gives what a load reads.
+    /// Checks an access through a register that was found readable, and gives what a load reads.
     pub(super) fn access(&mut self, place: Place, access: Access, strict: bool) -> Checked<Value> {
         let Place { reg, off, size } = place;
-        self.check_readable(reg)?;
         self.check_alignment(self.value(reg), place, strict)?;
         let invalid = |kind| Payload::MemoryPointer { register: reg, kind };
         let Value::Pointer(pointer) = *self.value(reg) else {
@@ -210,20 +207,22 @@ impl Machine<'_> {
     /// operations and some arguments (`strict`) must be aligned everywhere, and that is looked at
     /// before the kind of pointer.
     pub(super) fn check_alignment(&self, value: &Value, place: Place, strict: bool) -> Checked {
-        let (memory, var, off) = match value {
-            Value::Pointer(pointer) => (aligned_memory(pointer.kind), &pointer.var, pointer.off),
+        let (kind, var, off) = match value {
+            Value::Pointer(pointer) => (Some(&pointer.kind), &pointer.var, pointer.off),
             Value::Scalar(scalar) => (None, &scalar.bounds, 0),
             Value::Uninit => return Ok(()),
         };
-        if !strict && !self.env.strict_alignment && memory != Some("stack") {
+        let is_stack = matches!(kind, Some(PointerKind::Stack { .. }));
+        if !strict && !self.env.strict_alignment && !is_stack {
             return Ok(());
         }
-        let start = if memory == Some("packet") { NET_IP_ALIGN } else { 0 };
+        let start = if matches!(kind, Some(PointerKind::Packet { .. })) { NET_IP_ALIGN } else { 0 };
         let (var_off, insn_off, size) = (var.tnum(), place.off, place.size.bytes());
         let fixed = i64::from(start) + i64::from(off) + i64::from(insn_off);
         if is_aligned(var_off + Tnum::constant(fixed.cast_unsigned()), size) {
             return Ok(());
         }
+        let memory = kind.and_then(aligned_memory);
         Err(Payload::MemoryAlignment { memory, start, var_off, off, insn_off, size }.into())
     }
 
@@ -410,7 +409,7 @@ fn check_atomic(register: Reg, value: &Value, write: bool) -> Checked {
 }
 
 /// What messages about alignment call the memory behind a pointer, where they do.
-const fn aligned_memory(kind: PointerKind) -> Option<&'static str> {
+fn aligned_memory(kind: &PointerKind) -> Option<&'static str> {
     match kind {
         PointerKind::Context => Some("context"),
         PointerKind::Stack { .. } => Some("stack"),

@@ -160,11 +160,16 @@ impl<'a> Machine<'a> {
         Ok(*self.value(reg))
     }
 
+    #[inline]
     fn check_readable(&self, reg: Reg) -> Checked {
         if matches!(self.value(reg), Value::Uninit) {
             return Err(Payload::RegisterUninit { register: reg }.into());
         }
         Ok(())
+    }
+
+    fn check_operand(&self, src: Operand) -> Checked {
+        src.reg().map_or(Ok(()), |reg| self.check_readable(reg))
     }
 
     /// The value of a second operand.
@@ -211,18 +216,28 @@ impl<'a> Machine<'a> {
         PacketId(self.new_id())
     }
 
-    /// Makes sure that the number in `reg` is in a group, before it is copied into another place.
-    /// Constants need none: there is nothing more to learn.
-    fn linked(&mut self, reg: Reg, mut scalar: ScalarValue) -> ScalarValue {
+    /// The number in `reg`, to be copied into another place; `None` if it is none. If it stays the
+    /// same there, both are in one group, unless it is a constant: there is nothing more to learn.
+    #[inline]
+    fn copied(
+        &mut self,
+        reg: Reg,
+        stays_same: impl Fn(&ScalarValue) -> bool,
+    ) -> Option<ScalarValue> {
+        let Value::Scalar(scalar) = &mut self.state.frame_mut().regs[reg.index()] else {
+            return None;
+        };
+        if !stays_same(scalar) {
+            return Some(scalar.unlinked());
+        }
         if scalar.link.is_some_and(|link| link.distance.is_some()) {
             scalar.link = None;
         }
         if scalar.link.is_none() && scalar.bounds.as_const().is_none() {
-            let id = ScalarId(self.new_id());
-            scalar.link = Some(Link { id, distance: None, signed: false });
+            self.last_id += 1;
+            scalar.link = Some(Link { id: ScalarId(self.last_id), distance: None, signed: false });
         }
-        self.set(reg, Value::Scalar(scalar));
-        scalar
+        Some(*scalar)
     }
 
     fn map(&self, map: MapIdx) -> &'a MapInfo {

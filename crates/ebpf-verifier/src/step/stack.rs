@@ -74,7 +74,7 @@ impl Machine<'_> {
                 Ok(done)
             }
             (Access::Store(src), None) => {
-                let zero = self.operand(src)?.is_zero();
+                let zero = self.is_zero(src);
                 let stack = &mut self.state.frame_at_mut(frame).stack;
                 if let (true, Operand::Reg(reg)) = (stack.may_store(range.offs(), zero), src) {
                     self.rely_on(reg);
@@ -117,54 +117,59 @@ impl Machine<'_> {
         }
         let range =
             StackRange { min: min.saturating_add(off), end: max.saturating_add(off + size) };
+        let start = StackOff::new(range.min);
+        if let (Some(start), ..=0) = (start, range.end) {
+            self.use_stack(frame, start.depth());
+            return Ok(range);
+        }
         let (lowest, var_off) = (range.min, var.tnum());
         let access = StackAccess { register, write, lowest, off, var_off, size };
-        match (StackOff::new(lowest), range.end) {
-            (Some(lowest), ..=0) => {
-                self.use_stack(frame, lowest.depth());
-                Ok(range)
-            }
-            (Some(_), 1..) => Err(Payload::StackAbove { access }.into()),
-            (None, _) => Err(Payload::StackBounds { access }.into()),
-        }
+        Err(match start {
+            Some(_) => Payload::StackAbove { access }.into(),
+            None => Payload::StackBounds { access }.into(),
+        })
     }
 
     /// Stores a register or an immediate at a constant offset.
     fn spill(&mut self, frame: usize, at: StackOff, size: Size, src: Operand) -> Checked {
         let bytes = usize::from(size.bytes());
-        let aligned = at.in_slot() == 0;
-        let value = match src {
-            Operand::Imm(imm) => Value::constant(semantics::immediate(imm)),
-            Operand::Reg(reg) => self.read(reg)?,
-        };
-        let spilled = match value {
-            Value::Scalar(scalar) if aligned => match src {
-                Operand::Reg(reg) if scalar.fits(size.bits().into()) => {
-                    Some(Value::Scalar(self.linked(reg, scalar)))
+        let is_aligned = at.in_slot() == 0;
+        let spilled = match src {
+            Operand::Imm(imm) => is_aligned.then(|| Value::constant(semantics::immediate(imm))),
+            Operand::Reg(reg) => match self.value(reg) {
+                Value::Pointer(pointer) => {
+                    self.check_pointer_spill(pointer, frame, size)?;
+                    Some(*self.value(reg))
                 }
-                _ => Some(Value::Scalar(scalar.unlinked())),
+                Value::Scalar(_) if is_aligned => {
+                    self.copied(reg, |scalar| scalar.fits(size.bits().into())).map(Value::Scalar)
+                }
+                Value::Scalar(_) | Value::Uninit => None,
             },
-            Value::Pointer(pointer) => {
-                self.check_pointer_spill(&pointer, frame, size)?;
-                Some(value)
-            }
-            Value::Scalar(_) | Value::Uninit => None,
         };
         if size == Size::Dw {
             self.effects.write_slot(frame, at.slot());
         }
-        let slot = self.state.frame_at_mut(frame).stack.slot_mut(at);
         if let Some(value) = spilled {
-            slot.set_spill(value, bytes);
+            self.state.frame_at_mut(frame).stack.slot_mut(at).set_spill(value, bytes);
             self.effects.slot = Some(Cell::slot(frame, at.slot()));
             return Ok(());
         }
-        slot.set_bytes(at.in_slot(), bytes, value.is_zero());
+        let is_zero = self.is_zero(src);
+        self.state.frame_at_mut(frame).stack.slot_mut(at).set_bytes(at.in_slot(), bytes, is_zero);
         match src {
-            Operand::Reg(reg) if value.is_zero() => self.rely_on(reg),
+            Operand::Reg(reg) if is_zero => self.rely_on(reg),
             _ => {}
         }
         Ok(())
+    }
+
+    /// Whether a stored operand is the number 0.
+    fn is_zero(&self, src: Operand) -> bool {
+        match src {
+            Operand::Reg(reg) => self.value(reg).is_zero(),
+            Operand::Imm(imm) => imm == 0,
+        }
     }
 
     fn check_pointer_spill(&self, pointer: &Pointer, frame: usize, size: Size) -> Checked {
