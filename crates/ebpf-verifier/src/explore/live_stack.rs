@@ -201,7 +201,7 @@ impl LiveStack {
     }
 
     /// Makes room for the marks of a frame; says whether there is as much.
-    #[cold]
+    #[inline(never)]
     fn make_room(&mut self, id: ChainId, frame: usize) -> bool {
         let chain = &mut self.chains[id.0 as usize];
         let len = chain.seen.len();

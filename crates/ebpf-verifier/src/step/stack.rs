@@ -35,60 +35,83 @@ impl Machine<'_> {
         let (write, bytes) = (access.is_write(), i64::from(size.bytes()));
         let range = self.check_stack_range(reg, pointer, frame, off.into(), bytes, write)?;
         let fixed = pointer.const_off().and_then(|at| StackOff::new(at + i64::from(off)));
-        let done = Value::UNKNOWN;
-        match (access, fixed) {
-            (Access::Load(extend), Some(at)) => {
-                let slot = self.state.frame_at(frame).stack.slot(at);
-                let filled = fill(slot, at, size, extend)?;
-                self.effects.read_slot(frame, at.slot());
-                if filled.from_spill {
-                    self.effects.slot = Some(Cell::slot(frame, at.slot()));
-                }
-                Ok(filled.value)
+        match access {
+            Access::Load(extend) => return self.load_stack(frame, range, fixed, size, extend),
+            Access::Peek => {
+                let Some(at) = fixed else {
+                    let off = i64::from(pointer.off) + i64::from(off);
+                    let (var_off, size) = (pointer.var.tnum(), size.bytes());
+                    return Err(Payload::StackVariable { var_off, off, size }.into());
+                };
+                self.peek_stack(frame, at, size)?;
             }
-            (Access::Load(extend), None) => {
-                self.note_stack_reads(frame, range);
-                let stack = &self.state.frame_at(frame).stack;
-                Ok(match stack.all_zero(range.offs()) {
-                    true => Value::constant(0),
-                    false => Value::scalar(domain::load(size, extend)),
-                })
-            }
-            (Access::Peek, Some(at)) => {
-                let slot = self.state.frame_at(frame).stack.slot(at);
-                check_whole_fill(slot, size)?;
-                let is_whole = is_whole(slot, size);
-                self.effects.read_slot(frame, at.slot());
-                if is_whole {
-                    self.effects.slot = Some(Cell::slot(frame, at.slot()));
-                }
-                Ok(done)
-            }
-            (Access::Peek, None) => {
-                let off = i64::from(pointer.off) + i64::from(off);
-                let (var_off, size) = (pointer.var.tnum(), size.bytes());
-                Err(Payload::StackVariable { var_off, off, size }.into())
-            }
-            (Access::Store(src), Some(at)) => {
-                self.spill(frame, at, size, src)?;
-                Ok(done)
-            }
-            (Access::Store(src), None) => {
-                let zero = self.is_zero(src);
-                let stack = &mut self.state.frame_at_mut(frame).stack;
-                if let (true, Operand::Reg(reg)) = (stack.may_store(range.offs(), zero), src) {
-                    self.rely_on(reg);
-                }
-                Ok(done)
-            }
-            (Access::Clobber, _) => {
+            Access::Store(src) => self.store_stack(frame, range, fixed, size, src)?,
+            Access::Clobber => {
                 if let (Some(at), Size::Dw) = (fixed, size) {
                     self.effects.write_slot(frame, at.slot());
                 }
                 self.state.frame_at_mut(frame).stack.clobber(range.offs());
-                Ok(done)
             }
         }
+        Ok(Value::UNKNOWN)
+    }
+
+    /// Loads from a constant offset, if it is `fixed`, or from somewhere in a range.
+    fn load_stack(
+        &mut self,
+        frame: usize,
+        range: StackRange,
+        fixed: Option<StackOff>,
+        size: Size,
+        extend: Extend,
+    ) -> Checked<Value> {
+        let Some(at) = fixed else {
+            self.note_stack_reads(frame, range);
+            let stack = &self.state.frame_at(frame).stack;
+            return Ok(match stack.all_zero(range.offs()) {
+                true => Value::constant(0),
+                false => Value::scalar(domain::load(size, extend)),
+            });
+        };
+        let slot = self.state.frame_at(frame).stack.slot(at);
+        let filled = fill(slot, at, size, extend)?;
+        self.effects.read_slot(frame, at.slot());
+        if filled.from_spill {
+            self.effects.slot = Some(Cell::slot(frame, at.slot()));
+        }
+        Ok(filled.value)
+    }
+
+    /// Reads from a constant offset, and keeps nothing.
+    fn peek_stack(&mut self, frame: usize, at: StackOff, size: Size) -> Checked {
+        let slot = self.state.frame_at(frame).stack.slot(at);
+        check_whole_fill(slot, size)?;
+        let is_whole = is_whole(slot, size);
+        self.effects.read_slot(frame, at.slot());
+        if is_whole {
+            self.effects.slot = Some(Cell::slot(frame, at.slot()));
+        }
+        Ok(())
+    }
+
+    /// Stores at a constant offset, if it is `fixed`, or somewhere in a range.
+    fn store_stack(
+        &mut self,
+        frame: usize,
+        range: StackRange,
+        fixed: Option<StackOff>,
+        size: Size,
+        src: Operand,
+    ) -> Checked {
+        if let Some(at) = fixed {
+            return self.spill(frame, at, size, src);
+        }
+        let zero = self.is_zero(src);
+        let stack = &mut self.state.frame_at_mut(frame).stack;
+        if let (true, Operand::Reg(reg)) = (stack.may_store(range.offs(), zero), src) {
+            self.rely_on(reg);
+        }
+        Ok(())
     }
 
     /// Notes that each slot of a range may be read.
