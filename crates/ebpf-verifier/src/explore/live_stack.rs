@@ -184,35 +184,34 @@ impl LiveStack {
     }
 
     fn mark(&mut self, id: ChainId, pc: Pc, read: &SlotSets, written: &SlotSets) {
-        let chain = &mut self.chains[id.0 as usize];
-        if chain.is_blind {
+        if self.chain(id).is_blind || !self.make_room(id, read, written) {
             return;
         }
+        let chain = &mut self.chains[id.0 as usize];
         let at = pc.index() - chain.start.index();
         let seen = core::mem::replace(&mut chain.seen[at], true);
         for frame in 0..chain.depth {
-            let (read, written) = (read.of(frame), written.of(frame));
-            let is_first = self.chain(id).marks[frame].is_none() && (read | written) != 0;
-            if is_first && !self.make_room(id, frame) {
-                return;
-            }
-            self.chains[id.0 as usize].mark(frame, at, seen, read, written);
+            chain.mark(frame, at, seen, read.of(frame), written.of(frame));
         }
     }
 
-    /// Makes room for the marks of a frame; says whether there is as much.
-    #[inline(never)]
-    fn make_room(&mut self, id: ChainId, frame: usize) -> bool {
+    /// Makes room for the marks of frames that were not accessed before; says whether there is any.
+    fn make_room(&mut self, id: ChainId, read: &SlotSets, written: &SlotSets) -> bool {
         let chain = &mut self.chains[id.0 as usize];
-        let len = chain.seen.len();
-        let bytes = len * size_of::<Marks>();
-        if self.bytes + bytes > BYTES_MAX {
-            chain.is_blind = true;
-            self.tell_caller(id);
-            return false;
+        for frame in 0..chain.depth {
+            if chain.marks[frame].is_some() || (read.of(frame) | written.of(frame)) == 0 {
+                continue;
+            }
+            let len = chain.seen.len();
+            let bytes = len * size_of::<Marks>();
+            if self.bytes + bytes > BYTES_MAX {
+                chain.is_blind = true;
+                self.tell_caller(id);
+                return false;
+            }
+            self.bytes += bytes;
+            chain.marks[frame] = Some(vec![Marks::default(); len].into());
         }
-        self.bytes += bytes;
-        chain.marks[frame] = Some(vec![Marks::default(); len].into());
         true
     }
 
