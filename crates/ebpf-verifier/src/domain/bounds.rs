@@ -27,7 +27,13 @@ impl<W: Word> Bounds<W> {
     /// Exactly this value.
     #[must_use]
     pub fn constant(value: W) -> Self {
-        Self { umin: value, umax: value, smin: value, smax: value }
+        Self::both(value, value)
+    }
+
+    /// One interval, unsigned and signed.
+    #[must_use]
+    pub fn both(min: W, max: W) -> Self {
+        Self { umin: min, umax: max, smin: min, smax: max }
     }
 
     /// What the known bits say.

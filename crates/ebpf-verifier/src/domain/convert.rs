@@ -113,7 +113,7 @@ fn sign_extend_word<W: Word>(count: u32, bounds: &Bounds<W>) -> (Tnum<W>, Bounds
     let (a, b) = (smin.sign_extend(count), smax.sign_extend(count));
     let (min, max) = (a.signed_min(b), a.signed_max(b));
     if (smin ^ smax) & !W::low_mask(count) == W::ZERO && min.is_negative() == max.is_negative() {
-        let bounds = Bounds { umin: min, umax: max, smin: min, smax: max };
+        let bounds = Bounds::both(min, max);
         return (Tnum::range(min, max), bounds);
     }
     let max = W::low_mask(count - 1);
@@ -154,7 +154,7 @@ impl<W: Wide> ScalarOf<W> {
             false => (W::ZERO, kept),
         };
         self.bits = self.bits.truncate(count);
-        self.full = Bounds { umin: min, umax: max, smin: min, smax: max };
+        self.full = Bounds::both(min, max);
         if count < W::Half::BITS {
             self.low = Bounds::FULL;
         }

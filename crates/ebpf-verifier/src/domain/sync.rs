@@ -16,24 +16,25 @@ impl<W: Wide> ScalarOf<W> {
     /// that would find nothing are left out.
     #[inline]
     pub(super) fn sync(&mut self) {
-        if !self.learns_from_bits_alone() {
+        if !self.knows_bits_alone() && !self.learns_from_bits_alone() {
             self.deduce();
         }
     }
 
     /// Lets the bounds learn from the bits; says whether there is no more to learn.
-    #[inline]
+    #[inline(never)]
     fn learns_from_bits_alone(&mut self) -> bool {
-        self.knows_bits_alone() || {
-            self.bounds_from_bits();
-            self.knows_bits_alone()
-        }
+        self.bounds_from_bits();
+        self.knows_bits_alone()
     }
 
     /// What follows after the bounds have learnt from the bits.
     fn deduce(&mut self) {
         let learnt = *self;
         for _ in 0..ROUNDS {
+            if self.is_one_interval() {
+                break;
+            }
             let mut next = *self;
             next.exchange();
             if next == *self {
@@ -52,6 +53,15 @@ impl<W: Wide> ScalarOf<W> {
     #[inline]
     fn knows_bits_alone(&self) -> bool {
         self.full == Bounds::of_bits(self.bits) && self.low == Bounds::of_bits(self.bits.low())
+    }
+
+    /// Whether all bounds, signed or not, are one interval of the low half. Then they learn nothing from
+    /// each other, nor the bits more than from the unsigned bounds.
+    #[inline]
+    fn is_one_interval(&self) -> bool {
+        let Bounds { umin, umax, .. } = self.low;
+        self.low == Bounds::both(umin, umax)
+            && self.full == Bounds::both(W::zero_extended(umin), W::zero_extended(umax))
     }
 
     /// One round, in which the bounds learn from each other.
@@ -139,7 +149,7 @@ impl<W: Wide> ScalarOf<W> {
             && self.full.smax.signed_le(W::zero_extended(W::Half::SIGNED_MAX));
         if extends_low && !low.smin.is_negative() {
             let (min, max) = (W::zero_extended(low.smin), W::sign_extended(low.smax));
-            self.full = Bounds { umin: min, umax: max, smin: min, smax: max };
+            self.full = Bounds::both(min, max);
             self.bits = self.bits.intersect(Tnum::range(min, max));
         }
     }
@@ -164,7 +174,7 @@ impl<W: Wide> ScalarOf<W> {
     /// All that follows a rule: [`ScalarOf::sync`], then [`ScalarOf::check`].
     #[inline]
     pub(super) fn settle(&mut self) {
-        if !self.learns_from_bits_alone() {
+        if !self.knows_bits_alone() && !self.learns_from_bits_alone() {
             self.deduce();
             self.check();
         }

@@ -190,6 +190,31 @@ pub(super) fn bits_alone() -> Vec<Goal> {
     left.chain(others).map(|conclusion| Goal::new(vec![premise], conclusion)).collect()
 }
 
+/// Where all bounds are one interval, empty or not, a round leaves the bounds at that, and the bits at
+/// what they learn from the unsigned bounds afterwards.
+pub(super) fn one_interval() -> Vec<Goal> {
+    let (bits, premise) = any_tnum::<64>("bits");
+    let (min, max) = (Term::<32>::variable("min"), Term::variable("max"));
+    let full = Bounds::both(Register::zero_extended(min), Register::zero_extended(max));
+    let value = ScalarOf { bits, full, low: Bounds::both(min, max) };
+    let deductions: [fn(&mut ScalarOf<Register>); 4] = [
+        ScalarOf::low_from_full,
+        |value| value.low.exchange_signs(),
+        |value| value.full.exchange_signs(),
+        ScalarOf::full_from_low,
+    ];
+    let left = deductions.map(|deduce| {
+        truth(|| {
+            let (mut learnt, mut other) = (value, value);
+            deduce(&mut learnt);
+            learnt.bits_from_bounds();
+            other.bits_from_bounds();
+            learnt == other
+        })
+    });
+    left.into_iter().map(|conclusion| Goal::new(vec![premise], conclusion)).collect()
+}
+
 /// The one common value of bits and bounds is the member, by any function that passes over no
 /// member: [`next_member`] is about ours.
 pub(super) fn only_common_value() -> Vec<Goal> {

@@ -3,7 +3,7 @@
 use ebpf_testkit::Rng;
 
 use super::exhaustive::tnums;
-use super::goals::{Goal, bits_alone};
+use super::goals::{Goal, bits_alone, one_interval};
 use super::proofs::EFFORT;
 use super::solver::{self, Answer};
 use super::words::Toy;
@@ -57,11 +57,27 @@ fn bounds_that_say_what_the_bits_say_learn_nothing() {
     assert_eq!(known_by_bits(Tnum::UNKNOWN), Scalar::UNKNOWN);
     assert_eq!(known_by_bits(Tnum::constant(5)), Scalar::constant(5));
     tnums::<6>().map(known_by_bits).for_each(check);
+    check_proofs(&bits_alone());
+}
+
+#[test]
+fn bounds_that_are_one_interval_learn_nothing() {
+    for bits in tnums::<6>() {
+        for (min, max) in (0..8).flat_map(|max| (0..8).map(move |min| (min, max))) {
+            let (full, low) = (Bounds::both(Toy(min), Toy(max)), Bounds::both(Toy(min), Toy(max)));
+            check(ScalarOf { bits, full, low });
+        }
+    }
+    check_proofs(&one_interval());
+}
+
+/// Has the solver prove them at 64 bits.
+fn check_proofs(goals: &[Goal]) {
     if solver::version().is_none() {
         eprintln!("skipped: z3 is not installed: not proved at 64 bits");
         return;
     }
-    let scripts: Vec<String> = bits_alone().iter().flat_map(Goal::scripts).collect();
+    let scripts: Vec<String> = goals.iter().flat_map(Goal::scripts).collect();
     let proved = vec![Answer::Proved; scripts.len()];
     assert_eq!(solver::ask(&scripts, EFFORT), proved);
 }
