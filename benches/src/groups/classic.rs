@@ -1,5 +1,6 @@
 //! The table of the mail that brought the extended interpreter to Linux (Alexei Starovoitov, 2014):
-//! two filters of tcpdump, on the same packet again and again, and on ten thousand packets.
+//! two filters of tcpdump, on the same packet again and again, and on ten thousand packets. Below it,
+//! other filters on these packets.
 
 use std::path::PathBuf;
 
@@ -58,6 +59,9 @@ const FIXTURES: [Fixture; 3] = [
     },
 ];
 
+/// Other filters, one on each line: an expression of tcpdump, and what that makes of it.
+const EXPRESSIONS: &str = include_str!("../../programs/filters.txt");
+
 /// What the filters say of packets that they accept.
 const ACCEPT: u32 = 262_144;
 /// Runs of a filter on the same packet, which one measurement brings together, so that what is
@@ -85,7 +89,8 @@ fn report(effort: Effort) -> Result<Report, Error> {
     let mut report = Report::default();
     let mut kernel_error = None;
     for fixture in &FIXTURES {
-        let engines = Engines::new(fixture, &runtime, libpcap.as_ref().ok())?;
+        let filter = Filter::new(fixture.program()?)?;
+        let engines = Engines::new(filter, &runtime, libpcap.as_ref().ok())?;
         if let Err(error) = &engines.kernel {
             kernel_error = Some(error.to_string());
         }
@@ -103,6 +108,11 @@ fn report(effort: Effort) -> Result<Report, Error> {
         }
     }
     claims(&mut report);
+    for (expression, filter) in expressions()? {
+        let engines = Engines::new(filter, &runtime, libpcap.as_ref().ok())?;
+        let mut workload = engines.many(expression.into(), &many[0].1);
+        report.cells.extend(measure(&mut workload, effort));
+    }
     if let Err(error) = libpcap {
         report.notes.push(format!("libpcap: not measured: {error}"));
     }
@@ -115,6 +125,16 @@ fn report(effort: Effort) -> Result<Report, Error> {
     Ok(report)
 }
 
+/// The filters of [`EXPRESSIONS`].
+fn expressions() -> Result<Vec<(&'static str, Filter)>, Error> {
+    let lines = EXPRESSIONS.lines().filter(|line| !line.starts_with('#'));
+    let filter = |line: &'static str| {
+        let (expression, program) = line.rsplit_once(" = ").ok_or("a line has no filter")?;
+        Ok((expression, Filter::new(text::parse(program)?)?))
+    };
+    lines.map(filter).collect()
+}
+
 /// A filter, made ready in every way.
 struct Engines {
     filter: Filter,
@@ -125,8 +145,7 @@ struct Engines {
 }
 
 impl Engines {
-    fn new(fixture: &Fixture, runtime: &Runtime, libpcap: Option<&Libpcap>) -> Result<Self, Error> {
-        let filter = Filter::new(fixture.program()?)?;
+    fn new(filter: Filter, runtime: &Runtime, libpcap: Option<&Libpcap>) -> Result<Self, Error> {
         let load = |engine| PacketFilter::load(runtime, &filter, Target::SchedCls, engine);
         let (interp, jit) = (load(Engine::Interp)?, load(Engine::Jit)?);
         let slots = jit.converted().program.to_slots()?;
