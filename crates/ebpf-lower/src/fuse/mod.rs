@@ -73,14 +73,7 @@ type Rule = fn(Window<'_>) -> Option<Merge>;
 /// The merges that may start with `insn`, the longest first.
 fn rules(insn: Insn) -> &'static [Rule] {
     match insn {
-        Insn::Load { extend: Extend::Zero, .. } => &[
-            bytes::merge,
-            branch::load_branch,
-            loaded::swapped,
-            loaded::masked,
-            load_alu::merge,
-            pair::merge,
-        ],
+        Insn::Load { extend: Extend::Zero, .. } => &[bytes::merge, load],
         Insn::Mov { src: Operand::Reg(_), .. } => {
             &[shifted::merge, extend::merge, indexed::merge, branch::sum_branch, three::merge]
         }
@@ -91,6 +84,18 @@ fn rules(insn: Insn) -> &'static [Rule] {
         Insn::Alu { op: AluOp::Add, src: Operand::Reg(_), .. } => &[indexed::merge],
         Insn::Alu { op: AluOp::Add, src: Operand::Imm(_), .. } => &[branch::add_branch],
         _ => &[],
+    }
+}
+
+/// A load, and the instruction behind it.
+fn load(window: Window<'_>) -> Option<Merge> {
+    match window.get(1)? {
+        Insn::Branch { .. } => branch::load_branch(window),
+        Insn::Swap { .. } => loaded::swapped(window),
+        Insn::Alu { src: Operand::Imm(_), .. } => loaded::masked(window),
+        Insn::Alu { src: Operand::Reg(_), .. } => load_alu::merge(window),
+        Insn::Load { .. } => pair::merge(window),
+        _ => None,
     }
 }
 
