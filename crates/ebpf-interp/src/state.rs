@@ -123,7 +123,7 @@ impl<'a> State<'a> {
             memory,
             pc: Pc::ENTRY,
             dispatcher: vm.dispatcher,
-            fuel: &raw const UNLIMITED,
+            fuel: ptr::null(),
             vm,
             env,
             outcome: Outcome::Running,
@@ -158,13 +158,14 @@ impl<'a> State<'a> {
         }
     }
 
-    /// Finds the fuel in the environment.
+    /// Finds the fuel in the environment, if the run is charged any.
     #[inline(always)]
     pub(crate) fn fill_up(&mut self) {
-        if self.vm.is_metered {
+        self.fuel = match self.vm.is_metered {
             // SAFETY: the environment is lent to the run.
-            self.fuel = unsafe { (*self.env).fuel_cell() };
-        }
+            true => unsafe { (*self.env).fuel_cell() },
+            false => &raw const UNLIMITED,
+        };
     }
 
     #[cold]

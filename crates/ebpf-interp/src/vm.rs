@@ -91,7 +91,7 @@ impl Vm {
         Self::with_options(program, facts, links, &Options::default())
     }
 
-    /// The same, by `options`. Programs that tail-call each other are made with the same options.
+    /// The same, by `options`. Programs that tail-call each other agree on [`Options::fuel`].
     ///
     /// # Errors
     /// As for [`Self::new`].

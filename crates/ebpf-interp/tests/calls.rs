@@ -4,7 +4,7 @@
 mod common;
 
 use common::{Ran, link, run_with};
-use ebpf_interp::{Helpers, LinkError, Links, Memory, TailTarget, Vm};
+use ebpf_interp::{Dispatcher, Helpers, LinkError, Links, Memory, Options, Runs, TailTarget, Vm};
 use ebpf_isa::abi::{ExecEnv, Trap, TrapKind};
 use ebpf_isa::text::assemble;
 use ebpf_isa::uapi::HelperId;
@@ -170,6 +170,25 @@ fn the_target_calls_its_own_subprograms() {
     let target = "r6 = 1\ncall f\nr0 += r6\nexit\nf:\nr6 = 2\nr0 = 20\nexit";
     let asm = format!("call f\nr0 += 300\nexit\nf:\n{TO_MAP}\nr0 = 7\nexit");
     assert_eq!(run_to(target, &asm).result, Ok(321));
+}
+
+#[test]
+fn programs_that_other_dispatchers_run_may_be_called() {
+    let ready = |asm: &str, links: &Links, dispatcher, runs| {
+        let mut options = Options::default();
+        (options.dispatcher, options.runs) = (Some(dispatcher), runs);
+        Vm::with_options(&assemble(asm).unwrap(), None, links, &options).unwrap()
+    };
+    let asm = format!("r6 = 300\ncall f\nr0 += r6\nexit\nf:\n{TO_MAP}\nr0 = 7\nexit");
+    let (dispatchers, kinds) =
+        ([Dispatcher::Loop, Dispatcher::Threaded], [Runs::All, Runs::Checked]);
+    for (from, to) in [(0, 0), (0, 1), (1, 0), (1, 1)] {
+        for runs in kinds {
+            let target = ready("r6 = 2\nr0 = 20\nr0 += r6\nexit", &links(), dispatchers[to], runs);
+            let vm = ready(&asm, &links_to(&target), dispatchers[from], Runs::All);
+            assert_eq!(run_with(&vm, |_| {}).result, Ok(322), "{:?}", (from, to, runs));
+        }
+    }
 }
 
 #[test]

@@ -12,6 +12,7 @@ use crate::code::{CALL_CELLS, Cell, HOT, Saved};
 use crate::dispatch::{Body, Cold, Regs};
 use crate::memory::Frame;
 use crate::state::{Outcome, State};
+use crate::vm::Vm;
 
 /// Calls a subprogram: `off` bytes of stack, the return is to the instruction `imm`; the rest says
 /// what is [`Saved`].
@@ -50,8 +51,9 @@ impl Cold for Exit {
         if let Err(fault) = state.charge_total(total) {
             return state.trap(pc, fault);
         }
+        let left = state.vm;
         let at = state.return_to_caller(total);
-        if state.is_switched() { state.end(Outcome::Switch) } else { at }
+        if state.is_switched() { state.switch(left) } else { at }
     }
 }
 
@@ -260,9 +262,16 @@ pub(crate) fn done(pc: Pc, state: &mut State<'_>) -> *const Cell {
 }
 
 impl State<'_> {
-    /// The operation at [`Self::pc`], where control moved to, maybe in another program.
-    pub(crate) fn go_on(&mut self) -> *const Cell {
-        if self.is_switched() { self.end(Outcome::Switch) } else { self.code().at(self.pc) }
+    /// The operation at [`Self::pc`], where control moved to from `left`, maybe in another program.
+    pub(crate) fn go_on(&mut self, left: &Vm) -> *const Cell {
+        if self.is_switched() { self.switch(left) } else { self.code().at(self.pc) }
+    }
+
+    /// Ends the dispatching so that another dispatcher goes on. What follows is an operation of the
+    /// program that was `left`: those of the one that runs now are not for this dispatcher.
+    fn switch(&mut self, left: &Vm) -> *const Cell {
+        self.outcome = Outcome::Switch;
+        &raw const left.exits.end
     }
 
     /// Whether the program that runs now is one that this dispatcher has no operations of.

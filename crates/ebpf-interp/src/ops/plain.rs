@@ -28,14 +28,14 @@ impl Cold for Plainly {
 
 /// Runs the window of the operation at `at`, until it ends or a jump leaves it.
 pub(super) fn window(at: *const Cell, state: &mut State<'_>) -> *const Cell {
-    let code = state.code();
+    let (code, vm) = (state.code(), state.vm);
     let origin = code.origin(at);
     let mut pc = origin.start();
     while pc < origin.end() {
         pc = match state.step(pc) {
             Ok(Next::Insn) => state.vm.next(pc),
             Ok(Next::At(target)) => return code.at(target),
-            Ok(Next::Moved) => return state.go_on(),
+            Ok(Next::Moved) => return state.go_on(vm),
             Ok(Next::Done) => return super::call::done(pc, state),
             Err(fault) => return state.trap(pc, fault),
         };
