@@ -94,6 +94,6 @@ fn a_sum_ends_with_its_record() {
     environment.maps.push(MapInfo::new("records", desc));
     let options = Options::default();
     let rejection = verify(&program, &environment, &options).expect_err("the record is gone");
-    assert_eq!(rejection.message, "R7 invalid mem access 'scalar'");
+    assert_eq!(rejection.payload, Payload::Unsupported { what: Unsupported::ReleasedRecord });
     assert!(kernel_verdict(&program, &environment, &options).is_ok());
 }

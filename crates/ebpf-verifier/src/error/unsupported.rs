@@ -59,6 +59,10 @@ pub enum Unsupported {
     /// A call of a function that may have to be verified on its own.
     #[error("a call of a function whose type is not given")]
     UntypedFunction,
+    /// An access to a record of a ring buffer that was submitted or discarded, by a number to which it
+    /// was added. The kernel does not notice.
+    #[error("an access to a record that was submitted or discarded")]
+    ReleasedRecord,
     /// `may_goto`.
     #[error("may_goto")]
     MayGoto,

@@ -201,10 +201,10 @@ impl Comparison<'_> {
                 false
             }
             (
-                old_kind @ PointerKind::Ringbuf { size, is_sum, .. },
-                PointerKind::Ringbuf { size: current_size, is_sum: current_is_sum, .. },
+                old_kind @ PointerKind::Ringbuf { size, origin, .. },
+                PointerKind::Ringbuf { size: current_size, origin: current_origin, .. },
             ) => {
-                let is_same = size == current_size && is_sum == current_is_sum;
+                let is_same = size == current_size && origin == current_origin;
                 if !is_same || !self.ties(old_kind, current.kind) {
                     return false;
                 }

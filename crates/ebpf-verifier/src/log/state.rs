@@ -148,7 +148,7 @@ impl FrameText<'_> {
             list.item(f, format_args!("r={}", Unsigned(bytes.cast_unsigned())))?;
         }
         if let PointerKind::Ringbuf { size, .. } = pointer.kind {
-            list.item(f, format_args!("sz={size}"))?;
+            list.item(f, format_args!("sz={}", Unsigned(size.into())))?;
         }
         match pointer.var.as_const() {
             Some(0) => {}

@@ -15,8 +15,8 @@ pub(crate) use frame::Frame;
 pub(crate) use refs::{RefId, Reference, Refs};
 pub(crate) use stack::{ByteKind, Slot, StackOff};
 pub(crate) use value::{
-    Distance, Link, MapValueRef, NullId, OpaqueId, PacketId, PacketRange, PacketRegion, Pointer,
-    PointerKind, ScalarId, ScalarValue, Value,
+    Distance, Link, MapValueRef, NullId, OpaqueId, Origin, PacketId, PacketRange, PacketRegion,
+    Pointer, PointerKind, ScalarId, ScalarValue, Value,
 };
 
 /// Why an index is that of a frame.
@@ -102,8 +102,8 @@ impl State {
         self.frames[self.depth()].take()
     }
 
-    /// Gives back what was acquired: nothing is known any more of the pointers to it, or of those
-    /// `that_the_kernel_knows`. Says whether it was there.
+    /// Gives back what was acquired: pointers to it are released, or those `that_the_kernel_knows`.
+    /// Says whether it was there.
     pub(crate) fn release(&mut self, id: RefId, that_the_kernel_knows: bool) -> bool {
         let refers = |value: &Value| match that_the_kernel_knows {
             true => value.acquired() == Some(id),
@@ -111,7 +111,7 @@ impl State {
         };
         let released = self.refs.release(id);
         if released {
-            self.update(refers, |value| *value = Value::UNKNOWN);
+            self.update(refers, Value::release);
         }
         released
     }

@@ -89,10 +89,20 @@ pub(crate) enum PointerKind {
     /// An object that programs cannot look into; likewise.
     Opaque { ty: OpaqueId, null: Option<NullId>, reference: Option<RefId> },
     /// So many bytes that were reserved in a ring buffer; the id is there as long as there may be none.
-    /// It was added to a number, or is itself what was acquired.
-    Ringbuf { size: u32, null: Option<NullId>, reference: RefId, is_sum: bool },
+    Ringbuf { size: u32, null: Option<NullId>, reference: RefId, origin: Origin },
     /// A stack frame, by its index in the state.
     Stack { frame: usize },
+}
+
+/// How a pointer to a record of a ring buffer came to be.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Origin {
+    /// It is what was acquired.
+    Acquired,
+    /// The record was added to a number: for the kernel, it has nothing to do with what was acquired.
+    Sum,
+    /// The same, and the record is no longer there.
+    SumOfReleased,
 }
 
 /// The value of a map's element.
@@ -174,6 +184,19 @@ impl Value {
         self.as_pointer()?.kind.reference()
     }
 
+    /// What it refers to is no longer there: it is any number, or what the kernel takes for a pointer
+    /// still, but nothing is left to access.
+    pub(crate) fn release(&mut self) {
+        match self {
+            Self::Pointer(Pointer { kind: PointerKind::Ringbuf { origin, .. }, .. })
+                if *origin != Origin::Acquired =>
+            {
+                *origin = Origin::SumOfReleased;
+            }
+            _ => *self = Self::UNKNOWN,
+        }
+    }
+
     /// What the kernel knows that it was acquired as, or made from.
     pub(crate) fn acquired(&self) -> Option<RefId> {
         self.as_pointer()?.kind.acquired()
@@ -239,7 +262,7 @@ impl PointerKind {
     /// pointer it knows nothing.
     pub(crate) const fn acquired(self) -> Option<RefId> {
         match self {
-            Self::Ringbuf { is_sum: true, .. } => None,
+            Self::Ringbuf { origin: Origin::Sum, .. } => None,
             _ => self.reference(),
         }
     }
@@ -248,6 +271,7 @@ impl PointerKind {
     pub(crate) const fn reference(self) -> Option<RefId> {
         match self {
             Self::Object { reference, .. } | Self::Opaque { reference, .. } => reference,
+            Self::Ringbuf { origin: Origin::SumOfReleased, .. } => None,
             Self::Ringbuf { reference, .. } => Some(reference),
             Self::Context
             | Self::Map(_)

@@ -7,7 +7,9 @@ use super::{FAR, Machine};
 use crate::domain::{self, Tnum};
 use crate::error::{Checked, Extreme, Payload, Region, Unsupported};
 use crate::rules::{ContextAccess, ContextQuery, FieldKind, Object, PacketAccess};
-use crate::state::{MapValueRef, PacketId, PacketRange, PacketRegion, Pointer, PointerKind, Value};
+use crate::state::{
+    MapValueRef, Origin, PacketId, PacketRange, PacketRegion, Pointer, PointerKind, Value,
+};
 
 /// Where packets start, from an aligned address: so that what comes behind the Ethernet header is
 /// aligned.
@@ -191,10 +193,11 @@ impl Machine<'_> {
             | PointerKind::Opaque { null: Some(_), .. }
             | PointerKind::Ringbuf { null: Some(_), .. }
             | PointerKind::PacketEnd => Err(invalid(pointer.kind.name()).into()),
-            PointerKind::Ringbuf { size: bytes, null: None, .. } => {
+            PointerKind::Ringbuf { size: bytes, null: None, origin, .. } => {
                 let region = Region::Ringbuf { size: bytes };
                 let size = size.bytes().into();
                 check_region(reg, region, &pointer, off.into(), size, false)?;
+                check_there(origin)?;
                 Ok(anything())
             }
             PointerKind::Opaque { ty, null: None, .. } => {
@@ -405,6 +408,14 @@ fn check_atomic(register: Reg, value: &Value, write: bool) -> Checked {
     match forbidden {
         true => Err(Payload::MemoryAtomic { register, kind: value.name(), write }.into()),
         false => Ok(()),
+    }
+}
+
+/// Checks that a record of a ring buffer was not released.
+pub(super) fn check_there(origin: Origin) -> Checked {
+    match origin {
+        Origin::Acquired | Origin::Sum => Ok(()),
+        Origin::SumOfReleased => Err(Unsupported::ReleasedRecord.into()),
     }
 }
 

@@ -5,7 +5,7 @@ use ebpf_isa::{AluOp, Reg, Width};
 use super::{FAR, Machine};
 use crate::domain::{Scalar, offset_add, offset_sub};
 use crate::error::{ArithmeticRule, Checked, FarOffset, Payload, Unsupported};
-use crate::state::{PacketRange, Pointer, PointerKind, ScalarValue, Value};
+use crate::state::{Origin, PacketRange, Pointer, PointerKind, ScalarValue, Value};
 
 impl Machine<'_> {
     /// `pointer op number`, or `number op pointer` if `reversed`.
@@ -115,8 +115,8 @@ impl Machine<'_> {
 
 /// What a number becomes to which a pointer is added.
 fn sum(mut pointer: Pointer) -> Pointer {
-    if let PointerKind::Ringbuf { is_sum, .. } = &mut pointer.kind {
-        *is_sum = true;
+    if let PointerKind::Ringbuf { origin: origin @ Origin::Acquired, .. } = &mut pointer.kind {
+        *origin = Origin::Sum;
     }
     pointer
 }

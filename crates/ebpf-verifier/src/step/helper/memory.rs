@@ -7,7 +7,7 @@ use crate::domain::Scalar;
 use crate::error::{BadSize, Checked, Payload, Region, Unsupported};
 use crate::rules::{ArgKind, HelperProto};
 use crate::state::{MapValueRef, PointerKind, Value};
-use crate::step::memory::{Place, check_region};
+use crate::step::memory::{Place, check_region, check_there};
 use crate::step::packet::check_packet;
 use crate::step::{FAR, Machine};
 
@@ -91,9 +91,10 @@ impl Machine<'_> {
                 self.check_map_flags(map, &pointer, 0, size, usage != MemoryUse::Read)?;
                 self.check_map_value(reg, map, &pointer, 0, size, zero_size_allowed)
             }
-            PointerKind::Ringbuf { size: bytes, null: None, .. } => {
+            PointerKind::Ringbuf { size: bytes, null: None, origin, .. } => {
                 let region = Region::Ringbuf { size: bytes };
-                check_region(reg, region, &pointer, 0, size, zero_size_allowed)
+                check_region(reg, region, &pointer, 0, size, zero_size_allowed)?;
+                check_there(origin)
             }
             PointerKind::Stack { frame } => {
                 if size == 0 && !zero_size_allowed {

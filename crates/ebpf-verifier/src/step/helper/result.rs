@@ -8,7 +8,7 @@ use crate::domain::Scalar;
 use crate::error::Checked;
 use crate::profile::Feature;
 use crate::rules::{HelperProto, RetKind};
-use crate::state::{Cell, MapValueRef, NullId, PointerKind, RefId, StackOff, Value};
+use crate::state::{Cell, MapValueRef, NullId, Origin, PointerKind, RefId, StackOff, Value};
 use crate::step::Machine;
 
 /// The greatest error number that helpers give.
@@ -46,7 +46,12 @@ impl Machine<'_> {
             RetKind::ReservedOrNull => {
                 let (reference, null) = self.acquire_or_null();
                 let size = facts.reserved;
-                Ok(Value::pointer(PointerKind::Ringbuf { size, null, reference, is_sum: false }))
+                Ok(Value::pointer(PointerKind::Ringbuf {
+                    size,
+                    null,
+                    reference,
+                    origin: Origin::Acquired,
+                }))
             }
             RetKind::CastOrNull(object) => {
                 let null = Some(self.new_null_id());
