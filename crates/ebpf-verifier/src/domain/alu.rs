@@ -28,6 +28,16 @@ pub fn alu<W: Wide>(op: AluOp, width: Width, dst: &mut ScalarOf<W>, src: &Scalar
     dst.settle();
 }
 
+/// Whether anything is known of the result: of division, and of shifts by what is no constant count,
+/// nothing is.
+pub fn is_followed<W: Wide>(op: AluOp, width: Width, src: &ScalarOf<W>) -> bool {
+    match op {
+        AluOp::Lsh | AluOp::Rsh | AluOp::Arsh => shift_count(width, src).is_some(),
+        AluOp::Div | AluOp::SDiv | AluOp::Mod | AluOp::SMod => false,
+        AluOp::Add | AluOp::Sub | AluOp::Mul | AluOp::And | AluOp::Or | AluOp::Xor => true,
+    }
+}
+
 /// The number at a constant distance from another, as [`alu`] adds it; but where the parts contradict
 /// each other, they stay as they are.
 #[must_use]

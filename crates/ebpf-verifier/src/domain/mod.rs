@@ -24,7 +24,7 @@ mod word;
 #[cfg(test)]
 mod tests;
 
-pub use alu::{alu, at_distance, neg};
+pub use alu::{alu, at_distance, is_followed, neg};
 pub use bounds::Bounds;
 pub use cmp::{branch, refine, refine_same};
 pub use convert::{load, mov, movsx, narrow, swap};

@@ -130,6 +130,7 @@ impl Comparison<'_> {
     fn scalar(&mut self, old: &ScalarValue, current: &ScalarValue, precise: bool) -> bool {
         if self.exact {
             return old.bounds == current.bounds
+                && old.null_of == current.null_of
                 && is_same_distance(old.link, current.link)
                 && self.ids.relate_both(old.link.map(qualified), current.link.map(qualified));
         }
@@ -354,7 +355,7 @@ mod tests {
     fn linked(id: u32, distance: Option<i32>) -> Value {
         let distance = distance.map(|by| Distance { by, width: Width::W64 });
         let link = Some(Link { id: ScalarId(id), distance, signed: false });
-        Value::Scalar(ScalarValue { bounds: Scalar::UNKNOWN, link })
+        Value::Scalar(ScalarValue { bounds: Scalar::UNKNOWN, link, null_of: None })
     }
 
     fn map_value(null: Option<u32>, var: Scalar) -> Value {

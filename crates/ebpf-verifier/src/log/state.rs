@@ -254,7 +254,7 @@ mod tests {
     fn linked(distance: Option<i32>) -> String {
         let distance = distance.map(|by| Distance { by, width: Width::W64 });
         let link = Some(Link { id: ScalarId(3), distance, signed: false });
-        value(Value::Scalar(ScalarValue { bounds: Scalar::UNKNOWN, link }))
+        value(Value::Scalar(ScalarValue { bounds: Scalar::UNKNOWN, link, null_of: None }))
     }
 
     #[test]

@@ -42,6 +42,20 @@ pub(crate) enum Value {
 pub(crate) struct ScalarValue {
     pub(crate) bounds: Scalar,
     pub(crate) link: Option<Link>,
+    /// The pointer that turned out to be null and became this number, if it was one.
+    pub(crate) null_of: Option<NullOf>,
+}
+
+/// What is left of a pointer that turned out to be null. It says nothing about the number, but for
+/// the kernel a loop repeats a state only if this is the same, too.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum NullOf {
+    /// A value of this map.
+    MapValue(MapIdx),
+    /// So many bytes of a ring buffer.
+    Ringbuf(u32),
+    /// An object of this type.
+    Opaque(OpaqueId),
 }
 
 /// Membership in a group of registers with the same value, apart from a constant.
@@ -149,7 +163,7 @@ impl Value {
     pub(crate) const UNKNOWN: Self = Self::scalar(Scalar::UNKNOWN);
 
     pub(crate) const fn scalar(bounds: Scalar) -> Self {
-        Self::Scalar(ScalarValue { bounds, link: None })
+        Self::Scalar(ScalarValue { bounds, link: None, null_of: None })
     }
 
     pub(crate) fn constant(value: u64) -> Self {
@@ -282,6 +296,21 @@ impl PointerKind {
         }
     }
 
+    /// What is left if it is null.
+    pub(crate) const fn null_of(self) -> Option<NullOf> {
+        match self {
+            Self::MapValue(MapValueRef { map, .. }) => Some(NullOf::MapValue(map)),
+            Self::Ringbuf { size, .. } => Some(NullOf::Ringbuf(size)),
+            Self::Opaque { ty, .. } => Some(NullOf::Opaque(ty)),
+            Self::Object { .. }
+            | Self::Context
+            | Self::Map(_)
+            | Self::Packet { .. }
+            | Self::PacketEnd
+            | Self::Stack { .. } => None,
+        }
+    }
+
     /// It is known not to be null.
     pub(crate) const fn settle_not_null(&mut self) {
         if let Self::MapValue(MapValueRef { null, .. })
@@ -315,6 +344,6 @@ impl ScalarValue {
 
     /// The same number with no ties to other registers.
     pub(crate) const fn unlinked(self) -> Self {
-        Self { bounds: self.bounds, link: None }
+        Self { link: None, ..self }
     }
 }

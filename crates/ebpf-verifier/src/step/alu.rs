@@ -140,7 +140,10 @@ impl Machine<'_> {
             // The number stays as it is, with all that is linked to it.
             return self.unary(dst, |&scalar| Value::Scalar(scalar));
         }
-        self.unary(dst, |scalar| Value::scalar(domain::swap(order, size, &scalar.bounds)))
+        self.unary(dst, |scalar| {
+            let bounds = domain::swap(order, size, &scalar.bounds);
+            Value::Scalar(ScalarValue { bounds, ..scalar.unlinked() })
+        })
     }
 
     fn unary(&mut self, dst: Reg, rule: impl FnOnce(&ScalarValue) -> Value) -> Checked {
@@ -163,7 +166,7 @@ fn fork(op: AluOp, left: &mut ScalarValue, right: &domain::Scalar) -> Option<Sca
     left.bounds = minus_one;
     // A whole register that becomes a constant leaves its group; a low half does not.
     let is_whole = minus_one.as_const() == Some(u64::MAX);
-    Some(ScalarValue { bounds: zero, link: if is_whole { None } else { link } })
+    Some(ScalarValue { bounds: zero, link: if is_whole { None } else { link }, ..*left })
 }
 
 fn immediate(imm: i32) -> domain::Scalar {
@@ -173,7 +176,17 @@ fn immediate(imm: i32) -> domain::Scalar {
 /// `left op= right`.
 fn compute(op: AluOp, width: Width, left: &mut ScalarValue, right: &domain::Scalar) {
     linked::before_alu(op, width, left, right);
+    if left.null_of.is_some() && is_made_anew(op, width, &left.bounds, right) {
+        left.null_of = None;
+    }
     domain::alu(op, width, &mut left.bounds, right);
+}
+
+/// Whether the kernel makes a new number of the result, rather than to change the left one.
+fn is_made_anew(op: AluOp, width: Width, left: &domain::Scalar, right: &domain::Scalar) -> bool {
+    let is_bitwise = matches!(op, AluOp::And | AluOp::Or | AluOp::Xor);
+    let both_known = left.as_const().is_some() && right.as_const().is_some();
+    !domain::is_followed(op, width, right) || (is_bitwise && both_known)
 }
 
 #[inline]

@@ -7,7 +7,7 @@ use super::{FAR, Machine, Next, linked};
 use crate::domain;
 use crate::error::Checked;
 use crate::rules::Object;
-use crate::state::{NullId, Pointer, PointerKind, RefId, State, Value};
+use crate::state::{NullId, Pointer, PointerKind, RefId, ScalarValue, State, Value};
 
 /// The operands of a comparison.
 struct Comparison {
@@ -182,9 +182,11 @@ fn settle_null(state: &mut State, id: NullId, is_null: bool) {
     }
     let is_copy = |value: &Value| value.null_id() == Some(id);
     state.update(is_copy, |value| {
+        let Value::Pointer(pointer) = value else { return };
         if is_null {
-            *value = Value::constant(0);
-        } else if let Value::Pointer(pointer) = value {
+            let (bounds, null_of) = (domain::Scalar::constant(0), pointer.kind.null_of());
+            *value = Value::Scalar(ScalarValue { bounds, link: None, null_of });
+        } else {
             pointer.kind.settle_not_null();
         }
     });

@@ -81,7 +81,7 @@ fn derived(known: &ScalarValue, link: Link, member: &ScalarValue) -> ScalarValue
         0 => *known,
         delta => {
             let bounds = domain::at_distance(width, &known.bounds, delta.cast_unsigned());
-            ScalarValue { bounds, ..*member }
+            ScalarValue { bounds, null_of: known.null_of, ..*member }
         }
     }
 }

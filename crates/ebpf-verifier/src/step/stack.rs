@@ -232,7 +232,7 @@ fn fill(slot: &Slot, at: StackOff, size: Size, extend: Extend) -> Checked<Filled
             let may_change = extend == Extend::Sign && bounds != kept.bounds;
             let signed = |link: Link| Link { signed: link.signed || may_change, ..link };
             let link = kept.link.map(signed);
-            return spilled(Value::Scalar(ScalarValue { bounds, link }));
+            return spilled(Value::Scalar(ScalarValue { bounds, link, ..kept }));
         }
         _ => {}
     }
