@@ -1,7 +1,7 @@
 //! Programs that Linux 6.18 accepts though they are not safe, and that are rejected here.
 
 use ebpf_isa::text::assemble;
-use ebpf_isa::uapi::{MapDesc, MapType};
+use ebpf_isa::uapi::{MapDesc, MapType, ProgramType};
 use ebpf_verifier::{
     Environment, ErrorCode, MapInfo, Options, Payload, Unsupported, kernel_verdict, program_types,
     verify,
@@ -96,4 +96,17 @@ fn a_sum_ends_with_its_record() {
     let rejection = verify(&program, &environment, &options).expect_err("the record is gone");
     assert_eq!(rejection.payload, Payload::Unsupported { what: Unsupported::ReleasedRecord });
     assert!(kernel_verdict(&program, &environment, &options).is_ok());
+}
+
+/// A number that is 0 on the first path and something else on the second one is given as a context
+/// that may be missing. Linux 6.18.44 does not mark it, and takes the second path for covered.
+#[test]
+fn what_may_be_missing_rests_on_being_zero() {
+    let text = "r6 = r1\nr9 = *(u32 *)(r6 +0)\nr9 = -r9\nr7 = 0\nif r9 >= 1 goto on\non:\ncall f\nr1 = r9\n\
+                call bpf_get_netns_cookie#122\nexit\nf:\nexit";
+    let program = assemble(text).expect("it is text");
+    let environment = Environment::new(program_types::of(ProgramType::SchedCls).expect("known"));
+    let rejection = verify(&program, &environment, &Options::default()).expect_err("no context");
+    assert_eq!(rejection.code, ErrorCode::HelperArgument);
+    assert!(kernel_verdict(&program, &environment, &Options::default()).is_ok());
 }

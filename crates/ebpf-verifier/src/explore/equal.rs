@@ -7,7 +7,7 @@
 
 use ebpf_isa::{Pc, Reg, RegSet};
 
-use super::ids::IdMap;
+use super::ids::{IdMap, TAG};
 use crate::state::{
     ByteKind, Cell, CellSet, Distance, Frame, Link, MapValueRef, PacketRange, Pointer, PointerKind,
     Refs, ScalarValue, Slot, SlotSets, State, Value,
@@ -150,7 +150,6 @@ impl Comparison<'_> {
             return old.distance.is_none() && self.ids.relate(qualified(old), made_up);
         };
         is_same_distance(Some(old), Some(current))
-            && old.signed == current.signed
             && self.ids.relate(qualified(old), qualified(current))
             && (old.distance.is_none() || self.ids.relate(plain(old), plain(current)))
     }
@@ -294,8 +293,9 @@ fn named(id: u32) -> u64 {
     u64::from(id) << 2
 }
 
+/// The id of a group, told apart for its members that are not its value if that is negative.
 fn plain(link: Link) -> u64 {
-    named(link.id.0)
+    named(link.id.0) | if link.signed { TAG } else { 0 }
 }
 
 /// The id of a group, told apart for its members at a distance.

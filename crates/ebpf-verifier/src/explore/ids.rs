@@ -13,6 +13,13 @@ pub(super) struct IdMap {
 
 /// Greater than every real id, however it is qualified.
 const MADE_UP: u64 = 1 << 40;
+/// Divides what has an id in two: of one part of the old state, all must be in one part of the current
+/// one.
+pub(super) const TAG: u64 = 1 << 41;
+
+fn untagged(id: u64) -> u64 {
+    id & !TAG
+}
 
 impl IdMap {
     pub(super) fn clear(&mut self) {
@@ -24,8 +31,13 @@ impl IdMap {
     /// corresponds to another id.
     pub(super) fn relate(&mut self, old: u64, current: u64) -> bool {
         for &(known_old, known_current) in &self.pairs {
-            if known_old == old || known_current == current {
-                return (known_old, known_current) == (old, current);
+            let is_same_old = untagged(known_old) == untagged(old);
+            let is_same_current = untagged(known_current) == untagged(current);
+            if is_same_old != is_same_current {
+                return false;
+            }
+            if known_old == old {
+                return known_current == current;
             }
         }
         self.pairs.push((old, current));
@@ -59,5 +71,14 @@ mod tests {
         assert!(!ids.relate(1, 8) && !ids.relate(3, 8));
         assert!(ids.relate_both(None, None) && !ids.relate_both(Some(4), None));
         assert_ne!(ids.make_up(), ids.make_up());
+    }
+
+    #[test]
+    fn what_is_in_one_part_stays_in_one_part() {
+        let mut ids = IdMap::default();
+        assert!(ids.relate(1, 7) && ids.relate(1 | TAG, 7) && ids.relate(1, 7));
+        assert!(!ids.relate(1, 7 | TAG) && !ids.relate(1 | TAG, 7 | TAG));
+        assert!(!ids.relate(1 | TAG, 8) && !ids.relate(2, 7) && !ids.relate(2 | TAG, 7 | TAG));
+        assert!(ids.relate(2 | TAG, 8 | TAG) && ids.relate(2, 8));
     }
 }

@@ -212,7 +212,11 @@ impl Machine<'_> {
     pub(super) fn check_alignment(&self, value: &Value, place: Place, strict: bool) -> Checked {
         let (kind, var, off) = match value {
             Value::Pointer(pointer) => (Some(&pointer.kind), &pointer.var, pointer.off),
-            Value::Scalar(scalar) => (None, &scalar.bounds, 0),
+            Value::Scalar(scalar) => {
+                // As if a number's distance from its group were a pointer's constant offset.
+                let distance = scalar.link.and_then(|link| link.distance);
+                (None, &scalar.bounds, distance.map_or(0, |distance| distance.by))
+            }
             Value::Uninit => return Ok(()),
         };
         let is_stack = matches!(kind, Some(PointerKind::Stack { .. }));
