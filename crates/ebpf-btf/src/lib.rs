@@ -34,8 +34,10 @@
 extern crate alloc;
 
 mod btf;
+pub mod core_relo;
 mod error;
 mod ext;
+mod index;
 mod parse;
 mod reader;
 #[cfg(test)]
@@ -45,6 +47,7 @@ mod types;
 pub use btf::{Btf, MAX_RESOLVE_DEPTH, POINTER_SIZE};
 pub use error::BtfError;
 pub use ext::{BtfExt, CoreRelo, FuncInfo, LineInfo, MAX_EXT_SECTIONS};
+pub use index::TypeIndex;
 pub use parse::{MAX_BTF_BYTES, MAX_TYPES};
 pub use reader::MAX_STRING_LEN;
 pub use types::{

@@ -3,6 +3,7 @@
 use std::io;
 
 use ebpf_runtime::LoadError;
+use ebpf_runtime::btf::BtfError;
 use ebpf_runtime::classic::text::TextError;
 use ebpf_runtime::flat::FlatError;
 use ebpf_runtime::isa::text::AsmError;
@@ -83,6 +84,12 @@ pub(crate) enum FileError {
     /// An object that is not sound, or one of its programs.
     #[error(transparent)]
     Object(#[from] ObjectError),
+    /// An object without types where there should be some.
+    #[error("the object has no types (section .BTF)")]
+    NoTypes,
+    /// Types that cannot be read.
+    #[error(transparent)]
+    Btf(#[from] BtfError),
     /// Text that does not assemble.
     #[error(transparent)]
     Asm(#[from] AsmError),

@@ -1,12 +1,14 @@
 //! Programs from files: ELF objects, text assembly, raw instructions.
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use clap::Args;
 use ebpf_runtime::Bindings;
+use ebpf_runtime::btf::{Btf, TypeIndex};
 use ebpf_runtime::isa::text::assemble;
 use ebpf_runtime::isa::{Program, RawInsn};
-use ebpf_runtime::object::{Object, ObjectError, ObjectProgram};
+use ebpf_runtime::object::{MissingType, Object, ObjectError, ObjectProgram};
 use ebpf_runtime::open::{self, OpenError};
 use ebpf_runtime::verifier::{Environment, KernelProfile};
 use ebpf_runtime::xdp;
@@ -40,6 +42,28 @@ pub(crate) struct ChoiceArgs {
     /// The file holds the bytes of instructions and nothing else
     #[arg(long)]
     pub(crate) raw: bool,
+    /// Types of the kernel that programs are for: a copy of its /sys/kernel/btf/vmlinux
+    ///
+    /// Programs that were compiled once for every kernel (CO-RE) ask what these look like. The types may
+    /// also be those of an object file.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) btf: Option<PathBuf>,
+}
+
+impl ChoiceArgs {
+    /// The types of the kernel, where they are given.
+    pub(crate) fn types(&self) -> Result<Option<Arc<TypeIndex>>, CliError> {
+        let Some(path) = &self.btf else { return Ok(None) };
+        let read = || -> Result<_, FileError> {
+            let bytes = read::bytes(path, MAX_PROGRAM_BYTES)?;
+            let btf = match bytes.starts_with(ELF_MAGIC) {
+                true => Object::parse(&bytes)?.btf().cloned().ok_or(FileError::NoTypes)?,
+                false => Btf::parse(&bytes)?,
+            };
+            Ok(Arc::new(TypeIndex::new(btf)))
+        };
+        read().map(Some).in_file(&path.display().to_string())
+    }
 }
 
 impl ProgramArgs {
@@ -50,15 +74,15 @@ impl ProgramArgs {
 
     /// Reads the file.
     pub(crate) fn read(&self) -> Result<Input, CliError> {
-        Input::read(&self.file, self.choice.raw).in_file(&self.name())
+        Input::read(&self.file, self.choice.raw, self.choice.types()?).in_file(&self.name())
     }
 }
 
 /// The programs of a file.
 #[derive(Debug)]
 pub(crate) enum Input {
-    /// An object, whose programs are not linked yet.
-    Object(Box<Object>),
+    /// An object, whose programs are not linked yet, and the types of the kernel that they are for.
+    Object(Box<Object>, Option<Arc<TypeIndex>>),
     /// Text or raw instructions: one program.
     Single(Program),
 }
@@ -73,14 +97,19 @@ pub(crate) enum Subject<'a> {
 }
 
 impl Input {
-    /// Reads a file; `raw` says that it holds instructions and nothing else.
-    pub(crate) fn read(path: &Path, raw: bool) -> Result<Self, FileError> {
+    /// Reads a file; `raw` says that it holds instructions and nothing else, `types` are those of the
+    /// kernel that its programs are for.
+    pub(crate) fn read(
+        path: &Path,
+        raw: bool,
+        types: Option<Arc<TypeIndex>>,
+    ) -> Result<Self, FileError> {
         let bytes = read::bytes(path, MAX_PROGRAM_BYTES)?;
         if raw {
             return Ok(Self::Single(Program::from_slots(&RawInsn::slots(&bytes)?)?));
         }
         if bytes.starts_with(ELF_MAGIC) {
-            return Ok(Self::Object(Box::new(Object::parse(&bytes)?)));
+            return Ok(Self::Object(Box::new(Object::parse(&bytes)?), types));
         }
         let extension = path.extension().unwrap_or_default();
         if path.as_os_str() != "-" && !TEXT_EXTENSIONS.iter().any(|&text| extension == text) {
@@ -93,7 +122,7 @@ impl Input {
     /// on its own may have none.
     pub(crate) fn names(&self, wanted: Option<&str>) -> Result<Vec<Option<&str>>, FileError> {
         let names: Vec<Option<&str>> = match self {
-            Self::Object(object) => {
+            Self::Object(object, _) => {
                 object.programs().iter().map(|program| Some(program.name.as_str())).collect()
             }
             Self::Single(program) => vec![single_name(program)],
@@ -113,8 +142,9 @@ impl Input {
     /// The program of this name, one of [`Input::names`].
     pub(crate) fn subject(&self, name: Option<&str>) -> Result<Subject<'_>, ObjectError> {
         match self {
-            Self::Object(object) => {
-                let linked = object.program(name.unwrap_or_default())?;
+            Self::Object(object, types) => {
+                let name = name.unwrap_or_default();
+                let linked = object.program_with(name, types.as_deref(), |_| None)?;
                 Ok(Subject::Linked(object, Box::new(linked)))
             }
             Self::Single(program) => Ok(Subject::Single(program)),
@@ -129,7 +159,7 @@ impl Input {
 
     /// The section of the program of this name, one of [`Input::names`].
     pub(crate) fn section(&self, name: Option<&str>) -> Option<&str> {
-        let Self::Object(object) = self else { return None };
+        let Self::Object(object, _) = self else { return None };
         let programs = object.programs();
         let program = programs.iter().find(|program| Some(program.name.as_str()) == name)?;
         Some(&program.section)
@@ -158,6 +188,14 @@ impl Subject<'_> {
         match self {
             Self::Linked(_, linked) => Some(&linked.info.section),
             Self::Single(_) => None,
+        }
+    }
+
+    /// What the kernel's types do not have of what it asks for.
+    pub(crate) fn missing(&self) -> &[MissingType] {
+        match self {
+            Self::Linked(_, linked) => &linked.missing,
+            Self::Single(_) => &[],
         }
     }
 

@@ -48,6 +48,7 @@ pub(crate) fn load<'a>(
             profile,
             elapsed,
             outcome: Outcome::Reject(rejection),
+            missing: subject.missing(),
             log: None,
         }))),
         Err(error) => Err(error).in_file(file),

@@ -4,6 +4,7 @@ use std::time::{Duration, Instant};
 
 use ebpf_runtime::isa::uapi::ProgramType;
 use ebpf_runtime::isa::{Facts, Program};
+use ebpf_runtime::object::MissingType;
 use ebpf_runtime::open::OpenError;
 use ebpf_runtime::verifier::{
     KernelProfile, Log, LogLevel, Options, Rejection, Stats, verify, verify_logged,
@@ -31,6 +32,8 @@ pub(crate) struct Verdict<'a> {
     pub(crate) elapsed: Duration,
     /// Yes or no.
     pub(crate) outcome: Outcome,
+    /// What the kernel's types do not have of what the program asks for.
+    pub(crate) missing: &'a [MissingType],
     /// The verifier's log, where it was asked for.
     pub(crate) log: Option<Log>,
 }
@@ -70,6 +73,7 @@ impl<'a> Verdict<'a> {
             profile: profile.name.to_string(),
             elapsed: Duration::ZERO,
             outcome: Outcome::Unsupported(why),
+            missing: &[],
             log: None,
         }
     }
@@ -115,8 +119,15 @@ impl<'a> Verdict<'a> {
                 }
                 Err(rejection) => Outcome::Reject(rejection),
             },
+            missing: subject.missing(),
             log,
         }
+    }
+
+    /// What the kernel's types do not have, if the program was rejected for it.
+    pub(crate) fn missing_type(&self) -> Option<&'a MissingType> {
+        let Outcome::Reject(rejection) = &self.outcome else { return None };
+        self.missing.iter().find(|missing| Some(missing.pc) == rejection.pc)
     }
 
     /// Whether the answer is yes.

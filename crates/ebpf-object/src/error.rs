@@ -1,7 +1,9 @@
 //! Why bytes are not an object, or one of its programs cannot be linked.
 
-use ebpf_btf::{BtfError, TypeId};
+use ebpf_btf::BtfError;
 use ebpf_isa::ProgramError;
+
+use crate::CoreProblem;
 
 /// Why bytes are not an object, or one of its programs cannot be linked. Offsets are bytes from the
 /// start of the section that is named beside them.
@@ -179,23 +181,17 @@ pub enum ObjectError {
         /// Why.
         problem: RelocationProblem,
     },
-    /// An instruction that depends on the running kernel's types.
-    #[error(
-        "section {section}+{offset:#x}: CO-RE relocation of kind {kind} against {type_name} ({access}) is not supported"
-    )]
+    /// An instruction that depends on the types of the kernel cannot be relocated.
+    #[error("section {section}+{offset:#x}: CO-RE relocation ({what}): {problem}")]
     CoreRelocation {
         /// The section of the instruction.
         section: String,
         /// The instruction.
         offset: u32,
-        /// The type that the access starts from.
-        root: TypeId,
-        /// Its name.
-        type_name: String,
-        /// The access, as indices of members.
-        access: String,
-        /// What is asked about it: `enum bpf_core_relo_kind`.
-        kind: u32,
+        /// What is asked about which type or field.
+        what: String,
+        /// Why.
+        problem: CoreProblem,
     },
     /// A source line whose offset is no multiple of an instruction.
     #[error("section {section}: line information at offset {offset:#x} is not at an instruction")]

@@ -22,7 +22,12 @@
 //! Functions of the kernel that a program calls (`extern … __ksym`) are whatever the caller of
 //! [`Object::program_with`] says.
 //!
-//! What is absent: CO-RE relocations, maps in maps, `extern` variables. A program that
+//! What a program asks about the types of the kernel that it is for (CO-RE relocations) is answered
+//! from the types that the caller gives. What these do not have becomes a call of a helper that there
+//! is not, as libbpf has it, and is listed in [`ObjectProgram::missing`]: programs that ask first
+//! whether it is there do not come there.
+//!
+//! What is absent: maps in maps, `extern` variables. A program that
 //! needs one of them is refused by name; it is never linked without it.
 //!
 //! With the feature `cases`, the module `cases` reads programs that come without an ELF file: JSON
@@ -36,6 +41,7 @@
 #[cfg(feature = "cases")]
 pub mod cases;
 mod code;
+mod core_relocation;
 mod elf;
 mod error;
 mod link;
@@ -43,8 +49,9 @@ mod maps;
 mod object;
 mod sections;
 
+pub use core_relocation::CoreProblem;
 pub use elf::{MAX_NAME_LEN, MAX_SECTIONS, MAX_SYMBOLS};
 pub use error::{ObjectError, RelocationProblem};
 pub use maps::ObjectMap;
-pub use object::{KernelFunction, Object, ObjectProgram, ProgramInfo, text_section};
+pub use object::{KernelFunction, MissingType, Object, ObjectProgram, ProgramInfo, text_section};
 pub use sections::SectionKind;

@@ -10,6 +10,8 @@
 
 use std::collections::BTreeMap;
 
+use ebpf_btf::TypeIndex;
+use ebpf_btf::core_relo::{self, CoreAnswers};
 use ebpf_isa::opcode::{Class, Mode, Size, call, jump, wide};
 use ebpf_isa::{
     LineTable, MapIdx, Pc, Program, ProgramError, RawInsn, SourceLine, SubprogInfo, decode_all,
@@ -18,8 +20,10 @@ use ebpf_isa::{
 use crate::code::{CodeSection, Function, SLOT};
 use crate::elf::{Place, Relocation};
 use crate::maps::MAPS;
-use crate::object::{KernelFunction, Object, ProgramInfo, SectionInfo, SymbolInfo};
-use crate::{ObjectError, RelocationProblem};
+use crate::object::{
+    KernelFunction, MissingType, Object, ObjectProgram, ProgramInfo, SectionInfo, SymbolInfo,
+};
+use crate::{CoreProblem, ObjectError, RelocationProblem, core_relocation};
 
 // Relocation kinds of code.
 const R_BPF_NONE: u32 = 0;
@@ -37,15 +41,15 @@ pub(crate) struct FunctionRef {
     pub(crate) function: usize,
 }
 
-/// Links `program` of `object`. Gives the maps that it refers to besides, by their place in the
-/// object: the program names them by their place in that list. Functions that the object does not have
+/// Links `program` of `object` for a kernel with these `types`. Functions that the object does not have
 /// are those that `kernel` finds by their names.
 pub(crate) fn link(
     object: &Object,
     program: &ProgramInfo,
+    types: Option<&TypeIndex>,
     kernel: &mut dyn FnMut(&str) -> Option<KernelFunction>,
-) -> Result<(Program, Vec<usize>), ObjectError> {
-    let mut linker = Linker::new(object, program);
+) -> Result<ObjectProgram, ObjectError> {
+    let mut linker = Linker::new(object, program, types);
     linker.place(program.main)?;
     // Functions under way, each with the slot to go on from.
     let mut stack = vec![(program.main, linker.function(program.main).start)];
@@ -65,12 +69,15 @@ pub(crate) fn link(
         }
     }
     let maps = core::mem::take(&mut linker.maps);
-    Ok((linker.finish()?, maps))
+    let missing = core::mem::take(&mut linker.missing);
+    Ok(ObjectProgram { info: program.clone(), program: linker.finish()?, maps, missing })
 }
 
 struct Linker<'a> {
     object: &'a Object,
     program: &'a ProgramInfo,
+    /// What it asks about the types of the kernel, where the object has types of its own.
+    answers: Option<CoreAnswers<'a>>,
     /// The linked program so far.
     slots: Vec<RawInsn>,
     /// Where functions start in it.
@@ -81,6 +88,8 @@ struct Linker<'a> {
     maps: Vec<usize>,
     infos: BTreeMap<Pc, SubprogInfo>,
     lines: LineTable,
+    /// What the kernel's types do not have.
+    missing: Vec<MissingType>,
 }
 
 /// What an instruction refers to.
@@ -93,16 +102,18 @@ enum Target<'a> {
 }
 
 impl<'a> Linker<'a> {
-    fn new(object: &'a Object, program: &'a ProgramInfo) -> Self {
+    fn new(object: &'a Object, program: &'a ProgramInfo, types: Option<&'a TypeIndex>) -> Self {
         Self {
             object,
             program,
+            answers: object.btf.as_ref().map(|btf| CoreAnswers::new(btf, types)),
             slots: Vec::new(),
             placed: BTreeMap::new(),
             references: Vec::new(),
             maps: Vec::new(),
             infos: BTreeMap::new(),
             lines: LineTable::new(),
+            missing: Vec::new(),
         }
     }
 
@@ -127,13 +138,13 @@ impl<'a> Linker<'a> {
     /// Copies a function behind those that are there, with its name and lines.
     fn place(&mut self, at: FunctionRef) -> Result<(), ObjectError> {
         let (section, function) = (self.section(at), self.function(at));
-        self.refuse_core_relocations(section, function)?;
         let start = Pc(self.slots.len() as u32);
         self.placed.insert(at, start);
         let btf_id = function.btf_id.map(|id| id.0);
         self.infos.insert(start, SubprogInfo { name: Some(function.name.clone()), btf_id });
         self.slots.extend(&section.slots[function.start as usize..function.end as usize]);
         let Some(btf) = &self.object.btf else { return Ok(()) };
+        self.apply_core_relocations(section, function, start)?;
         for line in section.lines(function) {
             if !u64::from(line.insn_off).is_multiple_of(SLOT) {
                 return Err(ObjectError::BadLineOffset {
@@ -148,24 +159,38 @@ impl<'a> Linker<'a> {
         Ok(())
     }
 
-    fn refuse_core_relocations(
-        &self,
+    /// Makes the instructions of a function, which starts at `start`, fit the types of the kernel.
+    fn apply_core_relocations(
+        &mut self,
         section: &CodeSection,
         function: &Function,
+        start: Pc,
     ) -> Result<(), ObjectError> {
-        let (Some(btf), Some(first)) =
-            (&self.object.btf, section.core_relocations(function).first())
-        else {
+        let (Some(answers), Some(btf)) = (&mut self.answers, &self.object.btf) else {
             return Ok(());
         };
-        Err(ObjectError::CoreRelocation {
-            section: section.name.clone(),
-            offset: first.insn_off,
-            root: first.root,
-            type_name: btf.type_name(first.root).into(),
-            access: btf.name(first.access).into(),
-            kind: first.kind,
-        })
+        for relocation in section.core_relocations(function) {
+            let offset = relocation.insn_off;
+            let what = || core_relo::describe(btf, relocation);
+            let problem = |problem| ObjectError::CoreRelocation {
+                section: section.name.clone(),
+                offset,
+                what: what(),
+                problem,
+            };
+            if !u64::from(offset).is_multiple_of(SLOT) {
+                return Err(problem(CoreProblem::NotAtInstruction));
+            }
+            let pc = Pc(start.0 + (offset / SLOT as u32 - function.start));
+            let applied = answers
+                .answer(relocation)
+                .map_err(CoreProblem::from)
+                .and_then(|answer| core_relocation::apply(&mut self.slots, pc.index(), &answer));
+            if !applied.map_err(problem)? {
+                self.missing.push(MissingType { pc, what: what() });
+            }
+        }
+        Ok(())
     }
 
     /// Resolves what the instruction at slot `at` of its section refers to. Gives the instruction's

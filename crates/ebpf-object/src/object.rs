@@ -2,8 +2,8 @@
 
 use std::collections::HashSet;
 
-use ebpf_btf::{Btf, BtfExt};
-use ebpf_isa::{Program, RawInsn};
+use ebpf_btf::{Btf, BtfExt, TypeIndex};
+use ebpf_isa::{Pc, Program, RawInsn};
 
 use crate::code::CodeSection;
 use crate::elf::{Elf, Place, SectionType, Symbol};
@@ -85,6 +85,18 @@ pub struct ObjectProgram {
     /// The maps that the program refers to, by their place in [`Object::maps`], in the order of
     /// first use.
     pub maps: Vec<usize>,
+    /// What the kernel's types do not have.
+    pub missing: Vec<MissingType>,
+}
+
+/// An instruction that must not be reached, since it depends on something that the kernel's types do
+/// not have.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct MissingType {
+    /// The instruction.
+    pub pc: Pc,
+    /// What it asks for: `offset of a field: task_struct.mm`.
+    pub what: String,
 }
 
 impl Object {
@@ -159,32 +171,33 @@ impl Object {
         self.version
     }
 
-    /// Links a program: the main function with this name, then every subprogram it reaches. It calls
-    /// no functions of the kernel.
+    /// Links a program: the main function with this name, then every subprogram it reaches. It
+    /// depends on no types of the kernel and calls no functions of it.
     ///
     /// # Errors
     /// [`ObjectError::NoSuchProgram`]; a relocation that does not resolve or is not supported; instructions that do
     /// not make a sound [`Program`].
     pub fn program(&self, name: &str) -> Result<ObjectProgram, ObjectError> {
-        self.program_with(name, |_| None)
+        self.program_with(name, None, |_| None)
     }
 
-    /// Links a program as [`Self::program`] does. Functions that the object declares and does not have
-    /// (`extern … __ksym`) are those of the kernel that `kernel` finds by their names.
+    /// Links a program as [`Self::program`] does, for a kernel with these types. Functions that the
+    /// object declares and does not have (`extern … __ksym`) are those of the kernel that `kernel`
+    /// finds by their names.
     ///
     /// # Errors
-    /// As there; and where there is no such function.
+    /// As there; and where there is no such function, or what a program asks about types has no answer.
     pub fn program_with(
         &self,
         name: &str,
+        types: Option<&TypeIndex>,
         mut kernel: impl FnMut(&str) -> Option<KernelFunction>,
     ) -> Result<ObjectProgram, ObjectError> {
         let Some(info) = self.programs.iter().find(|program| program.name == name) else {
             let available = self.programs.iter().map(|program| program.name.clone()).collect();
             return Err(ObjectError::NoSuchProgram { name: name.into(), available });
         };
-        let (program, maps) = link::link(self, info, &mut kernel)?;
-        Ok(ObjectProgram { info: info.clone(), program, maps })
+        link::link(self, info, types, &mut kernel)
     }
 }
 

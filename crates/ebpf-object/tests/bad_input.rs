@@ -3,10 +3,11 @@
 mod common;
 
 use common::{CALL, Elf, Types, WIDE, call, exit, ext, mov, slot, wide};
-use ebpf_btf::{BtfError, TypeId};
+use ebpf_btf::core_relo::CoreError;
+use ebpf_btf::{BtfError, TypeIndex};
 use ebpf_isa::{Pc, ProgramError};
 use ebpf_object::{
-    MAX_NAME_LEN, MAX_SECTIONS, MAX_SYMBOLS, Object, ObjectError, RelocationProblem,
+    CoreProblem, MAX_NAME_LEN, MAX_SECTIONS, MAX_SYMBOLS, Object, ObjectError, RelocationProblem,
 };
 
 /// The error of an object made by `build`, or else of its program `main`.
@@ -498,26 +499,32 @@ fn with_ext(elf: &mut Elf, tables: impl FnOnce(&mut Types, u32) -> Vec<u8>) {
 }
 
 #[test]
-fn core_relocations_are_refused_by_name() {
+fn core_relocations_need_types() {
     let build = |elf: &mut Elf| {
         with_ext(elf, |types, xdp| {
             let task = types.sized(8);
-            let (access, other) = (types.name("0:1:2"), types.name("0"));
+            let other = types.name("0");
             // The first by place, not by order in the table.
-            ext(&[], &[], &[16, xdp, 2, 8, task, other, 8, 0, task, access, 2])
+            ext(&[], &[], &[16, xdp, 2, 8, task, other, 9, 0, task, other, 8])
         });
     };
-    let (section, type_name, access) = ("xdp".into(), "sized".into(), "0:1:2".into());
-    rejects(
-        build,
-        ObjectError::CoreRelocation {
-            section,
-            offset: 0,
-            root: TypeId(2),
-            type_name,
-            access,
-            kind: 2,
-        },
+    let error = |offset, what: &str, problem| ObjectError::CoreRelocation {
+        section: "xdp".into(),
+        offset,
+        what: what.into(),
+        problem,
+    };
+    let no_types = CoreProblem::Types(CoreError::NoTypes);
+    rejects(build, error(0, "existence of a type: sized", no_types));
+    // An `exit` has nothing to be relocated.
+    let mut elf = Elf::new();
+    build(&mut elf);
+    let object = elf.parse().unwrap();
+    let types = TypeIndex::new(object.btf().unwrap().clone());
+    let wrong = CoreProblem::WrongInstruction { opcode: 0x95 };
+    assert_eq!(
+        object.program_with("main", Some(&types), |_| None).unwrap_err(),
+        error(8, "size of a type: sized", wrong)
     );
     // Of another function, they do not matter.
     let mut elf = Elf::new();
@@ -526,6 +533,19 @@ fn core_relocations_are_refused_by_name() {
         ext(&[], &[], &[16, xdp, 1, 16, 1, access, 0])
     });
     assert!(elf.parse().unwrap().program("main").is_ok());
+}
+
+#[test]
+fn core_relocations_are_at_instructions() {
+    let build = |elf: &mut Elf| {
+        with_ext(elf, |types, xdp| {
+            let access = types.name("0");
+            ext(&[], &[], &[16, xdp, 1, 4, 1, access, 9])
+        });
+    };
+    let what = "size of a type: unsigned int".into();
+    let problem = CoreProblem::NotAtInstruction;
+    rejects(build, ObjectError::CoreRelocation { section: "xdp".into(), offset: 4, what, problem });
 }
 
 #[test]

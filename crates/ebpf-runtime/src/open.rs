@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use ebpf_btf::TypeIndex;
 use ebpf_isa::uapi::ProgramType;
 use ebpf_object::{KernelFunction, Object, ObjectError, ObjectMap, ObjectProgram};
 use ebpf_verifier::{
@@ -66,20 +67,21 @@ pub fn is_gpl_compatible(license: &str) -> bool {
     COMPATIBLE.contains(&license)
 }
 
-/// Links a program of an object whose calls of kernel functions are those of the host's modules, by
-/// name; the first module that has one counts. Gives the table of the modules that it names, for its
+/// Links a program of an object for a kernel with these types. Its calls of kernel functions are those
+/// of the host's modules, by name; the first module that has one counts. Gives the table of the modules that it names, for its
 /// [`Environment`] and [`Bindings`].
 ///
 /// # Errors
-/// As for [`Object::program`]. A function that no module has, or whose module the table has no room
+/// As for [`Object::program_with`]. A function that no module has, or whose module the table has no room
 /// for, is [extern](ebpf_object::RelocationProblem::Extern).
 pub fn program(
     object: &Object,
     name: &str,
+    types: Option<&TypeIndex>,
     modules: &Modules,
 ) -> Result<(ObjectProgram, ModuleTable), ObjectError> {
     let mut table = ModuleTable::new();
-    let linked = object.program_with(name, |function| {
+    let linked = object.program_with(name, types, |function| {
         let (module, function) = modules.find(function)?;
         let index = table.add(module).ok()?;
         Some(KernelFunction { btf_id: function.btf_id, module: index })

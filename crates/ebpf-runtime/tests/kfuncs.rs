@@ -299,7 +299,7 @@ fn objects_name_functions_of_modules() {
     let before = Arc::strong_count(&world.session);
     for engine in ENGINES {
         let (linked, modules) =
-            open::program(&object, "xdp_session", world.runtime.modules()).unwrap();
+            open::program(&object, "xdp_session", None, world.runtime.modules()).unwrap();
         assert_eq!(Arc::strong_count(&world.session), before + 1, "one entry for three calls");
         let bindings = open::bindings(&object, &linked, &KernelProfile::default()).unwrap();
         let bindings = Bindings { modules, ..bindings };
@@ -323,7 +323,7 @@ fn objects_that_name_a_function_that_nobody_has_are_refused_by_its_name() {
     let object = session_object();
     let refusals = [
         object.program("xdp_session").unwrap_err(),
-        open::program(&object, "xdp_session", modules.modules()).unwrap_err(),
+        open::program(&object, "xdp_session", None, modules.modules()).unwrap_err(),
     ];
     for error in refusals {
         let problem = RelocationProblem::Extern { symbol: "session_get".into() };

@@ -1,5 +1,6 @@
 //! Bytes as object files: compiled fixtures with changes.
 
+use ebpf_runtime::btf::TypeIndex;
 use ebpf_runtime::object::Object;
 use ebpf_testkit::{Rng, fixtures_dir};
 
@@ -24,8 +25,13 @@ fn case(rng: &mut Rng, objects: &[Vec<u8>]) -> Result<(), String> {
     let original = rng.pick(objects).clone();
     let bytes = if rng.chance(1, 2) { mutate(rng, &original) } else { in_place(rng, original) };
     let Ok(object) = Object::parse(&bytes) else { return Ok(()) };
+    // What it asks about types, it asks about its own or those of another object.
+    let other = Object::parse(rng.pick::<Vec<u8>>(objects)).ok();
+    let types = if rng.chance(1, 2) { object.btf() } else { other.as_ref().and_then(Object::btf) };
+    let types = types.map(|btf| TypeIndex::new(btf.clone()));
     for program in object.programs() {
-        let Ok(linked) = object.program(&program.name) else { continue };
+        let linked = object.program_with(&program.name, types.as_ref(), |_| None);
+        let Ok(linked) = linked else { continue };
         linked.program.to_slots().map_err(|error| format!("{}: {error}", program.name))?;
     }
     Ok(())

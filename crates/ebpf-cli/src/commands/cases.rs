@@ -92,6 +92,7 @@ fn verdict<'a>(
         profile: profile.name.to_string(),
         elapsed,
         outcome,
+        missing: &[],
         log: None,
     };
     Ok((case.id.clone(), verdict))

@@ -44,7 +44,7 @@ pub(crate) fn run(args: &PackInfoArgs, console: &mut Console) -> Result<Status, 
     let mut loaded = Vec::new();
     if let Some(path) = &args.file {
         let file = path.display().to_string();
-        let input = Input::read(path, false).in_file(&file)?;
+        let input = Input::read(path, false, None).in_file(&file)?;
         status = load_all(&runtime, &file, &input, &mut loaded, console)?;
     }
     let programs = loaded

@@ -2,9 +2,12 @@
 
 use std::io::Write;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use clap::{Args, ValueEnum};
-use ebpf_runtime::object::{ObjectError, RelocationProblem};
+use ebpf_runtime::btf::TypeIndex;
+use ebpf_runtime::btf::core_relo::CoreError;
+use ebpf_runtime::object::{CoreProblem, ObjectError, RelocationProblem};
 use ebpf_runtime::verifier::{KernelProfile, LogLevel};
 
 use crate::commands::cases;
@@ -64,9 +67,10 @@ pub(crate) fn run(args: &VerifyArgs, console: &mut Console) -> Result<Status, Cl
     if let Some(path) = &args.cases {
         return cases::run(path, &profile, console);
     }
+    let types = args.choice.types()?;
     let mut status = Status::Fine;
     for file in &args.files {
-        let of_file = verify_file(file, args, &profile, console);
+        let of_file = verify_file(file, args, types.clone(), &profile, console);
         status = status.max(report(of_file, console)?);
     }
     Ok(status)
@@ -87,11 +91,12 @@ fn report(result: Result<Status, CliError>, console: &mut Console) -> Result<Sta
 fn verify_file(
     path: &Path,
     args: &VerifyArgs,
+    types: Option<Arc<TypeIndex>>,
     profile: &KernelProfile,
     console: &mut Console,
 ) -> Result<Status, CliError> {
     let file = path.display().to_string();
-    let input = Input::read(path, args.choice.raw).in_file(&file)?;
+    let input = Input::read(path, args.choice.raw, types).in_file(&file)?;
     let names = input.names(args.choice.prog.as_deref()).in_file(&file)?;
     let mut status = Status::Fine;
     for name in names {
@@ -111,11 +116,10 @@ fn verify_program(
     let subject = input.subject(name);
     let verdict = match &subject {
         Ok(subject) => Verdict::of(file, subject, profile, args.log_level),
-        Err(error) if is_unsupported(error) => {
-            let (section, why) = (input.section(name), error.to_string());
-            Verdict::unsupported(file, name, section, profile, why)
-        }
-        Err(error) => return Err(error.clone()).in_file(file),
+        Err(error) => match unsupported(error) {
+            Some(why) => Verdict::unsupported(file, name, input.section(name), profile, why),
+            None => return Err(error.clone()).in_file(file),
+        },
     };
     let format = if args.log_level.is_some() { Format::Kernel } else { args.format };
     match format {
@@ -132,12 +136,16 @@ fn verify_program(
     Ok(if verdict.is_accept() { Status::Fine } else { Status::Refused })
 }
 
-/// Whether the object is sound, and only asks for what the linker does not have.
-fn is_unsupported(error: &ObjectError) -> bool {
+/// What the linker does not have, if the object is sound and only asks for that.
+fn unsupported(error: &ObjectError) -> Option<String> {
     use RelocationProblem::{Extern, RelocatedData};
-    matches!(
-        error,
-        ObjectError::CoreRelocation { .. }
-            | ObjectError::Relocation { problem: Extern { .. } | RelocatedData { .. }, .. }
-    )
+    match error {
+        ObjectError::CoreRelocation { problem: CoreProblem::Types(CoreError::NoTypes), .. } => {
+            Some(format!("{error}; give them with --btf"))
+        }
+        ObjectError::Relocation { problem: Extern { .. } | RelocatedData { .. }, .. } => {
+            Some(error.to_string())
+        }
+        _ => None,
+    }
 }

@@ -22,7 +22,7 @@ pub(crate) fn verdict(verdict: &Verdict<'_>, colours: bool) -> String {
             stack_depth(facts)
         ),
         Outcome::Reject(rejection) => {
-            let report = rejected(&title, rejection, verdict.program);
+            let report = rejected(&title, rejection, verdict);
             format!("{}\n\n", renderer.render(&[report]))
         }
         Outcome::Unsupported(why) => {
@@ -39,15 +39,19 @@ fn not_verified(title: &str) -> annotate_snippets::Message<'static> {
     Level::NOTE.message(format!("{title}: not verified; the kernel may accept it"))
 }
 
-fn rejected<'a>(title: &str, rejection: &'a Rejection, program: Option<&'a Program>) -> Group<'a> {
+fn rejected<'a>(title: &str, rejection: &'a Rejection, verdict: &Verdict<'a>) -> Group<'a> {
     let mut report = Group::with_title(
         Level::ERROR.primary_title(one_line(&rejection.message)).id(rejection.code.name()),
     );
-    if let (Some(pc), Some(program)) = (rejection.pc, program) {
+    if let (Some(pc), Some(program)) = (rejection.pc, verdict.program) {
         report = report.element(place(program, pc));
     }
     for detail in rejection.detail.iter().flat_map(|detail| detail.lines()) {
         report = report.element(Level::NOTE.message(one_line(detail)));
+    }
+    if let Some(missing) = verdict.missing_type() {
+        let what = format!("the kernel's types do not have it: {}", one_line(&missing.what));
+        report = report.element(Level::NOTE.message(what));
     }
     if rejection.code == ErrorCode::Unsupported {
         return report.element(not_verified(title));

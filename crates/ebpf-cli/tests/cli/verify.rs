@@ -159,3 +159,49 @@ fn a_program_is_chosen_by_name() {
     assert_eq!(done.code, Some(2));
     assert_eq!(done.err, format!("error: {FIREWALL}: no program xdp; there are: xdp_firewall\n"));
 }
+
+const CORE: &str = "fixtures/xdp/xdp_core.o";
+const HOST_A: &str = "fixtures/xdp/core_types_a.o";
+const HOST_B: &str = "fixtures/xdp/core_types_b.o";
+
+#[test]
+fn programs_for_every_kernel_are_judged_for_one() {
+    let verify = |types| ebpf(&["verify", CORE, "--prog", "xdp_core_hasty", "--btf", types]);
+    let of_host_b = verify(HOST_B).fine();
+    assert_eq!(
+        of_host_b,
+        "fixtures/xdp/xdp_core.o: xdp_core_hasty: accepted, 12 instructions processed, stack depth 8\n"
+    );
+    let of_host_a = verify(HOST_A);
+    assert_eq!((of_host_a.code, of_host_a.err.as_str()), (Some(1), ""));
+    let note =
+        "   = note: the kernel's types do not have it: offset of a field: record___old.ident\n";
+    assert!(of_host_a.out.contains("error[helper.unknown]: invalid func unknown#195896080\n"));
+    assert!(of_host_a.out.contains(note), "{}", of_host_a.out);
+}
+
+#[test]
+fn programs_for_every_kernel_need_one() {
+    let done = ebpf(&["verify", CORE, "--prog", "xdp_core_hasty"]);
+    assert_eq!((done.code, done.err.as_str()), (Some(1), ""));
+    let why = "CO-RE relocation (offset of a field: record___old.ident): the types of the kernel that it \
+               is for are needed (such as /sys/kernel/btf/vmlinux)";
+    assert!(done.out.contains(why), "{}", done.out);
+    assert!(done.out.contains("--btf"), "{}", done.out);
+}
+
+#[test]
+fn types_that_cannot_be_read() {
+    let error = |types| ebpf(&["verify", CORE, "--btf", types]).err;
+    assert_eq!(error("fixtures/none"), "error: fixtures/none: No such file or directory\n");
+    let no_btf = "error: fixtures/xdp/mixed.pcap: not BTF: magic number 0xc3d4 instead of 0xeb9f\n";
+    assert_eq!(error("fixtures/xdp/mixed.pcap"), no_btf);
+    // The minimal object, whose sections of types have another name.
+    let mut bytes = std::fs::read(workspace_root().join(MINIMAL)).unwrap();
+    let names: Vec<usize> =
+        (0..bytes.len() - 4).filter(|&at| &bytes[at..at + 4] == b".BTF").collect();
+    names.iter().for_each(|&at| bytes[at + 3] = b'X');
+    let object = temporary("no_types.o", &bytes);
+    let none = format!("error: {object}: the object has no types (section .BTF)\n");
+    assert_eq!(error(&object), none);
+}
