@@ -120,6 +120,7 @@ impl Environment {
             if let Type::Func(func) = ty {
                 digest.u32(id.0);
                 digest.u32(u32::from(func.linkage == Linkage::Static));
+                digest.u32(self.returns_number(id.0).map_or(2, u32::from));
             }
         }
         self.modules.digest(&mut digest);
@@ -148,6 +149,17 @@ impl Environment {
             _ => false,
         };
         self.btf.iter().any(|btf| btf.types().any(|(_, ty)| is_tag(btf, ty)))
+    }
+
+    /// Whether a function returns a number of at most 8 bytes; `None` where its type is broken.
+    pub(crate) fn returns_number(&self, function: u32) -> Option<bool> {
+        let btf = self.btf.as_ref()?;
+        let result = btf.resolve(btf.func_proto(TypeId(function)).ok()?.ret).ok()?;
+        Some(match btf.type_by_id(result).ok()? {
+            Type::Int(int) => int.size <= 8,
+            Type::Enum(_) | Type::Enum64(_) => true,
+            _ => false,
+        })
     }
 
     /// Whether a subprogram is verified together with its callers; `None` where that is not

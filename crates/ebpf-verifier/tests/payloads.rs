@@ -17,6 +17,7 @@ use ebpf_verifier::{
     ArithmeticRule, BadSize, Extreme, Feature, Features, Options, Payload, Region, Rejection,
     StackAccess, Unsupported, Version, check_slots, verify,
 };
+use support::Subject;
 
 /// Why a program is rejected in an environment, in the form of `-- env` sections.
 fn payload(env: &str, asm: &str) -> Payload {
@@ -234,9 +235,7 @@ fn every_payload_is_made_by_some_program() {
     let of_slots = of_slots().into_iter().map(|rejection| rejection.payload);
     let mut made: BTreeSet<_> = of_slots.chain(expected).map(|payload| payload.name()).collect();
     for_each_fixture("verify", |fixture| {
-        let program = assemble(fixture.section("asm").ok_or("no asm section")?);
-        let env = support::parse_env(fixture.section("env").unwrap_or_default())?;
-        let program = program.map_err(|error| error.to_string())?;
+        let Subject { program, env, .. } = Subject::of(fixture)?;
         let verdict = verify(&program, &env, &Options::default());
         made.extend(verdict.err().map(|rejection| rejection.payload.name()));
         Ok(())

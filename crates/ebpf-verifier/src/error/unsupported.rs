@@ -66,12 +66,10 @@ pub enum Unsupported {
     /// `may_goto`.
     #[error("may_goto")]
     MayGoto,
-    /// A tail call in a subprogram.
-    #[error("a tail call in a subprogram")]
-    SubprogramTailCall,
-    /// A classic packet load in a subprogram.
-    #[error("a classic packet load in a subprogram")]
-    SubprogramPacketLoad,
+    /// A number of a caller that decides something after a packet load has ended the callee. The
+    /// kernel looks in the callee for what it was made from.
+    #[error("a number that decides something after a packet load in a subprogram has failed")]
+    PacketLoadReturn,
     /// A cast between the address spaces of arenas.
     #[error("an address space cast")]
     AddrSpaceCast,

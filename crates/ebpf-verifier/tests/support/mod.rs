@@ -4,18 +4,51 @@
 #![allow(dead_code, reason = "no test needs everything")]
 
 mod kfuncs;
+mod types;
 
+use std::sync::Arc;
+
+use ebpf_btf::Btf;
 use ebpf_isa::Program;
+use ebpf_isa::text::assemble;
 use ebpf_isa::uapi::{AttachType, MapDesc, MapType, ProgramType, map_flags};
 use ebpf_verifier::{
     Environment, ErrorCode, Log, LogLevel, MapInfo, Options, Rejection, kernel_log, program_types,
 };
 
+use ebpf_testkit::Fixture;
 use kfuncs::Kfuncs;
+use types::Types;
+
+/// What a fixture of `fixtures/verify` says of its program.
+pub(crate) struct Subject {
+    pub(crate) program: Program,
+    pub(crate) env: Environment,
+    /// The types, as the kernel is given them.
+    pub(crate) btf: Option<Vec<u8>>,
+}
+
+impl Subject {
+    pub(crate) fn of(fixture: &Fixture) -> Result<Self, String> {
+        let asm = fixture.section("asm").ok_or("no asm section")?;
+        Self::new(asm, fixture.section("env").unwrap_or_default())
+    }
+
+    pub(crate) fn new(asm: &str, env: &str) -> Result<Self, String> {
+        let program = assemble(asm).map_err(|error| error.to_string())?;
+        let (env, types) = parse(env)?;
+        Ok(Self { program: types.apply(program)?, env, btf: types.bytes() })
+    }
+}
 
 /// Reads an environment.
 pub(crate) fn parse_env(text: &str) -> Result<Environment, String> {
+    parse(text).map(|(env, _)| env)
+}
+
+fn parse(text: &str) -> Result<(Environment, Types), String> {
     let mut env = Environment::new(program_types::xdp());
+    let mut types = Types::default();
     let mut kfuncs = Kfuncs::default();
     for line in text.lines().filter(|line| !line.trim().is_empty()) {
         let words: Vec<&str> = line.split_whitespace().collect();
@@ -50,11 +83,16 @@ pub(crate) fn parse_env(text: &str) -> Result<Environment, String> {
             ["kfunc", index, ref function @ ..] => {
                 kfuncs.parse(index, function).ok_or_else(unknown)?;
             }
+            ["function", linkage, result] => {
+                types.function(linkage, result).ok_or_else(unknown)?;
+            }
             _ => return Err(unknown()),
         }
     }
     kfuncs.put_into(&mut env)?;
-    Ok(env)
+    let btf = types.bytes().map(|bytes| Btf::parse(&bytes)).transpose();
+    env.btf = btf.map_err(|error| error.to_string())?.map(Arc::new);
+    Ok((env, types))
 }
 
 fn parse_flag(map: &mut MapInfo, flag: &str) -> Option<()> {
