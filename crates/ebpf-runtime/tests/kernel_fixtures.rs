@@ -8,11 +8,11 @@ use std::cell::RefCell;
 use std::path::Path;
 
 use ebpf_isa::uapi::AttachType;
-use ebpf_isa::{CallTarget, Insn, Program, WideSource};
+use ebpf_isa::{CallTarget, Insn, MapIdx, Program, WideSource};
 use ebpf_object::cases::{Case, CaseBtf, CaseMap, MapTypes};
 use ebpf_runtime::kernel::{KernelError, Oracle, Outcome, probe, without_time};
 use ebpf_testkit::{Fixture, Verdict, for_each_fixture, skip};
-use ebpf_verifier::{Errno, KernelProfile, MapInfo};
+use ebpf_verifier::{Environment, Errno, KernelProfile, MapInfo};
 
 #[path = "../../ebpf-verifier/tests/support/mod.rs"]
 mod support;
@@ -112,7 +112,7 @@ fn case(Subject { program, env, btf }: Subject) -> Case {
         flags: if env.strict_alignment { STRICT_ALIGNMENT } else { 0 },
         license: if env.license_gpl { "GPL" } else { "Proprietary" }.into(),
         slots: program.to_slots().unwrap(),
-        maps: env.maps.iter().map(case_map).collect(),
+        maps: maps(&env),
         map_refs: map_refs.collect(),
         kfunc_refs: kfunc_refs.collect(),
         func_info: func_info(&program),
@@ -126,6 +126,18 @@ fn case(Subject { program, env, btf }: Subject) -> Case {
 fn func_info(program: &Program) -> Vec<(u32, u32)> {
     let functions = program.subprogs().iter();
     functions.filter_map(|function| Some((function.start.0, function.info.btf_id?))).collect()
+}
+
+/// The maps without the descriptions of inner ones, which are put into theirs.
+fn maps(env: &Environment) -> Vec<CaseMap> {
+    let is_inner =
+        |index: usize| env.maps.iter().any(|map| map.inner.map(MapIdx::index) == Some(index));
+    let maps = env.maps.iter().enumerate().filter(|&(index, _)| !is_inner(index));
+    maps.map(|(_, map)| {
+        let inner = map.inner.map(|inner| Box::new(case_map(&env.maps[inner.index()])));
+        CaseMap { inner, ..case_map(map) }
+    })
+    .collect()
 }
 
 fn case_map(map: &MapInfo) -> CaseMap {

@@ -87,9 +87,25 @@ fn programs() -> Vec<(&'static str, &'static str, Payload)> {
             Payload::HelperSize { register: Reg::R4, bad: BadSize::Negative { min: -1 } },
         ),
         (
+            "map sk_storage 4 4 0",
+            "r1 = map[0] ll\nr0 = 0\nexit",
+            Payload::Unsupported { what: Unsupported::Map(MapType::SkStorage) },
+        ),
+        (
             "map array_of_maps 4 4 1",
             "r1 = map[0] ll\nr0 = 0\nexit",
-            Payload::Unsupported { what: Unsupported::Map(MapType::ArrayOfMaps) },
+            Payload::Unsupported { what: Unsupported::InnerMap },
+        ),
+        (
+            "map array_of_maps 4 4 1\ninner hash_of_maps 4 4 1",
+            "r1 = map[0] ll\nr0 = 0\nexit",
+            Payload::Unsupported { what: Unsupported::Map(MapType::HashOfMaps) },
+        ),
+        (
+            "map hash_of_maps 4 4 1\ninner array 4 4 1",
+            "*(u32 *)(r10 -8) = 1\nr2 = r10\nr2 += -8\nr1 = map[0] ll\n\
+             call bpf_map_lookup_elem#1\nr1 = map[0] ll\nif r1 == r0 goto out\nout:\nr0 = 0\nexit",
+            Payload::Unsupported { what: Unsupported::InnerMapComparison },
         ),
         (
             "type xdp",

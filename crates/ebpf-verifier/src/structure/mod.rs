@@ -10,7 +10,7 @@ use alloc::vec::Vec;
 use ebpf_isa::uapi::{HelperId, MapDesc, MapType};
 use ebpf_isa::{AluOp, CallTarget, Insn, MapIdx, Pc, Program, SubprogIdx, WideSource};
 
-use crate::environment::Environment;
+use crate::environment::{Environment, MapInfo};
 use crate::error::{Checked, Payload, Unsupported};
 use crate::explore::Explored;
 use crate::outline::{Outline, lacks_feature, uses_auxiliary};
@@ -183,6 +183,9 @@ fn check_map(env: &Environment, map: MapIdx, value_off: Option<u32>) -> Checked 
     if !is_supported(map_type) {
         return Err(Unsupported::Map(map_type).into());
     }
+    if holds_maps(map_type) {
+        check_inner(env, info)?;
+    }
     if info.special_fields {
         return Err(Unsupported::SpecialFields.into());
     }
@@ -203,6 +206,24 @@ fn check_map(env: &Environment, map: MapIdx, value_off: Option<u32>) -> Checked 
         return Err(Payload::MapValueBounds { value_size, off }.into());
     }
     Ok(())
+}
+
+/// Checks that what a map of maps holds is known: maps whose values are plain bytes.
+fn check_inner(env: &Environment, map: &MapInfo) -> Checked {
+    let inner = map.inner.and_then(|inner| env.map(inner));
+    let inner = inner.ok_or(Unsupported::InnerMap)?;
+    let inner_type = inner.desc.map_type;
+    if !is_supported(inner_type) || holds_maps(inner_type) {
+        return Err(Unsupported::Map(inner_type).into());
+    }
+    match inner.special_fields {
+        true => Err(Unsupported::SpecialFields.into()),
+        false => Ok(()),
+    }
+}
+
+const fn holds_maps(map_type: MapType) -> bool {
+    matches!(map_type, MapType::ArrayOfMaps | MapType::HashOfMaps)
 }
 
 /// Whether a program may have only one map of this type.
@@ -237,6 +258,8 @@ const fn is_supported(map_type: MapType) -> bool {
             | MapType::Stack
             | MapType::BloomFilter
             | MapType::Ringbuf
+            | MapType::ArrayOfMaps
+            | MapType::HashOfMaps
     )
 }
 

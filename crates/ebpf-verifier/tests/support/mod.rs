@@ -9,9 +9,9 @@ mod types;
 use std::sync::Arc;
 
 use ebpf_btf::Btf;
-use ebpf_isa::Program;
 use ebpf_isa::text::assemble;
 use ebpf_isa::uapi::{AttachType, MapDesc, MapType, ProgramType, map_flags};
+use ebpf_isa::{MapIdx, Program};
 use ebpf_verifier::{
     Environment, ErrorCode, Log, LogLevel, MapInfo, Options, Rejection, kernel_log, program_types,
 };
@@ -49,6 +49,7 @@ pub(crate) fn parse_env(text: &str) -> Result<Environment, String> {
 fn parse(text: &str) -> Result<(Environment, Types), String> {
     let mut env = Environment::new(program_types::xdp());
     let mut types = Types::default();
+    let mut inner = Vec::new();
     let mut kfuncs = Kfuncs::default();
     for line in text.lines().filter(|line| !line.trim().is_empty()) {
         let words: Vec<&str> = line.split_whitespace().collect();
@@ -64,21 +65,10 @@ fn parse(text: &str) -> Result<(Environment, Types), String> {
             ["alignment", "strict"] => env.strict_alignment = true,
             ["license", "gpl"] => env.license_gpl = true,
             ["license", "other"] => env.license_gpl = false,
-            ["map", map_type, key, value, entries, ref flags @ ..] => {
-                let number = |word: &str| word.parse().map_err(|_| unknown());
-                let desc = MapDesc {
-                    map_type: MapType::from_name(map_type).ok_or_else(unknown)?,
-                    key_size: number(key)?,
-                    value_size: number(value)?,
-                    max_entries: number(entries)?,
-                    flags: 0,
-                };
-                // The kernel is given them without names, which its log would show.
-                let mut map = MapInfo::new("", desc);
-                for flag in flags {
-                    parse_flag(&mut map, flag).ok_or_else(unknown)?;
-                }
-                env.maps.push(map);
+            ["map", ref map @ ..] => env.maps.push(parse_map(map).ok_or_else(unknown)?),
+            ["inner", ref map @ ..] => {
+                let outer = env.maps.len().checked_sub(1).ok_or_else(unknown)?;
+                inner.push((outer, parse_map(map).ok_or_else(unknown)?));
             }
             ["kfunc", index, ref function @ ..] => {
                 kfuncs.parse(index, function).ok_or_else(unknown)?;
@@ -89,15 +79,37 @@ fn parse(text: &str) -> Result<(Environment, Types), String> {
             _ => return Err(unknown()),
         }
     }
+    for (outer, map) in inner {
+        env.maps[outer].inner = Some(MapIdx(env.maps.len() as u32));
+        env.maps.push(map);
+    }
     kfuncs.put_into(&mut env)?;
     let btf = types.bytes().map(|bytes| Btf::parse(&bytes)).transpose();
     env.btf = btf.map_err(|error| error.to_string())?.map(Arc::new);
     Ok((env, types))
 }
 
+fn parse_map(words: &[&str]) -> Option<MapInfo> {
+    let &[map_type, key, value, entries, ref flags @ ..] = words else { return None };
+    let desc = MapDesc {
+        map_type: MapType::from_name(map_type)?,
+        key_size: key.parse().ok()?,
+        value_size: value.parse().ok()?,
+        max_entries: entries.parse().ok()?,
+        flags: 0,
+    };
+    // The kernel is given them without names, which its log would show.
+    let mut map = MapInfo::new("", desc);
+    for flag in flags {
+        parse_flag(&mut map, flag)?;
+    }
+    Some(map)
+}
+
 fn parse_flag(map: &mut MapInfo, flag: &str) -> Option<()> {
     match flag {
         "rdonly_prog" => map.desc.flags |= map_flags::RDONLY_PROG,
+        "inner_map" => map.desc.flags |= map_flags::INNER_MAP,
         "wronly_prog" => map.desc.flags |= map_flags::WRONLY_PROG,
         _ => {
             let hex = flag.strip_prefix("frozen=")?;
