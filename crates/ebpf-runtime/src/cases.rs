@@ -154,11 +154,20 @@ pub fn environment(
         return Err(CaseUnsupported::Flags(flags));
     }
     let btf = btf.map(Btf::parse).transpose()?;
-    let maps = case.maps.iter().map(|map| map_info(map, btf.as_ref()));
+    let infos = |maps: &mut dyn Iterator<Item = &CaseMap>| -> Result<Vec<_>, _> {
+        maps.map(|map| map_info(map, btf.as_ref())).collect()
+    };
+    let mut maps = infos(&mut case.maps.iter())?;
+    let inner = infos(&mut case.maps.iter().filter_map(|map| map.inner.as_deref()))?;
+    let outer = maps.iter_mut().zip(&case.maps).filter(|(_, map)| map.inner.is_some());
+    for ((info, _), place) in outer.zip(case.maps.len() as u32..) {
+        info.inner = Some(MapIdx(place));
+    }
+    maps.extend(inner);
     Ok(Environment {
         program_type: rules.ok_or(no_rules)?,
         attach_type: (case.attach_type != 0).then_some(attach_type),
-        maps: maps.collect::<Result<_, _>>()?,
+        maps,
         btf: btf.map(Arc::new),
         modules: ModuleTable::new(),
         license_gpl: is_gpl_compatible(&case.license),

@@ -7,16 +7,17 @@
 use std::cell::RefCell;
 use std::path::Path;
 
-use ebpf_isa::text::assemble;
 use ebpf_isa::uapi::AttachType;
-use ebpf_isa::{CallTarget, Insn, Program, WideSource};
-use ebpf_object::cases::{Case, CaseMap, MapTypes};
+use ebpf_isa::{CallTarget, Insn, MapIdx, Program, WideSource};
+use ebpf_object::cases::{Case, CaseBtf, CaseMap, MapTypes};
 use ebpf_runtime::kernel::{KernelError, Oracle, Outcome, probe, without_time};
 use ebpf_testkit::{Fixture, Verdict, for_each_fixture, skip};
 use ebpf_verifier::{Environment, Errno, KernelProfile, MapInfo};
 
 #[path = "../../ebpf-verifier/tests/support/mod.rs"]
 mod support;
+
+use support::Subject;
 
 /// `BPF_F_STRICT_ALIGNMENT`.
 const STRICT_ALIGNMENT: u32 = 1;
@@ -41,11 +42,9 @@ fn the_running_kernel_says_what_fixtures_say() {
 }
 
 fn check(fixture: &Fixture, oracle: &mut Oracle) -> Result<(), String> {
-    let asm = fixture.section("asm").ok_or("no asm section")?;
-    let program = assemble(asm).map_err(|error| error.to_string())?;
-    let env = support::parse_env(fixture.section("env").unwrap_or_default())?;
+    let subject = Subject::of(fixture)?;
     let level = if fixture.section("log").is_some() { LOG_LEVEL } else { 0 };
-    let judgement = oracle.judge(&case(&program, &env), Path::new("."), level);
+    let judgement = oracle.judge(&case(subject), Path::new("."), level);
     let verdict = match judgement.outcome {
         Outcome::Accepted { .. } => Verdict::Accept,
         Outcome::Rejected { errno, message } => {
@@ -91,7 +90,7 @@ fn normal(log: &str) -> String {
 }
 
 /// A fixture as the kernel is asked about it.
-fn case(program: &Program, env: &Environment) -> Case {
+fn case(Subject { program, env, btf }: Subject) -> Case {
     let map_refs = program.insns().filter_map(|(pc, insn)| match insn {
         Insn::LoadWide {
             source: WideSource::Map(map, _) | WideSource::MapValue(map, ..), ..
@@ -113,15 +112,32 @@ fn case(program: &Program, env: &Environment) -> Case {
         flags: if env.strict_alignment { STRICT_ALIGNMENT } else { 0 },
         license: if env.license_gpl { "GPL" } else { "Proprietary" }.into(),
         slots: program.to_slots().unwrap(),
-        maps: env.maps.iter().map(case_map).collect(),
+        maps: maps(&env),
         map_refs: map_refs.collect(),
         kfunc_refs: kfunc_refs.collect(),
-        btf: None,
-        func_info: Vec::new(),
+        func_info: func_info(&program),
+        btf: btf.map(CaseBtf::Bytes),
         attach_func: None,
         runs: Vec::new(),
         judged: None,
     }
+}
+
+fn func_info(program: &Program) -> Vec<(u32, u32)> {
+    let functions = program.subprogs().iter();
+    functions.filter_map(|function| Some((function.start.0, function.info.btf_id?))).collect()
+}
+
+/// The maps without the descriptions of inner ones, which are put into theirs.
+fn maps(env: &Environment) -> Vec<CaseMap> {
+    let is_inner =
+        |index: usize| env.maps.iter().any(|map| map.inner.map(MapIdx::index) == Some(index));
+    let maps = env.maps.iter().enumerate().filter(|&(index, _)| !is_inner(index));
+    maps.map(|(_, map)| {
+        let inner = map.inner.map(|inner| Box::new(case_map(&env.maps[inner.index()])));
+        CaseMap { inner, ..case_map(map) }
+    })
+    .collect()
 }
 
 fn case_map(map: &MapInfo) -> CaseMap {

@@ -21,7 +21,8 @@ pub struct Environment {
     pub program_type: Arc<dyn ProgramTypeRules>,
     /// How the program is to be attached; `None` is the same as type 0 in the kernel.
     pub attach_type: Option<AttachType>,
-    /// The program's maps, in the order that its instructions number them.
+    /// The program's maps, in the order that its instructions number them, and behind them the
+    /// descriptions of what maps of maps hold ([`MapInfo::inner`]).
     pub maps: Vec<MapInfo>,
     /// The program's own types. Needed where subprograms have a type: it says which functions are
     /// global.
@@ -51,13 +52,16 @@ pub struct MapInfo {
     /// Whether the BTF type of the value has fields that the kernel guards (`bpf_spin_lock`,
     /// `bpf_timer`, `__kptr`, list heads, ...).
     pub special_fields: bool,
+    /// What maps of maps hold: the place of its description in [`Environment::maps`], behind the
+    /// program's own maps. It is that of no map, but of all that the map may hold.
+    pub inner: Option<MapIdx>,
 }
 
 impl MapInfo {
-    /// A map without frozen contents and without guarded fields.
+    /// A map that holds no maps, without frozen contents and without guarded fields.
     #[must_use]
     pub fn new(name: impl Into<String>, desc: MapDesc) -> Self {
-        Self { name: name.into(), desc, frozen: None, special_fields: false }
+        Self { name: name.into(), desc, frozen: None, special_fields: false, inner: None }
     }
 
     pub(crate) fn programs_may_read(&self) -> bool {
@@ -85,6 +89,7 @@ impl MapInfo {
             digest.u32(number);
         }
         digest.u32(u32::from(self.special_fields));
+        digest.u32(self.inner.map_or(u32::MAX, |inner| inner.0));
         digest.u32(u32::from(self.frozen.is_some()));
         digest.bytes(self.frozen.as_deref().unwrap_or_default());
     }
@@ -120,6 +125,7 @@ impl Environment {
             if let Type::Func(func) = ty {
                 digest.u32(id.0);
                 digest.u32(u32::from(func.linkage == Linkage::Static));
+                digest.u32(self.returns_number(id.0).map_or(2, u32::from));
             }
         }
         self.modules.digest(&mut digest);
@@ -148,6 +154,17 @@ impl Environment {
             _ => false,
         };
         self.btf.iter().any(|btf| btf.types().any(|(_, ty)| is_tag(btf, ty)))
+    }
+
+    /// Whether a function returns a number of at most 8 bytes; `None` where its type is broken.
+    pub(crate) fn returns_number(&self, function: u32) -> Option<bool> {
+        let btf = self.btf.as_ref()?;
+        let result = btf.resolve(btf.func_proto(TypeId(function)).ok()?.ret).ok()?;
+        Some(match btf.type_by_id(result).ok()? {
+            Type::Int(int) => int.size <= 8,
+            Type::Enum(_) | Type::Enum64(_) => true,
+            _ => false,
+        })
     }
 
     /// Whether a subprogram is verified together with its callers; `None` where that is not

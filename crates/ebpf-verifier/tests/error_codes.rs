@@ -9,9 +9,9 @@ mod support;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 
-use ebpf_isa::text::assemble;
 use ebpf_testkit::{Verdict, for_each_fixture, line_diff, workspace_root};
 use ebpf_verifier::{ErrorCode, Options, Payload, verify};
+use support::Subject;
 
 const HEAD: &str = "\
 # Error codes
@@ -51,9 +51,7 @@ fn texts() -> BTreeMap<&'static str, BTreeSet<String>> {
     let mut texts: BTreeMap<_, BTreeSet<_>> = BTreeMap::new();
     for_each_fixture("verify", |fixture| {
         let Some(Verdict::Reject { message, .. }) = fixture.verdict() else { return Ok(()) };
-        let program = assemble(fixture.section("asm").ok_or("no asm section")?);
-        let program = program.map_err(|error| error.to_string())?;
-        let env = support::parse_env(fixture.section("env").unwrap_or_default())?;
+        let Subject { program, env, .. } = Subject::of(fixture)?;
         let rejection = verify(&program, &env, &Options::default()).err().ok_or("accepted")?;
         texts.entry(rejection.code.name()).or_default().insert(without_numbers(message));
         Ok(())

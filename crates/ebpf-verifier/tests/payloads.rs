@@ -17,6 +17,7 @@ use ebpf_verifier::{
     ArithmeticRule, BadSize, Extreme, Feature, Features, Options, Payload, Region, Rejection,
     StackAccess, Unsupported, Version, check_slots, verify,
 };
+use support::Subject;
 
 /// Why a program is rejected in an environment, in the form of `-- env` sections.
 fn payload(env: &str, asm: &str) -> Payload {
@@ -86,9 +87,25 @@ fn programs() -> Vec<(&'static str, &'static str, Payload)> {
             Payload::HelperSize { register: Reg::R4, bad: BadSize::Negative { min: -1 } },
         ),
         (
+            "map sk_storage 4 4 0",
+            "r1 = map[0] ll\nr0 = 0\nexit",
+            Payload::Unsupported { what: Unsupported::Map(MapType::SkStorage) },
+        ),
+        (
             "map array_of_maps 4 4 1",
             "r1 = map[0] ll\nr0 = 0\nexit",
-            Payload::Unsupported { what: Unsupported::Map(MapType::ArrayOfMaps) },
+            Payload::Unsupported { what: Unsupported::InnerMap },
+        ),
+        (
+            "map array_of_maps 4 4 1\ninner hash_of_maps 4 4 1",
+            "r1 = map[0] ll\nr0 = 0\nexit",
+            Payload::Unsupported { what: Unsupported::Map(MapType::HashOfMaps) },
+        ),
+        (
+            "map hash_of_maps 4 4 1\ninner array 4 4 1",
+            "*(u32 *)(r10 -8) = 1\nr2 = r10\nr2 += -8\nr1 = map[0] ll\n\
+             call bpf_map_lookup_elem#1\nr1 = map[0] ll\nif r1 == r0 goto out\nout:\nr0 = 0\nexit",
+            Payload::Unsupported { what: Unsupported::InnerMapComparison },
         ),
         (
             "type xdp",
@@ -234,9 +251,7 @@ fn every_payload_is_made_by_some_program() {
     let of_slots = of_slots().into_iter().map(|rejection| rejection.payload);
     let mut made: BTreeSet<_> = of_slots.chain(expected).map(|payload| payload.name()).collect();
     for_each_fixture("verify", |fixture| {
-        let program = assemble(fixture.section("asm").ok_or("no asm section")?);
-        let env = support::parse_env(fixture.section("env").unwrap_or_default())?;
-        let program = program.map_err(|error| error.to_string())?;
+        let Subject { program, env, .. } = Subject::of(fixture)?;
         let verdict = verify(&program, &env, &Options::default());
         made.extend(verdict.err().map(|rejection| rejection.payload.name()));
         Ok(())

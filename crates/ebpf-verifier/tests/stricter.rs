@@ -1,11 +1,14 @@
 //! Programs that Linux 6.18 accepts though they are not safe, and that are rejected here.
 
+mod support;
+
 use ebpf_isa::text::assemble;
 use ebpf_isa::uapi::{MapDesc, MapType, ProgramType};
 use ebpf_verifier::{
     Environment, ErrorCode, MapInfo, Options, Payload, Unsupported, kernel_verdict, program_types,
     verify,
 };
+use support::Subject;
 
 /// What decides was fetched by an atomic operation from a slot that holds 0 on one path and 8 on
 /// the other. Linux 6.18.44 does not mark the slot, takes the second path for covered by the first
@@ -109,4 +112,55 @@ fn what_may_be_missing_rests_on_being_zero() {
     let rejection = verify(&program, &environment, &Options::default()).expect_err("no context");
     assert_eq!(rejection.code, ErrorCode::HelperArgument);
     assert!(kernel_verdict(&program, &environment, &Options::default()).is_ok());
+}
+
+/// A subprogram may be left at its tail call, before it writes its caller's slot. Linux 6.18.44 takes
+/// the slot for written whenever the subprogram returns, the second path for covered by the first
+/// one, and so loads a program that stores above its frame.
+#[test]
+fn a_tail_call_leaves_what_comes_behind_it_undone() {
+    let program = "r6 = r1\n\
+         call bpf_get_prandom_u32#7\n\
+         r7 = 8\n\
+         if r0 > 5 goto on\n\
+         r7 = 0\n\
+         on:\n\
+         *(u64 *)(r10 -8) = r7\n\
+         r1 = r6\n\
+         r2 = r10\n\
+         r2 += -8\n\
+         call f\n\
+         r1 = *(u64 *)(r10 -8)\n\
+         r2 = r10\n\
+         r2 += -8\n\
+         r2 += r1\n\
+         *(u64 *)(r2 +0) = 0\n\
+         r0 = 0\n\
+         exit\n\
+         f:\n\
+         r6 = r2\n\
+         r2 = map[0] ll\n\
+         r3 = 0\n\
+         call bpf_tail_call#12\n\
+         *(u64 *)(r6 +0) = 0\n\
+         r0 = 0\n\
+         exit\n";
+    let env = "map prog_array 4 4 1\nfunction global int\nfunction static int";
+    let Subject { program, env, .. } = Subject::new(program, env).expect("it is understood");
+    let rejection = verify(&program, &env, &Options::default()).expect_err("one path stores above");
+    assert_eq!(rejection.code, ErrorCode::StackBounds);
+    kernel_verdict(&program, &env, &Options::default()).expect("the kernel loads it");
+}
+
+/// Where a packet load has ended a subprogram, Linux 6.18.44 does not notice that it walks back
+/// through another function, and looks there for the registers of the caller: for `r7`, which it does
+/// not find (`EFAULT`), or anywhere.
+#[test]
+fn what_a_decision_rests_on_is_not_looked_for_behind_a_packet_load() {
+    let program = "r7 = 8\ncall f\nr3 = r10\nr3 += -16\nr3 += r7\nr0 = 0\nexit\n\
+         f:\nr6 = r1\nr0 = *(u8 *)skb[14]\nr0 = 1\nexit";
+    let env = "type sched_cls\nfunction global int\nfunction static int";
+    let Subject { program, env, .. } = Subject::new(program, env).expect("it is understood");
+    let rejection = verify(&program, &env, &Options::default()).expect_err("not known");
+    assert_eq!(rejection.payload, Payload::Unsupported { what: Unsupported::PacketLoadReturn });
 }

@@ -3,9 +3,9 @@
 
 mod support;
 
-use ebpf_isa::text::assemble;
 use ebpf_testkit::{Fixture, Verdict, for_each_fixture};
 use ebpf_verifier::{ErrorCode, Options, Stats, verify};
+use support::Subject;
 
 #[test]
 fn verdicts_are_those_of_the_kernel() {
@@ -14,9 +14,7 @@ fn verdicts_are_those_of_the_kernel() {
 
 fn check(fixture: &Fixture) -> Result<(), String> {
     let expected = fixture.verdict().ok_or("no verdict section")?;
-    let asm = fixture.section("asm").ok_or("no asm section")?;
-    let program = assemble(asm).map_err(|error| error.to_string())?;
-    let env = support::parse_env(fixture.section("env").unwrap_or_default())?;
+    let Subject { program, env, .. } = Subject::of(fixture)?;
     let (actual, stats) = match verify(&program, &env, &Options::default()) {
         Ok(verified) => (Verdict::Accept, *verified.stats()),
         Err(rejection) => {
@@ -70,9 +68,7 @@ fn whole_logs_are_compared() {
 #[test]
 fn no_way_of_exploring_changes_a_verdict() {
     for_each_fixture("verify", |fixture| {
-        let asm = fixture.section("asm").ok_or("no asm section")?;
-        let program = assemble(asm).map_err(|error| error.to_string())?;
-        let env = support::parse_env(fixture.section("env").unwrap_or_default())?;
+        let Subject { program, env, .. } = Subject::of(fixture)?;
         let accepted = match verify(&program, &env, &Options::default()) {
             Ok(_) => true,
             // Where the kernel stumbles over its own walk back, other ways need not.

@@ -12,6 +12,8 @@ pub mod map_flags {
     pub const WRONLY_PROG: u32 = 1 << 8;
     /// The values may be mapped into user space.
     pub const MMAPABLE: u32 = 1 << 10;
+    /// Maps of maps may hold arrays of other sizes beside one with this flag.
+    pub const INNER_MAP: u32 = 1 << 12;
 }
 
 /// What a map is, without its contents.

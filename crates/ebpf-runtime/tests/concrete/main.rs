@@ -31,6 +31,7 @@ use ebpf_testkit::{Fixture, Rng, for_each_fixture, skip};
 
 use agree::run_all_ways;
 use beside::{Ended, run_beside};
+use support::Subject;
 
 /// Runs of each program.
 const RUNS: u64 = 4;
@@ -91,8 +92,8 @@ fn asm(fixture: &Fixture, before: &str) -> Result<Program, String> {
 fn programs_with_verdicts(run_in: RunIn) {
     let mut tally = Tally::default();
     for_each_fixture("verify", |fixture| {
-        let env = support::parse_env(fixture.section("env").unwrap_or_default())?;
-        tally.count(run_in, &asm(fixture, "")?, &env, 1)
+        let Subject { program, env, .. } = Subject::of(fixture)?;
+        tally.count(run_in, &program, &env, 1)
     });
     tally.print("fixtures/verify");
     assert!(tally.ran > 60 || std::env::var_os("FIXTURE").is_some(), "{tally:?}");

@@ -44,7 +44,8 @@ error_codes! {
     ProgramMalformed = "program.malformed", EINVAL;
     /// An instruction that this kernel does not know.
     InsnUnknown = "insn.unknown", EINVAL;
-    /// A subprogram that may end the program, and whose type is not given.
+    /// A subprogram that a tail call or a packet load may end, and whose type is not given or not that
+    /// of a function that returns a number.
     SubprogramUntyped = "subprogram.untyped", EINVAL;
     /// An instruction that no path of control leads to.
     CfgUnreachable = "cfg.unreachable", EINVAL;

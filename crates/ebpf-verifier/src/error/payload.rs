@@ -123,6 +123,14 @@ payloads! {
     #[error("LD_ABS is not allowed in subprogs without BTF")]
     UntypedPacketLoad => SubprogramUntyped;
 
+    /// A tail call in a subprogram that does not return a number.
+    #[error("tail_call is only allowed in functions that return 'int'.")]
+    TailCallResult => SubprogramUntyped;
+
+    /// A classic packet load in a subprogram that does not return a number.
+    #[error("LD_ABS is only allowed in functions that return 'int'.")]
+    PacketLoadResult => SubprogramUntyped;
+
     /// A call out of the program.
     #[error("call to invalid destination")]
     CallRange {
@@ -255,6 +263,14 @@ payloads! {
     LimitStack {
         frames: u32 = "Length of the chain.",
         bytes: u32 = "Its stack, each frame rounded up.",
+    } => LimitStack;
+
+    /// A tail call in a subprogram below callers with so much stack.
+    #[error(
+        "tail_calls are not allowed when call stack of previous frames is {bytes} bytes. Too large"
+    )]
+    LimitTailCallStack {
+        bytes: u32 = "The stack of its callers, each frame rounded up.",
     } => LimitStack;
 
     /// A path that comes back to where it was, with nothing changed.

@@ -17,6 +17,9 @@ pub enum Unsupported {
     /// A reference to a map of another type than those that are known.
     #[error("a map of type {0}")]
     Map(MapType),
+    /// A map of maps, of which it is not known what it holds.
+    #[error("a map of maps whose inner map is not described")]
+    InnerMap,
     /// A reference to a map with values that programs may not access as plain bytes.
     #[error("a map whose values have locks, timers or kernel pointers")]
     SpecialFields,
@@ -26,6 +29,9 @@ pub enum Unsupported {
     /// A load from a map itself, not its values.
     #[error("an access to a map's description")]
     MapDescription,
+    /// A comparison of what was looked up in a map of maps with another pointer.
+    #[error("a comparison of an element of a map of maps with another pointer")]
+    InnerMapComparison,
     /// A load from a map that is frozen, where it is not a single value.
     #[error("a load from a frozen array of more than one element")]
     FrozenElements,
@@ -66,12 +72,10 @@ pub enum Unsupported {
     /// `may_goto`.
     #[error("may_goto")]
     MayGoto,
-    /// A tail call in a subprogram.
-    #[error("a tail call in a subprogram")]
-    SubprogramTailCall,
-    /// A classic packet load in a subprogram.
-    #[error("a classic packet load in a subprogram")]
-    SubprogramPacketLoad,
+    /// A number of a caller that decides something after a packet load has ended the callee. The
+    /// kernel looks in the callee for what it was made from.
+    #[error("a number that decides something after a packet load in a subprogram has failed")]
+    PacketLoadReturn,
     /// A cast between the address spaces of arenas.
     #[error("an address space cast")]
     AddrSpaceCast,

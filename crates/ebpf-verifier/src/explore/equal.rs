@@ -183,6 +183,15 @@ impl Comparison<'_> {
                 true
             }
             (
+                old_kind @ PointerKind::InnerMap { outer, .. },
+                PointerKind::InnerMap { outer: current_outer, .. },
+            ) => {
+                if outer != current_outer || !self.ties(old_kind, current.kind) {
+                    return false;
+                }
+                true
+            }
+            (
                 old_kind @ PointerKind::Object { object, .. },
                 PointerKind::Object { object: current_object, .. },
             ) => {

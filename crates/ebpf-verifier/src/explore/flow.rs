@@ -4,7 +4,8 @@ use alloc::boxed::Box;
 use alloc::vec;
 use alloc::vec::Vec;
 
-use ebpf_isa::{Pc, Program};
+use ebpf_isa::uapi::HelperId;
+use ebpf_isa::{CallTarget, Insn, Pc, Program};
 
 /// The order in which a function's instructions are gone through, and where each leads.
 /// Instructions are counted from the start of the function, in slots.
@@ -25,20 +26,23 @@ const NOWHERE: u32 = u32::MAX;
 
 /// Where control goes from an instruction.
 #[derive(Debug, Clone, Copy, Default)]
-struct Ways {
+pub(super) struct Ways {
     to: [u32; 2],
     count: u8,
+    /// Whether it goes on there or ends the function.
+    pub(super) may_return: bool,
 }
 
 impl Ways {
-    fn all(&self) -> &[u32] {
+    pub(super) fn all(&self) -> &[u32] {
         &self.to[..self.count.into()]
     }
 }
 
 impl Flow {
-    /// The function at `start`, of so many slots.
-    pub(super) fn of(program: &Program, start: Pc, len: usize) -> Self {
+    /// The function at `start`, of so many slots. Tail calls and packet loads may end it, unless only
+    /// exits are to (`exits_alone`).
+    pub(super) fn of(program: &Program, start: Pc, len: usize, exits_alone: bool) -> Self {
         let mut ways = vec![Ways::default(); len];
         for (at, ways) in (start.0..).map(Pc).zip(&mut ways) {
             let Some(insn) = program.get(at) else { continue };
@@ -47,6 +51,7 @@ impl Flow {
                 ways.to[usize::from(ways.count)] = to.0 - start.0;
                 ways.count += 1;
             }
+            ways.may_return = !exits_alone && may_return(insn);
         }
         let order = order(&ways);
         let mut places = vec![NOWHERE; len];
@@ -99,12 +104,12 @@ impl Flow {
     pub(super) fn pass(
         &self,
         work: &mut Work,
-        mut change: impl FnMut(usize, &[u32]) -> bool,
+        mut change: impl FnMut(usize, &Ways) -> bool,
     ) -> bool {
         let mut changed = false;
         while let Some(place) = work.now.take_first() {
             let at = self.order[place as usize] as usize;
-            if !change(at, self.ways[at].all()) {
+            if !change(at, &self.ways[at]) {
                 continue;
             }
             changed = true;
@@ -120,6 +125,12 @@ impl Flow {
         core::mem::swap(&mut work.now, &mut work.later);
         changed
     }
+}
+
+/// Whether an instruction either ends the function or goes on.
+fn may_return(insn: Insn) -> bool {
+    let tail_call = CallTarget::Helper(HelperId::TAIL_CALL);
+    matches!(insn, Insn::LoadPacket { .. }) || insn == Insn::Call(tail_call)
 }
 
 /// What control can reach from the first instruction, each after those it leads to.
@@ -216,7 +227,7 @@ mod tests {
     /// In which passes something changed, until nothing did, if `change` is asked.
     fn passes(text: &str, first: usize, mut change: impl FnMut(usize) -> bool) -> Vec<Vec<usize>> {
         let program = assemble(text).expect("it is a program");
-        let flow = Flow::of(&program, Pc::ENTRY, program.slots().len());
+        let flow = Flow::of(&program, Pc::ENTRY, program.slots().len(), false);
         let mut work = Work::default();
         flow.look_at(first, &mut work);
         let mut passes = Vec::new();

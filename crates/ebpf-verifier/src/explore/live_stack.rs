@@ -49,6 +49,9 @@ struct Marks {
 }
 
 impl Marks {
+    /// Those of the end of a function.
+    const NOTHING: Self = Self { read: 0, written: 0, written_from: 0, live: 0 };
+
     /// The same with what follows from where control goes from there, if it goes anywhere.
     fn after<'a>(&self, ways: impl Iterator<Item = &'a Self>) -> Option<Self> {
         let (live, written) = ways
@@ -91,16 +94,19 @@ pub(super) struct LiveStack {
     /// By frame, when nothing is being computed empty.
     work: [Work; FRAMES_MAX],
     bytes: usize,
+    /// Whether functions count as left by exits alone, as Linux 6.18 has it.
+    shares_mistakes: bool,
 }
 
 impl LiveStack {
-    pub(super) fn new(program: &Program) -> Self {
+    pub(super) fn new(program: &Program, shares_mistakes: bool) -> Self {
         let mut live = Self {
             chains: Vec::new(),
             callees: BTreeMap::new(),
             flows: program.subprogs().iter().map(|_| None).collect(),
             work: Default::default(),
             bytes: 0,
+            shares_mistakes,
         };
         live.add(program, None, SubprogIdx::MAIN);
         live
@@ -233,7 +239,7 @@ impl LiveStack {
             let chain = &mut self.chains[id.0 as usize];
             let (start, len) = (chain.start, chain.seen.len());
             let flow = self.flows[chain.subprog.index()]
-                .get_or_insert_with(|| Flow::of(program, start, len));
+                .get_or_insert_with(|| Flow::of(program, start, len, self.shares_mistakes));
             let tell = |frame, at, before: &Marks, now: &Marks| {
                 if W::EVERYTHING {
                     report(watch, places, (&calls, start), (frame, at), before, now);
@@ -346,8 +352,9 @@ impl Chain {
             for (frame, (marks, work)) in &mut frames {
                 let Some(marks) = marks else { continue };
                 changed |= flow.pass(work, |at, ways| {
-                    let Some(now) = marks[at].after(ways.iter().map(|&to| &marks[to as usize]))
-                    else {
+                    let end = ways.may_return.then_some(const { &Marks::NOTHING });
+                    let ways = ways.all().iter().map(|&to| &marks[to as usize]).chain(end);
+                    let Some(now) = marks[at].after(ways) else {
                         return false;
                     };
                     let before = core::mem::replace(&mut marks[at], now);
@@ -408,8 +415,8 @@ mod tests {
         fn new(looks_at_all: bool) -> Self {
             let program = assemble(TEXT).expect("it is a program");
             let len = program.slots().len();
-            let flow = Flow::of(&program, Pc::ENTRY, len);
-            let mut chain = LiveStack::new(&program).chains.remove(0);
+            let flow = Flow::of(&program, Pc::ENTRY, len, false);
+            let mut chain = LiveStack::new(&program, false).chains.remove(0);
             chain.marks[0] = Some(vec![Marks::default(); len].into());
             Self { chain, flow, looks_at_all }
         }

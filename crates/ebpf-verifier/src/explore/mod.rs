@@ -141,7 +141,7 @@ impl<'a, W: Watch> Explorer<'a, W> {
             waiting: Vec::new(),
             checkpoints: Checkpoints::default(),
             meetings: Meetings::new(program),
-            live_stack: LiveStack::new(program),
+            live_stack: LiveStack::new(program, options.exploration.shares_mistakes),
             last_kept: LastKept::default(),
             explained: Explained::default(),
             ids: IdMap::default(),
@@ -159,11 +159,14 @@ impl<'a, W: Watch> Explorer<'a, W> {
     fn run(&mut self) -> Checked {
         self.watch.starts();
         loop {
+            // At a fork, only one side may have left the function.
+            let chain = self.way.chain;
             let next = match self.process()? {
                 Next::Goto(next) => next,
                 Next::Fork { fall_through, taken } => {
                     let state = self.machine.taken_state.take();
-                    self.wait(taken, state.expect("invariant: forks leave the other state"))?;
+                    let state = state.expect("invariant: forks leave the other state");
+                    self.wait(taken, state, chain)?;
                     fall_through
                 }
                 Next::End => {
@@ -199,20 +202,22 @@ impl<'a, W: Watch> Explorer<'a, W> {
         self.watch.before(pc, self.way.last, &self.machine.state);
         let depth = self.machine.state.depth();
         if depth > 1 && mark.exit {
-            let (program, chain) = (self.machine.program, self.way.chain);
-            self.live_stack.update(program, &self.marks, chain, self.watch);
+            self.update_live_stack();
         }
         let next = self.machine.step();
         self.history.take_in(pc, self.way.last, mark.jumped_to, &self.machine.effects);
         let relied_on = &self.machine.effects.relied_on;
         if W::EVERYTHING {
             for cell in relied_on.clone() {
-                self.rely_on(&CellSet::from_iter([cell]))?;
+                self.rely_on(&CellSet::from_iter([cell]), depth - 1)?;
             }
         } else if !relied_on.is_empty() {
-            self.rely_on(&relied_on.iter().copied().collect())?;
+            self.rely_on(&relied_on.iter().copied().collect(), depth - 1)?;
         }
         let next = next?;
+        if self.machine.state.depth() < depth && !mark.exit {
+            self.update_live_stack();
+        }
         self.follow_calls(depth, &next);
         Ok(next)
     }
@@ -232,6 +237,11 @@ impl<'a, W: Watch> Explorer<'a, W> {
         }
     }
 
+    fn update_live_stack(&mut self) {
+        let (program, chain) = (self.machine.program, self.way.chain);
+        self.live_stack.update(program, &self.marks, chain, self.watch);
+    }
+
     fn go_on(&mut self, next: Pc) {
         self.way.last = Some(self.machine.pc);
         self.way.steps += 1;
@@ -239,10 +249,11 @@ impl<'a, W: Watch> Explorer<'a, W> {
     }
 
     /// Lets the other side of a fork wait.
-    fn wait(&mut self, pc: Pc, state: State) -> Checked {
+    fn wait(&mut self, pc: Pc, state: State, chain: ChainId) -> Checked {
         self.hold(&state)?;
         self.checkpoints.branch_off(self.way.parent);
-        let way = Way { last: Some(self.machine.pc), steps: self.way.steps + 1, ..self.way };
+        let (last, steps) = (Some(self.machine.pc), self.way.steps + 1);
+        let way = Way { last, steps, chain, ..self.way };
         self.watch.waits();
         self.waiting.push(Waiting { pc, state, way, history: self.history.len() });
         let pending = self.waiting.len();
@@ -258,8 +269,7 @@ impl<'a, W: Watch> Explorer<'a, W> {
         self.checkpoints.end_path(self.way.parent, self.watch);
         // After the last path nothing is compared any more.
         if W::EVERYTHING || !self.waiting.is_empty() {
-            let (program, chain) = (self.machine.program, self.way.chain);
-            self.live_stack.update(program, &self.marks, chain, self.watch);
+            self.update_live_stack();
         }
         let Some(Waiting { pc, state, way, history }) = self.waiting.pop() else {
             return false;

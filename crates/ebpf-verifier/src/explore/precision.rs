@@ -7,6 +7,7 @@
 
 use alloc::vec::Vec;
 
+use ebpf_isa::uapi::HelperId;
 use ebpf_isa::{AtomicOp, CallTarget, Insn, Operand, Pc, Program, Reg, RegSet};
 
 use super::checkpoint::{CheckpointId, Checkpoints, Way};
@@ -53,6 +54,8 @@ enum Lost {
     Origin,
     /// What is wanted cannot be there.
     Bug,
+    /// The kernel would look in a callee for what is the caller's.
+    Caller,
     /// A slot is wanted of a stack that has only so many.
     NoSlot { slot: usize, slots: usize },
 }
@@ -90,6 +93,7 @@ pub(super) fn rely_on<W: Watch>(
             watch.gives_up(frame);
             rely_on_everything(newest, checkpoints, watch);
         }
+        Err(Lost::Caller) => return Err(Unsupported::PacketLoadReturn.into()),
         Err(Lost::Bug) => return Err(Unsupported::UnknownOrigin.into()),
         Err(Lost::NoSlot { slot, slots }) => {
             return Err(Payload::NoStackSlot { slot, slots }.into());
@@ -141,7 +145,7 @@ impl Walk<'_> {
                 let entry = history.last(&piece.stretch, pc);
                 if let Some(insn) = self.program.get(pc) {
                     watch.walks_over(self.frame, &self.wanted, pc, insn);
-                    self.walk_over(insn, entry, behind)?;
+                    self.walk_over(pc, insn, entry, behind)?;
                     steps = steps.saturating_sub(1);
                     while let Some((_, cells)) = explained.next_if(|(at, _)| *at == steps) {
                         self.wanted.remove_all(cells, self.frame);
@@ -200,7 +204,14 @@ impl Walk<'_> {
 
     /// From what is wanted after an instruction to what is wanted before it. `behind` is the
     /// instruction that followed on the path.
-    fn walk_over(&mut self, insn: Insn, entry: Option<&Entry>, behind: Pc) -> Result<(), Lost> {
+    fn walk_over(
+        &mut self,
+        pc: Pc,
+        insn: Insn,
+        entry: Option<&Entry>,
+        behind: Pc,
+    ) -> Result<(), Lost> {
+        let has_returned = behind != Pc(pc.0 + insn.slots());
         self.want_linked(entry);
         let slot = entry.and_then(|entry| entry.slot);
         match insn {
@@ -229,12 +240,19 @@ impl Walk<'_> {
                 self.walk_over_comparison(lhs, rhs, entry);
             }
             Insn::Call(CallTarget::Subprog(_)) => self.leave_callee()?,
+            Insn::Call(CallTarget::Helper(HelperId::TAIL_CALL)) if has_returned => {
+                self.enter_callee(behind)?;
+                self.take(Reg::R0);
+            }
             Insn::Call(CallTarget::Helper(_) | CallTarget::Kfunc { .. }) => {
                 self.take(Reg::R0);
                 self.check_unwanted(ARGUMENTS)?;
             }
             Insn::Exit => self.enter_callee(behind)?,
             Insn::LoadPacket { .. } if self.wants(Reg::R0) => return Err(Lost::Origin),
+            // The kernel does not notice that this is another function, and goes on to look there
+            // for registers and slots of the caller.
+            Insn::LoadPacket { .. } if has_returned => return Err(Lost::Caller),
             _ => {}
         }
         self.want_linked(entry);

@@ -177,11 +177,11 @@ impl<W: Watch> Explorer<'_, W> {
             self.history.arrive(pc, self.way.last);
         }
         self.watch.hands_over(depth, &wanted);
-        self.rely_on(&wanted)
+        self.rely_on(&wanted, depth - 1)
     }
 
-    /// Walks the path back for what decides something.
-    pub(super) fn rely_on(&mut self, wanted: &CellSet) -> Checked {
+    /// Walks the path back for what decides something in the function of the frame at `frame`.
+    pub(super) fn rely_on(&mut self, wanted: &CellSet, frame: usize) -> Checked {
         if wanted.is_empty() || self.options.all_precise {
             return Ok(());
         }
@@ -189,7 +189,7 @@ impl<W: Watch> Explorer<'_, W> {
             pc: self.machine.pc,
             way: &self.way,
             stretch: self.way.history..self.history.len(),
-            frame: self.machine.state.current(),
+            frame,
             shares_mistakes: self.options.shares_mistakes,
         };
         precision::rely_on(

@@ -9,6 +9,7 @@ mod state;
 mod touched;
 
 use alloc::format;
+use alloc::rc::Rc;
 use alloc::string::String;
 use alloc::vec::Vec;
 use core::fmt::{Display, Write as _};
@@ -24,7 +25,7 @@ use crate::error::{ErrorCode, Payload, Rejection};
 use crate::explore::{CheckpointId, SlotsChange, Watch};
 use crate::liveness::LiveRegs;
 use crate::outline::Outline;
-use crate::state::{At, Cell, CellSet, SlotMask, State};
+use crate::state::{At, Cell, CellSet, Frame, SlotMask, State};
 use crate::step::Effects;
 use crate::{Stats, Verified};
 
@@ -86,8 +87,6 @@ pub(crate) struct KernelLog<'a> {
     /// The line of an instruction to which what it touched is to be added: where it ends, and how
     /// long it is.
     line: (usize, usize),
-    /// The state before a return.
-    before: Option<State>,
     /// By slot, the number of the loop.
     loops: Vec<u32>,
     entered: Entered,
@@ -105,7 +104,6 @@ impl<'a> KernelLog<'a> {
             touched: Shown::ALL,
             announces: false,
             line: (0, 0),
-            before: None,
             loops: loops::components(program),
             entered: Entered::default(),
         }
@@ -200,29 +198,24 @@ impl<'a> KernelLog<'a> {
         self.touched = Shown::NOTHING;
     }
 
-    /// The states around a call or a return.
-    fn print_crossing(&mut self, pc: Pc, insn: Insn, state: &State) {
-        match insn {
-            Insn::Call(CallTarget::Subprog(_)) => {
-                let (caller, callee) = (state.current() - 1, state.current());
-                let caller = self.frame(state, caller, Shown::ALL);
-                let callee = self.frame(state, callee, Shown::ALL);
-                let text = format!("caller:\n{caller}\ncallee:\n{callee}\n");
-                self.print(text);
-                self.touched = Shown::ALL;
-            }
-            Insn::Exit => {
-                let Some(before) = self.before.take() else { return };
-                let to = before.frame().return_to.unwrap_or(pc);
-                let callee = self.frame(&before, before.current(), Shown::ALL);
-                let caller = self.frame(state, state.current(), Shown::ALL);
-                let text =
-                    format!("returning from callee:\n{callee}\nto caller at {to}:\n{caller}\n");
-                self.print(text);
-                self.announces = self.level.shows_all();
-            }
-            _ => {}
-        }
+    /// The states around a call.
+    fn print_call(&mut self, state: &State) {
+        let caller = self.frame(state, state.current() - 1, Shown::ALL);
+        let callee = self.frame(state, state.current(), Shown::ALL);
+        let text = format!("caller:\n{caller}\ncallee:\n{callee}\n");
+        self.print(text);
+        self.touched = Shown::ALL;
+    }
+
+    /// The states around a return to `state`.
+    fn print_return(&mut self, callee: Rc<Frame>, state: &State) {
+        let Some(to) = callee.return_to else { return };
+        let mut before = state.clone();
+        before.push_shared(callee);
+        let callee = self.frame(&before, before.current(), Shown::ALL);
+        let caller = self.frame(state, state.current(), Shown::ALL);
+        let text = format!("returning from callee:\n{callee}\nto caller at {to}:\n{caller}\n");
+        self.print(text);
     }
 
     fn print_loop(&mut self, what: &str, places: Option<Vec<u32>>) {
@@ -297,7 +290,6 @@ impl Watch for KernelLog<'_> {
         self.print(format_args!("{pc}: {}\n", self.insn_text(pc, insn)));
         self.line = (self.text.len(), self.text.len() - start);
         self.touched = touched::by(insn, state);
-        self.before = (insn == Insn::Exit).then(|| state.clone());
     }
 
     fn after(&mut self, pc: Pc, state: &State, effects: &Effects) {
@@ -307,9 +299,15 @@ impl Watch for KernelLog<'_> {
         let Some(insn) = self.program.get(pc) else { return };
         match insn {
             Insn::Branch { .. } => self.print_touched(pc, state),
-            // The kernel notes slots without their frame.
-            Insn::Call(CallTarget::Helper(_)) => self.touched.slots |= effects.filled,
-            _ => self.print_crossing(pc, insn, state),
+            Insn::Call(CallTarget::Subprog(_)) => self.print_call(state),
+            _ => {
+                // The kernel notes slots without their frame.
+                self.touched.slots |= effects.filled;
+                if let Some(callee) = &effects.left {
+                    self.print_return(callee.clone(), state);
+                    self.announces = insn == Insn::Exit && self.level.shows_all();
+                }
+            }
         }
     }
 

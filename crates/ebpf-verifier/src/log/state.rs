@@ -112,6 +112,10 @@ impl FrameText<'_> {
                 }
                 self.map(f, &mut list, value.map)?;
             }
+            PointerKind::InnerMap { outer, null, .. } => {
+                list.item(f, format_args!("id={}", null.0))?;
+                self.map(f, &mut list, outer)?;
+            }
             PointerKind::Map(map) => self.map(f, &mut list, map)?,
             PointerKind::Object { null, reference, .. }
             | PointerKind::Opaque { null, reference, .. } => {

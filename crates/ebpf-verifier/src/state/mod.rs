@@ -89,7 +89,11 @@ impl State {
     }
 
     pub(crate) fn push_frame(&mut self, frame: Frame) {
-        self.frames[self.depth()] = Some(Rc::new(frame));
+        self.push_shared(Rc::new(frame));
+    }
+
+    pub(crate) fn push_shared(&mut self, frame: Rc<Frame>) {
+        self.frames[self.depth()] = Some(frame);
         self.depth += 1;
     }
 

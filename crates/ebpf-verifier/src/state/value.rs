@@ -93,6 +93,9 @@ pub(crate) enum PointerKind {
     Map(MapIdx),
     /// The value of an element.
     MapValue(MapValueRef),
+    /// What was looked up in a map of maps, which may be null: for the kernel an element, until it is
+    /// known to be a map.
+    InnerMap { outer: MapIdx, inner: MapIdx, null: NullId },
     /// The packet, or the metadata before it.
     Packet { region: PacketRegion, id: PacketId, range: PacketRange },
     /// The end of the packet.
@@ -238,7 +241,9 @@ impl PointerKind {
             Self::Context => "ctx",
             Self::Map(_) => "map_ptr",
             Self::MapValue(MapValueRef { null: None, .. }) => "map_value",
-            Self::MapValue(MapValueRef { null: Some(_), .. }) => "map_value_or_null",
+            Self::MapValue(MapValueRef { null: Some(_), .. }) | Self::InnerMap { .. } => {
+                "map_value_or_null"
+            }
             Self::Packet { region: PacketRegion::Data, .. } => "pkt",
             Self::Packet { region: PacketRegion::Meta, .. } => "pkt_meta",
             Self::PacketEnd => "pkt_end",
@@ -264,6 +269,7 @@ impl PointerKind {
             | Self::Object { null, .. }
             | Self::Opaque { null, .. }
             | Self::Ringbuf { null, .. } => null,
+            Self::InnerMap { null, .. } => Some(null),
             Self::Context
             | Self::Map(_)
             | Self::Packet { .. }
@@ -290,6 +296,7 @@ impl PointerKind {
             Self::Context
             | Self::Map(_)
             | Self::MapValue(_)
+            | Self::InnerMap { .. }
             | Self::Packet { .. }
             | Self::PacketEnd
             | Self::Stack { .. } => None,
@@ -299,7 +306,9 @@ impl PointerKind {
     /// What is left if it is null.
     pub(crate) const fn null_of(self) -> Option<NullOf> {
         match self {
-            Self::MapValue(MapValueRef { map, .. }) => Some(NullOf::MapValue(map)),
+            Self::MapValue(MapValueRef { map, .. }) | Self::InnerMap { outer: map, .. } => {
+                Some(NullOf::MapValue(map))
+            }
             Self::Ringbuf { size, .. } => Some(NullOf::Ringbuf(size)),
             Self::Opaque { ty, .. } => Some(NullOf::Opaque(ty)),
             Self::Object { .. }
@@ -313,12 +322,17 @@ impl PointerKind {
 
     /// It is known not to be null.
     pub(crate) const fn settle_not_null(&mut self) {
-        if let Self::MapValue(MapValueRef { null, .. })
-        | Self::Object { null, .. }
-        | Self::Opaque { null, .. }
-        | Self::Ringbuf { null, .. } = self
-        {
-            *null = None;
+        match self {
+            Self::MapValue(MapValueRef { null, .. })
+            | Self::Object { null, .. }
+            | Self::Opaque { null, .. }
+            | Self::Ringbuf { null, .. } => *null = None,
+            Self::InnerMap { inner, .. } => *self = Self::Map(*inner),
+            Self::Context
+            | Self::Map(_)
+            | Self::Packet { .. }
+            | Self::PacketEnd
+            | Self::Stack { .. } => {}
         }
     }
 

@@ -5,7 +5,7 @@ use ebpf_isa::{CmpOp, Operand, Pc, Reg, Width};
 use super::packet::PacketComparison;
 use super::{FAR, Machine, Next, linked};
 use crate::domain;
-use crate::error::Checked;
+use crate::error::{Checked, Unsupported};
 use crate::rules::Object;
 use crate::state::{NullId, Pointer, PointerKind, RefId, ScalarValue, State, Value};
 
@@ -30,6 +30,7 @@ impl Machine<'_> {
     ) -> Checked<Next> {
         let left = self.read(lhs)?;
         let right = self.operand(rhs)?;
+        check_known(&left, &right)?;
         let fall_through = self.fall_through;
         let comparison = Comparison { op, width, lhs, rhs, left, right };
         let is_stack = |value: &Value| {
@@ -157,6 +158,19 @@ impl Comparison {
     }
 }
 
+/// Refuses to compare what was looked up in a map of maps with another pointer: what the kernel makes of
+/// it where they are equal is a map that is tied to copies which may be null.
+fn check_known(left: &Value, right: &Value) -> Checked {
+    match (left.as_pointer(), right.as_pointer()) {
+        (Some(left), Some(right))
+            if [left, right].iter().any(|it| matches!(it.kind, PointerKind::InnerMap { .. })) =>
+        {
+            Err(Unsupported::InnerMapComparison.into())
+        }
+        _ => Ok(()),
+    }
+}
+
 /// Whether the pointer cannot be null. The kernel says so only of some kinds.
 fn is_not_null(pointer: &Pointer) -> bool {
     let near = pointer.var.smin() > -FAR && pointer.var.smax() < FAR;
@@ -167,6 +181,7 @@ fn is_not_null(pointer: &Pointer) -> bool {
         PointerKind::Ringbuf { null, .. } => null.is_none(),
         PointerKind::Opaque { null, reference, .. } => null.is_none() && reference.is_some(),
         PointerKind::Context
+        | PointerKind::InnerMap { .. }
         | PointerKind::Packet { .. }
         | PointerKind::PacketEnd
         | PointerKind::Stack { .. } => false,

@@ -4,7 +4,7 @@ use ebpf_isa::{Pc, Reg};
 
 use super::{Machine, Next};
 use crate::error::{Checked, Ending, Held, Payload, Unsupported};
-use crate::state::{Frame, PointerKind, Reference, Value};
+use crate::state::{Frame, PointerKind, Reference, State, Value};
 
 impl Machine<'_> {
     /// The path goes on in the callee, in a frame of its own.
@@ -40,15 +40,35 @@ impl Machine<'_> {
         if result.as_pointer().is_some_and(|p| matches!(p.kind, PointerKind::Stack { .. })) {
             return Err(Payload::PointerReturned.into());
         }
-        self.state.pop_frame();
-        self.set(Reg::R0, result);
-        Ok(Next::Goto(return_to))
+        Ok(self.return_to(return_to, result))
     }
 
-    /// Checks that everything that was acquired has been released, before the program ends.
+    /// The caller goes on, with the callee's result.
+    fn return_to(&mut self, pc: Pc, result: Value) -> Next {
+        self.effects.left = self.state.pop_frame();
+        self.set(Reg::R0, result);
+        Next::Goto(pc)
+    }
+
+    /// Behind an instruction that may end the function at once, with this result: the program does so
+    /// if it is the main program, whose path need not be followed any further; a subprogram returns
+    /// to its caller. The other way, on which the instruction did not end it, waits.
+    pub(super) fn may_return(&mut self, result: Value, forget: fn(&mut State)) -> Next {
+        let Some(return_to) = self.state.frame().return_to else {
+            return Next::Goto(self.fall_through);
+        };
+        self.taken_state = Some(self.state.clone());
+        forget(&mut self.state);
+        self.set(Reg::R0, result);
+        self.return_to(return_to, result);
+        Next::Fork { fall_through: return_to, taken: self.fall_through }
+    }
+
+    /// Checks that everything that was acquired has been released, before the program ends. What ends a
+    /// subprogram leaves it to the callers.
     pub(super) fn check_nothing_held(&self, ending: Ending) -> Checked {
         let refs = self.state.refs.iter();
-        if refs.len() == 0 {
+        if refs.len() == 0 || self.state.depth() > 1 {
             return Ok(());
         }
         let held = refs.map(|Reference { id, acquired_at }| Held { id: id.0, acquired_at });

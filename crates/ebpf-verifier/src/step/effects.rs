@@ -1,8 +1,9 @@
 //! What an instruction did besides changing the state: what exploration remembers of it.
 
+use alloc::rc::Rc;
 use alloc::vec::Vec;
 
-use crate::state::{Cell, LinkedCells, SlotMask, SlotSets};
+use crate::state::{Cell, Frame, LinkedCells, SlotMask, SlotSets};
 
 /// The effects of one instruction.
 #[derive(Debug, Default)]
@@ -23,6 +24,8 @@ pub(crate) struct Effects {
     pub(crate) filled: SlotMask,
     /// Whether there is something in `read`, `written` or `filled`.
     pub(crate) touches_stack: bool,
+    /// The frame of the function that returned.
+    pub(crate) left: Option<Rc<Frame>>,
 }
 
 impl Effects {
@@ -32,6 +35,7 @@ impl Effects {
         self.slot = None;
         self.linked.clear();
         self.stack_operands = [false; 2];
+        self.left = None;
         if core::mem::take(&mut self.touches_stack) {
             self.read.clear();
             self.written.clear();

@@ -185,6 +185,7 @@ impl Argument<'_> {
             PointerKind::Object { object, .. } => !object.is_memory(),
             PointerKind::Context
             | PointerKind::MapValue(_)
+            | PointerKind::InnerMap { .. }
             | PointerKind::Packet { .. }
             | PointerKind::PacketEnd
             | PointerKind::Ringbuf { .. }

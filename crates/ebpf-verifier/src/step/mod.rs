@@ -16,6 +16,7 @@ mod stack;
 use alloc::vec;
 use alloc::vec::Vec;
 
+use ebpf_isa::uapi::HelperId;
 use ebpf_isa::{
     CallTarget, Insn, MapIdx, Operand, Pc, Program, Reg, SubprogIdx, WideSource, semantics,
 };
@@ -33,6 +34,7 @@ use crate::state::{
 pub(crate) use effects::Effects;
 pub(crate) use memory::ContextUse;
 use memory::Place;
+use packet::forget_packet_pointers;
 
 /// Offsets and sizes must stay below this in magnitude; what may reach it counts as unbounded.
 const FAR: i64 = 1 << 29;
@@ -137,12 +139,18 @@ impl<'a> Machine<'a> {
             Insn::Branch { op, width, lhs, rhs, target } => {
                 return self.branch(op, width, lhs, rhs, target);
             }
-            Insn::Call(CallTarget::Helper(id)) => self.call_helper(id)?,
+            Insn::Call(CallTarget::Helper(id)) => {
+                self.call_helper(id)?;
+                if id == HelperId::TAIL_CALL {
+                    // What was called may have moved the packet, and may have returned anything.
+                    return Ok(self.may_return(Value::UNKNOWN, forget_packet_pointers));
+                }
+            }
             Insn::Call(CallTarget::Kfunc { btf_id, module }) => self.call_kfunc(btf_id, module)?,
             Insn::Call(CallTarget::Subprog(target)) => return self.call_subprog(target),
             Insn::Exit => return self.exit(),
             Insn::AddrSpaceCast { .. } => return Err(Unsupported::AddrSpaceCast.into()),
-            Insn::LoadPacket { index, .. } => self.load_packet(index)?,
+            Insn::LoadPacket { index, .. } => return self.load_packet(index),
             Insn::Call(CallTarget::Reg(_) | CallTarget::Native(_)) | Insn::MayGoto { .. } => {
                 unreachable!("refused before exploration")
             }

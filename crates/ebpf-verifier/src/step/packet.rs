@@ -3,8 +3,8 @@
 use ebpf_isa::uapi::ProgramType;
 use ebpf_isa::{CmpOp, Operand, Reg};
 
-use super::Machine;
 use super::memory::{check_unmodified, check_within};
+use super::{Machine, Next};
 use crate::error::{Checked, Ending, Extreme, Payload, Region};
 use crate::state::{PacketId, PacketRange, PacketRegion, Pointer, PointerKind, State, Value};
 
@@ -100,9 +100,9 @@ impl<'a> PacketComparison<'a> {
 }
 
 impl Machine<'_> {
-    /// A packet load of classic programs, whose context is in `r6`. It ends the program where the
-    /// packet is too short.
-    pub(super) fn load_packet(&mut self, index: Option<Reg>) -> Checked {
+    /// A packet load of classic programs, whose context is in `r6`. It ends the function with 0 where
+    /// the packet is too short.
+    pub(super) fn load_packet(&mut self, index: Option<Reg>) -> Checked<Next> {
         let program_type = self.env.program_type.program_type();
         let has_packet_loads = matches!(
             program_type,
@@ -122,7 +122,7 @@ impl Machine<'_> {
         check_unmodified(Reg::R6, context)?;
         self.state.frame_mut().clear_caller_saved();
         self.set(Reg::R0, Value::UNKNOWN);
-        Ok(())
+        Ok(self.may_return(Value::constant(0), |_| {}))
     }
 }
 

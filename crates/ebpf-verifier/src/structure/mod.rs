@@ -10,7 +10,7 @@ use alloc::vec::Vec;
 use ebpf_isa::uapi::{HelperId, MapDesc, MapType};
 use ebpf_isa::{AluOp, CallTarget, Insn, MapIdx, Pc, Program, SubprogIdx, WideSource};
 
-use crate::environment::Environment;
+use crate::environment::{Environment, MapInfo};
 use crate::error::{Checked, Payload, Unsupported};
 use crate::explore::Explored;
 use crate::outline::{Outline, lacks_feature, uses_auxiliary};
@@ -33,14 +33,14 @@ pub(crate) fn check(
 ) -> Result<(), Located> {
     check_size(program, env).map_err(|fault| (fault, None))?;
     check_kfuncs(outline, env)?;
-    check_ends_in_subprograms(program, outline)?;
+    check_ends_in_subprograms(program, outline, env)?;
     check_known(outline, env)?;
     check_maps(outline, env)?;
     if env.has_exception_callback() {
         return Err((Unsupported::ExceptionCallback.into(), None));
     }
     check_reachable(outline)?;
-    check_everywhere(program, outline)
+    check_everywhere(program, outline, env)
 }
 
 /// Checks what the kernel looks at before any instruction.
@@ -60,24 +60,50 @@ fn check_size(program: &Program, env: &Environment) -> Checked {
     Ok(())
 }
 
-/// Functions that may end the program must return numbers; those without a type are not known to.
-fn check_ends_in_subprograms(program: &Program, outline: &Outline) -> Result<(), Located> {
-    let untyped = |pc: Pc| {
+/// Functions that may end otherwise than by an exit must return numbers; those without a type are
+/// not known to.
+fn check_ends_in_subprograms(
+    program: &Program,
+    outline: &Outline,
+    env: &Environment,
+) -> Result<(), Located> {
+    let ends = outline.notable().iter().filter_map(|&(pc, insn)| {
         let index = program.subprog_of(pc);
-        let has_type = program.subprogs()[index.index()].info.btf_id.is_some();
-        (index != SubprogIdx::MAIN && !has_type).then_some(index)
-    };
-    // Of those of a function, packet loads come first.
-    let faults = outline.notable().iter().filter_map(|&(pc, insn)| match insn {
-        Insn::LoadPacket { .. } => Some((untyped(pc)?, 0, pc, Payload::UntypedPacketLoad)),
-        Insn::Call(CallTarget::Helper(HelperId::TAIL_CALL)) => {
-            Some((untyped(pc)?, 1, pc, Payload::UntypedTailCall))
-        }
-        _ => None,
+        let end = End::of(insn).filter(|_| index != SubprogIdx::MAIN)?;
+        Some((index, end, pc))
     });
-    match faults.min_by_key(|&(index, order, pc, _)| (index, order, pc)) {
-        Some((.., pc, fault)) => Err((fault.into(), Some(pc))),
-        None => Ok(()),
+    // Of those of a function, packet loads come first.
+    let mut ends: Vec<_> = ends.collect();
+    ends.sort_unstable();
+    for (index, end, pc) in ends {
+        let ty = program.subprogs()[index.index()].info.btf_id;
+        let fault: Box<Payload> = match (end, ty.map(|ty| env.returns_number(ty))) {
+            (_, Some(Some(true))) => continue,
+            (_, Some(None)) => Unsupported::UntypedFunction.into(),
+            (End::PacketLoad, None) => Payload::UntypedPacketLoad.into(),
+            (End::TailCall, None) => Payload::UntypedTailCall.into(),
+            (End::PacketLoad, Some(Some(false))) => Payload::PacketLoadResult.into(),
+            (End::TailCall, Some(Some(false))) => Payload::TailCallResult.into(),
+        };
+        return Err((fault, Some(pc)));
+    }
+    Ok(())
+}
+
+/// What may end a function besides exits, in the order in which the kernel looks for it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum End {
+    PacketLoad,
+    TailCall,
+}
+
+impl End {
+    fn of(insn: Insn) -> Option<Self> {
+        match insn {
+            Insn::LoadPacket { .. } => Some(Self::PacketLoad),
+            Insn::Call(CallTarget::Helper(HelperId::TAIL_CALL)) => Some(Self::TailCall),
+            _ => None,
+        }
     }
 }
 
@@ -157,6 +183,9 @@ fn check_map(env: &Environment, map: MapIdx, value_off: Option<u32>) -> Checked 
     if !is_supported(map_type) {
         return Err(Unsupported::Map(map_type).into());
     }
+    if holds_maps(map_type) {
+        check_inner(env, info)?;
+    }
     if info.special_fields {
         return Err(Unsupported::SpecialFields.into());
     }
@@ -177,6 +206,24 @@ fn check_map(env: &Environment, map: MapIdx, value_off: Option<u32>) -> Checked 
         return Err(Payload::MapValueBounds { value_size, off }.into());
     }
     Ok(())
+}
+
+/// Checks that what a map of maps holds is known: maps whose values are plain bytes.
+fn check_inner(env: &Environment, map: &MapInfo) -> Checked {
+    let inner = map.inner.and_then(|inner| env.map(inner));
+    let inner = inner.ok_or(Unsupported::InnerMap)?;
+    let inner_type = inner.desc.map_type;
+    if !is_supported(inner_type) || holds_maps(inner_type) {
+        return Err(Unsupported::Map(inner_type).into());
+    }
+    match inner.special_fields {
+        true => Err(Unsupported::SpecialFields.into()),
+        false => Ok(()),
+    }
+}
+
+const fn holds_maps(map_type: MapType) -> bool {
+    matches!(map_type, MapType::ArrayOfMaps | MapType::HashOfMaps)
 }
 
 /// Whether a program may have only one map of this type.
@@ -211,6 +258,8 @@ const fn is_supported(map_type: MapType) -> bool {
             | MapType::Stack
             | MapType::BloomFilter
             | MapType::Ringbuf
+            | MapType::ArrayOfMaps
+            | MapType::HashOfMaps
     )
 }
 
@@ -254,19 +303,24 @@ fn check_reachable(outline: &Outline) -> Result<(), Located> {
 
 /// Refuses what the kernel looks at wherever it is, also where no path leads, and what is not known
 /// here.
-fn check_everywhere(program: &Program, outline: &Outline) -> Result<(), Located> {
+fn check_everywhere(
+    program: &Program,
+    outline: &Outline,
+    env: &Environment,
+) -> Result<(), Located> {
     for &(pc, insn) in outline.notable() {
-        let in_main = || program.subprog_of(pc) == SubprogIdx::MAIN;
+        let is_global = || {
+            let subprog = program.subprog_of(pc);
+            let info = &program.subprogs()[subprog.index()].info;
+            subprog != SubprogIdx::MAIN && env.is_static(info) != Some(true)
+        };
         let what = match insn {
             _ if uses_auxiliary(outline.operands()[pc.index()]) => Unsupported::AuxiliaryRegister,
             Insn::Call(CallTarget::Native(_)) => Unsupported::NativeFunction,
             Insn::LoadWide { source: WideSource::Btf { .. }, .. } => Unsupported::KernelVariable,
             Insn::LoadWide { source: WideSource::Func(_), .. } => Unsupported::FunctionAddress,
             Insn::MayGoto { .. } => Unsupported::MayGoto,
-            Insn::Call(CallTarget::Helper(HelperId::TAIL_CALL)) if !in_main() => {
-                Unsupported::SubprogramTailCall
-            }
-            Insn::LoadPacket { .. } if !in_main() => Unsupported::SubprogramPacketLoad,
+            _ if End::of(insn).is_some() && is_global() => Unsupported::GlobalFunction,
             _ => continue,
         };
         return Err((what.into(), Some(pc)));
@@ -337,10 +391,21 @@ pub(crate) fn check_stack_depth(
     env: &Environment,
     stack_depth: &[u16],
 ) -> Checked {
-    let walk =
-        CallWalk { callees: callees(program, outline), env, stack_depth, seen: BTreeSet::new() };
-    walk.check()
+    let is_tail_call = |insn| End::of(insn) == Some(End::TailCall);
+    let tail_calls = outline.notable().iter().filter(|&&(_, insn)| is_tail_call(insn));
+    CallWalk {
+        callees: callees(program, outline),
+        with_tail_call: tail_calls.map(|&(pc, _)| program.subprog_of(pc)).collect(),
+        env,
+        stack_depth,
+        seen: BTreeSet::new(),
+    }
+    .check()
 }
+
+/// What is called may use as much stack again, and call on: so a subprogram with a tail call may not
+/// have so many bytes of stack above it.
+const TAIL_CALL_STACK: u32 = 256;
 
 fn callees(program: &Program, outline: &Outline) -> Vec<Vec<SubprogIdx>> {
     let mut callees = vec![Vec::new(); program.subprogs().len()];
@@ -355,6 +420,7 @@ fn callees(program: &Program, outline: &Outline) -> Vec<Vec<SubprogIdx>> {
 /// A walk over all chains of calls, in program order.
 struct CallWalk<'a> {
     callees: Vec<Vec<SubprogIdx>>,
+    with_tail_call: BTreeSet<SubprogIdx>,
     env: &'a Environment,
     stack_depth: &'a [u16],
     /// Function, frames above it and stack above it: what comes below is the same every time.
@@ -372,6 +438,10 @@ impl CallWalk<'_> {
         }
         if !self.seen.insert((subprog, frames, stack)) {
             return Ok(());
+        }
+        let has_tail_call = subprog != SubprogIdx::MAIN && self.with_tail_call.contains(&subprog);
+        if has_tail_call && stack >= TAIL_CALL_STACK {
+            return Err(Payload::LimitTailCallStack { bytes: stack }.into());
         }
         let own = u32::from(self.stack_depth[subprog.index()]);
         // Any profile gives a verdict: one that rounds to multiples of 0 does not round.

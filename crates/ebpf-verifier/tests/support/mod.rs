@@ -4,18 +4,52 @@
 #![allow(dead_code, reason = "no test needs everything")]
 
 mod kfuncs;
+mod types;
 
-use ebpf_isa::Program;
+use std::sync::Arc;
+
+use ebpf_btf::Btf;
+use ebpf_isa::text::assemble;
 use ebpf_isa::uapi::{AttachType, MapDesc, MapType, ProgramType, map_flags};
+use ebpf_isa::{MapIdx, Program};
 use ebpf_verifier::{
     Environment, ErrorCode, Log, LogLevel, MapInfo, Options, Rejection, kernel_log, program_types,
 };
 
+use ebpf_testkit::Fixture;
 use kfuncs::Kfuncs;
+use types::Types;
+
+/// What a fixture of `fixtures/verify` says of its program.
+pub(crate) struct Subject {
+    pub(crate) program: Program,
+    pub(crate) env: Environment,
+    /// The types, as the kernel is given them.
+    pub(crate) btf: Option<Vec<u8>>,
+}
+
+impl Subject {
+    pub(crate) fn of(fixture: &Fixture) -> Result<Self, String> {
+        let asm = fixture.section("asm").ok_or("no asm section")?;
+        Self::new(asm, fixture.section("env").unwrap_or_default())
+    }
+
+    pub(crate) fn new(asm: &str, env: &str) -> Result<Self, String> {
+        let program = assemble(asm).map_err(|error| error.to_string())?;
+        let (env, types) = parse(env)?;
+        Ok(Self { program: types.apply(program)?, env, btf: types.bytes() })
+    }
+}
 
 /// Reads an environment.
 pub(crate) fn parse_env(text: &str) -> Result<Environment, String> {
+    parse(text).map(|(env, _)| env)
+}
+
+fn parse(text: &str) -> Result<(Environment, Types), String> {
     let mut env = Environment::new(program_types::xdp());
+    let mut types = Types::default();
+    let mut inner = Vec::new();
     let mut kfuncs = Kfuncs::default();
     for line in text.lines().filter(|line| !line.trim().is_empty()) {
         let words: Vec<&str> = line.split_whitespace().collect();
@@ -31,35 +65,51 @@ pub(crate) fn parse_env(text: &str) -> Result<Environment, String> {
             ["alignment", "strict"] => env.strict_alignment = true,
             ["license", "gpl"] => env.license_gpl = true,
             ["license", "other"] => env.license_gpl = false,
-            ["map", map_type, key, value, entries, ref flags @ ..] => {
-                let number = |word: &str| word.parse().map_err(|_| unknown());
-                let desc = MapDesc {
-                    map_type: MapType::from_name(map_type).ok_or_else(unknown)?,
-                    key_size: number(key)?,
-                    value_size: number(value)?,
-                    max_entries: number(entries)?,
-                    flags: 0,
-                };
-                // The kernel is given them without names, which its log would show.
-                let mut map = MapInfo::new("", desc);
-                for flag in flags {
-                    parse_flag(&mut map, flag).ok_or_else(unknown)?;
-                }
-                env.maps.push(map);
+            ["map", ref map @ ..] => env.maps.push(parse_map(map).ok_or_else(unknown)?),
+            ["inner", ref map @ ..] => {
+                let outer = env.maps.len().checked_sub(1).ok_or_else(unknown)?;
+                inner.push((outer, parse_map(map).ok_or_else(unknown)?));
             }
             ["kfunc", index, ref function @ ..] => {
                 kfuncs.parse(index, function).ok_or_else(unknown)?;
             }
+            ["function", linkage, result] => {
+                types.function(linkage, result).ok_or_else(unknown)?;
+            }
             _ => return Err(unknown()),
         }
     }
+    for (outer, map) in inner {
+        env.maps[outer].inner = Some(MapIdx(env.maps.len() as u32));
+        env.maps.push(map);
+    }
     kfuncs.put_into(&mut env)?;
-    Ok(env)
+    let btf = types.bytes().map(|bytes| Btf::parse(&bytes)).transpose();
+    env.btf = btf.map_err(|error| error.to_string())?.map(Arc::new);
+    Ok((env, types))
+}
+
+fn parse_map(words: &[&str]) -> Option<MapInfo> {
+    let &[map_type, key, value, entries, ref flags @ ..] = words else { return None };
+    let desc = MapDesc {
+        map_type: MapType::from_name(map_type)?,
+        key_size: key.parse().ok()?,
+        value_size: value.parse().ok()?,
+        max_entries: entries.parse().ok()?,
+        flags: 0,
+    };
+    // The kernel is given them without names, which its log would show.
+    let mut map = MapInfo::new("", desc);
+    for flag in flags {
+        parse_flag(&mut map, flag)?;
+    }
+    Some(map)
 }
 
 fn parse_flag(map: &mut MapInfo, flag: &str) -> Option<()> {
     match flag {
         "rdonly_prog" => map.desc.flags |= map_flags::RDONLY_PROG,
+        "inner_map" => map.desc.flags |= map_flags::INNER_MAP,
         "wronly_prog" => map.desc.flags |= map_flags::WRONLY_PROG,
         _ => {
             let hex = flag.strip_prefix("frozen=")?;

@@ -22,6 +22,7 @@ const GENERIC: [u32; 3] = [1, 2, 3];
 
 /// Maps that only some helpers take. Maps without a row take none of these but the generic ones.
 const SPECIAL: &[(&[MapType], &[u32])] = &[
+    (&[MapType::ArrayOfMaps, MapType::HashOfMaps], &[1]),
     (&[MapType::ProgArray], &[12]),
     (&[MapType::PerfEventArray], &[22, 25, 55, 111, 121]),
     (&[MapType::StackTrace], &[27]),

@@ -283,6 +283,7 @@ fn check_kind(kind: ArgKind, reg: Reg, value: &Value) -> Checked {
         PointerKind::Ringbuf { null, .. } => null.is_none(),
         PointerKind::Context
         | PointerKind::Map(_)
+        | PointerKind::InnerMap { .. }
         | PointerKind::Object { .. }
         | PointerKind::Opaque { .. }
         | PointerKind::PacketEnd => false,

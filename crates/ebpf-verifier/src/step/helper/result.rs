@@ -1,6 +1,6 @@
 //! What helpers leave in `r0`.
 
-use ebpf_isa::uapi::MapType;
+use ebpf_isa::uapi::{MapType, map_flags};
 use ebpf_isa::{MapIdx, Reg};
 
 use super::{CallFacts, map_of};
@@ -64,6 +64,10 @@ impl Machine<'_> {
             }
             RetKind::MapValueOrNull => {
                 let map = map_of(facts)?;
+                if let Some(inner) = self.map(map).inner {
+                    let null = self.new_null_id();
+                    return Ok(Value::pointer(PointerKind::InnerMap { outer: map, inner, null }));
+                }
                 let entries = u64::from(self.map(map).desc.max_entries);
                 let exists = facts.key.is_some_and(|key| key < entries);
                 let null = if exists { None } else { Some(self.new_null_id()) };
@@ -84,7 +88,9 @@ impl Machine<'_> {
     pub(super) fn constant_key(&mut self, reg: Reg, map: MapIdx) -> Option<u64> {
         let desc = &self.map(map).desc;
         let is_array = matches!(desc.map_type, MapType::Array | MapType::PercpuArray);
-        if !is_array || !self.env.profile.features.has(Feature::ConstantKeys) {
+        // In the place of this one there may be an array of another size.
+        let may_differ = desc.flags & map_flags::INNER_MAP != 0;
+        if !is_array || may_differ || !self.env.profile.features.has(Feature::ConstantKeys) {
             return None;
         }
         let pointer = self.value(reg).as_pointer()?;
