@@ -213,9 +213,8 @@ impl Checker<'_> {
                 };
                 is_from(base) && in_range
             }
-            // Nor which maps are in others, or whether there is one.
-            PointerKind::InnerMap { .. } => true,
             // Where the host keeps its objects is not known here, but that they exist.
+            PointerKind::Element { .. } => true,
             PointerKind::Object { null, .. }
             | PointerKind::Opaque { null, .. }
             | PointerKind::Ringbuf { null, .. } => null.is_some() || found != 0,

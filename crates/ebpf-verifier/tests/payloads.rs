@@ -105,7 +105,7 @@ fn programs() -> Vec<(&'static str, &'static str, Payload)> {
             "map hash_of_maps 4 4 1\ninner array 4 4 1",
             "*(u32 *)(r10 -8) = 1\nr2 = r10\nr2 += -8\nr1 = map[0] ll\n\
              call bpf_map_lookup_elem#1\nr1 = map[0] ll\nif r1 == r0 goto out\nout:\nr0 = 0\nexit",
-            Payload::Unsupported { what: Unsupported::InnerMapComparison },
+            Payload::Unsupported { what: Unsupported::ElementComparison },
         ),
         (
             "type xdp",

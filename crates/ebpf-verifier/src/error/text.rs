@@ -36,6 +36,11 @@ impl Payload {
             } => {
                 Some(format!("invalid access to memory, mem_size={mem_size} off={off} size={size}"))
             }
+            Self::HelperMap { map_type: MapType::Sockmap | MapType::Sockhash, helper }
+                if [HelperId::MAP_UPDATE_ELEM, HelperId::MAP_DELETE_ELEM].contains(&helper) =>
+            {
+                Some("cannot update sockmap in this context".into())
+            }
             Self::ReferenceLeak { ref held, .. } => {
                 let line = |&Held { id, acquired_at }: &Held| {
                     format!("Unreleased reference id={id} alloc_insn={acquired_at}")

@@ -29,9 +29,9 @@ pub enum Unsupported {
     /// A load from a map itself, not its values.
     #[error("an access to a map's description")]
     MapDescription,
-    /// A comparison of what was looked up in a map of maps with another pointer.
-    #[error("a comparison of an element of a map of maps with another pointer")]
-    InnerMapComparison,
+    /// A comparison of what was looked up in a map of maps or sockets with another pointer.
+    #[error("a comparison of an element of a map of maps or sockets with another pointer")]
+    ElementComparison,
     /// A load from a map that is frozen, where it is not a single value.
     #[error("a load from a frozen array of more than one element")]
     FrozenElements,

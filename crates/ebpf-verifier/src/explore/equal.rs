@@ -183,10 +183,10 @@ impl Comparison<'_> {
                 true
             }
             (
-                old_kind @ PointerKind::InnerMap { outer, .. },
-                PointerKind::InnerMap { outer: current_outer, .. },
+                old_kind @ PointerKind::Element { map, .. },
+                PointerKind::Element { map: current_map, .. },
             ) => {
-                if outer != current_outer || !self.ties(old_kind, current.kind) {
+                if map != current_map || !self.ties(old_kind, current.kind) {
                     return false;
                 }
                 true

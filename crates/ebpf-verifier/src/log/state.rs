@@ -112,9 +112,12 @@ impl FrameText<'_> {
                 }
                 self.map(f, &mut list, value.map)?;
             }
-            PointerKind::InnerMap { outer, null, .. } => {
+            PointerKind::Element { map, null, reference, .. } => {
                 list.item(f, format_args!("id={}", null.0))?;
-                self.map(f, &mut list, outer)?;
+                if let Some(id) = reference {
+                    list.item(f, format_args!("ref_obj_id={}", id.0))?;
+                }
+                self.map(f, &mut list, map)?;
             }
             PointerKind::Map(map) => self.map(f, &mut list, map)?,
             PointerKind::Object { null, reference, .. }

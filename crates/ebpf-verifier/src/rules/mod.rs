@@ -15,7 +15,9 @@ pub use helper::{ArgKind, HelperProto, RetKind};
 pub use object::Object;
 
 use tables::availability;
-pub(crate) use tables::map_helpers::takes as helper_takes_map;
+pub(crate) use tables::map_helpers::{
+    holds_sockets, may_change_sockets, takes as helper_takes_map,
+};
 
 use crate::digest::DigestWriter;
 

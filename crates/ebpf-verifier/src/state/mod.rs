@@ -15,8 +15,8 @@ pub(crate) use frame::Frame;
 pub(crate) use refs::{RefId, Reference, Refs};
 pub(crate) use stack::{ByteKind, Slot, StackOff};
 pub(crate) use value::{
-    Distance, Link, MapValueRef, NullId, OpaqueId, Origin, PacketId, PacketRange, PacketRegion,
-    Pointer, PointerKind, ScalarId, ScalarValue, Value,
+    Distance, Holds, Link, MapValueRef, NullId, OpaqueId, Origin, PacketId, PacketRange,
+    PacketRegion, Pointer, PointerKind, ScalarId, ScalarValue, Value,
 };
 
 /// Why an index is that of a frame.

@@ -93,9 +93,9 @@ pub(crate) enum PointerKind {
     Map(MapIdx),
     /// The value of an element.
     MapValue(MapValueRef),
-    /// What was looked up in a map of maps, which may be null: for the kernel an element, until it is
-    /// known to be a map.
-    InnerMap { outer: MapIdx, inner: MapIdx, null: NullId },
+    /// What was looked up in a map that holds objects, and may be null: for the kernel the value of an
+    /// element, until it is known not to be null, and then the object.
+    Element { map: MapIdx, holds: Holds, null: NullId, reference: Option<RefId> },
     /// The packet, or the metadata before it.
     Packet { region: PacketRegion, id: PacketId, range: PacketRange },
     /// The end of the packet.
@@ -128,6 +128,15 @@ pub(crate) struct MapValueRef {
     pub(crate) map: MapIdx,
     /// `None` once it is known that the element exists.
     pub(crate) null: Option<NullId>,
+}
+
+/// What a map holds whose values are objects.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Holds {
+    /// Maps like this one.
+    Map(MapIdx),
+    /// Sockets, which are acquired.
+    Socket,
 }
 
 /// Where a packet pointer starts from.
@@ -241,7 +250,7 @@ impl PointerKind {
             Self::Context => "ctx",
             Self::Map(_) => "map_ptr",
             Self::MapValue(MapValueRef { null: None, .. }) => "map_value",
-            Self::MapValue(MapValueRef { null: Some(_), .. }) | Self::InnerMap { .. } => {
+            Self::MapValue(MapValueRef { null: Some(_), .. }) | Self::Element { .. } => {
                 "map_value_or_null"
             }
             Self::Packet { region: PacketRegion::Data, .. } => "pkt",
@@ -269,7 +278,7 @@ impl PointerKind {
             | Self::Object { null, .. }
             | Self::Opaque { null, .. }
             | Self::Ringbuf { null, .. } => null,
-            Self::InnerMap { null, .. } => Some(null),
+            Self::Element { null, .. } => Some(null),
             Self::Context
             | Self::Map(_)
             | Self::Packet { .. }
@@ -290,13 +299,14 @@ impl PointerKind {
     /// What it was acquired as, or made from.
     pub(crate) const fn reference(self) -> Option<RefId> {
         match self {
-            Self::Object { reference, .. } | Self::Opaque { reference, .. } => reference,
+            Self::Object { reference, .. }
+            | Self::Element { reference, .. }
+            | Self::Opaque { reference, .. } => reference,
             Self::Ringbuf { origin: Origin::SumOfReleased, .. } => None,
             Self::Ringbuf { reference, .. } => Some(reference),
             Self::Context
             | Self::Map(_)
             | Self::MapValue(_)
-            | Self::InnerMap { .. }
             | Self::Packet { .. }
             | Self::PacketEnd
             | Self::Stack { .. } => None,
@@ -306,7 +316,7 @@ impl PointerKind {
     /// What is left if it is null.
     pub(crate) const fn null_of(self) -> Option<NullOf> {
         match self {
-            Self::MapValue(MapValueRef { map, .. }) | Self::InnerMap { outer: map, .. } => {
+            Self::MapValue(MapValueRef { map, .. }) | Self::Element { map, .. } => {
                 Some(NullOf::MapValue(map))
             }
             Self::Ringbuf { size, .. } => Some(NullOf::Ringbuf(size)),
@@ -327,7 +337,11 @@ impl PointerKind {
             | Self::Object { null, .. }
             | Self::Opaque { null, .. }
             | Self::Ringbuf { null, .. } => *null = None,
-            Self::InnerMap { inner, .. } => *self = Self::Map(*inner),
+            Self::Element { holds: Holds::Map(inner), .. } => *self = Self::Map(*inner),
+            Self::Element { holds: Holds::Socket, reference, .. } => {
+                let (object, reference) = (Object::Socket, *reference);
+                *self = Self::Object { object, null: None, reference };
+            }
             Self::Context
             | Self::Map(_)
             | Self::Packet { .. }

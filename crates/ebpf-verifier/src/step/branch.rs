@@ -158,14 +158,14 @@ impl Comparison {
     }
 }
 
-/// Refuses to compare what was looked up in a map of maps with another pointer: what the kernel makes of
-/// it where they are equal is a map that is tied to copies which may be null.
+/// Refuses to compare what was looked up in a map that holds objects with another pointer: what the
+/// kernel makes of it where they are equal is an object that is tied to copies which may be null.
 fn check_known(left: &Value, right: &Value) -> Checked {
     match (left.as_pointer(), right.as_pointer()) {
         (Some(left), Some(right))
-            if [left, right].iter().any(|it| matches!(it.kind, PointerKind::InnerMap { .. })) =>
+            if [left, right].iter().any(|it| matches!(it.kind, PointerKind::Element { .. })) =>
         {
-            Err(Unsupported::InnerMapComparison.into())
+            Err(Unsupported::ElementComparison.into())
         }
         _ => Ok(()),
     }
@@ -181,7 +181,7 @@ fn is_not_null(pointer: &Pointer) -> bool {
         PointerKind::Ringbuf { null, .. } => null.is_none(),
         PointerKind::Opaque { null, reference, .. } => null.is_none() && reference.is_some(),
         PointerKind::Context
-        | PointerKind::InnerMap { .. }
+        | PointerKind::Element { .. }
         | PointerKind::Packet { .. }
         | PointerKind::PacketEnd
         | PointerKind::Stack { .. } => false,

@@ -185,7 +185,7 @@ impl Argument<'_> {
             PointerKind::Object { object, .. } => !object.is_memory(),
             PointerKind::Context
             | PointerKind::MapValue(_)
-            | PointerKind::InnerMap { .. }
+            | PointerKind::Element { .. }
             | PointerKind::Packet { .. }
             | PointerKind::PacketEnd
             | PointerKind::Ringbuf { .. }

@@ -189,7 +189,7 @@ impl Machine<'_> {
                 self.access_object(place, &pointer, object, access)
             }
             PointerKind::MapValue(MapValueRef { null: Some(_), .. })
-            | PointerKind::InnerMap { .. }
+            | PointerKind::Element { .. }
             | PointerKind::Object { null: Some(_), .. }
             | PointerKind::Opaque { null: Some(_), .. }
             | PointerKind::Ringbuf { null: Some(_), .. }
@@ -405,7 +405,7 @@ fn check_atomic(register: Reg, value: &Value, write: bool) -> Checked {
         PointerKind::Object { null, .. } => null.is_none(),
         PointerKind::Map(_)
         | PointerKind::MapValue(_)
-        | PointerKind::InnerMap { .. }
+        | PointerKind::Element { .. }
         | PointerKind::Opaque { .. }
         | PointerKind::PacketEnd
         | PointerKind::Ringbuf { .. }
@@ -436,7 +436,7 @@ fn aligned_memory(kind: &PointerKind) -> Option<&'static str> {
         PointerKind::Object { object, null: None, .. } => Some(object.name()),
         PointerKind::Map(_)
         | PointerKind::MapValue(_)
-        | PointerKind::InnerMap { .. }
+        | PointerKind::Element { .. }
         | PointerKind::Object { .. }
         | PointerKind::Opaque { .. }
         | PointerKind::Ringbuf { .. }

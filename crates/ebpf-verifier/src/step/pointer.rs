@@ -129,7 +129,7 @@ const fn may_move(kind: PointerKind) -> bool {
         | PointerKind::Ringbuf { .. }
         | PointerKind::Stack { .. } => true,
         PointerKind::Map(_)
-        | PointerKind::InnerMap { .. }
+        | PointerKind::Element { .. }
         | PointerKind::Object { .. }
         | PointerKind::Opaque { .. }
         | PointerKind::PacketEnd => false,

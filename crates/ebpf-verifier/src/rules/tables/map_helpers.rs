@@ -1,6 +1,6 @@
 //! Which helpers take which maps.
 
-use ebpf_isa::uapi::{HelperId, MapType};
+use ebpf_isa::uapi::{HelperId, MapType, ProgramType};
 
 /// Whether a helper takes maps of this type.
 pub(crate) fn takes(id: HelperId, map_type: MapType) -> bool {
@@ -11,6 +11,27 @@ pub(crate) fn takes(id: HelperId, map_type: MapType) -> bool {
             matches!(map_type, MapType::PercpuArray | MapType::PercpuHash | MapType::LruPercpuHash)
         }
         None => GENERIC.contains(&id.0) || !SPECIAL.iter().any(|row| row.1.contains(&id.0)),
+    }
+}
+
+/// Whether maps of this type hold sockets.
+pub(crate) const fn holds_sockets(map_type: MapType) -> bool {
+    matches!(map_type, MapType::Sockmap | MapType::Sockhash)
+}
+
+/// Whether programs of this type may update maps of sockets, or delete in them: those that do not run
+/// while a socket is locked.
+pub(crate) fn may_change_sockets(id: HelperId, program_type: ProgramType) -> bool {
+    match program_type {
+        ProgramType::SockOps => id == HelperId::MAP_DELETE_ELEM,
+        ProgramType::SocketFilter
+        | ProgramType::SchedCls
+        | ProgramType::SchedAct
+        | ProgramType::Xdp
+        | ProgramType::SkReuseport
+        | ProgramType::FlowDissector
+        | ProgramType::SkLookup => true,
+        _ => false,
     }
 }
 

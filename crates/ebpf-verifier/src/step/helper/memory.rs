@@ -117,7 +117,7 @@ impl Machine<'_> {
             }
             PointerKind::Context
             | PointerKind::Map(_)
-            | PointerKind::InnerMap { .. }
+            | PointerKind::Element { .. }
             | PointerKind::MapValue(_)
             | PointerKind::Object { .. }
             | PointerKind::Opaque { .. }

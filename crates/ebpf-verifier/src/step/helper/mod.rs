@@ -12,7 +12,10 @@ use super::Machine;
 use super::memory::check_unmodified;
 use super::packet::forget_packet_pointers;
 use crate::error::{Checked, Ending, Payload, Unsupported};
-use crate::rules::{ArgKind, HelperProto, PacketAccess, ProgramTypeRules, helper_takes_map};
+use crate::rules::{
+    ArgKind, HelperProto, PacketAccess, ProgramTypeRules, helper_takes_map, holds_sockets,
+    may_change_sockets,
+};
 use crate::state::{PointerKind, RefId, Value};
 pub(super) use memory::{MemoryUse, Piece, check_size_bounds};
 
@@ -23,7 +26,7 @@ const MEMORY_KINDS: &[&str] =
 /// What messages call the pointers that are accepted as sockets.
 const SOCKET_KINDS: &[&str] = &["sock_common", "sock", "tcp_sock", "xdp_sock"];
 
-/// What messages call the pointers that are accepted as sockets to release.
+/// What messages call the pointers that are accepted as sockets to release, or to put into maps.
 const RELEASED_KINDS: &[&str] =
     &["sock_common", "sock", "tcp_sock", "xdp_sock", "ptr_", "trusted_ptr_"];
 
@@ -124,7 +127,11 @@ impl Machine<'_> {
             }
             return Ok(());
         }
-        check_kind(kind, reg, &value)?;
+        let is_stored_socket = self.is_stored_socket(kind, facts);
+        match is_stored_socket {
+            true => check_stored_socket(reg, &value)?,
+            false => check_kind(kind, reg, &value)?,
+        }
         if let Some(id) = value.acquired()
             && let Some(other) = facts.reference.replace(id)
         {
@@ -146,6 +153,7 @@ impl Machine<'_> {
                 facts.key = self.constant_key(reg, map);
                 Ok(())
             }
+            ArgKind::MapValue if is_stored_socket => Ok(()),
             ArgKind::MapValue | ArgKind::MapValueOutput => {
                 let desc = &self.map(map_of(facts)?).desc;
                 // A bloom filter is asked for a value.
@@ -203,19 +211,33 @@ impl Machine<'_> {
         Err(Payload::HelperNotHeld { helper: proto.id }.into())
     }
 
-    /// What lookups, deletions, and calls with values do in maps of sockets is not known here.
+    /// Whether an argument is what is put into a map of sockets: a socket.
+    fn is_stored_socket(&self, kind: ArgKind, facts: &CallFacts) -> bool {
+        let holds_sockets = |map| holds_sockets(self.map(map).desc.map_type);
+        kind == ArgKind::MapValue && facts.map.is_some_and(holds_sockets)
+    }
+
+    /// What other values than sockets are to maps of sockets is not known here, nor what a lookup of an
+    /// `AF_XDP` socket gives.
     fn check_known_map(&self, proto: &HelperProto, map: Option<MapIdx>) -> Checked {
-        let map_type = map.map(|map| self.map(map).desc.map_type);
-        let holds_sockets =
-            matches!(map_type, Some(MapType::Sockmap | MapType::Sockhash | MapType::Xskmap));
-        let is_value =
-            |&kind: &ArgKind| matches!(kind, ArgKind::MapValue | ArgKind::MapValueOutput);
-        let reaches_them = proto.args.iter().any(is_value)
-            || [HelperId::MAP_LOOKUP_ELEM, HelperId::MAP_DELETE_ELEM].contains(&proto.id);
-        if holds_sockets && reaches_them {
-            return Err(Unsupported::SocketMap(proto.id).into());
+        let Some(map) = map else { return Ok(()) };
+        let takes = |wanted: ArgKind| proto.args.contains(&wanted);
+        let is_unknown = match self.map(map).desc.map_type {
+            MapType::Sockmap | MapType::Sockhash => {
+                takes(ArgKind::MapValueOutput) || proto.id == MAP_PUSH_ELEM
+            }
+            MapType::Xskmap => {
+                let reaches = [HelperId::MAP_LOOKUP_ELEM, HelperId::MAP_DELETE_ELEM];
+                takes(ArgKind::MapValue)
+                    || takes(ArgKind::MapValueOutput)
+                    || reaches.contains(&proto.id)
+            }
+            _ => false,
+        };
+        match is_unknown {
+            true => Err(Unsupported::SocketMap(proto.id).into()),
+            false => Ok(()),
         }
-        Ok(())
     }
 
     /// The kernel relies on which program a tail call goes to, if that is always the same one.
@@ -234,7 +256,12 @@ impl Machine<'_> {
             return Ok(());
         };
         let map_type = self.map(map).desc.map_type;
-        if !helper_takes_map(proto.id, map_type) {
+        let program_type = self.env.program_type.program_type();
+        let changes_sockets = holds_sockets(map_type)
+            && [HelperId::MAP_UPDATE_ELEM, HelperId::MAP_DELETE_ELEM].contains(&proto.id);
+        if !helper_takes_map(proto.id, map_type)
+            || (changes_sockets && !may_change_sockets(proto.id, program_type))
+        {
             return Err(Payload::HelperMap { helper: proto.id, map_type }.into());
         }
         Ok(())
@@ -249,6 +276,9 @@ impl Machine<'_> {
         }
     }
 }
+
+/// `map_push_elem`.
+const MAP_PUSH_ELEM: HelperId = HelperId(87);
 
 /// `map_peek_elem`.
 const MAP_PEEK_ELEM: HelperId = HelperId(89);
@@ -273,6 +303,13 @@ fn wrong_kind(reg: Reg, value: &Value, expected: &'static [&'static str]) -> Box
     Payload::HelperArgument { register: reg, kind: value.name(), expected }.into()
 }
 
+fn check_stored_socket(reg: Reg, value: &Value) -> Checked {
+    match value.as_pointer().is_some_and(|pointer| is_socket(pointer.kind)) {
+        true => Ok(()),
+        false => Err(wrong_kind(reg, value, RELEASED_KINDS)),
+    }
+}
+
 /// Checks that a value is of a kind that the argument takes.
 fn check_kind(kind: ArgKind, reg: Reg, value: &Value) -> Checked {
     let pointer = value.as_pointer();
@@ -283,7 +320,7 @@ fn check_kind(kind: ArgKind, reg: Reg, value: &Value) -> Checked {
         PointerKind::Ringbuf { null, .. } => null.is_none(),
         PointerKind::Context
         | PointerKind::Map(_)
-        | PointerKind::InnerMap { .. }
+        | PointerKind::Element { .. }
         | PointerKind::Object { .. }
         | PointerKind::Opaque { .. }
         | PointerKind::PacketEnd => false,

@@ -7,8 +7,8 @@ use super::{CallFacts, map_of};
 use crate::domain::Scalar;
 use crate::error::Checked;
 use crate::profile::Feature;
-use crate::rules::{HelperProto, RetKind};
-use crate::state::{Cell, MapValueRef, NullId, Origin, PointerKind, RefId, StackOff, Value};
+use crate::rules::{HelperProto, RetKind, holds_sockets};
+use crate::state::{Cell, Holds, MapValueRef, NullId, Origin, PointerKind, RefId, StackOff, Value};
 use crate::step::Machine;
 
 /// The greatest error number that helpers give.
@@ -64,9 +64,8 @@ impl Machine<'_> {
             }
             RetKind::MapValueOrNull => {
                 let map = map_of(facts)?;
-                if let Some(inner) = self.map(map).inner {
-                    let null = self.new_null_id();
-                    return Ok(Value::pointer(PointerKind::InnerMap { outer: map, inner, null }));
+                if let Some(element) = self.object_in(map) {
+                    return Ok(Value::pointer(element));
                 }
                 let entries = u64::from(self.map(map).desc.max_entries);
                 let exists = facts.key.is_some_and(|key| key < entries);
@@ -74,6 +73,22 @@ impl Machine<'_> {
                 Ok(Value::pointer(PointerKind::MapValue(MapValueRef { map, null })))
             }
         }
+    }
+
+    /// What a lookup gives in a map that holds objects; `None` for other maps.
+    fn object_in(&mut self, map: MapIdx) -> Option<PointerKind> {
+        let info = self.map(map);
+        if let Some(inner) = info.inner {
+            let (holds, null) = (Holds::Map(inner), self.new_null_id());
+            return Some(PointerKind::Element { map, holds, null, reference: None });
+        }
+        if !holds_sockets(info.desc.map_type) {
+            return None;
+        }
+        self.new_null_id();
+        let reference = self.acquire();
+        let (holds, null) = (Holds::Socket, NullId(reference.0));
+        Some(PointerKind::Element { map, holds, null, reference: Some(reference) })
     }
 
     /// Something that is acquired if there is any, and what ties copies of its pointer.
