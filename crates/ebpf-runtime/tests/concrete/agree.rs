@@ -11,7 +11,7 @@ use ebpf_runtime::verifier::{
 use ebpf_testkit::Rng;
 
 use super::beside::{Ended, FUEL, MAX_PROCESSED};
-use super::world::{Hooks, World};
+use super::world::{Hooks, World, can_run};
 
 /// The world's context, with code before and after the program that leaves its result alone.
 struct Hooked(Hooks);
@@ -86,7 +86,7 @@ pub(crate) fn run_all_ways(
     let Ok(verified) = verify(program, env, &options) else {
         return Ok(Ended::Rejected);
     };
-    let Some(ways) = ways(&verified, env) else {
+    let Some(ways) = ways(&verified, env).filter(|_| can_run(env)) else {
         return Ok(Ended::NotRun);
     };
     let mut world = World::new(env, rng);

@@ -9,7 +9,7 @@ use ebpf_runtime::verifier::{
 use ebpf_testkit::Rng;
 
 use super::frames::Frames;
-use super::world::{Hooks, World};
+use super::world::{Hooks, World, can_run};
 
 /// Programs that need more are left out, for the memory that their states take.
 pub(crate) const MAX_PROCESSED: u32 = 30_000;
@@ -53,6 +53,9 @@ pub(crate) fn run_beside(
     let Ok(rewritten) = verified.rewrite(&Hooks::of(env)) else {
         return Ok(Ended::NotRun);
     };
+    if !can_run(env) {
+        return Ok(Ended::NotRun);
+    }
     let mut world = World::new(env, rng);
     let Ok(vm) = Vm::new(&rewritten.program, Some(&rewritten.facts), &world.links(env, program))
     else {

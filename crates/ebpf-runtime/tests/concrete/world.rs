@@ -79,6 +79,12 @@ pub(crate) struct Snapshot {
     rng: Rng,
 }
 
+/// Whether there are surroundings for programs of this environment. Maps of maps are not among them.
+pub(crate) fn can_run(env: &Environment) -> bool {
+    let of_maps = [MapType::ArrayOfMaps, MapType::HashOfMaps];
+    !env.maps.iter().any(|map| of_maps.contains(&map.desc.map_type))
+}
+
 /// The surroundings of one run.
 pub(crate) struct World {
     context: Block,
