@@ -27,8 +27,8 @@
 //! is not, as libbpf has it, and is listed in [`ObjectProgram::missing`]: programs that ask first
 //! whether it is there do not come there.
 //!
-//! What is absent: maps in maps, `extern` variables. A program that
-//! needs one of them is refused by name; it is never linked without it.
+//! What is absent: `extern` variables. A program that needs one of them is refused by name; it is never
+//! linked without it. What a map of maps or of programs holds at first is not read.
 //!
 //! With the feature `cases`, the module `cases` reads programs that come without an ELF file: JSON
 //! lines, as tools exchange them that judge programs.

@@ -29,7 +29,12 @@ pub struct ObjectMap {
     pub initial: Option<Box<[u8]>>,
     /// Whether nothing changes the contents once they are filled in.
     pub frozen: bool,
+    /// What the maps are that a map of maps holds.
+    pub inner: Option<Box<ObjectMap>>,
 }
+
+/// Bytes of the descriptor of a map or program.
+const DESCRIPTOR: u32 = 4;
 
 /// The maps of an object, and where instructions refer to them.
 #[derive(Debug, Clone, Default)]
@@ -102,7 +107,7 @@ impl Maps {
                 });
             };
             let name = btf.name(declared.name);
-            let map = Declaration::read(btf, name, declared.ty)?.finish()?;
+            let map = Declaration::read(btf, name, declared.ty)?.finish(btf)?;
             let Some(&offset) = offsets.get(name) else {
                 return Err(ObjectError::BadMapDeclaration {
                     map: name.into(),
@@ -163,6 +168,7 @@ fn data_map(
         pinning: 0,
         initial: (section.kind == SectionType::Data).then(|| section.data.into()),
         frozen: read_only,
+        inner: None,
     }))
 }
 
@@ -177,6 +183,14 @@ struct Declaration<'a> {
     pinning: u32,
     key: Option<(TypeId, u32)>,
     value: Option<(TypeId, u32)>,
+    values: Option<Values>,
+}
+
+/// What a map holds, where that is maps or programs: `__array(values, …)`.
+enum Values {
+    /// Maps that are declared by this type.
+    Maps(TypeId),
+    Programs,
 }
 
 impl<'a> Declaration<'a> {
@@ -191,6 +205,7 @@ impl<'a> Declaration<'a> {
             pinning: 0,
             key: None,
             value: None,
+            values: None,
         };
         let members = btf.members(ty).map_err(|_| declaration.bad("its type", "a struct"))?;
         let mut names = HashSet::new();
@@ -227,6 +242,9 @@ impl<'a> Declaration<'a> {
             "pinning" => self.pinning = number()?,
             "key" => self.key = Some(sized()?),
             "value" => self.value = Some(sized()?),
+            "values" => self.values = Some(self.held(btf, member.ty)?),
+            // Where the kernel takes memory, and how many hashes a bloom filter has.
+            "numa_node" | "map_extra" => drop(number()?),
             _ => {
                 return Err(ObjectError::UnsupportedMapMember {
                     map: self.name.into(),
@@ -237,7 +255,40 @@ impl<'a> Declaration<'a> {
         Ok(())
     }
 
-    fn finish(self) -> Result<ObjectMap, ObjectError> {
+    /// The type of what is held: an array of pointers to declarations of maps, or to functions.
+    fn held(&self, btf: &Btf, ty: TypeId) -> Result<Values, ObjectError> {
+        let bad = || self.bad("values", "an array of pointers to maps or functions");
+        let resolved = |id| resolved(btf, id).map_err(|_| bad());
+        let Type::Array(array) = resolved(ty)? else { return Err(bad()) };
+        let &Type::Ptr(target) = resolved(array.element)? else { return Err(bad()) };
+        match resolved(target)? {
+            Type::Struct(_) => Ok(Values::Maps(target)),
+            Type::FuncProto(_) => Ok(Values::Programs),
+            _ => Err(bad()),
+        }
+    }
+
+    /// What a map of maps holds. The elements of maps of maps and of programs are descriptors.
+    fn inner(&mut self, btf: &Btf) -> Result<Option<Box<ObjectMap>>, ObjectError> {
+        let Some(values) = &self.values else { return Ok(None) };
+        self.value_size.get_or_insert(DESCRIPTOR);
+        let holds_maps = [MapType::ArrayOfMaps, MapType::HashOfMaps].map(MapType::number);
+        let inner = match *values {
+            Values::Maps(ty) if holds_maps.contains(&self.map_type) => Some(ty),
+            Values::Programs if self.map_type == MapType::ProgArray.number() => None,
+            _ => return Err(self.bad("values", "those of a map of maps, or of programs")),
+        };
+        let Some(ty) = inner else { return Ok(None) };
+        let name = format!("{}.inner", self.name);
+        let inner = Declaration::read(btf, &name, ty)?;
+        match inner.values {
+            Some(Values::Maps(_)) => Err(self.bad("values", "maps that hold no maps")),
+            _ => inner.finish(btf).map(|map| Some(Box::new(map))),
+        }
+    }
+
+    fn finish(mut self, btf: &Btf) -> Result<ObjectMap, ObjectError> {
+        let inner = self.inner(btf)?;
         let unknown = ObjectError::UnknownMapType { map: self.name.into(), number: self.map_type };
         let map_type = MapType::from_number(self.map_type)
             .filter(|&known| known != MapType::Unspec)
@@ -257,6 +308,7 @@ impl<'a> Declaration<'a> {
             pinning: self.pinning,
             initial: None,
             frozen: false,
+            inner,
         })
     }
 

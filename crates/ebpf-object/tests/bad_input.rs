@@ -259,10 +259,6 @@ fn maps_that_are_declared_wrongly() {
     rejects_map(|types| vec![("max_entries", types.number(1))], unknown(0));
     let unsupported =
         |member: &str| ObjectError::UnsupportedMapMember { map: map(), member: member.into() };
-    rejects_map(
-        |types| vec![("type", types.number(12)), ("values", types.number(0))],
-        unsupported("values"),
-    );
     rejects_map(|types| vec![("typo", types.number(1))], unsupported("typo"));
     let members = |types: &mut Types| vec![("type", types.number(1)), ("type", types.number(2))];
     rejects_map(members, ObjectError::DuplicateName { what: "member", name: "type".into() });
@@ -283,6 +279,37 @@ fn maps_that_are_declared_wrongly() {
     let members = |types: &mut Types| {
         vec![("type", types.number(1)), ("key_size", types.number(8)), ("key", types.pointer(1))]
     };
+    let values = |expected| bad("values", expected);
+    let array = "an array of pointers to maps or functions";
+    rejects_map(
+        |types| vec![("type", types.number(12)), ("values", types.number(0))],
+        values(array),
+    );
+    let numbers = |types: &mut Types| {
+        let number = types.pointer(1);
+        vec![("type", types.number(12)), ("values", types.open_array(number))]
+    };
+    rejects_map(numbers, values(array));
+    let maps_in = |map_type| {
+        move |types: &mut Types| {
+            let inner = types.declaration(&[]);
+            let inner = types.pointer(inner);
+            vec![("type", types.number(map_type)), ("values", types.open_array(inner))]
+        }
+    };
+    rejects_map(maps_in(1), values("those of a map of maps, or of programs"));
+    rejects_map(maps_in(3), values("those of a map of maps, or of programs"));
+    let unknown = ObjectError::UnknownMapType { map: "m.inner".into(), number: 0 };
+    rejects_map(maps_in(13), unknown);
+    let deeper = |types: &mut Types| {
+        let innermost = types.declaration(&[]);
+        let innermost = types.pointer(innermost);
+        let members = [("type", types.number(12)), ("values", types.open_array(innermost))];
+        let inner = types.declaration(&members);
+        let inner = types.pointer(inner);
+        vec![("type", types.number(12)), ("values", types.open_array(inner))]
+    };
+    rejects_map(deeper, values("maps that hold no maps"));
     let (member, declared, actual) = ("key_size", 8, 4);
     rejects_map(members, ObjectError::ConflictingMapSizes { map: map(), member, declared, actual });
 }

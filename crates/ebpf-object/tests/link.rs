@@ -5,7 +5,7 @@ mod common;
 use common::{CALL, Elf, Types, WIDE, call, exit, ext, mov, wide};
 use ebpf_isa::uapi::{MapDesc, MapType, ProgramType, map_flags};
 use ebpf_isa::{CallTarget, Insn, MapForm, MapIdx, Pc, Program, WideSource};
-use ebpf_object::{Object, ObjectError};
+use ebpf_object::{Object, ObjectError, ObjectMap};
 
 /// The calls and wide loads of symbols, with their positions.
 fn references(program: &Program) -> Vec<(u32, Insn)> {
@@ -154,6 +154,55 @@ fn data_sections_are_maps() {
     let linked = object.program("main").unwrap();
     assert_eq!(references(&linked.program), expected);
     assert_eq!(linked.maps, [1, 2]);
+}
+
+/// The one map of an object that declares it by these members.
+fn declared(members: impl FnOnce(&mut Types) -> Vec<(&'static str, u32)>) -> ObjectMap {
+    let mut types = Types::new();
+    let members = members(&mut types);
+    types.map("outer", &members);
+    let mut elf = Elf::new();
+    let maps = elf.data(".maps", &[0; 64]);
+    elf.other(".BTF", &types.finish());
+    elf.symbol("outer", 0x11, maps, 0, 64);
+    elf.parse().unwrap().maps()[0].clone()
+}
+
+#[test]
+fn maps_of_maps_say_what_they_hold() {
+    let outer = declared(|types| {
+        let key = types.pointer(1);
+        let inner = [("type", types.number(2)), ("key", key), ("value_size", types.number(24))];
+        let inner = types.declaration(&inner);
+        let inner = types.pointer(inner);
+        let (nodes, extra) = (types.number(0), types.number(5));
+        vec![
+            ("type", types.number(13)),
+            ("key", key),
+            ("numa_node", nodes),
+            ("map_extra", extra),
+            ("values", types.open_array(inner)),
+        ]
+    });
+    assert_eq!((outer.desc.key_size, outer.desc.value_size), (4, 4));
+    let inner = outer.inner.expect("it holds maps");
+    assert_eq!((&*inner.name, inner.desc.map_type), ("outer.inner", MapType::Array));
+    assert_eq!((inner.desc.key_size, inner.desc.value_size), (4, 24));
+    assert_eq!(inner.inner, None);
+}
+
+#[test]
+fn maps_of_programs_hold_descriptors() {
+    let outer = declared(|types| {
+        let function = types.add("", 13, 0, 1, &[]);
+        let function = types.pointer(function);
+        vec![
+            ("type", types.number(3)),
+            ("key_size", types.number(4)),
+            ("values", types.open_array(function)),
+        ]
+    });
+    assert_eq!((outer.desc.value_size, outer.inner), (4, None));
 }
 
 #[test]

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use ebpf_btf::TypeIndex;
+use ebpf_isa::MapIdx;
 use ebpf_isa::uapi::ProgramType;
 use ebpf_object::{KernelFunction, Object, ObjectError, ObjectMap, ObjectProgram};
 use ebpf_verifier::{
@@ -105,13 +106,26 @@ pub fn environment(
     Ok(Environment {
         program_type: rules,
         attach_type: section.attach_type,
-        maps: linked.maps.iter().map(|&map| map_info(object, &object.maps()[map])).collect(),
+        maps: map_infos(object, linked),
         btf: object.btf().cloned().map(Arc::new),
         modules: ModuleTable::new(),
         license_gpl: object.license().is_some_and(is_gpl_compatible),
         strict_alignment: false,
         profile: profile.clone(),
     })
+}
+
+/// The program's maps, and behind them what maps of maps hold.
+fn map_infos(object: &Object, linked: &ObjectProgram) -> Vec<MapInfo> {
+    let maps = || linked.maps.iter().map(|&map| &object.maps()[map]);
+    let mut infos: Vec<MapInfo> = maps().map(|map| map_info(object, map)).collect();
+    for (at, map) in maps().enumerate() {
+        if let Some(inner) = &map.inner {
+            infos[at].inner = Some(MapIdx(infos.len() as u32));
+            infos.push(map_info(object, inner));
+        }
+    }
+    infos
 }
 
 fn map_info(object: &Object, map: &ObjectMap) -> MapInfo {

@@ -291,14 +291,24 @@ impl Types {
         self.add("sized", 4, 0, size, &[])
     }
 
-    /// Section `.maps` with one variable: a struct of these members.
-    pub(crate) fn map(&mut self, name: &str, members: &[(&str, u32)]) -> u32 {
+    /// An array of no length.
+    pub(crate) fn open_array(&mut self, of: u32) -> u32 {
+        self.add("", 3, 0, 0, &[of, 1, 0])
+    }
+
+    /// A struct of these members, which declares a map.
+    pub(crate) fn declaration(&mut self, members: &[(&str, u32)]) -> u32 {
         let words: Vec<u32> = members
             .iter()
             .zip(0..)
             .flat_map(|(&(name, ty), at)| [self.name(name), ty, at * 64])
             .collect();
-        let ty = self.add("", 4, members.len() as u32, members.len() as u32 * 8, &words);
+        self.add("", 4, members.len() as u32, members.len() as u32 * 8, &words)
+    }
+
+    /// Section `.maps` with one variable: a struct of these members.
+    pub(crate) fn map(&mut self, name: &str, members: &[(&str, u32)]) -> u32 {
+        let ty = self.declaration(members);
         let var = self.add(name, 14, 0, ty, &[1]);
         self.add(".maps", 15, 1, 0, &[var, 0, 0])
     }
