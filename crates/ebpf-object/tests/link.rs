@@ -165,7 +165,7 @@ fn declared(members: impl FnOnce(&mut Types) -> Vec<(&'static str, u32)>) -> Obj
     let maps = elf.data(".maps", &[0; 64]);
     elf.other(".BTF", &types.finish());
     elf.symbol("outer", 0x11, maps, 0, 64);
-    elf.parse().unwrap().maps()[0].clone()
+    elf.parse().expect("it is an object").maps()[0].clone()
 }
 
 #[test]
