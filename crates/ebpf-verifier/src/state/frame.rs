@@ -11,7 +11,7 @@ pub(crate) struct Frame {
     pub(crate) regs: [Value; 11],
     pub(crate) stack: Stack,
     pub(crate) subprog: SubprogIdx,
-    /// Where the caller goes on; `None` in the main program.
+    /// Where the caller goes on; `None` in the first frame.
     pub(crate) return_to: Option<Pc>,
 }
 
@@ -30,7 +30,7 @@ impl Frame {
         Self { regs, stack: Stack::default(), subprog, return_to }
     }
 
-    /// The call that it was entered by; `None` in the main program.
+    /// The call that it was entered by; `None` in the first frame.
     pub(crate) fn callsite(&self) -> Option<Pc> {
         // Calls take one slot.
         self.return_to.map(|pc| Pc(pc.0 - 1))

@@ -54,6 +54,8 @@ pub(crate) enum NullOf {
     MapValue(MapIdx),
     /// So many bytes of a ring buffer.
     Ringbuf(u32),
+    /// So many bytes that a function is given.
+    Argument(u32),
     /// An object of this type.
     Opaque(OpaqueId),
 }
@@ -107,6 +109,8 @@ pub(crate) enum PointerKind {
     Opaque { ty: OpaqueId, null: Option<NullId>, reference: Option<RefId> },
     /// So many bytes that were reserved in a ring buffer; the id is there as long as there may be none.
     Ringbuf { size: u32, null: Option<NullId>, reference: RefId, origin: Origin },
+    /// So many bytes that a global function is given; the id is there as long as there may be none.
+    Argument { size: u32, null: Option<NullId> },
     /// A stack frame, by its index in the state.
     Stack { frame: usize },
 }
@@ -262,6 +266,8 @@ impl PointerKind {
             Self::Opaque { null: Some(_), .. } => "ptr_or_null_",
             Self::Ringbuf { null: None, .. } => "ringbuf_mem",
             Self::Ringbuf { null: Some(_), .. } => "ringbuf_mem_or_null",
+            Self::Argument { null: None, .. } => "mem",
+            Self::Argument { null: Some(_), .. } => "mem_or_null",
             Self::Stack { .. } => "fp",
         }
     }
@@ -277,7 +283,8 @@ impl PointerKind {
             Self::MapValue(MapValueRef { null, .. })
             | Self::Object { null, .. }
             | Self::Opaque { null, .. }
-            | Self::Ringbuf { null, .. } => null,
+            | Self::Ringbuf { null, .. }
+            | Self::Argument { null, .. } => null,
             Self::Element { null, .. } => Some(null),
             Self::Context
             | Self::Map(_)
@@ -307,6 +314,7 @@ impl PointerKind {
             Self::Context
             | Self::Map(_)
             | Self::MapValue(_)
+            | Self::Argument { .. }
             | Self::Packet { .. }
             | Self::PacketEnd
             | Self::Stack { .. } => None,
@@ -320,6 +328,7 @@ impl PointerKind {
                 Some(NullOf::MapValue(map))
             }
             Self::Ringbuf { size, .. } => Some(NullOf::Ringbuf(size)),
+            Self::Argument { size, .. } => Some(NullOf::Argument(size)),
             Self::Opaque { ty, .. } => Some(NullOf::Opaque(ty)),
             Self::Object { .. }
             | Self::Context
@@ -336,7 +345,8 @@ impl PointerKind {
             Self::MapValue(MapValueRef { null, .. })
             | Self::Object { null, .. }
             | Self::Opaque { null, .. }
-            | Self::Ringbuf { null, .. } => *null = None,
+            | Self::Ringbuf { null, .. }
+            | Self::Argument { null, .. } => *null = None,
             Self::Element { holds: Holds::Map(inner), .. } => *self = Self::Map(*inner),
             Self::Element { holds: Holds::Socket, reference, .. } => {
                 let (object, reference) = (Object::Socket, *reference);

@@ -1,8 +1,10 @@
 //! What an instruction did besides changing the state: what exploration remembers of it.
 
+use alloc::boxed::Box;
 use alloc::rc::Rc;
 use alloc::vec::Vec;
 
+use crate::error::Payload;
 use crate::state::{Cell, Frame, LinkedCells, SlotMask, SlotSets};
 
 /// The effects of one instruction.
@@ -22,6 +24,8 @@ pub(crate) struct Effects {
     pub(crate) written: SlotSets,
     /// Slots of whatever frame that a helper filled.
     pub(crate) filled: SlotMask,
+    /// What the kernel remarks on the call of a static function.
+    pub(crate) remark: Option<Box<Payload>>,
     /// Whether there is something in `read`, `written` or `filled`.
     pub(crate) touches_stack: bool,
     /// The frame of the function that returned.
@@ -33,6 +37,7 @@ impl Effects {
     pub(crate) fn clear(&mut self) {
         self.relied_on.clear();
         self.slot = None;
+        self.remark = None;
         self.linked.clear();
         self.stack_operands = [false; 2];
         self.left = None;

@@ -193,7 +193,13 @@ impl Machine<'_> {
             | PointerKind::Object { null: Some(_), .. }
             | PointerKind::Opaque { null: Some(_), .. }
             | PointerKind::Ringbuf { null: Some(_), .. }
+            | PointerKind::Argument { null: Some(_), .. }
             | PointerKind::PacketEnd => Err(invalid(pointer.kind.name()).into()),
+            PointerKind::Argument { size: bytes, null: None } => {
+                let region = Region::Argument { size: bytes };
+                check_region(reg, region, &pointer, off.into(), size.bytes().into(), false)?;
+                Ok(anything())
+            }
             PointerKind::Ringbuf { size: bytes, null: None, origin, .. } => {
                 let region = Region::Ringbuf { size: bytes };
                 let size = size.bytes().into();
@@ -351,7 +357,7 @@ pub(super) fn check_region(
 ) -> Checked {
     let limit = match region {
         Region::MapValue { value_size, .. } => value_size,
-        Region::Ringbuf { size } => size,
+        Region::Ringbuf { size } | Region::Argument { size } => size,
         Region::Packet => unreachable!("the packet's size is not known"),
     };
     let off = off + i64::from(pointer.off);
@@ -409,6 +415,7 @@ fn check_atomic(register: Reg, value: &Value, write: bool) -> Checked {
         | PointerKind::Opaque { .. }
         | PointerKind::PacketEnd
         | PointerKind::Ringbuf { .. }
+        | PointerKind::Argument { .. }
         | PointerKind::Stack { .. } => false,
     });
     match forbidden {
@@ -440,6 +447,7 @@ fn aligned_memory(kind: &PointerKind) -> Option<&'static str> {
         | PointerKind::Object { .. }
         | PointerKind::Opaque { .. }
         | PointerKind::Ringbuf { .. }
+        | PointerKind::Argument { .. }
         | PointerKind::PacketEnd => None,
     }
 }

@@ -320,7 +320,7 @@ fn check_everywhere(
             Insn::LoadWide { source: WideSource::Btf { .. }, .. } => Unsupported::KernelVariable,
             Insn::LoadWide { source: WideSource::Func(_), .. } => Unsupported::FunctionAddress,
             Insn::MayGoto { .. } => Unsupported::MayGoto,
-            _ if End::of(insn).is_some() && is_global() => Unsupported::GlobalFunction,
+            _ if End::of(insn).is_some() && is_global() => Unsupported::EndInGlobal,
             _ => continue,
         };
         return Err((what.into(), Some(pc)));
