@@ -4,7 +4,7 @@ use alloc::boxed::Box;
 use alloc::vec::Vec;
 
 use crate::reader::Strings;
-use crate::{Array, BtfError, FuncProto, Kind, Member, NameOff, Type, TypeId};
+use crate::{Array, BtfError, FuncProto, Kind, Linkage, Member, NameOff, Type, TypeId};
 
 /// How many references [`Btf::resolve`] and [`Btf::size_of`] follow. The kernel's limit; a cycle
 /// ends there too.
@@ -26,6 +26,14 @@ pub struct Btf {
 impl Btf {
     pub(crate) fn new(types: Vec<Type>, strings: Box<str>) -> Self {
         Self { types, strings }
+    }
+
+    /// Gives a function the linkage of one that no other object sees. What is no function stays as it
+    /// is.
+    pub fn make_static(&mut self, id: TypeId) {
+        if let Some(Type::Func(func)) = self.types.get_mut(id.0 as usize) {
+            func.linkage = Linkage::Static;
+        }
     }
 
     pub(crate) fn strings(&self) -> Strings<'_> {

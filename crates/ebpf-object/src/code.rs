@@ -34,6 +34,8 @@ pub(crate) struct Function {
     /// One past the last slot.
     pub(crate) end: u32,
     pub(crate) is_global: bool,
+    /// Whether it is no other object's to call, though it is global.
+    pub(crate) is_hidden: bool,
     /// Its type in the object's BTF.
     pub(crate) btf_id: Option<TypeId>,
 }
@@ -119,6 +121,7 @@ fn functions(
             start: u32::try_from(offset / SLOT).map_err(|_| bad())?,
             end: u32::try_from(end / SLOT).map_err(|_| bad())?,
             is_global: symbol.is_global,
+            is_hidden: symbol.is_hidden,
             btf_id: types.get(&offset).copied(),
         });
     }

@@ -71,6 +71,8 @@ pub(crate) struct Symbol<'a> {
     pub(crate) is_function: bool,
     /// Whether other objects see it.
     pub(crate) is_global: bool,
+    /// Whether other objects do not see it, once this one is linked.
+    pub(crate) is_hidden: bool,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -136,6 +138,7 @@ impl<'a> Elf<'a> {
                 size: symbol.st_size(Le),
                 is_function: symbol.st_type() == elf::STT_FUNC,
                 is_global: symbol.st_bind() != elf::STB_LOCAL,
+                is_hidden: matches!(symbol.st_visibility(), elf::STV_HIDDEN | elf::STV_INTERNAL),
             });
         }
 

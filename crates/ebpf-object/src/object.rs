@@ -113,7 +113,7 @@ impl Object {
                 needed_by: "every program",
             });
         }
-        let (btf, ext) = read_types(&elf)?;
+        let (mut btf, ext) = read_types(&elf)?;
         let mut code = Vec::new();
         let mut sections = Vec::new();
         for (index, section) in elf.sections.iter().enumerate() {
@@ -125,6 +125,13 @@ impl Object {
             });
             if is_code {
                 code.push(CodeSection::read(&elf, index, ext.as_ref())?);
+            }
+        }
+        // As libbpf has it, hidden functions are verified with those that call them.
+        let functions = code.iter().flat_map(|section| &section.functions);
+        for id in functions.filter(|function| function.is_hidden).filter_map(|it| it.btf_id) {
+            if let Some(btf) = &mut btf {
+                btf.make_static(id);
             }
         }
         let symbol = |symbol: &Symbol<'_>| SymbolInfo {

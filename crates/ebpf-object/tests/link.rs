@@ -3,6 +3,7 @@
 mod common;
 
 use common::{CALL, Elf, Types, WIDE, call, exit, ext, mov, wide};
+use ebpf_btf::{Linkage, Type, TypeId};
 use ebpf_isa::uapi::{MapDesc, MapType, ProgramType, map_flags};
 use ebpf_isa::{CallTarget, Insn, MapForm, MapIdx, Pc, Program, WideSource};
 use ebpf_object::{Object, ObjectError, ObjectMap};
@@ -154,6 +155,33 @@ fn data_sections_are_maps() {
     let linked = object.program("main").unwrap();
     assert_eq!(references(&linked.program), expected);
     assert_eq!(linked.maps, [1, 2]);
+}
+
+#[test]
+fn hidden_functions_are_static() {
+    const FUNC: u32 = 12;
+    let mut types = Types::new();
+    let prototype = types.add("", 13, 0, 1, &[]);
+    let [main, seen, hidden] =
+        ["main", "seen", "hidden"].map(|name| types.add(name, FUNC, 1, prototype, &[]));
+    let xdp_name = types.name("xdp");
+    let functions = [8, xdp_name, 3, 0, main, 8, seen, 16, hidden];
+    let mut elf = Elf::new();
+    let xdp = elf.code("xdp", &[exit(), exit(), exit()]);
+    for (name, at) in ["main", "seen"].into_iter().zip(0..) {
+        elf.function(name, xdp, at, 1);
+    }
+    let symbol = elf.function("hidden", xdp, 2, 1);
+    elf.hide(symbol);
+    elf.other(".BTF", &types.finish());
+    elf.other(".BTF.ext", &ext(&functions, &[], &[]));
+    let object = elf.parse().unwrap();
+    let btf = object.btf().unwrap();
+    let linkage = |id| match btf.type_by_id(TypeId(id)).unwrap() {
+        Type::Func(func) => func.linkage,
+        ty => panic!("{ty:?}"),
+    };
+    assert_eq!([seen, hidden].map(linkage), [Linkage::Global, Linkage::Static]);
 }
 
 /// The one map of an object that declares it by these members.

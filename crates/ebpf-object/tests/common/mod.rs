@@ -150,6 +150,11 @@ impl Elf {
         self.symbol(name, 0x02, section, start * 8, len * 8)
     }
 
+    /// Makes a symbol one that other objects do not see (`STV_HIDDEN`).
+    pub(crate) fn hide(&mut self, symbol: u32) {
+        self.symbols[symbol as usize * 24 + 5] = 2;
+    }
+
     /// The symbol of a section.
     pub(crate) fn section_symbol(&mut self, section: usize) -> u32 {
         self.symbol("", 0x03, section, 0, 0)
