@@ -530,6 +530,53 @@ payloads! {
         frame: usize = "The caller's frame; 0 for the main program's.",
     } => StackSpillToCaller;
 
+    /// The address of a function in a program without types.
+    #[error("missing btf func_info")]
+    FunctionUntyped => FunctionAddress;
+
+    /// The address of a function that is verified by itself.
+    #[error("callback function not static")]
+    FunctionNotStatic => FunctionAddress;
+
+    /// The address of the main program.
+    #[error("callback function cannot be the main program")]
+    FunctionMain => FunctionAddress;
+
+    /// A callback for the elements of a map whose elements cannot be gone through.
+    #[error("callback function not allowed for map")]
+    CallbackMap {
+        map_type: MapType = "The map's type.",
+    } => CallbackMap;
+
+    /// A classic packet load in a callback.
+    #[error("cannot use BPF_LD_[ABS|IND] within callback")]
+    CallbackPacketLoad => PacketLoad;
+
+    /// A return value of a callback that is not a number.
+    #[error("R0 not a scalar value")]
+    CallbackPointer {
+        kind: &'static str = "What it is.",
+    } => CallbackPointer;
+
+    /// A return value of a callback that is neither 0 nor 1.
+    #[error("{}", text::callback_value(*smin, *smax))]
+    CallbackValue {
+        smin: i64 = "Its least value.",
+        smax: i64 = "Its greatest value.",
+    } => ExitValue;
+
+    /// A store to a key of a map.
+    #[error("write to change key R{} not allowed", register.number())]
+    MapKeyWrite {
+        register: Reg = "The register with the pointer.",
+    } => MapForbidden;
+
+    /// A key of a map given to a helper that writes to it.
+    #[error("R{} cannot write into map_key", register.number())]
+    MapKeyOutput {
+        register: Reg = "The argument.",
+    } => MapForbidden;
+
     /// A return value that is not a number.
     #[error("At program exit the register R0 is not a known value ({kind})")]
     ExitPointer {

@@ -56,9 +56,16 @@ pub enum Unsupported {
     /// The address of a kernel variable.
     #[error("the address of a kernel variable")]
     KernelVariable,
-    /// The address of a function.
-    #[error("the address of a function")]
-    FunctionAddress,
+    /// A pointer as the number of rounds of `bpf_loop`.
+    #[error("a pointer as a number of rounds")]
+    PointerRounds,
+    /// A tail call in a callback.
+    #[error("a tail call in a callback")]
+    CallbackTailCall,
+    /// A path that the kernel ends where an earlier one of the same loop of callbacks came by, though
+    /// what that one turns out to rely on is not the same here.
+    #[error("a loop of callbacks that the kernel leaves too early")]
+    EarlyEnd,
     /// A call of a function that is verified on its own.
     #[error("a call of a global function")]
     GlobalFunction,

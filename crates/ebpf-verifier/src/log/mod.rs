@@ -209,13 +209,25 @@ impl<'a> KernelLog<'a> {
 
     /// The states around a return to `state`.
     fn print_return(&mut self, callee: Rc<Frame>, state: &State) {
-        let Some(to) = callee.return_to else { return };
+        let Some(to) = callee.leads_to() else { return };
         let mut before = state.clone();
         before.push_shared(callee);
         let callee = self.frame(&before, before.current(), Shown::ALL);
         let caller = self.frame(state, state.current(), Shown::ALL);
         let text = format!("returning from callee:\n{callee}\nto caller at {to}:\n{caller}\n");
         self.print(text);
+    }
+
+    fn after_helper(&mut self, state: &State, effects: &Effects) {
+        // The kernel notes slots without their frame.
+        self.touched.slots |= effects.filled;
+        if effects.called_back.is_some() {
+            self.touched = Shown::ALL;
+        }
+        if effects.was_last_round && self.level.shows_all() {
+            let frame = state.current();
+            self.print(format_args!("frame{frame} bpf_loop iteration limit reached\n"));
+        }
     }
 
     fn print_loop(&mut self, what: &str, places: Option<Vec<u32>>) {
@@ -301,8 +313,7 @@ impl Watch for KernelLog<'_> {
             Insn::Branch { .. } => self.print_touched(pc, state),
             Insn::Call(CallTarget::Subprog(_)) => self.print_call(state),
             _ => {
-                // The kernel notes slots without their frame.
-                self.touched.slots |= effects.filled;
+                self.after_helper(state, effects);
                 if let Some(callee) = &effects.left {
                     self.print_return(callee.clone(), state);
                     self.announces = insn == Insn::Exit && self.level.shows_all();

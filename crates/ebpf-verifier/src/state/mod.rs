@@ -31,13 +31,15 @@ pub(crate) struct State {
     depth: u8,
     /// What was acquired, in whatever frame.
     pub(crate) refs: Refs,
+    /// How many callbacks the path has gone through.
+    pub(crate) rounds: u32,
 }
 
 impl State {
     /// The state at the start of a program.
     pub(crate) fn entry() -> Self {
-        let mut state =
-            Self { frames: [const { None }; FRAMES_MAX], depth: 0, refs: Refs::default() };
+        let frames = [const { None }; FRAMES_MAX];
+        let mut state = Self { frames, depth: 0, refs: Refs::default(), rounds: 0 };
         state.push_frame(Frame::main());
         state
     }
@@ -162,8 +164,13 @@ impl State {
     /// All registers but the frame pointers, and all spilled values, those of the main program
     /// first.
     pub(crate) fn cells(&self) -> impl Iterator<Item = (Cell, &Value)> {
+        (0..self.depth()).flat_map(|index| self.cells_in(index))
+    }
+
+    /// Those of one frame.
+    pub(crate) fn cells_in(&self, index: usize) -> impl Iterator<Item = (Cell, &Value)> {
         let regs = Reg::ALL.into_iter().collect::<RegSet>().without(Reg::FP);
-        (0..self.depth()).flat_map(move |index| self.cells_of(index, regs))
+        self.cells_of(index, regs)
     }
 
     /// These registers of a frame, and its spilled values.

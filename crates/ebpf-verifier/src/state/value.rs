@@ -1,6 +1,6 @@
 //! What a register or a stack slot holds.
 
-use ebpf_isa::{MapIdx, Width};
+use ebpf_isa::{MapIdx, SubprogIdx, Width};
 
 use super::refs::RefId;
 use crate::domain::Scalar;
@@ -91,6 +91,8 @@ pub(crate) enum PointerKind {
     Context,
     /// A map, to be given to helpers.
     Map(MapIdx),
+    /// The key of an element, which is only read.
+    MapKey(MapIdx),
     /// The value of an element.
     MapValue(MapValueRef),
     /// What was looked up in a map that holds objects, and may be null: for the kernel the value of an
@@ -109,6 +111,8 @@ pub(crate) enum PointerKind {
     Ringbuf { size: u32, null: Option<NullId>, reference: RefId, origin: Origin },
     /// A stack frame, by its index in the state.
     Stack { frame: usize },
+    /// A function, to be given to helpers that call it back.
+    Function(SubprogIdx),
 }
 
 /// How a pointer to a record of a ring buffer came to be.
@@ -249,6 +253,7 @@ impl PointerKind {
         match self {
             Self::Context => "ctx",
             Self::Map(_) => "map_ptr",
+            Self::MapKey(_) => "map_key",
             Self::MapValue(MapValueRef { null: None, .. }) => "map_value",
             Self::MapValue(MapValueRef { null: Some(_), .. }) | Self::Element { .. } => {
                 "map_value_or_null"
@@ -263,6 +268,7 @@ impl PointerKind {
             Self::Ringbuf { null: None, .. } => "ringbuf_mem",
             Self::Ringbuf { null: Some(_), .. } => "ringbuf_mem_or_null",
             Self::Stack { .. } => "fp",
+            Self::Function(_) => "func",
         }
     }
 
@@ -281,9 +287,11 @@ impl PointerKind {
             Self::Element { null, .. } => Some(null),
             Self::Context
             | Self::Map(_)
+            | Self::MapKey(_)
             | Self::Packet { .. }
             | Self::PacketEnd
-            | Self::Stack { .. } => None,
+            | Self::Stack { .. }
+            | Self::Function(_) => None,
         }
     }
 
@@ -306,10 +314,12 @@ impl PointerKind {
             Self::Ringbuf { reference, .. } => Some(reference),
             Self::Context
             | Self::Map(_)
+            | Self::MapKey(_)
             | Self::MapValue(_)
             | Self::Packet { .. }
             | Self::PacketEnd
-            | Self::Stack { .. } => None,
+            | Self::Stack { .. }
+            | Self::Function(_) => None,
         }
     }
 
@@ -324,9 +334,11 @@ impl PointerKind {
             Self::Object { .. }
             | Self::Context
             | Self::Map(_)
+            | Self::MapKey(_)
             | Self::Packet { .. }
             | Self::PacketEnd
-            | Self::Stack { .. } => None,
+            | Self::Stack { .. }
+            | Self::Function(_) => None,
         }
     }
 

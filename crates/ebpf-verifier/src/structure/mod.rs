@@ -318,7 +318,6 @@ fn check_everywhere(
             _ if uses_auxiliary(outline.operands()[pc.index()]) => Unsupported::AuxiliaryRegister,
             Insn::Call(CallTarget::Native(_)) => Unsupported::NativeFunction,
             Insn::LoadWide { source: WideSource::Btf { .. }, .. } => Unsupported::KernelVariable,
-            Insn::LoadWide { source: WideSource::Func(_), .. } => Unsupported::FunctionAddress,
             Insn::MayGoto { .. } => Unsupported::MayGoto,
             _ if End::of(insn).is_some() && is_global() => Unsupported::GlobalFunction,
             _ => continue,
@@ -410,7 +409,8 @@ const TAIL_CALL_STACK: u32 = 256;
 fn callees(program: &Program, outline: &Outline) -> Vec<Vec<SubprogIdx>> {
     let mut callees = vec![Vec::new(); program.subprogs().len()];
     for &(pc, insn) in outline.notable() {
-        if let Insn::Call(CallTarget::Subprog(target)) = insn {
+        // A helper may call a function back whose address is taken.
+        if let Some(target) = insn.subprog_ref() {
             callees[program.subprog_of(pc).index()].push(program.subprog_of(target));
         }
     }
