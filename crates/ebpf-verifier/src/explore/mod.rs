@@ -78,7 +78,8 @@ pub(crate) fn explore<W: Watch>(
     let mut explorer = Explorer::new(machine, outline, options, watch);
     let explored = explorer.run();
     explorer.count(stats);
-    explorer.watch.ends(&explorer.machine.stack_depth);
+    let added = explorer.machine.stack_of_loops();
+    explorer.watch.ends(&explorer.machine.stack_depth, &added);
     explored.map_err(|fault| (fault, explorer.machine.pc))?;
     let Explorer { reached, machine, marks, .. } = explorer;
     let Machine { context_use, stack_depth, writes_packet, .. } = machine;

@@ -76,8 +76,8 @@ pub(crate) struct KernelLog<'a> {
     program: &'a Program,
     env: &'a Environment,
     text: String,
-    /// By subprogram.
-    stack_depth: Vec<u16>,
+    /// By subprogram, and what is added to it in the end.
+    stack_depth: Vec<(u16, u16)>,
     /// For each path that waits, the length of the text at its fork.
     waiting: Vec<usize>,
     /// What was touched since it was printed.
@@ -99,7 +99,7 @@ impl<'a> KernelLog<'a> {
             program,
             env,
             text: String::new(),
-            stack_depth: alloc::vec![0; program.subprogs().len()],
+            stack_depth: alloc::vec![(0, 0); program.subprogs().len()],
             waiting: Vec::new(),
             touched: Shown::ALL,
             announces: false,
@@ -149,7 +149,11 @@ impl<'a> KernelLog<'a> {
         let subprogs = self.program.subprogs().iter().zip(&self.stack_depth);
         let is_left = |start| verified.is_none_or(|verified| verified.is_reached(start));
         let left = subprogs.filter(|(subprog, _)| is_left(subprog.start));
-        let depths: Vec<String> = left.map(|(_, depth)| format!("{depth}")).collect();
+        let depth = |&(depth, added): &(u16, u16)| match verified {
+            Some(_) => depth + added,
+            None => depth,
+        };
+        let depths: Vec<String> = left.map(|(_, depths)| format!("{}", depth(depths))).collect();
         format!("stack depth {}\n", depths.join("+"))
     }
 
@@ -453,8 +457,8 @@ impl Watch for KernelLog<'_> {
         }
     }
 
-    fn ends(&mut self, stack_depth: &[u16]) {
-        self.stack_depth = stack_depth.to_vec();
+    fn ends(&mut self, stack_depth: &[u16], added: &[u16]) {
+        self.stack_depth = stack_depth.iter().copied().zip(added.iter().copied()).collect();
     }
 }
 

@@ -5,6 +5,8 @@
 //! second ends where a round leads to a state that an earlier one covers.
 
 use alloc::boxed::Box;
+use alloc::vec;
+use alloc::vec::Vec;
 
 use ebpf_isa::uapi::{HelperId, MapType};
 use ebpf_isa::{MapIdx, Pc, Reg, SubprogIdx};
@@ -100,6 +102,17 @@ impl Machine<'_> {
         let max = rounds.bounds.umax();
         self.rely_on(Reg::R1);
         Ok(u64::from(self.state.frame().rounds) < max)
+    }
+
+    /// By subprogram, the bytes of stack that the kernel adds for the loops that it puts in the place of
+    /// calls of `bpf_loop`: three registers are saved there.
+    pub(crate) fn stack_of_loops(&self) -> Vec<u16> {
+        let mut added = vec![0; self.program.subprogs().len()];
+        let plain = self.loop_calls.iter().filter(|(_, call)| **call != LoopCall::Other);
+        for (&pc, _) in plain {
+            added[self.program.subprog_of(pc).index()] = 3 * 8;
+        }
+        added
     }
 
     /// The map, the key and the value of an element, and what the program hands on.
