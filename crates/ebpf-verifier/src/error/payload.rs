@@ -538,10 +538,6 @@ payloads! {
     #[error("callback function not static")]
     FunctionNotStatic => FunctionAddress;
 
-    /// The address of the main program.
-    #[error("callback function cannot be the main program")]
-    FunctionMain => FunctionAddress;
-
     /// A callback for the elements of a map whose elements cannot be gone through.
     #[error("callback function not allowed for map")]
     CallbackMap {
@@ -551,6 +547,10 @@ payloads! {
     /// A classic packet load in a callback.
     #[error("cannot use BPF_LD_[ABS|IND] within callback")]
     CallbackPacketLoad => PacketLoad;
+
+    /// A pointer as the number of rounds of `bpf_loop`.
+    #[error("verifier bug: backtracking misuse")]
+    PointerRounds => VerifierBug;
 
     /// A return value of a callback that is not a number.
     #[error("R0 not a scalar value")]

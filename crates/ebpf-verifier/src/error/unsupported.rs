@@ -56,9 +56,6 @@ pub enum Unsupported {
     /// The address of a kernel variable.
     #[error("the address of a kernel variable")]
     KernelVariable,
-    /// A pointer as the number of rounds of `bpf_loop`.
-    #[error("a pointer as a number of rounds")]
-    PointerRounds,
     /// A tail call in a callback.
     #[error("a tail call in a callback")]
     CallbackTailCall,

@@ -37,7 +37,6 @@ impl Machine<'_> {
         match self.env.is_static(info).filter(|_| info.btf_id.is_some()) {
             None => Err(Unsupported::UntypedFunction.into()),
             Some(false) => Err(Payload::FunctionNotStatic.into()),
-            Some(true) if subprog == SubprogIdx::MAIN => Err(Payload::FunctionMain.into()),
             Some(true) => Ok(Value::pointer(PointerKind::Function(subprog))),
         }
     }
@@ -97,7 +96,7 @@ impl Machine<'_> {
             self.loop_calls.insert(self.pc, if is_plain { now } else { LoopCall::Other });
         }
         let Some(rounds) = self.value(Reg::R1).as_scalar() else {
-            return Err(Unsupported::PointerRounds.into());
+            return Err(Payload::PointerRounds.into());
         };
         let max = rounds.bounds.umax();
         self.rely_on(Reg::R1);
