@@ -544,10 +544,6 @@ payloads! {
         map_type: MapType = "The map's type.",
     } => CallbackMap;
 
-    /// A classic packet load in a callback.
-    #[error("cannot use BPF_LD_[ABS|IND] within callback")]
-    CallbackPacketLoad => PacketLoad;
-
     /// A pointer as the number of rounds of `bpf_loop`.
     #[error("verifier bug: backtracking misuse")]
     PointerRounds => VerifierBug;

@@ -33,9 +33,9 @@ impl Payload {
                 off,
                 size,
                 ..
-            } => {
-                Some(format!("invalid access to map key, key_size={key_size} off={off} size={size}"))
-            }
+            } => Some(format!(
+                "invalid access to map key, key_size={key_size} off={off} size={size}"
+            )),
             Self::MemoryBounds {
                 region: Region::Ringbuf { size: mem_size },
                 extreme: Extreme::Least | Extreme::Greatest,

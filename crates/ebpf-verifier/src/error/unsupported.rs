@@ -56,9 +56,9 @@ pub enum Unsupported {
     /// The address of a kernel variable.
     #[error("the address of a kernel variable")]
     KernelVariable,
-    /// A tail call in a callback.
-    #[error("a tail call in a callback")]
-    CallbackTailCall,
+    /// A tail call or a classic packet load in a callback: both may end the program.
+    #[error("a tail call or packet load in a callback")]
+    EndInCallback,
     /// A path that the kernel ends where an earlier one of the same loop of callbacks came by, though
     /// what that one turns out to rely on is not the same here.
     #[error("a loop of callbacks that the kernel leaves too early")]

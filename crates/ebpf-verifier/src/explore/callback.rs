@@ -77,9 +77,9 @@ impl<W: Watch> Explorer<'_, W> {
         if !self.options.all_precise {
             let mut hand_over = || {
                 let paths = covered.iter().zip(&live_slots);
-                paths.map(|(path, live)| self.hand_over(path, live)).try_fold(0, |all, one| {
-                    one.map(|marked| all + marked)
-                })
+                paths
+                    .map(|(path, live)| self.hand_over(path, live))
+                    .try_fold(0, |all, one| one.map(|marked| all + marked))
             };
             let mut rounds = 0;
             while hand_over()? > 0 {

@@ -11,12 +11,8 @@ use crate::digest::DigestWriter;
 use crate::profile::Span;
 
 /// Helpers that call a function of the program any number of times before they return.
-const CALLING_BACK: [HelperId; 4] = [
-    HelperId::FOR_EACH_MAP_ELEM,
-    HelperId::FIND_VMA,
-    HelperId::LOOP,
-    HelperId::USER_RINGBUF_DRAIN,
-];
+const CALLING_BACK: [HelperId; 4] =
+    [HelperId::FOR_EACH_MAP_ELEM, HelperId::FIND_VMA, HelperId::LOOP, HelperId::USER_RINGBUF_DRAIN];
 
 /// Whether an instruction calls a helper that calls a function of the program back.
 pub(crate) fn calls_back(insn: &Insn) -> bool {

@@ -4,7 +4,6 @@
 //! round, and another one through the function, which comes back to the call and starts over. The
 //! second ends where a round leads to a state that an earlier one covers.
 
-use alloc::boxed::Box;
 use alloc::vec;
 use alloc::vec::Vec;
 
@@ -142,11 +141,11 @@ impl Machine<'_> {
         Ok(Next::Goto(callsite))
     }
 
-    /// Refuses what would end the program in the middle of a helper.
-    pub(super) fn check_not_called_back(&self, fault: impl Into<Box<Payload>>) -> Checked {
+    /// Refuses what may end the program in the middle of a helper.
+    pub(super) fn check_may_end(&self) -> Checked {
         let mut frames = (0..self.state.depth()).map(|index| self.state.frame_at(index));
         match frames.any(|frame| frame.is_callback) {
-            true => Err(fault.into()),
+            true => Err(Unsupported::EndInCallback.into()),
             false => Ok(()),
         }
     }

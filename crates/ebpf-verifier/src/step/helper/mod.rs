@@ -59,7 +59,7 @@ impl Machine<'_> {
         }
         self.check_map_write(id, facts.map)?;
         if id == HelperId::TAIL_CALL {
-            self.check_not_called_back(Unsupported::CallbackTailCall)?;
+            self.check_may_end()?;
             self.check_map_type(proto, facts.map)?;
             self.rely_on_tail_call(facts.map);
         }
