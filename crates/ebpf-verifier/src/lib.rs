@@ -6,7 +6,7 @@
 //! made of ([`Payload`]). It needs no kernel and no privileges.
 //!
 //! **An accept is always meant.** What this verifier does not know is rejected, with the code
-//! [`ErrorCode::Unsupported`]: the kernel's own functions, callbacks, global functions, BTF
+//! [`ErrorCode::Unsupported`]: the kernel's own functions, global functions, BTF
 //! pointers, and all program types, helpers and types of maps without a row in the tables of
 //! [`rules`]. A program that the kernel refuses must never be accepted here; one that the kernel
 //! accepts may still be refused as unsupported.

@@ -56,6 +56,10 @@ pub enum Unsupported {
     /// The address of a kernel variable.
     #[error("the address of a kernel variable")]
     KernelVariable,
+    /// The address of a function that no path comes to, in a program with others. The kernel removes the
+    /// function and then looks for it in vain.
+    #[error("the address of a function that no path comes to")]
+    UnreachedFunction,
     /// A tail call or a classic packet load in a callback: both may end the program.
     #[error("a tail call or packet load in a callback")]
     EndInCallback,

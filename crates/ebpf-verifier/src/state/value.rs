@@ -356,9 +356,11 @@ impl PointerKind {
             }
             Self::Context
             | Self::Map(_)
+            | Self::MapKey(_)
             | Self::Packet { .. }
             | Self::PacketEnd
-            | Self::Stack { .. } => {}
+            | Self::Stack { .. }
+            | Self::Function(_) => {}
         }
     }
 
