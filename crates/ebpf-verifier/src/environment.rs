@@ -10,6 +10,7 @@ use ebpf_isa::uapi::{AttachType, HelperId, MapDesc, MapType, map_flags};
 use ebpf_isa::{MapIdx, SubprogInfo};
 
 use crate::digest::{Digest, DigestWriter};
+use crate::function;
 use crate::kfunc::ModuleTable;
 use crate::profile::{KernelProfile, Span};
 use crate::rules::ProgramTypeRules;
@@ -25,7 +26,7 @@ pub struct Environment {
     /// descriptions of what maps of maps hold ([`MapInfo::inner`]).
     pub maps: Vec<MapInfo>,
     /// The program's own types. Needed where subprograms have a type: it says which functions are
-    /// global.
+    /// global, and what these may be called with.
     pub btf: Option<Arc<Btf>>,
     /// The modules whose functions the program calls, by the indices that it has for them.
     pub modules: ModuleTable,
@@ -121,12 +122,8 @@ impl Environment {
         digest.u64(self.maps.len() as u64);
         self.maps.iter().for_each(|map| map.digest(&mut digest));
         digest.u32(u32::from(self.btf.is_some()));
-        for (id, ty) in self.btf.iter().flat_map(|btf| btf.types()) {
-            if let Type::Func(func) = ty {
-                digest.u32(id.0);
-                digest.u32(u32::from(func.linkage == Linkage::Static));
-                digest.u32(self.returns_number(id.0).map_or(2, u32::from));
-            }
+        if let Some(btf) = &self.btf {
+            function::digest(btf, self, &mut digest);
         }
         self.modules.digest(&mut digest);
         digest.u32(u32::from(self.license_gpl));
@@ -174,7 +171,11 @@ impl Environment {
             return Some(true);
         };
         match self.btf.as_ref()?.type_by_id(TypeId(id)) {
-            Ok(Type::Func(func)) => Some(func.linkage == Linkage::Static),
+            Ok(Type::Func(func)) => match func.linkage {
+                Linkage::Static => Some(true),
+                Linkage::Global => Some(false),
+                Linkage::Extern => None,
+            },
             _ => None,
         }
     }

@@ -6,9 +6,8 @@
 //! made of ([`Payload`]). It needs no kernel and no privileges.
 //!
 //! **An accept is always meant.** What this verifier does not know is rejected, with the code
-//! [`ErrorCode::Unsupported`]: the kernel's own functions, global functions, BTF
-//! pointers, and all program types, helpers and types of maps without a row in the tables of
-//! [`rules`]. A program that the kernel refuses must never be accepted here; one that the kernel
+//! [`ErrorCode::Unsupported`]: the kernel's own functions, BTF pointers, and all program types, helpers
+//! and types of maps without a row in the tables of [`rules`]. A program that the kernel refuses must never be accepted here; one that the kernel
 //! accepts may still be refused as unsupported.
 //!
 //! From outside in: [`verify`] checks the structure, explores the paths (`explore`) one
@@ -30,6 +29,7 @@ pub mod domain;
 mod environment;
 mod error;
 mod explore;
+mod function;
 mod kfunc;
 mod liveness;
 mod log;
@@ -49,8 +49,9 @@ pub use ebpf_patch::{ContextError, HostField, Inserted, PatchInsn, Target as Jum
 pub use digest::{Digest, DigestWriter};
 pub use environment::{Environment, MapInfo};
 pub use error::{
-    ArithmeticRule, BadSize, Ending, Errno, ErrorCode, Extreme, FarOffset, Held, Payload,
-    PayloadKind, Region, RejectedLine, Rejection, StackAccess, Unsupported,
+    ArgumentRule, ArithmeticRule, BadSize, Ending, Errno, ErrorCode, Extreme, FarOffset, Held,
+    Payload, PayloadKind, PrototypeFault, Region, RejectedLine, Rejection, StackAccess,
+    Unsupported,
 };
 pub use kfunc::{
     KfuncArg, KfuncArgKind, KfuncFlags, KfuncProto, KfuncRet, Module, ModuleError, ModuleTable,

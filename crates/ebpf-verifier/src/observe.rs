@@ -9,7 +9,7 @@ use alloc::vec::Vec;
 use core::fmt;
 
 use ebpf_isa::abi::STACK_SIZE;
-use ebpf_isa::{Extend, MapIdx, Pc, Reg, Size};
+use ebpf_isa::{Extend, MapIdx, Pc, Reg, Size, SubprogIdx};
 
 use crate::domain::{self, Scalar};
 use crate::state::{
@@ -112,13 +112,16 @@ impl ExploredState {
     /// The first place that is not as the state says.
     pub fn admits(&self, moment: &dyn Concrete) -> Result<(), Excluded> {
         let depth = self.0.depth();
-        if depth != moment.depth() {
+        // A global function is explored without its callers.
+        let is_whole = self.0.frame_at(0).subprog == SubprogIdx::MAIN;
+        let below = moment.depth().checked_sub(depth).filter(|&below| (below == 0) == is_whole);
+        let Some(below) = below else {
             let expected = "one of so many frames".to_string();
             let value = Some(moment.depth() as u64);
             return Err(Excluded { frame: depth, place: Place::Frame, value, expected });
-        }
+        };
         (0..depth).try_for_each(|index| {
-            let frame = Checker { moment, frame: index };
+            let frame = Checker { moment, below, frame: below + index };
             frame.registers(self.0.frame_at(index))?;
             frame.stack(self.0.frame_at(index))
         })
@@ -128,6 +131,8 @@ impl ExploredState {
 /// Holds a frame of a state against a moment.
 struct Checker<'m> {
     moment: &'m dyn Concrete,
+    /// Frames of the moment below the first one of the state.
+    below: usize,
     frame: usize,
 }
 
@@ -219,9 +224,10 @@ impl Checker<'_> {
             PointerKind::Element { .. } => true,
             PointerKind::Object { null, .. }
             | PointerKind::Opaque { null, .. }
-            | PointerKind::Ringbuf { null, .. } => null.is_some() || found != 0,
+            | PointerKind::Ringbuf { null, .. }
+            | PointerKind::Argument { null, .. } => null.is_some() || found != 0,
             PointerKind::Stack { frame } => {
-                self.moment.register(frame, Reg::FP).is_some_and(is_from)
+                self.moment.register(self.below + frame, Reg::FP).is_some_and(is_from)
             }
         }
     }

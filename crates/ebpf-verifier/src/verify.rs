@@ -10,6 +10,7 @@ use crate::digest::Digest;
 use crate::environment::Environment;
 use crate::error::Rejection;
 use crate::explore::{Explored, States, Watch, explore};
+use crate::function::Functions;
 use crate::kfunc::ModuleTable;
 use crate::log::{KernelLog, Log, LogLevel};
 use crate::observe::Observer;
@@ -194,7 +195,8 @@ pub fn verify_logged(
     options: &Options,
     level: LogLevel,
 ) -> (Result<Verified, Box<Rejection>>, Log) {
-    let mut log = KernelLog::new(program, env, level);
+    let functions = Functions::of(program, &Outline::of(program, env), env);
+    let mut log = KernelLog::new(program, &functions, env, level);
     log.print_functions();
     let verdict = verify_with(program, env, options, &mut log);
     let log = log.finish(&verdict);
@@ -209,13 +211,24 @@ fn verify_with(
 ) -> Result<Verified, Box<Rejection>> {
     let known = env.profile.processors;
     let outline = Outline::of(program, env);
-    let verified = verify_on(program, &outline, env, known, options, watch)?;
+    let functions = Functions::of(program, &outline, env);
+    let subject = Subject { program, outline: &outline, functions: &functions, env };
+    let verified = verify_on(subject, known, options, watch)?;
     if known.is_none() && asks_for_the_processor(&outline) {
         for processors in KernelProfile::PROCESSORS_TRIED {
-            verify_on(program, &outline, env, Some(processors), options, &mut ())?;
+            verify_on(subject, Some(processors), options, &mut ())?;
         }
     }
     Ok(verified)
+}
+
+/// What is verified, and against what.
+#[derive(Clone, Copy)]
+pub(crate) struct Subject<'a> {
+    pub(crate) program: &'a Program,
+    pub(crate) outline: &'a Outline,
+    pub(crate) functions: &'a Functions,
+    pub(crate) env: &'a Environment,
 }
 
 /// Whether a verdict may depend on the number of processors.
@@ -226,17 +239,16 @@ fn asks_for_the_processor(outline: &Outline) -> bool {
 
 /// Verifies a program for a machine with so many processors, or with any number.
 fn verify_on(
-    program: &Program,
-    outline: &Outline,
-    env: &Environment,
+    subject: Subject<'_>,
     processors: Option<u32>,
     options: &Options,
     watch: &mut impl Watch,
 ) -> Result<Verified, Box<Rejection>> {
+    let Subject { program, outline, env, .. } = subject;
     let mut stats = Stats::default();
     structure::check(program, outline, env)
         .map_err(|(fault, pc)| Rejection::new(*fault, pc, program, stats))?;
-    let explored = explore(program, outline, env, processors, options, watch, &mut stats)
+    let explored = explore(subject, processors, options, watch, &mut stats)
         .map_err(|(fault, pc)| Rejection::new(*fault, Some(pc), program, stats))?;
     structure::check_jump_room(program, outline, &explored)
         .and_then(|()| structure::check_addresses(program, outline, &explored))

@@ -184,3 +184,30 @@ fn what_a_later_path_of_the_loop_relies_on_is_known_in_the_end() {
     assert_eq!(rejection.payload, Payload::Unsupported { what: Unsupported::EarlyEnd });
     kernel_verdict(&program, &env, &Options::default()).expect("the kernel loads it");
 }
+
+/// A program with a global function that is verified by the kernel, but not here.
+fn accepted_by_the_kernel_alone(env: &str, asm: &str, what: Unsupported) {
+    let Subject { program, env, .. } = Subject::new(asm, env).expect("it is a program");
+    let options = Options::default();
+    let rejection = verify(&program, &env, &options).expect_err("not known");
+    assert_eq!(rejection.payload, Payload::Unsupported { what });
+    assert!(kernel_verdict(&program, &env, &options).is_ok());
+}
+
+/// Linux 6.18.44 takes 0 for an argument that is tagged as not null, and lets the function load from it.
+#[test]
+fn null_is_not_given_where_there_must_be_something() {
+    let env = "function global int *void\nfunction global int *u64@nonnull";
+    let asm = "r1 = 0\ncall f\nr0 = 2\nexit\nf:\nr0 = *(u64 *)(r1 +0)\nexit";
+    accepted_by_the_kernel_alone(env, asm, Unsupported::NullArgument);
+}
+
+/// Linux 6.18.44 lets a function write a packet that it is given, though the program may only read it.
+#[test]
+fn a_packet_that_is_only_read_is_not_given_to_be_written() {
+    let env = "type cgroup_skb\nfunction global int *void\nfunction global int *u8@nonnull";
+    let asm = "r6 = *(u32 *)(r1 +76)\nr7 = *(u32 *)(r1 +80)\nr1 = r6\nr1 += 1\n\
+               if r1 > r7 goto out\nr1 = r6\ncall f\nout:\nr0 = 1\nexit\n\
+               f:\n*(u8 *)(r1 +0) = 1\nr0 = 0\nexit";
+    accepted_by_the_kernel_alone(env, asm, Unsupported::PacketArgument);
+}

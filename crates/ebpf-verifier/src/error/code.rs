@@ -150,6 +150,15 @@ error_codes! {
     /// A release of what was not acquired.
     ReferenceRelease = "reference.release", EINVAL;
 
+    /// A call of a global function with arguments that its prototype does not allow.
+    FunctionArguments = "function.arguments", EINVAL;
+    /// A prototype of a global function that the kernel does not take.
+    FunctionPrototype = "function.prototype", EINVAL;
+    /// A call of a global function that may sleep, in a program that may not.
+    FunctionSleeps = "function.sleeps", EINVAL;
+    /// A global function that returns something else than a number.
+    FunctionResult = "function.result", EINVAL;
+
     /// A kernel function that the module does not have, or a module that there is not.
     KfuncUnknown = "kfunc.unknown", EINVAL;
     /// An argument of a kernel function that is of the wrong kind.

@@ -52,6 +52,11 @@ pub enum Region {
         /// Its size.
         size: u32,
     },
+    /// What a global function is given.
+    Argument {
+        /// Its size.
+        size: u32,
+    },
 }
 
 /// Which of the offsets that an access may have is out of bounds.
@@ -117,6 +122,17 @@ pub enum BadSize {
         /// Its greatest value.
         max: u64,
     },
+}
+
+/// What an argument of a function must be by its prototype.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ArgumentRule {
+    /// A number.
+    Number,
+    /// The context.
+    Context,
+    /// Memory that is there.
+    NotNull,
 }
 
 /// What ends a program.

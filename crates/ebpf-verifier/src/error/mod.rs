@@ -7,6 +7,7 @@ mod code;
 mod facts;
 mod malformed;
 mod payload;
+mod prototype;
 mod rejection;
 mod text;
 mod unsupported;
@@ -14,8 +15,11 @@ mod unsupported;
 use alloc::boxed::Box;
 
 pub use code::{Errno, ErrorCode};
-pub use facts::{ArithmeticRule, BadSize, Ending, Extreme, FarOffset, Held, Region, StackAccess};
+pub use facts::{
+    ArgumentRule, ArithmeticRule, BadSize, Ending, Extreme, FarOffset, Held, Region, StackAccess,
+};
 pub use payload::{Payload, PayloadKind};
+pub use prototype::PrototypeFault;
 pub use rejection::{RejectedLine, Rejection};
 pub use unsupported::Unsupported;
 

@@ -6,11 +6,11 @@ use alloc::string::String;
 use alloc::vec::Vec;
 
 use ebpf_isa::uapi::{AttachType, HelperId, MapType, ProgramType};
-use ebpf_isa::{AluOp, MapIdx, Pc, ProgramError, Reg, Width};
+use ebpf_isa::{AluOp, MapIdx, Pc, ProgramError, Reg, SubprogIdx, Width};
 
 use super::{
-    ArithmeticRule, BadSize, Ending, ErrorCode, Extreme, FarOffset, Held, Region, StackAccess,
-    Unsupported, text,
+    ArgumentRule, ArithmeticRule, BadSize, Ending, ErrorCode, Extreme, FarOffset, Held,
+    PrototypeFault, Region, StackAccess, Unsupported, text,
 };
 use crate::domain::Tnum;
 use crate::kfunc::ObjectType;
@@ -586,6 +586,48 @@ payloads! {
         smax: i64 = "Its greatest value.",
         allowed: ExitRange = "What is allowed.",
     } => ExitValue;
+
+    /// A call of a global function that its prototype does not allow, or whose prototype the kernel
+    /// does not take.
+    #[error("Caller passes invalid args into func#{} ('{name}')", function.0)]
+    GlobalArguments {
+        function: SubprogIdx = "The function.",
+        name: String = "Its name.",
+        cause: Box<Payload> = "What is wrong.",
+    } => FunctionArguments;
+
+    /// A call of a global function with a pointer that was moved, or with nothing where it takes one.
+    #[error("Caller passes invalid args into func#{} ('{name}')", function.0)]
+    GlobalArgumentMoved {
+        function: SubprogIdx = "The function.",
+        name: String = "Its name.",
+        cause: Box<Payload> = "What is wrong.",
+    } => ContextModified;
+
+    /// A prototype that the kernel does not take.
+    #[error("{fault}")]
+    Prototype {
+        fault: PrototypeFault = "What is wrong.",
+    } => FunctionPrototype;
+
+    /// An argument that is not what the prototype says.
+    #[error("{}", text::argument(*register, *rule))]
+    Argument {
+        register: Reg = "The argument.",
+        rule: ArgumentRule = "What it must be.",
+    } => FunctionArguments;
+
+    /// A call of a global function that may sleep, which the program may not.
+    #[error("a non-sleepable BPF program context")]
+    GlobalSleeps {
+        function: SubprogIdx = "The function.",
+    } => FunctionSleeps;
+
+    /// A global function that returns something else than a number.
+    #[error("At subprogram exit the register R0 is not a scalar value ({kind})")]
+    FunctionResult {
+        kind: &'static str = "What it is.",
+    } => FunctionResult;
 
     /// A helper that the kernel does not have.
     #[error("invalid func unknown#{}", helper.0.cast_signed())]

@@ -8,7 +8,9 @@ use ebpf_isa::opcode::{CLASS_MASK, Class, OPERATION_MASK, jump, unary};
 use ebpf_isa::uapi::{HelperId, MapType};
 use ebpf_isa::{AluOp, Reg};
 
-use super::{ArithmeticRule, BadSize, Extreme, FarOffset, Held, Payload, Region, StackAccess};
+use super::{
+    ArgumentRule, ArithmeticRule, BadSize, Extreme, FarOffset, Held, Payload, Region, StackAccess,
+};
 use crate::domain::Tnum;
 use crate::kfunc::ObjectType;
 use crate::rules::{CALLBACK_RANGE, ExitRange, Object};
@@ -37,7 +39,7 @@ impl Payload {
                 "invalid access to map key, key_size={key_size} off={off} size={size}"
             )),
             Self::MemoryBounds {
-                region: Region::Ringbuf { size: mem_size },
+                region: Region::Ringbuf { size: mem_size } | Region::Argument { size: mem_size },
                 extreme: Extreme::Least | Extreme::Greatest,
                 off,
                 size,
@@ -59,6 +61,16 @@ impl Payload {
             Self::KfuncBuffer { ref cause, .. } | Self::KfuncBufferAbove { ref cause, .. } => {
                 Some(format!("{cause}"))
             }
+            Self::GlobalArguments { ref cause, .. }
+            | Self::GlobalArgumentMoved { ref cause, .. } => {
+                let before = cause.detail().map_or(String::new(), |detail| detail + "\n");
+                Some(format!("{before}{cause}"))
+            }
+            Self::GlobalSleeps { .. } => Some(
+                "global functions that may sleep are not allowed in non-sleepable context,\n\
+                 i.e., in a RCU/IRQ/preempt-disabled section, or in"
+                    .into(),
+            ),
             Self::PacketBounds { register, id, off, size, range } => {
                 let number = register.number();
                 Some(format!(
@@ -141,6 +153,18 @@ pub(super) fn far_offset(kind: &str, offset: FarOffset) -> String {
             "math between {kind} pointer and register with unbounded min value is not allowed"
         ),
         FarOffset::Least(min) => format!("value {min} makes {kind} pointer be out of bounds"),
+    }
+}
+
+/// A register that is not what a prototype says.
+pub(super) fn argument(register: Reg, rule: ArgumentRule) -> String {
+    let number = register.number();
+    // The kernel counts arguments from 0.
+    let argument = number - 1;
+    match rule {
+        ArgumentRule::Number => format!("R{number} is not a scalar"),
+        ArgumentRule::Context => format!("arg#{argument} expects pointer to ctx"),
+        ArgumentRule::NotNull => format!("arg#{argument} is expected to be non-NULL"),
     }
 }
 

@@ -67,10 +67,25 @@ pub enum Unsupported {
     /// what that one turns out to rely on is not the same here.
     #[error("a loop of callbacks that the kernel leaves too early")]
     EarlyEnd,
-    /// A call of a function that is verified on its own.
-    #[error("a call of a global function")]
-    GlobalFunction,
-    /// A call of a function that may have to be verified on its own.
+    /// A call of a global function with a prototype that has something unknown: a tag, a pointer to a
+    /// dynptr.
+    #[error("a global function whose prototype has tags or types that are not known")]
+    FunctionPrototype,
+    /// A tail call or a classic packet load in a global function.
+    #[error("a tail call or packet load in a global function")]
+    EndInGlobal,
+    /// Null for a global function that takes memory which is there (`arg:nonnull`). The kernel does not
+    /// notice.
+    #[error("null given to a global function whose argument is tagged as not null")]
+    NullArgument,
+    /// A packet that may only be read, given to a global function. The kernel does not notice that it
+    /// may write.
+    #[error("a packet that may only be read, given to a global function")]
+    PacketArgument,
+    /// An object of a module, given to a global function as memory.
+    #[error("an object given to a global function as memory")]
+    ObjectArgument,
+    /// A call of a function that may have to be verified on its own, or is defined elsewhere.
     #[error("a call of a function whose type is not given")]
     UntypedFunction,
     /// An access to a record of a ring buffer that was submitted or discarded, by a number to which it

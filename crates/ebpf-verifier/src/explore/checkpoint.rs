@@ -98,6 +98,12 @@ impl Checkpoints {
         CheckpointId::new(self.slab.len() - 1)
     }
 
+    /// Frees all of them. The kernel goes on counting as if they were there.
+    pub(super) fn forget(&mut self) {
+        self.slab.clear();
+        self.free.clear();
+    }
+
     /// The states that are kept.
     pub(super) fn states(&self) -> impl Iterator<Item = &State> {
         self.slab.iter().flatten().map(|checkpoint| &checkpoint.state)

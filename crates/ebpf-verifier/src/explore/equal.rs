@@ -292,6 +292,15 @@ impl Comparison<'_> {
                 }
                 true
             }
+            (
+                old_kind @ PointerKind::Argument { size, .. },
+                PointerKind::Argument { size: current_size, .. },
+            ) => {
+                if size != current_size || !self.ties(old_kind, current.kind) {
+                    return false;
+                }
+                true
+            }
             (old, current) => {
                 if old != current {
                     return false;

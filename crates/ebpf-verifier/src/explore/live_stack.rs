@@ -113,6 +113,11 @@ impl LiveStack {
         live
     }
 
+    /// The chain of a function that is explored for itself.
+    pub(super) fn root(&mut self, program: &Program, subprog: SubprogIdx) -> ChainId {
+        self.add(program, None, subprog)
+    }
+
     /// The chain that goes on from `caller` through the call at `callsite`.
     pub(super) fn callee(
         &mut self,

@@ -1,4 +1,5 @@
-//! Exploration: paths through the program, one after the other.
+//! Exploration: paths through the program, one after the other. Global functions that these call
+//! are explored afterwards, each for itself (`functions`).
 //!
 //! The order is the kernel's. At a fork the path goes on with the fall-through, and the other side
 //! waits on a stack; when a path ends, the newest waiting side is next. Where paths may meet
@@ -11,6 +12,7 @@ mod callback;
 mod checkpoint;
 mod equal;
 mod flow;
+mod functions;
 mod history;
 mod ids;
 mod live_stack;
@@ -24,7 +26,7 @@ use alloc::boxed::Box;
 use alloc::vec;
 use alloc::vec::Vec;
 
-use ebpf_isa::{Pc, Program};
+use ebpf_isa::Pc;
 
 use self::callback::CoveredPaths;
 use self::checkpoint::{Checkpoints, Way};
@@ -36,12 +38,12 @@ use self::marks::Marks;
 use self::memory::Memory;
 use self::precision::Explained;
 use self::visit::{LastKept, Meetings, Visit};
-use crate::environment::Environment;
 use crate::error::{Checked, Payload};
 use crate::outline::Outline;
 use crate::rules::calls_back;
 use crate::state::{CellSet, State};
 use crate::step::{ContextUse, Machine, Next};
+use crate::verify::Subject;
 use crate::{Exploration, Options, Stats};
 
 /// What exploration found out about an acceptable program.
@@ -65,18 +67,16 @@ pub(crate) use self::watch::{SlotsChange, States, Watch};
 /// Explores all paths, or all up to the first fault, and counts: on a machine with so many
 /// processors, or with any number.
 pub(crate) fn explore<W: Watch>(
-    program: &Program,
-    outline: &Outline,
-    env: &Environment,
+    subject: Subject<'_>,
     processors: Option<u32>,
     options: &Options,
     watch: &mut W,
     stats: &mut Stats,
 ) -> Result<Explored, (Box<Payload>, Pc)> {
     let shares_mistakes = options.exploration.shares_mistakes;
-    let machine = Machine::new(program, outline, env, processors, shares_mistakes);
-    let mut explorer = Explorer::new(machine, outline, options, watch);
-    let explored = explorer.run();
+    let machine = Machine::new(subject, processors, shares_mistakes);
+    let mut explorer = Explorer::new(machine, subject.outline, options, watch);
+    let explored = explorer.run_all();
     explorer.count(stats);
     let added = explorer.machine.stack_of_loops();
     explorer.watch.ends(&explorer.machine.stack_depth, &added);
@@ -165,8 +165,8 @@ impl<'a, W: Watch> Explorer<'a, W> {
         }
     }
 
+    /// Explores all paths from the current state.
     fn run(&mut self) -> Checked {
-        self.watch.starts();
         loop {
             // At a fork, only one side may have left the function.
             let chain = self.way.chain;
@@ -244,7 +244,7 @@ impl<'a, W: Watch> Explorer<'a, W> {
                 self.way.chain = self.live_stack.callee(self.machine.program, chain, pc, *target);
             }
             _ if now < depth => {
-                self.way.chain = self.live_stack.caller(chain).unwrap_or(ChainId::MAIN);
+                self.way.chain = self.live_stack.caller(chain).unwrap_or(chain);
             }
             _ => self.live_stack.take_in(chain, pc, &self.machine.effects),
         }

@@ -8,7 +8,7 @@
 use alloc::vec::Vec;
 
 use ebpf_isa::uapi::HelperId;
-use ebpf_isa::{AtomicOp, CallTarget, Insn, Operand, Pc, Program, Reg, RegSet};
+use ebpf_isa::{AtomicOp, CallTarget, Insn, Operand, Pc, Program, Reg, RegSet, SubprogIdx};
 
 use super::checkpoint::{CheckpointId, Checkpoints, Way};
 use super::history::{Entry, History, Stretch};
@@ -170,6 +170,7 @@ impl Walk<'_> {
             }
             let Way { parent: before, first, last, .. } = checkpoint.way;
             let stretch = checkpoint.stretch.clone();
+            let is_global = checkpoint.state.frame_at(0).subprog != SubprogIdx::MAIN;
             checkpoints.marked += marked;
             if self.is_done() {
                 return Ok(());
@@ -177,6 +178,9 @@ impl Walk<'_> {
             behind = piece.first;
             watch.walks(self.frame, last, first, Some(behind));
             (parent, piece, at) = (before, Piece { first, stretch }, last);
+            if at.is_none() && is_global {
+                return self.end_at_entry();
+            }
         }
     }
 
@@ -206,6 +210,13 @@ impl Walk<'_> {
             }
         }
         Ok(marked)
+    }
+
+    /// At the start of a global function: nothing is wanted any more but its arguments.
+    fn end_at_entry(&self) -> Result<(), Lost> {
+        let others = Reg::ALL.into_iter().collect::<RegSet>().difference(ARGUMENTS);
+        self.check_unwanted(others)?;
+        if self.wanted.slots(self.frame) == 0 { Ok(()) } else { Err(Lost::Bug) }
     }
 
     /// From what is wanted after an instruction to what is wanted before it. `behind` is the
@@ -245,13 +256,16 @@ impl Walk<'_> {
             Insn::Branch { lhs, rhs: Operand::Reg(rhs), .. } => {
                 self.walk_over_comparison(lhs, rhs, entry);
             }
-            Insn::Call(CallTarget::Subprog(_)) => self.leave_callee()?,
+            Insn::Call(CallTarget::Subprog(target)) if target == behind => self.leave_callee()?,
             Insn::Call(CallTarget::Helper(HelperId::TAIL_CALL)) if has_returned => {
                 self.enter_callee(behind)?;
                 self.take(Reg::R0);
             }
             Insn::Call(_) if calls_back(&insn) && has_returned => self.leave_callback()?,
-            Insn::Call(CallTarget::Helper(_) | CallTarget::Kfunc { .. }) => {
+            // A global function is not gone into: the path went on behind the call.
+            Insn::Call(
+                CallTarget::Subprog(_) | CallTarget::Helper(_) | CallTarget::Kfunc { .. },
+            ) => {
                 self.take(Reg::R0);
                 self.check_unwanted(ARGUMENTS)?;
             }

@@ -46,6 +46,11 @@ impl Meetings {
         Self { newest: vec![None; program.slots().len()], longest: 0 }
     }
 
+    /// Has nothing left to compare with.
+    pub(super) fn forget(&mut self) {
+        self.newest.fill(None);
+    }
+
     /// The list for an instruction of a function that was called at `callsite`. Other places may
     /// share it.
     pub(super) fn bucket(&self, pc: Pc, callsite: Option<Pc>) -> usize {

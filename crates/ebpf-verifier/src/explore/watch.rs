@@ -1,6 +1,6 @@
 //! What others may see of exploration.
 
-use ebpf_isa::{Insn, Pc};
+use ebpf_isa::{Insn, Pc, SubprogIdx};
 
 use super::checkpoint::CheckpointId;
 use crate::observe::{ExploredState, Observer};
@@ -15,6 +15,12 @@ pub(crate) trait Watch {
 
     /// Exploration begins.
     fn starts(&mut self) {}
+
+    /// A function is explored next: the main program, or a global function.
+    fn begins(&mut self, _function: SubprogIdx) {}
+
+    /// All paths of a function were explored.
+    fn validates(&mut self, _function: SubprogIdx) {}
 
     /// The instruction at `pc`, reached from `from`, is explored next.
     fn before(&mut self, _pc: Pc, _from: Option<Pc>, _state: &State) {}

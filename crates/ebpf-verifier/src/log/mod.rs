@@ -16,13 +16,14 @@ use core::fmt::{Display, Write as _};
 
 use ebpf_isa::text::KernelText;
 use ebpf_isa::uapi::HelperId;
-use ebpf_isa::{CallTarget, Insn, Pc, Program, Reg, RegSet};
+use ebpf_isa::{CallTarget, Insn, Pc, Program, Reg, RegSet, SubprogIdx};
 
 use self::loops::Entered;
 use self::state::{FrameText, Shown};
 use crate::environment::Environment;
 use crate::error::{ErrorCode, Payload, Rejection};
 use crate::explore::{CheckpointId, SlotsChange, Watch};
+use crate::function::{Function, Functions, Unread};
 use crate::liveness::LiveRegs;
 use crate::outline::Outline;
 use crate::state::{At, Cell, CellSet, Frame, SlotMask, State};
@@ -74,6 +75,7 @@ const TAB: usize = 8;
 pub(crate) struct KernelLog<'a> {
     level: LogLevel,
     program: &'a Program,
+    functions: &'a Functions,
     env: &'a Environment,
     text: String,
     /// By subprogram, and what is added to it in the end.
@@ -93,10 +95,16 @@ pub(crate) struct KernelLog<'a> {
 }
 
 impl<'a> KernelLog<'a> {
-    pub(crate) fn new(program: &'a Program, env: &'a Environment, level: LogLevel) -> Self {
+    pub(crate) fn new(
+        program: &'a Program,
+        functions: &'a Functions,
+        env: &'a Environment,
+        level: LogLevel,
+    ) -> Self {
         Self {
             level,
             program,
+            functions,
             env,
             text: String::new(),
             stack_depth: alloc::vec![(0, 0); program.subprogs().len()],
@@ -115,12 +123,7 @@ impl<'a> KernelLog<'a> {
         verdict: &Result<Verified, alloc::boxed::Box<Rejection>>,
     ) -> Log {
         let stats = match verdict {
-            Ok(verified) => {
-                if !self.level.shows_all() {
-                    self.text.clear();
-                }
-                verified.stats
-            }
+            Ok(verified) => verified.stats,
             Err(rejection) => {
                 let is_printed =
                     rejection.code == ErrorCode::LoopInfinite && self.level.shows_paths();
@@ -273,6 +276,11 @@ impl<'a> KernelLog<'a> {
     }
 }
 
+/// Whether a call led into the function at `target`, not past it.
+fn is_entered(state: &State, target: Pc, program: &Program) -> bool {
+    state.current() > 0 && state.frame().subprog == program.subprog_of(target)
+}
+
 /// Whether the kernel ends the line of this message: some lack their newline.
 fn ends_line(payload: &Payload) -> bool {
     match payload {
@@ -288,6 +296,32 @@ impl Watch for KernelLog<'_> {
     fn starts(&mut self) {
         if self.level.shows_all() {
             self.print_live_registers();
+        }
+    }
+
+    fn begins(&mut self, function: SubprogIdx) {
+        let Function { name, prototype, .. } = self.functions.get(function);
+        match (function, prototype) {
+            (SubprogIdx::MAIN, Err(Unread::Refused(fault))) => {
+                self.print(format_args!("{fault}\n"));
+            }
+            (SubprogIdx::MAIN, _) => {}
+            _ => self.print(format_args!("Validating {name}() func#{}...\n", function.index())),
+        }
+        (self.touched, self.line) = (Shown::ALL, (0, 0));
+        self.announces = false;
+        self.entered = Entered::default();
+    }
+
+    fn validates(&mut self, function: SubprogIdx) {
+        if !self.level.shows_all() {
+            self.text.clear();
+        }
+        if function != SubprogIdx::MAIN && self.level.shows_paths() {
+            let (index, name) = (function.index(), &self.functions.get(function).name);
+            self.print(format_args!(
+                "Func#{index} ('{name}') is safe for any args that match its prototype\n"
+            ));
         }
     }
 
@@ -309,11 +343,15 @@ impl Watch for KernelLog<'_> {
     }
 
     fn after(&mut self, pc: Pc, state: &State, effects: &Effects) {
-        if !self.level.shows_paths() {
-            return;
-        }
         let Some(insn) = self.program.get(pc) else { return };
+        effects.remark.iter().for_each(|remark| self.print(format_args!("{remark}\n")));
         match insn {
+            Insn::Call(CallTarget::Subprog(target)) if !is_entered(state, target, self.program) => {
+                let subprog = self.program.subprog_of(target);
+                let (index, name) = (subprog.index(), &self.functions.get(subprog).name);
+                self.print(format_args!("Func#{index} ('{name}') is global and assumed valid.\n"));
+            }
+            _ if !self.level.shows_paths() => {}
             Insn::Branch { .. } => self.print_touched(pc, state),
             Insn::Call(CallTarget::Subprog(_)) => self.print_call(state),
             _ => {

@@ -129,6 +129,9 @@ impl FrameText<'_> {
                     list.item(f, format_args!("ref_obj_id={}", id.0))?;
                 }
             }
+            PointerKind::Argument { null: Some(id), .. } => {
+                list.item(f, format_args!("id={}", id.0))?;
+            }
             PointerKind::Packet { id, .. } if id.0 != 0 => {
                 list.item(f, format_args!("id={}", id.0))?;
             }
@@ -154,7 +157,8 @@ impl FrameText<'_> {
             };
             list.item(f, format_args!("r={}", Unsigned(bytes.cast_unsigned())))?;
         }
-        if let PointerKind::Ringbuf { size, .. } = pointer.kind {
+        if let PointerKind::Ringbuf { size, .. } | PointerKind::Argument { size, .. } = pointer.kind
+        {
             list.item(f, format_args!("sz={}", Unsigned(size.into())))?;
         }
         match pointer.var.as_const() {

@@ -11,7 +11,7 @@ pub(crate) struct Frame {
     pub(crate) regs: [Value; 11],
     pub(crate) stack: Stack,
     pub(crate) subprog: SubprogIdx,
-    /// The instruction behind the call; `None` in the main program.
+    /// The instruction behind the call; `None` in the first frame.
     pub(crate) return_to: Option<Pc>,
     /// Whether a helper called it, which may call it again.
     pub(crate) is_callback: bool,
@@ -35,7 +35,7 @@ impl Frame {
         Self { regs, stack, subprog, return_to, is_callback: false, rounds: 0 }
     }
 
-    /// The call that it was entered by; `None` in the main program.
+    /// The call that it was entered by; `None` in the first frame.
     pub(crate) fn callsite(&self) -> Option<Pc> {
         // Calls take one slot.
         self.return_to.map(|pc| Pc(pc.0 - 1))

@@ -22,7 +22,7 @@ pub(crate) use value::{
 /// Why an index is that of a frame.
 const THERE: &str = "frames are asked for by pointers into them, which do not outlive them";
 
-/// Frames from the main program to the function being explored. Copying a state shares the frames
+/// Frames from the main program, or a global function, to the function being explored. Copying a state shares the frames
 /// until one of them is written.
 #[derive(Debug, Clone)]
 pub(crate) struct State {
@@ -38,9 +38,15 @@ pub(crate) struct State {
 impl State {
     /// The state at the start of a program.
     pub(crate) fn entry() -> Self {
+        Self::of(Frame::main())
+    }
+
+    /// The state with this frame alone: that of the main program, or of a function that is explored
+    /// for itself.
+    pub(crate) fn of(first: Frame) -> Self {
         let frames = [const { None }; FRAMES_MAX];
         let mut state = Self { frames, depth: 0, refs: Refs::default(), rounds: 0 };
-        state.push_frame(Frame::main());
+        state.push_frame(first);
         state
     }
 
@@ -99,7 +105,7 @@ impl State {
         self.depth += 1;
     }
 
-    /// Drops the frame being explored; `None` if it is the main program's, which stays.
+    /// Drops the frame being explored; `None` if it is the first one, which stays.
     pub(crate) fn pop_frame(&mut self) -> Option<Rc<Frame>> {
         if self.depth == 1 {
             return None;

@@ -54,6 +54,8 @@ pub(crate) enum NullOf {
     MapValue(MapIdx),
     /// So many bytes of a ring buffer.
     Ringbuf(u32),
+    /// So many bytes that a function is given.
+    Argument(u32),
     /// An object of this type.
     Opaque(OpaqueId),
 }
@@ -109,6 +111,8 @@ pub(crate) enum PointerKind {
     Opaque { ty: OpaqueId, null: Option<NullId>, reference: Option<RefId> },
     /// So many bytes that were reserved in a ring buffer; the id is there as long as there may be none.
     Ringbuf { size: u32, null: Option<NullId>, reference: RefId, origin: Origin },
+    /// So many bytes that a global function is given; the id is there as long as there may be none.
+    Argument { size: u32, null: Option<NullId> },
     /// A stack frame, by its index in the state.
     Stack { frame: usize },
     /// A function, to be given to helpers that call it back.
@@ -267,6 +271,8 @@ impl PointerKind {
             Self::Opaque { null: Some(_), .. } => "ptr_or_null_",
             Self::Ringbuf { null: None, .. } => "ringbuf_mem",
             Self::Ringbuf { null: Some(_), .. } => "ringbuf_mem_or_null",
+            Self::Argument { null: None, .. } => "mem",
+            Self::Argument { null: Some(_), .. } => "mem_or_null",
             Self::Stack { .. } => "fp",
             Self::Function(_) => "func",
         }
@@ -283,7 +289,8 @@ impl PointerKind {
             Self::MapValue(MapValueRef { null, .. })
             | Self::Object { null, .. }
             | Self::Opaque { null, .. }
-            | Self::Ringbuf { null, .. } => null,
+            | Self::Ringbuf { null, .. }
+            | Self::Argument { null, .. } => null,
             Self::Element { null, .. } => Some(null),
             Self::Context
             | Self::Map(_)
@@ -316,6 +323,7 @@ impl PointerKind {
             | Self::Map(_)
             | Self::MapKey(_)
             | Self::MapValue(_)
+            | Self::Argument { .. }
             | Self::Packet { .. }
             | Self::PacketEnd
             | Self::Stack { .. }
@@ -330,6 +338,7 @@ impl PointerKind {
                 Some(NullOf::MapValue(map))
             }
             Self::Ringbuf { size, .. } => Some(NullOf::Ringbuf(size)),
+            Self::Argument { size, .. } => Some(NullOf::Argument(size)),
             Self::Opaque { ty, .. } => Some(NullOf::Opaque(ty)),
             Self::Object { .. }
             | Self::Context
@@ -348,7 +357,8 @@ impl PointerKind {
             Self::MapValue(MapValueRef { null, .. })
             | Self::Object { null, .. }
             | Self::Opaque { null, .. }
-            | Self::Ringbuf { null, .. } => *null = None,
+            | Self::Ringbuf { null, .. }
+            | Self::Argument { null, .. } => *null = None,
             Self::Element { holds: Holds::Map(inner), .. } => *self = Self::Map(*inner),
             Self::Element { holds: Holds::Socket, reference, .. } => {
                 let (object, reference) = (Object::Socket, *reference);

@@ -178,7 +178,7 @@ fn is_not_null(pointer: &Pointer) -> bool {
         PointerKind::Map(_) | PointerKind::MapKey(_) => true,
         PointerKind::MapValue(value) => value.null.is_none(),
         PointerKind::Object { object, null, .. } => null.is_none() && object != Object::FlowKeys,
-        PointerKind::Ringbuf { null, .. } => null.is_none(),
+        PointerKind::Ringbuf { null, .. } | PointerKind::Argument { null, .. } => null.is_none(),
         PointerKind::Opaque { null, reference, .. } => null.is_none() && reference.is_some(),
         PointerKind::Context
         | PointerKind::Element { .. }

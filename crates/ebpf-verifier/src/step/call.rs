@@ -1,20 +1,20 @@
 //! Calls of subprograms, and returns.
 
-use ebpf_isa::{Pc, Reg};
+use ebpf_isa::{Pc, Reg, SubprogIdx};
 
 use super::{Machine, Next};
 use crate::error::{Checked, Ending, Held, Payload, Unsupported};
+use crate::function::Binding;
 use crate::state::{Frame, PointerKind, Reference, State, Value};
 
 impl Machine<'_> {
-    /// The path goes on in the callee, in a frame of its own.
+    /// The path goes on in the callee, in a frame of its own, or behind the call of a global function.
     pub(super) fn call_subprog(&mut self, target: Pc) -> Checked<Next> {
         let subprog = self.program.subprog_of(target);
-        let info = &self.program.subprogs()[subprog.index()].info;
-        match self.env.is_static(info) {
-            Some(true) => {}
-            Some(false) => return Err(Unsupported::GlobalFunction.into()),
-            None => return Err(Unsupported::UntypedFunction.into()),
+        match self.functions.get(subprog).binding {
+            Binding::Static => self.remark_on_static(subprog),
+            Binding::Global => return self.call_global(subprog),
+            Binding::Unknown => return Err(Unsupported::UntypedFunction.into()),
         }
         let depth = self.state.depth();
         if depth >= self.env.profile.frames() {
@@ -33,7 +33,10 @@ impl Machine<'_> {
     pub(super) fn exit(&mut self) -> Checked<Next> {
         let Some(return_to) = self.state.frame().return_to else {
             self.check_nothing_held(Ending::Exit)?;
-            self.check_exit_value()?;
+            match self.state.frame().subprog {
+                SubprogIdx::MAIN => self.check_exit_value()?,
+                _ => self.check_function_result()?,
+            }
             return Ok(Next::End);
         };
         let result = *self.value(Reg::R0);

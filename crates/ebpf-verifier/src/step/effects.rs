@@ -1,10 +1,12 @@
 //! What an instruction did besides changing the state: what exploration remembers of it.
 
+use alloc::boxed::Box;
 use alloc::rc::Rc;
 use alloc::vec::Vec;
 
 use ebpf_isa::Pc;
 
+use crate::error::Payload;
 use crate::state::{Cell, Frame, LinkedCells, SlotMask, SlotSets};
 
 /// The effects of one instruction.
@@ -30,6 +32,8 @@ pub(crate) struct Effects {
     pub(crate) left_callback: bool,
     /// Whether `bpf_loop` goes through no further round.
     pub(crate) was_last_round: bool,
+    /// What the kernel remarks on the call of a static function.
+    pub(crate) remark: Option<Box<Payload>>,
     /// Whether there is something in `read`, `written` or `filled`.
     pub(crate) touches_stack: bool,
     /// The frame of the function that returned.
@@ -41,6 +45,7 @@ impl Effects {
     pub(crate) fn clear(&mut self) {
         self.relied_on.clear();
         self.slot = None;
+        self.remark = None;
         self.linked.clear();
         self.stack_operands = [false; 2];
         self.left = None;

@@ -195,6 +195,7 @@ impl Argument<'_> {
             | PointerKind::Packet { .. }
             | PointerKind::PacketEnd
             | PointerKind::Ringbuf { .. }
+            | PointerKind::Argument { .. }
             | PointerKind::Stack { .. } => false,
         });
         if is_structure {

@@ -202,7 +202,13 @@ impl Machine<'_> {
             | PointerKind::Opaque { null: Some(_), .. }
             | PointerKind::Ringbuf { null: Some(_), .. }
             | PointerKind::Function(_)
+            | PointerKind::Argument { null: Some(_), .. }
             | PointerKind::PacketEnd => Err(invalid(pointer.kind.name()).into()),
+            PointerKind::Argument { size: bytes, null: None } => {
+                let region = Region::Argument { size: bytes };
+                check_region(reg, region, &pointer, off.into(), size.bytes().into(), false)?;
+                Ok(anything())
+            }
             PointerKind::Ringbuf { size: bytes, null: None, origin, .. } => {
                 let region = Region::Ringbuf { size: bytes };
                 let size = size.bytes().into();
@@ -361,7 +367,7 @@ pub(super) fn check_region(
     let limit = match region {
         Region::MapValue { value_size, .. } => value_size,
         Region::MapKey { key_size } => key_size,
-        Region::Ringbuf { size } => size,
+        Region::Ringbuf { size } | Region::Argument { size } => size,
         Region::Packet => unreachable!("the packet's size is not known"),
     };
     let off = off + i64::from(pointer.off);
@@ -420,6 +426,7 @@ fn check_atomic(register: Reg, value: &Value, write: bool) -> Checked {
         | PointerKind::Opaque { .. }
         | PointerKind::PacketEnd
         | PointerKind::Ringbuf { .. }
+        | PointerKind::Argument { .. }
         | PointerKind::Stack { .. }
         | PointerKind::Function(_) => false,
     });
@@ -454,6 +461,7 @@ fn aligned_memory(kind: &PointerKind) -> Option<&'static str> {
         | PointerKind::Opaque { .. }
         | PointerKind::Ringbuf { .. }
         | PointerKind::Function(_)
+        | PointerKind::Argument { .. }
         | PointerKind::PacketEnd => None,
     }
 }

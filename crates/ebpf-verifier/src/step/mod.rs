@@ -5,6 +5,7 @@ mod branch;
 mod call;
 mod callback;
 mod effects;
+mod global;
 mod helper;
 mod kfunc;
 mod linked;
@@ -25,13 +26,14 @@ use ebpf_isa::{
 
 use crate::environment::{Environment, MapInfo};
 use crate::error::{Checked, Payload, Unsupported};
+use crate::function::Functions;
 use crate::kfunc::ObjectType;
 use crate::liveness::LiveRegs;
-use crate::outline::Outline;
 use crate::state::{
     Cell, Link, MapValueRef, NullId, PacketId, Pointer, PointerKind, ScalarId, ScalarValue, State,
     Value,
 };
+use crate::verify::Subject;
 
 pub(crate) use callback::LoopCall;
 pub(crate) use effects::Effects;
@@ -65,6 +67,12 @@ pub(crate) struct Machine<'a> {
     pub(crate) pc: Pc,
     /// The next instruction in program order.
     fall_through: Pc,
+    /// How functions may be called.
+    pub(crate) functions: &'a Functions,
+    /// By subprogram: whether a path calls it, if it is a global function.
+    pub(crate) called: Vec<bool>,
+    /// By subprogram: whether the kernel has remarked on a call of it, if it is a static function.
+    remarked: Vec<bool>,
     /// The types of objects that kernel functions take and return.
     object_types: Vec<ObjectType>,
     /// Processors of the machine; `None` for any number of them.
@@ -88,16 +96,18 @@ pub(crate) struct Machine<'a> {
 
 impl<'a> Machine<'a> {
     pub(crate) fn new(
-        program: &'a Program,
-        outline: &Outline,
-        env: &'a Environment,
+        subject: Subject<'a>,
         processors: Option<u32>,
         shares_mistakes: bool,
     ) -> Self {
+        let Subject { program, outline, functions, env } = subject;
         Self {
             shares_mistakes,
             program,
             env,
+            functions,
+            called: vec![false; program.subprogs().len()],
+            remarked: vec![false; program.subprogs().len()],
             object_types: env.modules.object_types(),
             processors,
             state: State::entry(),

@@ -129,6 +129,7 @@ const fn may_move(kind: PointerKind) -> bool {
         | PointerKind::MapValue(_)
         | PointerKind::Packet { .. }
         | PointerKind::Ringbuf { .. }
+        | PointerKind::Argument { .. }
         | PointerKind::Stack { .. } => true,
         PointerKind::Map(_)
         | PointerKind::Element { .. }

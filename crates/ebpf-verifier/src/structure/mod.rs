@@ -320,7 +320,7 @@ fn check_everywhere(
             Insn::Call(CallTarget::Native(_)) => Unsupported::NativeFunction,
             Insn::LoadWide { source: WideSource::Btf { .. }, .. } => Unsupported::KernelVariable,
             Insn::MayGoto { .. } => Unsupported::MayGoto,
-            _ if End::of(insn).is_some() && is_global() => Unsupported::GlobalFunction,
+            _ if End::of(insn).is_some() && is_global() => Unsupported::EndInGlobal,
             _ => continue,
         };
         return Err((what.into(), Some(pc)));

@@ -73,8 +73,8 @@ fn parse(text: &str) -> Result<(Environment, Types), String> {
             ["kfunc", index, ref function @ ..] => {
                 kfuncs.parse(index, function).ok_or_else(unknown)?;
             }
-            ["function", linkage, result] => {
-                types.function(linkage, result).ok_or_else(unknown)?;
+            ["function", linkage, result, ref arguments @ ..] => {
+                types.function(linkage, result, arguments).ok_or_else(unknown)?;
             }
             _ => return Err(unknown()),
         }

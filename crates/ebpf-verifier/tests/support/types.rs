@@ -1,5 +1,7 @@
 //! The `function` lines of `-- env` sections: the program's types.
 
+use std::collections::BTreeMap;
+
 use ebpf_isa::{Program, SubprogInfo};
 
 /// BTF under construction.
@@ -8,32 +10,113 @@ pub(super) struct Types {
     types: Vec<u8>,
     strings: Vec<u8>,
     count: u32,
+    /// Types by how they are written.
+    ids: BTreeMap<String, u32>,
     /// By subprogram.
     functions: Vec<u32>,
 }
 
 /// Kinds of types, as `linux/btf.h` numbers them.
 const INT: u32 = 1;
+const PTR: u32 = 2;
+const ARRAY: u32 = 3;
+const STRUCT: u32 = 4;
+const UNION: u32 = 5;
+const ENUM: u32 = 6;
+const FORWARD: u32 = 7;
+const TYPEDEF: u32 = 8;
+const CONST: u32 = 10;
 const FUNC: u32 = 12;
 const FUNC_PROTO: u32 = 13;
+const FLOAT: u32 = 16;
+const DECL_TAG: u32 = 17;
 
 const SIGNED: u32 = 1 << 24;
 
 impl Types {
-    /// The next function of the program: its linkage, and what it returns.
-    pub(super) fn function(&mut self, linkage: &str, result: &str) -> Option<()> {
-        let linkage = ["static", "global"].iter().position(|&name| name == linkage)? as u32;
-        let result = match result {
-            "void" => 0,
-            "int" => self.add("int", INT, 0, 4, &[SIGNED | 32]),
-            "wide" => self.add("__int128", INT, 0, 16, &[SIGNED | 128]),
-            _ => return None,
-        };
-        let proto = self.add("", FUNC_PROTO, 0, result, &[]);
+    /// The next function of the program: its linkage, what it returns, and what it is given.
+    pub(super) fn function(
+        &mut self,
+        linkage: &str,
+        result: &str,
+        arguments: &[&str],
+    ) -> Option<()> {
+        let linkages = ["static", "global", "extern"];
+        let linkage = linkages.iter().position(|&name| name == linkage)? as u32;
+        let mut params = Vec::new();
+        for (index, argument) in arguments.iter().enumerate() {
+            let ty = self.ty(argument.split('@').next()?)?;
+            params.extend([self.name(&format!("a{index}")), ty]);
+        }
+        let result = self.ty(result)?;
+        let proto = self.add("", FUNC_PROTO, arguments.len() as u32, result, &params);
         let name = format!("f{}", self.functions.len());
         let function = self.add(&name, FUNC, linkage, proto, &[]);
         self.functions.push(function);
+        for (index, argument) in (0..).zip(arguments) {
+            for tag in argument.split('@').skip(1) {
+                self.add(&format!("arg:{tag}"), DECL_TAG, 0, function, &[index]);
+            }
+        }
         Some(())
+    }
+
+    /// A type as it is written: `u32`, `*T`, `[N]T`, `struct:NAME:SIZE`, …
+    fn ty(&mut self, text: &str) -> Option<u32> {
+        if let Some(&id) = self.ids.get(text) {
+            return Some(id);
+        }
+        let id = if let Some(target) = text.strip_prefix('*') {
+            let target = self.ty(target)?;
+            self.add("", PTR, 0, target, &[])
+        } else if let Some((len, element)) = text.strip_prefix('[').and_then(|t| t.split_once(']'))
+        {
+            let words = [self.ty(element)?, self.ty("u32")?, len.parse().ok()?];
+            self.add("", ARRAY, 0, 0, &words)
+        } else if let Some((kind, rest)) = text.split_once(':') {
+            self.named(kind, rest)?
+        } else {
+            self.number(text)?
+        };
+        self.ids.insert(text.to_owned(), id);
+        Some(id)
+    }
+
+    /// `void`, or a number.
+    fn number(&mut self, text: &str) -> Option<u32> {
+        let (name, bytes, signed) = match text {
+            "void" => return Some(0),
+            "float" => return Some(self.add("float", FLOAT, 0, 4, &[])),
+            "int" => ("int", 4, SIGNED),
+            "wide" => ("__int128", 16, SIGNED),
+            "u8" => ("u8", 1, 0),
+            "u32" => ("u32", 4, 0),
+            "u64" => ("u64", 8, 0),
+            _ => return None,
+        };
+        Some(self.add(name, INT, 0, bytes, &[signed | (bytes * 8)]))
+    }
+
+    fn named(&mut self, kind: &str, rest: &str) -> Option<u32> {
+        let (name, last) = rest.split_once(':').unwrap_or((rest, ""));
+        Some(match kind {
+            "struct" => self.add(name, STRUCT, 0, last.parse().ok()?, &[]),
+            "union" => self.add(name, UNION, 0, last.parse().ok()?, &[]),
+            "forward" => self.add(name, FORWARD, 0, 0, &[]),
+            "enum" => {
+                let value = [self.name(&format!("{name}_0")), 0];
+                self.add(name, ENUM, 1, 4, &value)
+            }
+            "typedef" => {
+                let target = self.ty(last)?;
+                self.add(name, TYPEDEF, 0, target, &[])
+            }
+            "const" => {
+                let target = self.ty(rest)?;
+                self.add("", CONST, 0, target, &[])
+            }
+            _ => return None,
+        })
     }
 
     fn add(&mut self, name: &str, kind: u32, vlen: u32, size: u32, rest: &[u32]) -> u32 {

@@ -98,6 +98,10 @@ impl Machine<'_> {
                 self.check_map_flags(map, &pointer, 0, size, usage != MemoryUse::Read)?;
                 self.check_map_value(reg, map, &pointer, 0, size, zero_size_allowed)
             }
+            PointerKind::Argument { size: bytes, null: None } => {
+                let region = Region::Argument { size: bytes };
+                check_region(reg, region, &pointer, 0, size, zero_size_allowed)
+            }
             PointerKind::Ringbuf { size: bytes, null: None, origin, .. } => {
                 let region = Region::Ringbuf { size: bytes };
                 check_region(reg, region, &pointer, 0, size, zero_size_allowed)?;
@@ -130,6 +134,7 @@ impl Machine<'_> {
             | PointerKind::Opaque { .. }
             | PointerKind::Ringbuf { .. }
             | PointerKind::Function(_)
+            | PointerKind::Argument { .. }
             | PointerKind::PacketEnd => Err(wrong_kind(reg, &value, &["fp"])),
         }
     }

@@ -323,7 +323,7 @@ fn check_kind(kind: ArgKind, reg: Reg, value: &Value) -> Checked {
     let is_memory = is(|kind| match kind {
         PointerKind::Stack { .. } | PointerKind::Packet { .. } | PointerKind::MapKey(_) => true,
         PointerKind::MapValue(value) => value.null.is_none(),
-        PointerKind::Ringbuf { null, .. } => null.is_none(),
+        PointerKind::Ringbuf { null, .. } | PointerKind::Argument { null, .. } => null.is_none(),
         PointerKind::Context
         | PointerKind::Map(_)
         | PointerKind::Element { .. }
