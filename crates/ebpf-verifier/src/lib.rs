@@ -6,8 +6,8 @@
 //! made of ([`Payload`]). It needs no kernel and no privileges.
 //!
 //! **An accept is always meant.** What this verifier does not know is rejected, with the code
-//! [`ErrorCode::Unsupported`]: the kernel's own functions, callbacks, BTF pointers, and all program
-//! types, helpers and types of maps without a row in the tables of [`rules`]. A program that the kernel refuses must never be accepted here; one that the kernel
+//! [`ErrorCode::Unsupported`]: the kernel's own functions, BTF pointers, and all program types, helpers
+//! and types of maps without a row in the tables of [`rules`]. A program that the kernel refuses must never be accepted here; one that the kernel
 //! accepts may still be refused as unsupported.
 //!
 //! From outside in: [`verify`] checks the structure, explores the paths (`explore`) one

@@ -201,6 +201,8 @@ impl Checker<'_> {
         match *kind {
             PointerKind::Context => is_from(self.moment.context()),
             PointerKind::Map(map) => is_from(self.moment.map(map)),
+            // Where the host keeps its keys is not known here, nor which functions are where.
+            PointerKind::MapKey(_) | PointerKind::Function(_) => found != 0,
             PointerKind::MapValue(MapValueRef { map, null }) => {
                 null.is_some() && found == 0 || self.moment.map_values(map).into_iter().any(is_from)
             }

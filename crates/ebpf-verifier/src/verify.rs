@@ -251,6 +251,7 @@ fn verify_on(
     let explored = explore(subject, processors, options, watch, &mut stats)
         .map_err(|(fault, pc)| Rejection::new(*fault, Some(pc), program, stats))?;
     structure::check_jump_room(program, outline, &explored)
+        .and_then(|()| structure::check_addresses(program, outline, &explored))
         .map_err(|(fault, pc)| Rejection::new(*fault, pc, program, stats))?;
     let Explored { reached, context_use, stack_depth, writes_packet, .. } = explored;
     stats.stack_depth = stack_depth.iter().map(|&depth| u32::from(depth)).sum();

@@ -165,6 +165,26 @@ fn what_a_decision_rests_on_is_not_looked_for_behind_a_packet_load() {
     assert_eq!(rejection.payload, Payload::Unsupported { what: Unsupported::PacketLoadReturn });
 }
 
+/// One path through the callback stores 100, where another one that has come to its end was kept with
+/// 0, and nothing relied on it yet; a third one, explored last, uses what a round before it stored as an
+/// offset. Linux 6.18.44 takes the first path for covered, and loads a program that reads above its
+/// frame.
+#[test]
+fn what_a_later_path_of_the_loop_relies_on_is_known_in_the_end() {
+    let program = "*(u64 *)(r10 -8) = 0\n*(u64 *)(r10 -16) = 0\nr1 = 100\nr2 = func round ll\n\
+         r3 = r10\nr3 += -16\nr4 = 0\ncall bpf_loop#181\nr0 = 0\nexit\n\
+         round:\nr6 = r2\ncall bpf_get_prandom_u32#7\nif r0 > 5 goto use\n\
+         call bpf_get_prandom_u32#7\nif r0 > 6 goto set\n\
+         on:\nr0 = 0\nr0 = 0\nr0 = 0\nr0 = 0\nr0 = 0\nr0 = 0\nr0 = 0\nr0 = 0\nexit\n\
+         set:\n*(u64 *)(r6 +0) = 100\ngoto on\n\
+         use:\nr1 = *(u64 *)(r6 +0)\nr2 = r10\nr2 += -8\nr2 += r1\nr0 = *(u8 *)(r2 +0)\nr0 = 0\nexit";
+    let env = "function global int\nfunction static int";
+    let Subject { program, env, .. } = Subject::new(program, env).expect("it is understood");
+    let rejection = verify(&program, &env, &Options::default()).expect_err("it reads above");
+    assert_eq!(rejection.payload, Payload::Unsupported { what: Unsupported::EarlyEnd });
+    kernel_verdict(&program, &env, &Options::default()).expect("the kernel loads it");
+}
+
 /// A program with a global function that is verified by the kernel, but not here.
 fn accepted_by_the_kernel_alone(env: &str, asm: &str, what: Unsupported) {
     let Subject { program, env, .. } = Subject::new(asm, env).expect("it is a program");

@@ -21,6 +21,14 @@ impl HelperId {
     pub const GET_SMP_PROCESSOR_ID: Self = Self(8);
     /// `bpf_tail_call`
     pub const TAIL_CALL: Self = Self(12);
+    /// `bpf_for_each_map_elem`
+    pub const FOR_EACH_MAP_ELEM: Self = Self(164);
+    /// `bpf_find_vma`
+    pub const FIND_VMA: Self = Self(180);
+    /// `bpf_loop`
+    pub const LOOP: Self = Self(181);
+    /// `bpf_user_ringbuf_drain`
+    pub const USER_RINGBUF_DRAIN: Self = Self(209);
 
     /// The name without its prefix `bpf_`; `None` for numbers that Linux 6.18 does not have.
     #[must_use]

@@ -61,6 +61,12 @@ error_codes! {
     LimitMaps = "limit.maps", E2BIG;
     /// Too many subprograms.
     LimitSubprograms = "limit.subprograms", E2BIG;
+    /// The address of a function that cannot be called back.
+    FunctionAddress = "function.address", EINVAL;
+    /// A callback for the elements of a map that cannot be gone through.
+    CallbackMap = "callback.map", ENOTSUPP;
+    /// A callback that returns something else than a number.
+    CallbackPointer = "callback.pointer", EACCES;
     /// A path that comes back to where it was, with nothing changed.
     LoopInfinite = "loop.infinite", EINVAL;
     /// More instructions to process than the limit.

@@ -40,6 +40,11 @@ pub enum Region {
         /// Size of the values.
         value_size: u32,
     },
+    /// The key of a map's element.
+    MapKey {
+        /// Size of the keys.
+        key_size: u32,
+    },
     /// The packet, or the metadata before it.
     Packet,
     /// What was reserved in a ring buffer.

@@ -5,6 +5,7 @@
 
 mod code;
 mod facts;
+mod kinds;
 mod malformed;
 mod payload;
 mod prototype;
@@ -18,7 +19,8 @@ pub use code::{Errno, ErrorCode};
 pub use facts::{
     ArgumentRule, ArithmeticRule, BadSize, Ending, Extreme, FarOffset, Held, Region, StackAccess,
 };
-pub use payload::{Payload, PayloadKind};
+pub use kinds::PayloadKind;
+pub use payload::Payload;
 pub use prototype::PrototypeFault;
 pub use rejection::{RejectedLine, Rejection};
 pub use unsupported::Unsupported;

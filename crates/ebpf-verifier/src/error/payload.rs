@@ -8,64 +8,15 @@ use alloc::vec::Vec;
 use ebpf_isa::uapi::{AttachType, HelperId, MapType, ProgramType};
 use ebpf_isa::{AluOp, MapIdx, Pc, ProgramError, Reg, SubprogIdx, Width};
 
+use super::kinds::payloads;
 use super::{
-    ArgumentRule, ArithmeticRule, BadSize, Ending, ErrorCode, Extreme, FarOffset, Held,
-    PrototypeFault, Region, StackAccess, Unsupported, text,
+    ArgumentRule, ArithmeticRule, BadSize, Ending, Extreme, FarOffset, Held, PrototypeFault,
+    Region, StackAccess, Unsupported, text,
 };
 use crate::domain::Tnum;
 use crate::kfunc::ObjectType;
 use crate::profile::Feature;
 use crate::rules::{ExitRange, Object};
-
-macro_rules! payloads {
-    ($(
-        $(#[$meta:meta])*
-        $variant:ident $({ $($field:ident: $type:ty = $about:literal,)* })? => $code:ident;
-    )*) => {
-        /// The rule that a program breaks, and the numbers that break it. The text is the kernel's
-        /// last line.
-        ///
-        /// A `kind` is what the kernel calls values of some kind: `scalar`, `ctx`, `fp`, `pkt`,
-        /// `map_value_or_null`. Sizes and offsets are in bytes.
-        #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-        #[non_exhaustive]
-        pub enum Payload {
-            $($(#[$meta])* $variant $({ $(#[doc = $about] $field: $type,)* })?,)*
-        }
-
-        impl Payload {
-            /// What payloads there are.
-            pub const KINDS: &'static [PayloadKind] = &[$(PayloadKind {
-                name: stringify!($variant),
-                code: ErrorCode::$code,
-                fields: &[$($(stringify!($field)),*)?],
-            }),*];
-
-            /// The code that programs are rejected with.
-            #[must_use]
-            pub const fn code(&self) -> ErrorCode {
-                match self { $(Self::$variant { .. } => ErrorCode::$code,)* }
-            }
-
-            /// The name of the variant.
-            #[must_use]
-            pub const fn name(&self) -> &'static str {
-                match self { $(Self::$variant { .. } => stringify!($variant),)* }
-            }
-        }
-    };
-}
-
-/// What a variant of [`Payload`] consists of.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct PayloadKind {
-    /// Name of the variant.
-    pub name: &'static str,
-    /// The code that programs are rejected with.
-    pub code: ErrorCode,
-    /// Names of the fields.
-    pub fields: &'static [&'static str],
-}
 
 payloads! {
     /// The program uses something that this verifier does not know.
@@ -529,6 +480,49 @@ payloads! {
     StackSpillToCaller {
         frame: usize = "The caller's frame; 0 for the main program's.",
     } => StackSpillToCaller;
+
+    /// The address of a function in a program without types.
+    #[error("missing btf func_info")]
+    FunctionUntyped => FunctionAddress;
+
+    /// The address of a function that is verified by itself.
+    #[error("callback function not static")]
+    FunctionNotStatic => FunctionAddress;
+
+    /// A callback for the elements of a map whose elements cannot be gone through.
+    #[error("callback function not allowed for map")]
+    CallbackMap {
+        map_type: MapType = "The map's type.",
+    } => CallbackMap;
+
+    /// A pointer as the number of rounds of `bpf_loop`.
+    #[error("verifier bug: backtracking misuse")]
+    PointerRounds => VerifierBug;
+
+    /// A return value of a callback that is not a number.
+    #[error("R0 not a scalar value")]
+    CallbackPointer {
+        kind: &'static str = "What it is.",
+    } => CallbackPointer;
+
+    /// A return value of a callback that is neither 0 nor 1.
+    #[error("{}", text::callback_value(*smin, *smax))]
+    CallbackValue {
+        smin: i64 = "Its least value.",
+        smax: i64 = "Its greatest value.",
+    } => ExitValue;
+
+    /// A store to a key of a map.
+    #[error("write to change key R{} not allowed", register.number())]
+    MapKeyWrite {
+        register: Reg = "The register with the pointer.",
+    } => MapForbidden;
+
+    /// A key of a map given to a helper that writes to it.
+    #[error("R{} cannot write into map_key", register.number())]
+    MapKeyOutput {
+        register: Reg = "The argument.",
+    } => MapForbidden;
 
     /// A return value that is not a number.
     #[error("At program exit the register R0 is not a known value ({kind})")]

@@ -13,7 +13,7 @@ use super::{
 };
 use crate::domain::Tnum;
 use crate::kfunc::ObjectType;
-use crate::rules::{ExitRange, Object};
+use crate::rules::{CALLBACK_RANGE, ExitRange, Object};
 
 impl Payload {
     /// What the kernel says on the lines before its last one, where it says more than one.
@@ -28,6 +28,15 @@ impl Payload {
                 ..
             } => Some(format!(
                 "invalid access to map value, value_size={value_size} off={off} size={size}"
+            )),
+            Self::MemoryBounds {
+                region: Region::MapKey { key_size },
+                extreme: Extreme::Least | Extreme::Greatest,
+                off,
+                size,
+                ..
+            } => Some(format!(
+                "invalid access to map key, key_size={key_size} off={off} size={size}"
             )),
             Self::MemoryBounds {
                 region: Region::Ringbuf { size: mem_size } | Region::Argument { size: mem_size },
@@ -227,6 +236,14 @@ pub(super) fn stack(access: &StackAccess) -> String {
 }
 
 pub(super) fn exit_value(smin: i64, smax: i64, allowed: ExitRange) -> String {
+    returned_value("program exit", smin, smax, allowed)
+}
+
+pub(super) fn callback_value(smin: i64, smax: i64) -> String {
+    returned_value("callback return", smin, smax, CALLBACK_RANGE)
+}
+
+fn returned_value(at: &str, smin: i64, smax: i64, allowed: ExitRange) -> String {
     let mut has = String::new();
     if smin > i64::MIN {
         has += &format!(" smin={smin}");
@@ -238,7 +255,7 @@ pub(super) fn exit_value(smin: i64, smax: i64, allowed: ExitRange) -> String {
         has += " unknown scalar value";
     }
     let ExitRange { min, max } = allowed;
-    format!("At program exit the register R0 has{has} should have been in [{min}, {max}]")
+    format!("At {at} the register R0 has{has} should have been in [{min}, {max}]")
 }
 
 pub(super) fn helper_map(helper: HelperId, map_type: MapType) -> String {

@@ -56,9 +56,17 @@ pub enum Unsupported {
     /// The address of a kernel variable.
     #[error("the address of a kernel variable")]
     KernelVariable,
-    /// The address of a function.
-    #[error("the address of a function")]
-    FunctionAddress,
+    /// The address of a function that no path comes to, in a program with others. The kernel removes the
+    /// function and then looks for it in vain.
+    #[error("the address of a function that no path comes to")]
+    UnreachedFunction,
+    /// A tail call or a classic packet load in a callback: both may end the program.
+    #[error("a tail call or packet load in a callback")]
+    EndInCallback,
+    /// A path that the kernel ends where an earlier one of the same loop of callbacks came by, though
+    /// what that one turns out to rely on is not the same here.
+    #[error("a loop of callbacks that the kernel leaves too early")]
+    EarlyEnd,
     /// A call of a global function with a prototype that has something unknown: a tag, a pointer to a
     /// dynptr.
     #[error("a global function whose prototype has tags or types that are not known")]

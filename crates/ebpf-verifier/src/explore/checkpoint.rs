@@ -75,9 +75,17 @@ pub(super) struct Checkpoints {
     count: u32,
     pub(super) total: u32,
     pub(super) peak: u32,
+    /// How many numbers were marked in all of them.
+    pub(super) marked: usize,
+    /// Whether those that are of no use any more are held nevertheless, to be looked at in the end.
+    pub(super) holds_all: bool,
 }
 
 impl Checkpoints {
+    pub(super) fn new(holds_all: bool) -> Self {
+        Self { holds_all, ..Self::default() }
+    }
+
     pub(super) fn add(&mut self, checkpoint: Checkpoint) -> CheckpointId {
         self.count += 1;
         self.total += 1;
@@ -141,9 +149,11 @@ impl Checkpoints {
     fn free_if_unused(&mut self, id: CheckpointId) {
         let checkpoint = self.get(id);
         if checkpoint.retired && checkpoint.branches == 0 {
-            self.slab[id.index()] = None;
-            self.free.push(id);
             self.count -= 1;
+            if !self.holds_all {
+                self.slab[id.index()] = None;
+                self.free.push(id);
+            }
         }
     }
 }

@@ -5,6 +5,8 @@
 //! relied. Of the others the current state must be a special case. What is not understood here is
 //! different.
 
+use alloc::vec::Vec;
+
 use ebpf_isa::{Pc, Reg, RegSet};
 
 use super::ids::{IdMap, TAG};
@@ -24,6 +26,53 @@ pub(super) struct Old<'a> {
     pub(super) live_slots: &'a SlotSets,
 }
 
+/// Whether the current state, where a helper calls back, is a special case of that in an earlier round.
+/// What mattered of that one is not known before its paths have ended, so everything counts that a
+/// register or a slot says, but for registers that are not live.
+pub(super) fn is_within(
+    old: &State,
+    current: &State,
+    pc: Pc,
+    ids: &mut IdMap,
+    live: impl Fn(Pc) -> RegSet,
+) -> bool {
+    ids.clear();
+    let mut comparison = Comparison { ids, depth: Depth::Within };
+    comparison.refs(&old.refs, &current.refs)
+        && (0..old.depth()).all(|index| {
+            let live_regs = live(old.place_in(index, pc)).without(Reg::FP);
+            comparison.frame_repeats(old.frame_at(index), current.frame_at(index), live_regs)
+        })
+}
+
+/// Forgets the numbers on which nothing relies, where they changed since an earlier round: of any
+/// number of rounds, they may be anything. `relied_on` says what something relied on in that round.
+pub(super) fn widen(
+    old: &State,
+    current: &mut State,
+    relied_on: impl Fn(Cell) -> bool,
+    ids: &mut IdMap,
+) {
+    ids.clear();
+    let mut comparison = Comparison { ids, depth: Depth::Exact };
+    let mut changed = Vec::new();
+    for index in (0..old.depth()).rev() {
+        for (cell, value) in old.cells_in(index) {
+            let (Value::Scalar(old), Value::Scalar(now)) = (value, current.cell(cell)) else {
+                continue;
+            };
+            if !relied_on(cell) && !comparison.scalar(old, now, true) {
+                changed.push(cell);
+            }
+        }
+    }
+    for cell in changed {
+        if let Some(value) = current.cell_mut(cell) {
+            *value = Value::UNKNOWN;
+        }
+    }
+}
+
 /// Whether the current state, at the same instruction of the same chain of calls, is a special case
 /// of the earlier one. `live` says which registers are live before an instruction.
 pub(super) fn covers(
@@ -33,12 +82,15 @@ pub(super) fn covers(
     live: impl Fn(Pc) -> RegSet,
 ) -> bool {
     ids.clear();
-    let mut comparison = Comparison { ids, exact: false };
+    let mut comparison = Comparison { ids, depth: Depth::AsFarAsItMatters };
     if !comparison.refs(&old.state.refs, &current.refs) {
         return false;
     }
     (0..old.state.depth()).rev().all(|index| {
         let (old_frame, frame) = (old.state.frame_at(index), current.frame_at(index));
+        if old_frame.rounds > frame.rounds {
+            return false;
+        }
         let is_precise = |cell| old.precise.is_none_or(|precise| precise.contains(cell));
         let live_regs = live(old.state.place_in(index, old.pc)).without(Reg::FP);
         let regs = live_regs.iter().all(|reg| {
@@ -82,8 +134,8 @@ pub(super) fn repeats(
         return false;
     }
     ids.clear();
-    let mut comparison = Comparison { ids, exact: true };
-    if !comparison.refs(&old.refs, &current.refs) {
+    let mut comparison = Comparison { ids, depth: Depth::Exact };
+    if old.rounds != current.rounds || !comparison.refs(&old.refs, &current.refs) {
         return false;
     }
     (0..old.depth()).all(|index| {
@@ -96,13 +148,26 @@ pub(super) fn repeats(
 /// A comparison in progress.
 struct Comparison<'a> {
     ids: &'a mut IdMap,
-    /// Whether everything must be the same, apart from ids.
-    exact: bool,
+    depth: Depth,
+}
+
+/// How closely states are compared.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Depth {
+    /// Everything must be the same, apart from ids.
+    Exact,
+    /// The current state must be a special case in everything.
+    Within,
+    /// It must be one in what mattered.
+    AsFarAsItMatters,
 }
 
 impl Comparison<'_> {
     fn frame_repeats(&mut self, old: &Frame, current: &Frame, live: RegSet) -> bool {
-        live.iter().all(|reg| self.value(&old.regs[reg.index()], &current.regs[reg.index()], true))
+        old.rounds <= current.rounds
+            && live
+                .iter()
+                .all(|reg| self.value(&old.regs[reg.index()], &current.regs[reg.index()], true))
             && old.stack.depth() <= current.stack.depth()
             && old.stack.slots().zip(current.stack.slots()).all(|(old_slot, slot)| {
                 old_slot.bytes() == slot.bytes() && self.slot(old_slot, Some(slot), true)
@@ -120,7 +185,9 @@ impl Comparison<'_> {
 
     fn value(&mut self, old: &Value, current: &Value, precise: bool) -> bool {
         match (old, current) {
-            (Value::Uninit, _) => !self.exact || *current == Value::Uninit,
+            (Value::Uninit, _) => {
+                self.depth == Depth::AsFarAsItMatters || *current == Value::Uninit
+            }
             (Value::Scalar(old), Value::Scalar(current)) => self.scalar(old, current, precise),
             (Value::Pointer(old), Value::Pointer(current)) => self.pointer(old, current),
             (Value::Scalar(_) | Value::Pointer(_), _) => false,
@@ -128,7 +195,7 @@ impl Comparison<'_> {
     }
 
     fn scalar(&mut self, old: &ScalarValue, current: &ScalarValue, precise: bool) -> bool {
-        if self.exact {
+        if self.depth == Depth::Exact {
             return old.bounds == current.bounds
                 && old.null_of == current.null_of
                 && is_same_distance(old.link, current.link)
@@ -219,6 +286,12 @@ impl Comparison<'_> {
                 }
                 true
             }
+            (PointerKind::MapKey(old), PointerKind::MapKey(current)) => {
+                if old != current {
+                    return false;
+                }
+                true
+            }
             (
                 old_kind @ PointerKind::Argument { size, .. },
                 PointerKind::Argument { size: current_size, .. },
@@ -235,7 +308,7 @@ impl Comparison<'_> {
                 false
             }
         };
-        match may_narrow && !self.exact {
+        match may_narrow && self.depth != Depth::Exact {
             true => current.var.is_subset_of(&old.var),
             false => current.var == old.var,
         }
@@ -257,7 +330,11 @@ impl Comparison<'_> {
     /// Whether at least as many bytes exist behind a packet pointer.
     fn has_range(&self, old: PacketRange, current: PacketRange) -> bool {
         match (old, current) {
-            (PacketRange::Bytes(old), PacketRange::Bytes(current)) if !self.exact => old <= current,
+            (PacketRange::Bytes(old), PacketRange::Bytes(current))
+                if self.depth != Depth::Exact =>
+            {
+                old <= current
+            }
             (old, current) => old == current,
         }
     }

@@ -5,6 +5,7 @@
 //! still of interest lie behind each other in one stack: that of a checkpoint before those of its
 //! descendants. A path that is taken up again begins where the stack was when it branched off.
 
+use alloc::rc::Rc;
 use alloc::vec::Vec;
 use core::ops::Range;
 
@@ -27,8 +28,30 @@ pub(super) struct Entry {
     pub(super) stack_operands: [bool; 2],
 }
 
-/// The remembered instructions of a piece of path, by their places in the stack.
-pub(super) type Stretch = Range<usize>;
+/// The remembered instructions of a piece of path.
+#[derive(Debug, Clone)]
+pub(super) enum Stretch {
+    /// By their places in the stack, as long as the path goes on.
+    Stacked(Range<usize>),
+    /// So many of these, for good.
+    Kept(Rc<[Entry]>, usize),
+}
+
+impl Stretch {
+    pub(super) fn len(&self) -> usize {
+        match self {
+            Self::Stacked(places) => places.len(),
+            Self::Kept(_, len) => *len,
+        }
+    }
+
+    /// Leaves out the last one.
+    pub(super) fn shorten(&mut self) {
+        match self {
+            Self::Stacked(Range { end, .. }) | Self::Kept(_, end) => *end -= 1,
+        }
+    }
+}
 
 /// The stack of all ways.
 #[derive(Debug, Default)]
@@ -82,8 +105,22 @@ impl History {
         }
     }
 
+    /// What was remembered from a place in the stack on; `kept` where it is asked for when the path
+    /// has ended.
+    pub(super) fn since(&self, start: usize, kept: bool) -> Stretch {
+        let places = start..self.entries.len();
+        match kept {
+            true => Stretch::Kept(self.entries[places.clone()].into(), places.len()),
+            false => Stretch::Stacked(places),
+        }
+    }
+
     /// The last entry of a stretch, if it is that of `pc`.
-    pub(super) fn last(&self, stretch: &Stretch, pc: Pc) -> Option<&Entry> {
-        self.entries[stretch.clone()].last().filter(|entry| entry.pc == pc)
+    pub(super) fn last<'a>(&'a self, stretch: &'a Stretch, pc: Pc) -> Option<&'a Entry> {
+        let entries = match stretch {
+            Stretch::Stacked(places) => &self.entries[places.clone()],
+            Stretch::Kept(entries, len) => &entries[..*len],
+        };
+        entries.last().filter(|entry| entry.pc == pc)
     }
 }

@@ -88,7 +88,8 @@ struct Chain {
 #[derive(Debug)]
 pub(super) struct LiveStack {
     chains: Vec<Chain>,
-    callees: BTreeMap<(ChainId, Pc), ChainId>,
+    /// By caller, call, and function: helpers call back whatever function they are given.
+    callees: BTreeMap<(ChainId, Pc, SubprogIdx), ChainId>,
     /// By subprogram; absent where nothing reads the stack.
     flows: Vec<Option<Flow>>,
     /// By frame, when nothing is being computed empty.
@@ -125,11 +126,12 @@ impl LiveStack {
         callsite: Pc,
         target: Pc,
     ) -> ChainId {
-        if let Some(&chain) = self.callees.get(&(caller, callsite)) {
+        let subprog = program.subprog_of(target);
+        if let Some(&chain) = self.callees.get(&(caller, callsite, subprog)) {
             return chain;
         }
-        let chain = self.add(program, Some((caller, callsite)), program.subprog_of(target));
-        self.callees.insert((caller, callsite), chain);
+        let chain = self.add(program, Some((caller, callsite)), subprog);
+        self.callees.insert((caller, callsite, subprog), chain);
         chain
     }
 
@@ -287,7 +289,7 @@ impl LiveStack {
     }
 
     /// The slots that are live before the instruction at `pc` of a chain: of each frame of it.
-    pub(super) fn live(&self, chain: ChainId, pc: Pc) -> SlotSets {
+    pub(super) fn live(&self, chain: ChainId, pc: Pc, marks: &places::Marks) -> SlotSets {
         let mut live = SlotSets::default();
         let mut next = Some((chain, pc));
         while let Some((id, pc)) = next {
@@ -295,8 +297,12 @@ impl LiveStack {
             for frame in 0..chain.depth {
                 live.insert_all(frame, chain.live_at(frame, pc));
             }
-            // In callers, what is read after the call.
-            next = chain.caller.map(|(caller, callsite)| (caller, Pc(callsite.0 + 1)));
+            // In callers, what is read after the call; where a helper calls back, that and what
+            // another round reads.
+            next = chain.caller.map(|(caller, callsite)| match marks.at(callsite).calls_back {
+                true => (caller, callsite),
+                false => (caller, Pc(callsite.0 + 1)),
+            });
         }
         live
     }

@@ -3,9 +3,10 @@
 use alloc::vec;
 use alloc::vec::Vec;
 
-use ebpf_isa::{CallTarget, Insn, Pc, Program};
+use ebpf_isa::{CallTarget, Insn, Pc, Program, WideSource};
 
 use crate::outline::Outline;
+use crate::rules::calls_back;
 
 /// What is special about an instruction.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -18,6 +19,9 @@ pub(super) struct Mark {
     pub(super) jump: bool,
     /// The function ends.
     pub(super) exit: bool,
+    /// A helper that calls back: the state is kept each time, to be compared with that of later
+    /// rounds.
+    pub(super) calls_back: bool,
 }
 
 /// The marks of all instructions.
@@ -46,7 +50,17 @@ impl Marks {
                 self.jump(pc, target);
             }
             Insn::Jump { target, .. } => self.jump(pc, target),
+            Insn::LoadWide { source: WideSource::Func(target), .. } => {
+                self.marks[pc.index()].meeting = true;
+                self.arrive(target);
+                self.arrive(Pc(pc.0 + insn.slots()));
+                return;
+            }
             Insn::Call(callee) => {
+                if calls_back(&insn) {
+                    self.arrive(pc);
+                    self.marks[pc.index()].calls_back = true;
+                }
                 if let CallTarget::Subprog(target) = callee {
                     self.marks[pc.index()].meeting = true;
                     self.arrive(target);

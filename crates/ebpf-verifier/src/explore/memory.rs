@@ -39,7 +39,8 @@ impl<W: Watch> Explorer<'_, W> {
             return Ok(());
         }
         memory.added = 0;
-        let states = self.checkpoints.states().chain(self.waiting.iter().map(|path| &path.state));
+        let waiting = self.waiting.iter().map(|path| &path.state);
+        let states = self.checkpoints.states().chain(waiting).chain(self.covered.states());
         let bytes: usize = states.map(State::bytes).sum();
         if bytes > self.memory.max {
             return Err(Payload::LimitMemory { bytes, max: self.memory.max }.into());

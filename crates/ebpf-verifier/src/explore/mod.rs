@@ -8,6 +8,7 @@
 //! What mattered is found by walking back from decisions (`precision`, along the `history`), and
 //! from what was read of the stack (`live_stack`).
 
+mod callback;
 mod checkpoint;
 mod equal;
 mod flow;
@@ -27,6 +28,7 @@ use alloc::vec::Vec;
 
 use ebpf_isa::Pc;
 
+use self::callback::CoveredPaths;
 use self::checkpoint::{Checkpoints, Way};
 use self::equal::Telltale;
 use self::history::History;
@@ -38,6 +40,7 @@ use self::precision::Explained;
 use self::visit::{LastKept, Meetings, Visit};
 use crate::error::{Checked, Payload};
 use crate::outline::Outline;
+use crate::rules::calls_back;
 use crate::state::{CellSet, State};
 use crate::step::{ContextUse, Machine, Next};
 use crate::verify::Subject;
@@ -75,7 +78,8 @@ pub(crate) fn explore<W: Watch>(
     let mut explorer = Explorer::new(machine, subject.outline, options, watch);
     let explored = explorer.run_all();
     explorer.count(stats);
-    explorer.watch.ends(&explorer.machine.stack_depth);
+    let added = explorer.machine.stack_of_loops();
+    explorer.watch.ends(&explorer.machine.stack_depth, &added);
     explored.map_err(|fault| (fault, explorer.machine.pc))?;
     let Explorer { reached, machine, marks, .. } = explorer;
     let Machine { context_use, stack_depth, writes_packet, .. } = machine;
@@ -107,6 +111,7 @@ struct Explorer<'a, W> {
     waiting: Vec<Waiting>,
     checkpoints: Checkpoints,
     meetings: Meetings,
+    covered: CoveredPaths,
     live_stack: LiveStack,
     last_kept: LastKept,
     explained: Explained,
@@ -131,6 +136,9 @@ impl<'a, W: Watch> Explorer<'a, W> {
             steps: 0,
             chain: ChainId::MAIN,
         };
+        // What the kernel believes of loops of callbacks is looked at again in the end.
+        let calls_back = outline.notable().iter().any(|(_, insn)| calls_back(insn));
+        let looks_again = calls_back && !options.exploration.shares_mistakes;
         Self {
             options: options.exploration,
             max_processed: options.max_processed.map_or(limit, |max| max.min(limit)),
@@ -139,7 +147,8 @@ impl<'a, W: Watch> Explorer<'a, W> {
             way,
             history: History::default(),
             waiting: Vec::new(),
-            checkpoints: Checkpoints::default(),
+            checkpoints: Checkpoints::new(looks_again),
+            covered: CoveredPaths::default(),
             meetings: Meetings::new(program),
             live_stack: LiveStack::new(program, options.exploration.shares_mistakes),
             last_kept: LastKept::default(),
@@ -171,14 +180,18 @@ impl<'a, W: Watch> Explorer<'a, W> {
                 }
                 Next::End => {
                     if !self.take_up() {
-                        return Ok(());
+                        return self.look_again();
                     }
                     continue;
                 }
             };
             let Machine { pc, state, effects, .. } = &self.machine;
             self.watch.after(*pc, state, effects);
+            let left_callback = effects.left_callback;
             self.go_on(next);
+            if left_callback {
+                self.widen();
+            }
         }
     }
 
@@ -252,8 +265,13 @@ impl<'a, W: Watch> Explorer<'a, W> {
     fn wait(&mut self, pc: Pc, state: State, chain: ChainId) -> Checked {
         self.hold(&state)?;
         self.checkpoints.branch_off(self.way.parent);
-        let (last, steps) = (Some(self.machine.pc), self.way.steps + 1);
-        let way = Way { last, steps, chain, ..self.way };
+        let (from, steps) = (self.machine.pc, self.way.steps + 1);
+        // A callback is one more call.
+        let chain = match self.machine.effects.called_back {
+            Some(_) => self.live_stack.callee(self.machine.program, chain, from, pc),
+            None => chain,
+        };
+        let way = Way { last: Some(from), steps, chain, ..self.way };
         self.watch.waits();
         self.waiting.push(Waiting { pc, state, way, history: self.history.len() });
         let pending = self.waiting.len();

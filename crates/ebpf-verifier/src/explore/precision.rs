@@ -14,6 +14,7 @@ use super::checkpoint::{CheckpointId, Checkpoints, Way};
 use super::history::{Entry, History, Stretch};
 use super::watch::Watch;
 use crate::error::{Checked, Payload, Unsupported};
+use crate::rules::calls_back;
 use crate::state::{At, Cell, CellSet, FRAMES_MAX, LinkedCells, State, Value};
 
 /// A piece of path that is walked back.
@@ -31,7 +32,7 @@ pub(super) struct Start<'a> {
     /// The way there since the last checkpoint.
     pub(super) way: &'a Way,
     pub(super) stretch: Stretch,
-    /// Index of the frame being explored.
+    /// Index of the frame of that instruction.
     pub(super) frame: usize,
     /// Whether operations that fetch are taken for stores, as Linux does.
     pub(super) shares_mistakes: bool,
@@ -111,17 +112,19 @@ fn rely_on_everything(
     checkpoints: &mut Checkpoints,
     watch: &mut impl Watch,
 ) {
-    let mut next = checkpoint;
+    let (mut next, mut marked) = (checkpoint, 0);
     while let Some(id) = next {
         let checkpoint = checkpoints.get_mut(id);
         for (cell, value) in checkpoint.state.cells() {
             if matches!(value, Value::Scalar(_)) && !checkpoint.precise.contains(cell) {
                 checkpoint.precise.insert(cell);
+                marked += 1;
                 watch.forces(cell);
             }
         }
         next = checkpoint.way.parent;
     }
+    checkpoints.marked += marked;
 }
 
 impl Walk<'_> {
@@ -161,19 +164,21 @@ impl Walk<'_> {
                 return Err(Lost::Origin);
             };
             let checkpoint = checkpoints.get_mut(id);
-            self.mark(&checkpoint.state, &mut checkpoint.precise)?;
+            let marked = self.mark(&checkpoint.state, &mut checkpoint.precise)?;
             for frame in (0..=self.frame).rev() {
                 watch.marks(frame, &self.wanted, &checkpoint.state, &checkpoint.precise);
             }
+            let Way { parent: before, first, last, .. } = checkpoint.way;
+            let stretch = checkpoint.stretch.clone();
+            let is_global = checkpoint.state.frame_at(0).subprog != SubprogIdx::MAIN;
+            checkpoints.marked += marked;
             if self.is_done() {
                 return Ok(());
             }
-            parent = checkpoint.way.parent;
             behind = piece.first;
-            watch.walks(self.frame, checkpoint.way.last, checkpoint.way.first, Some(behind));
-            piece = Piece { first: checkpoint.way.first, stretch: checkpoint.stretch.clone() };
-            at = checkpoint.way.last;
-            if at.is_none() && checkpoint.state.frame_at(0).subprog != SubprogIdx::MAIN {
+            watch.walks(self.frame, last, first, Some(behind));
+            (parent, piece, at) = (before, Piece { first, stretch }, last);
+            if at.is_none() && is_global {
                 return self.end_at_entry();
             }
         }
@@ -182,8 +187,9 @@ impl Walk<'_> {
     /// Marks what is wanted in a checkpoint. What is no number there, or already marked, is not
     /// looked for any further. A slot may be wanted that was not there yet: of a state that was found
     /// equal to one in which the program had stored there. The kernel takes that for impossible, and
-    /// refuses the program.
-    fn mark(&mut self, state: &State, precise: &mut CellSet) -> Result<(), Lost> {
+    /// refuses the program. Gives how many were not marked before.
+    fn mark(&mut self, state: &State, precise: &mut CellSet) -> Result<usize, Lost> {
+        let mut marked = 0;
         if self.frame != state.current() {
             return Err(Lost::Bug);
         }
@@ -200,9 +206,10 @@ impl Walk<'_> {
                 self.wanted.remove(cell);
             } else {
                 precise.insert(cell);
+                marked += 1;
             }
         }
-        Ok(())
+        Ok(marked)
     }
 
     /// At the start of a global function: nothing is wanted any more but its arguments.
@@ -254,6 +261,7 @@ impl Walk<'_> {
                 self.enter_callee(behind)?;
                 self.take(Reg::R0);
             }
+            Insn::Call(_) if calls_back(&insn) && has_returned => self.leave_callback()?,
             // A global function is not gone into: the path went on behind the call.
             Insn::Call(
                 CallTarget::Subprog(_) | CallTarget::Helper(_) | CallTarget::Kfunc { .. },
@@ -327,22 +335,37 @@ impl Walk<'_> {
 
     /// Over a call: from the callee's first instruction into the caller.
     fn leave_callee(&mut self) -> Result<(), Lost> {
+        for reg in self.leave_function()?.iter() {
+            self.want(reg);
+        }
+        Ok(())
+    }
+
+    /// Likewise into a helper that calls back. It makes the arguments itself, but for what it hands on:
+    /// a stack pointer, or null, which the call relies on.
+    fn leave_callback(&mut self) -> Result<(), Lost> {
+        self.leave_function().map(|_| ())
+    }
+
+    /// To the frame of the caller; gives the arguments that are wanted.
+    fn leave_function(&mut self) -> Result<RegSet, Lost> {
         self.check_unwanted(Reg::ALL.into_iter().collect::<RegSet>().difference(ARGUMENTS))?;
         if self.wanted.slots(self.frame) != 0 || self.frame == 0 {
             return Err(Lost::Bug);
         }
-        for reg in ARGUMENTS.iter() {
-            if self.take(reg) {
-                self.wanted.insert(Cell::reg(self.frame - 1, reg));
-            }
-        }
+        let wanted = ARGUMENTS.iter().filter(|&reg| self.take(reg)).collect();
         self.frame -= 1;
-        Ok(())
+        Ok(wanted)
     }
 
     /// Over a return: from behind the call into the callee.
     fn enter_callee(&mut self, behind: Pc) -> Result<(), Lost> {
-        debug_assert!(behind.0 > 0, "a call stands before the place that is returned to");
+        // From a callback control goes to the call of the helper, which made these registers.
+        if self.program.get(behind).is_some_and(|insn| calls_back(&insn)) {
+            for reg in ARGUMENTS.with(Reg::R0).iter() {
+                self.take(reg);
+            }
+        }
         let result = self.take(Reg::R0);
         self.check_unwanted(ARGUMENTS)?;
         if self.frame + 1 == FRAMES_MAX {
@@ -403,7 +426,7 @@ fn previous(piece: &mut Piece, pc: Pc, history: &History) -> Option<Pc> {
     }
     match arrived {
         Some(from) => {
-            piece.stretch.end -= 1;
+            piece.stretch.shorten();
             from
         }
         None => pc.0.checked_sub(1).map(Pc),

@@ -4,7 +4,7 @@
 use alloc::vec;
 use alloc::vec::Vec;
 
-use ebpf_isa::{Pc, Program};
+use ebpf_isa::{Pc, Program, Reg};
 
 use super::checkpoint::{Checkpoint, CheckpointId, Way};
 use super::equal::{self, Old};
@@ -22,6 +22,8 @@ const LOOP_INSNS_MIN: u32 = 100;
 const HISTORY_MAX: usize = 40;
 /// A checkpoint is retired when it missed more often than so many times for each hit and once more.
 const MISSES_PER_HIT: u32 = 3;
+/// The same of one where a helper calls back, as long as its paths go on.
+const MISSES_PER_HIT_OF_ROUNDS: u32 = 64;
 
 /// What was processed before the last state was kept.
 #[derive(Debug, Default)]
@@ -34,7 +36,7 @@ pub(super) struct LastKept {
 #[derive(Debug)]
 pub(super) struct Meetings {
     /// The kernel's hash table: the newest of each list.
-    newest: Vec<Option<CheckpointId>>,
+    pub(super) newest: Vec<Option<CheckpointId>>,
     /// The greatest number of checkpoints that were looked at in one visit.
     pub(super) longest: u32,
 }
@@ -51,7 +53,7 @@ impl Meetings {
 
     /// The list for an instruction of a function that was called at `callsite`. Other places may
     /// share it.
-    fn bucket(&self, pc: Pc, callsite: Option<Pc>) -> usize {
+    pub(super) fn bucket(&self, pc: Pc, callsite: Option<Pc>) -> usize {
         let callsite = callsite.map_or(u32::MAX, |pc| pc.0);
         (pc.0 ^ callsite) as usize % self.newest.len()
     }
@@ -78,8 +80,10 @@ impl<W: Watch> Explorer<'_, W> {
     /// Compares the current state with earlier ones at the same place, and perhaps keeps it.
     pub(super) fn visit(&mut self) -> Checked<Visit> {
         let pc = self.machine.pc;
-        let must_keep =
-            self.options.keep_every_state || self.history.len() - self.way.history > HISTORY_MAX;
+        let calls_back = self.marks.at(pc).calls_back;
+        let must_keep = self.options.keep_every_state
+            || calls_back
+            || self.history.len() - self.way.history > HISTORY_MAX;
         let (jumps, insns) =
             (self.jumps - self.last_kept.jumps, self.processed - self.last_kept.insns);
         let mut keep = must_keep || (jumps >= JUMPS_MIN && insns >= INSNS_MIN);
@@ -97,6 +101,10 @@ impl<W: Watch> Explorer<'_, W> {
                 }
                 Meeting::Hit => {
                     self.checkpoints.get_mut(id).hits += 1;
+                    if self.marks.at(pc).jumped_to {
+                        self.history.arrive(pc, self.way.last);
+                    }
+                    self.note_covered(id)?;
                     self.take_over_precision(id)?;
                     return Ok(Visit::Covered);
                 }
@@ -108,7 +116,11 @@ impl<W: Watch> Explorer<'_, W> {
                 keep = false;
             }
             checkpoint.misses += u32::from(keep);
-            if checkpoint.misses > checkpoint.hits * MISSES_PER_HIT + MISSES_PER_HIT {
+            let per_hit = match calls_back && checkpoint.branches > 0 {
+                true => MISSES_PER_HIT_OF_ROUNDS,
+                false => MISSES_PER_HIT,
+            };
+            if checkpoint.misses > checkpoint.hits * per_hit + per_hit {
                 match newer {
                     Some(newer) => self.checkpoints.get_mut(newer).older = next,
                     None => self.meetings.newest[bucket] = next,
@@ -134,7 +146,8 @@ impl<W: Watch> Explorer<'_, W> {
             let is_here =
                 checkpoint.pc == self.machine.pc && checkpoint.way.chain == self.way.chain;
             if is_here && checkpoint.branches == 0 && checkpoint.live_slots.is_none() {
-                checkpoint.live_slots = Some(self.live_stack.live(self.way.chain, checkpoint.pc));
+                let live = self.live_stack.live(self.way.chain, checkpoint.pc, &self.marks);
+                checkpoint.live_slots = Some(live);
             }
         }
     }
@@ -149,6 +162,16 @@ impl<W: Watch> Explorer<'_, W> {
             return Ok(Meeting::Miss);
         }
         let live = |pc| self.machine.live.before(pc);
+        if checkpoint.branches > 0 && self.marks.at(pc).calls_back {
+            let (old, current) = (&checkpoint.state, &self.machine.state);
+            // Where every path is explored to its end, nobody looks which registers are live there.
+            let live = |at| match self.options.without_pruning {
+                true => Reg::ALL.into_iter().collect(),
+                false => live(at),
+            };
+            let is_within = equal::is_within(old, current, pc, &mut self.ids, live);
+            return Ok(if is_within { Meeting::Hit } else { Meeting::Miss });
+        }
         if checkpoint.branches > 0 {
             let (ids, telltale) = (&mut self.ids, &mut self.telltale);
             if equal::repeats(&checkpoint.state, &self.machine.state, pc, ids, telltale, live) {
@@ -173,13 +196,12 @@ impl<W: Watch> Explorer<'_, W> {
         let checkpoint = self.checkpoints.get(id);
         let (pc, mut wanted) = (checkpoint.pc, checkpoint.precise);
         let depth = checkpoint.state.depth();
-        for frame in 0..depth {
-            let live = self.machine.live.before(checkpoint.state.place_in(frame, pc));
-            let slots = checkpoint.live_slots.as_ref().map_or(0, |slots| slots.of(frame));
-            wanted.retain(frame, live.bits(), slots);
-        }
-        if self.marks.at(pc).jumped_to {
-            self.history.arrive(pc, self.way.last);
+        // As long as its paths go on, anything may matter.
+        if let Some(live_slots) = &checkpoint.live_slots {
+            for frame in 0..depth {
+                let live = self.machine.live.before(checkpoint.state.place_in(frame, pc));
+                wanted.retain(frame, live.bits(), live_slots.of(frame));
+            }
         }
         self.watch.hands_over(depth, &wanted);
         self.rely_on(&wanted, depth - 1)
@@ -193,7 +215,7 @@ impl<W: Watch> Explorer<'_, W> {
         let start = precision::Start {
             pc: self.machine.pc,
             way: &self.way,
-            stretch: self.way.history..self.history.len(),
+            stretch: self.history.since(self.way.history, false),
             frame,
             shares_mistakes: self.options.shares_mistakes,
         };
@@ -218,7 +240,7 @@ impl<W: Watch> Explorer<'_, W> {
             state,
             pc,
             way: self.way,
-            stretch: self.way.history..self.history.len(),
+            stretch: self.history.since(self.way.history, self.checkpoints.holds_all),
             branches: 1,
             precise: CellSet::EMPTY,
             live_slots: None,

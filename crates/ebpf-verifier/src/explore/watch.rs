@@ -70,8 +70,9 @@ pub(crate) trait Watch {
     /// It was found in so many passes which slots are live in a function.
     fn settles(&mut self, _calls: &[Pc], _start: Pc, _passes: u32) {}
 
-    /// Exploration is over.
-    fn ends(&mut self, _stack_depth: &[u16]) {}
+    /// Exploration is over. By subprogram: bytes of stack, and how many the kernel adds to them if it
+    /// accepts the program.
+    fn ends(&mut self, _stack_depth: &[u16], _added: &[u16]) {}
 }
 
 /// Other slots than before: of a frame, at an instruction of a function called through `calls`.

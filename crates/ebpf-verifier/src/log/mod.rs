@@ -78,8 +78,8 @@ pub(crate) struct KernelLog<'a> {
     functions: &'a Functions,
     env: &'a Environment,
     text: String,
-    /// By subprogram.
-    stack_depth: Vec<u16>,
+    /// By subprogram, and what is added to it in the end.
+    stack_depth: Vec<(u16, u16)>,
     /// For each path that waits, the length of the text at its fork.
     waiting: Vec<usize>,
     /// What was touched since it was printed.
@@ -107,7 +107,7 @@ impl<'a> KernelLog<'a> {
             functions,
             env,
             text: String::new(),
-            stack_depth: alloc::vec![0; program.subprogs().len()],
+            stack_depth: alloc::vec![(0, 0); program.subprogs().len()],
             waiting: Vec::new(),
             touched: Shown::ALL,
             announces: false,
@@ -152,7 +152,11 @@ impl<'a> KernelLog<'a> {
         let subprogs = self.program.subprogs().iter().zip(&self.stack_depth);
         let is_left = |start| verified.is_none_or(|verified| verified.is_reached(start));
         let left = subprogs.filter(|(subprog, _)| is_left(subprog.start));
-        let depths: Vec<String> = left.map(|(_, depth)| format!("{depth}")).collect();
+        let depth = |&(depth, added): &(u16, u16)| match verified {
+            Some(_) => depth + added,
+            None => depth,
+        };
+        let depths: Vec<String> = left.map(|(_, depths)| format!("{}", depth(depths))).collect();
         format!("stack depth {}\n", depths.join("+"))
     }
 
@@ -212,13 +216,25 @@ impl<'a> KernelLog<'a> {
 
     /// The states around a return to `state`.
     fn print_return(&mut self, callee: Rc<Frame>, state: &State) {
-        let Some(to) = callee.return_to else { return };
+        let Some(to) = callee.leads_to() else { return };
         let mut before = state.clone();
         before.push_shared(callee);
         let callee = self.frame(&before, before.current(), Shown::ALL);
         let caller = self.frame(state, state.current(), Shown::ALL);
         let text = format!("returning from callee:\n{callee}\nto caller at {to}:\n{caller}\n");
         self.print(text);
+    }
+
+    fn after_helper(&mut self, state: &State, effects: &Effects) {
+        // The kernel notes slots without their frame.
+        self.touched.slots |= effects.filled;
+        if effects.called_back.is_some() {
+            self.touched = Shown::ALL;
+        }
+        if effects.was_last_round && self.level.shows_all() {
+            let frame = state.current();
+            self.print(format_args!("frame{frame} bpf_loop iteration limit reached\n"));
+        }
     }
 
     fn print_loop(&mut self, what: &str, places: Option<Vec<u32>>) {
@@ -339,8 +355,7 @@ impl Watch for KernelLog<'_> {
             Insn::Branch { .. } => self.print_touched(pc, state),
             Insn::Call(CallTarget::Subprog(_)) => self.print_call(state),
             _ => {
-                // The kernel notes slots without their frame.
-                self.touched.slots |= effects.filled;
+                self.after_helper(state, effects);
                 if let Some(callee) = &effects.left {
                     self.print_return(callee.clone(), state);
                     self.announces = insn == Insn::Exit && self.level.shows_all();
@@ -480,8 +495,8 @@ impl Watch for KernelLog<'_> {
         }
     }
 
-    fn ends(&mut self, stack_depth: &[u16]) {
-        self.stack_depth = stack_depth.to_vec();
+    fn ends(&mut self, stack_depth: &[u16], added: &[u16]) {
+        self.stack_depth = stack_depth.iter().copied().zip(added.iter().copied()).collect();
     }
 }
 

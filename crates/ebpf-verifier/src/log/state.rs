@@ -64,7 +64,7 @@ impl Display for FrameText<'_> {
             f.write_str(if index == 0 { " refs=" } else { "," })?;
             write!(f, "{}", reference.id.0)?;
         }
-        Ok(())
+        f.write_str(if frame.is_callback { " cb" } else { "" })
     }
 }
 
@@ -119,7 +119,7 @@ impl FrameText<'_> {
                 }
                 self.map(f, &mut list, map)?;
             }
-            PointerKind::Map(map) => self.map(f, &mut list, map)?,
+            PointerKind::Map(map) | PointerKind::MapKey(map) => self.map(f, &mut list, map)?,
             PointerKind::Object { null, reference, .. }
             | PointerKind::Opaque { null, reference, .. } => {
                 if let Some(id) = null {

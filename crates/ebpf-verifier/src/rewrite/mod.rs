@@ -7,8 +7,9 @@
 //!
 //! Some of what Linux rewrites needs nothing here. Calls of helpers, tail calls, `may_goto` and casts
 //! between address spaces are instructions of our engines: their symbols are bound where the program is
-//! linked, their counters are in the environment of the run (`docs/abi.md`). Programs with callbacks (such as those of `bpf_loop`), pointers
-//! to kernel types and arenas are not accepted, so there is nothing to inline or to guard for them.
+//! linked, their counters are in the environment of the run (`docs/abi.md`). So are addresses of functions, for
+//! helpers that call them back, where a host has such helpers. Programs with pointers to kernel types and
+//! arenas are not accepted, so there is nothing to guard for them.
 
 mod code;
 mod context;

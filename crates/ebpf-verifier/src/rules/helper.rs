@@ -4,10 +4,20 @@ use alloc::borrow::Cow;
 use core::fmt;
 
 use ebpf_isa::uapi::HelperId;
+use ebpf_isa::{CallTarget, Insn};
 
 use super::Object;
 use crate::digest::DigestWriter;
 use crate::profile::Span;
+
+/// Helpers that call a function of the program any number of times before they return.
+const CALLING_BACK: [HelperId; 4] =
+    [HelperId::FOR_EACH_MAP_ELEM, HelperId::FIND_VMA, HelperId::LOOP, HelperId::USER_RINGBUF_DRAIN];
+
+/// Whether an instruction calls a helper that calls a function of the program back.
+pub(crate) fn calls_back(insn: &Insn) -> bool {
+    matches!(insn, Insn::Call(CallTarget::Helper(id)) if CALLING_BACK.contains(id))
+}
 
 /// What a helper takes in one argument register.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -50,6 +60,10 @@ pub enum ArgKind {
     Update,
     /// Memory that is filled, and need not be initialised; its size is the next argument.
     Output,
+    /// A function that the helper calls back.
+    Callback,
+    /// What the helper hands on to the callback: a pointer to the stack, or null.
+    StackOrNull,
     /// The size in bytes of the memory in the argument before, not 0.
     Size,
     /// The size in bytes of the memory in the argument before.

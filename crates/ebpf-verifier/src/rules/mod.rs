@@ -11,6 +11,7 @@ use alloc::vec::Vec;
 use ebpf_isa::uapi::{AttachType, HelperId, ProgramType};
 
 pub use context::{ContextAccess, ContextField, ContextQuery, FieldAccess, FieldKind};
+pub(crate) use helper::calls_back;
 pub use helper::{ArgKind, HelperProto, RetKind};
 pub use object::Object;
 
@@ -65,6 +66,9 @@ pub struct ExitRange {
     /// Greatest value.
     pub max: i32,
 }
+
+/// What callbacks may return: 0 to be called again, 1 to have the helper return.
+pub(crate) const CALLBACK_RANGE: ExitRange = ExitRange { min: 0, max: 1 };
 
 /// What programs may return that are attached in some way.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -11,8 +11,12 @@ pub(crate) struct Frame {
     pub(crate) regs: [Value; 11],
     pub(crate) stack: Stack,
     pub(crate) subprog: SubprogIdx,
-    /// Where the caller goes on; `None` in the first frame.
+    /// The instruction behind the call; `None` in the first frame.
     pub(crate) return_to: Option<Pc>,
+    /// Whether a helper called it, which may call it again.
+    pub(crate) is_callback: bool,
+    /// How often the call that the function is at has called back on this path.
+    pub(crate) rounds: u32,
 }
 
 impl Frame {
@@ -27,13 +31,20 @@ impl Frame {
     pub(crate) fn new(subprog: SubprogIdx, index: usize, return_to: Option<Pc>) -> Self {
         let mut regs = [Value::Uninit; 11];
         regs[Reg::FP.index()] = Value::pointer(PointerKind::Stack { frame: index });
-        Self { regs, stack: Stack::default(), subprog, return_to }
+        let stack = Stack::default();
+        Self { regs, stack, subprog, return_to, is_callback: false, rounds: 0 }
     }
 
     /// The call that it was entered by; `None` in the first frame.
     pub(crate) fn callsite(&self) -> Option<Pc> {
         // Calls take one slot.
         self.return_to.map(|pc| Pc(pc.0 - 1))
+    }
+
+    /// Where the path goes on when the function returns: behind the call, or where the helper calls
+    /// it again.
+    pub(crate) fn leads_to(&self) -> Option<Pc> {
+        if self.is_callback { self.callsite() } else { self.return_to }
     }
 
     /// Forgets what a call destroys.

@@ -31,6 +31,8 @@ pub(crate) struct State {
     depth: u8,
     /// What was acquired, in whatever frame.
     pub(crate) refs: Refs,
+    /// How many callbacks the path has gone through.
+    pub(crate) rounds: u32,
 }
 
 impl State {
@@ -42,8 +44,8 @@ impl State {
     /// The state with this frame alone: that of the main program, or of a function that is explored
     /// for itself.
     pub(crate) fn of(first: Frame) -> Self {
-        let mut state =
-            Self { frames: [const { None }; FRAMES_MAX], depth: 0, refs: Refs::default() };
+        let frames = [const { None }; FRAMES_MAX];
+        let mut state = Self { frames, depth: 0, refs: Refs::default(), rounds: 0 };
         state.push_frame(first);
         state
     }
@@ -168,8 +170,13 @@ impl State {
     /// All registers but the frame pointers, and all spilled values, those of the main program
     /// first.
     pub(crate) fn cells(&self) -> impl Iterator<Item = (Cell, &Value)> {
+        (0..self.depth()).flat_map(|index| self.cells_in(index))
+    }
+
+    /// Those of one frame.
+    pub(crate) fn cells_in(&self, index: usize) -> impl Iterator<Item = (Cell, &Value)> {
         let regs = Reg::ALL.into_iter().collect::<RegSet>().without(Reg::FP);
-        (0..self.depth()).flat_map(move |index| self.cells_of(index, regs))
+        self.cells_of(index, regs)
     }
 
     /// These registers of a frame, and its spilled values.

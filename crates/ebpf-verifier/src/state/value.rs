@@ -1,6 +1,6 @@
 //! What a register or a stack slot holds.
 
-use ebpf_isa::{MapIdx, Width};
+use ebpf_isa::{MapIdx, SubprogIdx, Width};
 
 use super::refs::RefId;
 use crate::domain::Scalar;
@@ -93,6 +93,8 @@ pub(crate) enum PointerKind {
     Context,
     /// A map, to be given to helpers.
     Map(MapIdx),
+    /// The key of an element, which is only read.
+    MapKey(MapIdx),
     /// The value of an element.
     MapValue(MapValueRef),
     /// What was looked up in a map that holds objects, and may be null: for the kernel the value of an
@@ -113,6 +115,8 @@ pub(crate) enum PointerKind {
     Argument { size: u32, null: Option<NullId> },
     /// A stack frame, by its index in the state.
     Stack { frame: usize },
+    /// A function, to be given to helpers that call it back.
+    Function(SubprogIdx),
 }
 
 /// How a pointer to a record of a ring buffer came to be.
@@ -253,6 +257,7 @@ impl PointerKind {
         match self {
             Self::Context => "ctx",
             Self::Map(_) => "map_ptr",
+            Self::MapKey(_) => "map_key",
             Self::MapValue(MapValueRef { null: None, .. }) => "map_value",
             Self::MapValue(MapValueRef { null: Some(_), .. }) | Self::Element { .. } => {
                 "map_value_or_null"
@@ -269,6 +274,7 @@ impl PointerKind {
             Self::Argument { null: None, .. } => "mem",
             Self::Argument { null: Some(_), .. } => "mem_or_null",
             Self::Stack { .. } => "fp",
+            Self::Function(_) => "func",
         }
     }
 
@@ -288,9 +294,11 @@ impl PointerKind {
             Self::Element { null, .. } => Some(null),
             Self::Context
             | Self::Map(_)
+            | Self::MapKey(_)
             | Self::Packet { .. }
             | Self::PacketEnd
-            | Self::Stack { .. } => None,
+            | Self::Stack { .. }
+            | Self::Function(_) => None,
         }
     }
 
@@ -313,11 +321,13 @@ impl PointerKind {
             Self::Ringbuf { reference, .. } => Some(reference),
             Self::Context
             | Self::Map(_)
+            | Self::MapKey(_)
             | Self::MapValue(_)
             | Self::Argument { .. }
             | Self::Packet { .. }
             | Self::PacketEnd
-            | Self::Stack { .. } => None,
+            | Self::Stack { .. }
+            | Self::Function(_) => None,
         }
     }
 
@@ -333,9 +343,11 @@ impl PointerKind {
             Self::Object { .. }
             | Self::Context
             | Self::Map(_)
+            | Self::MapKey(_)
             | Self::Packet { .. }
             | Self::PacketEnd
-            | Self::Stack { .. } => None,
+            | Self::Stack { .. }
+            | Self::Function(_) => None,
         }
     }
 
@@ -354,9 +366,11 @@ impl PointerKind {
             }
             Self::Context
             | Self::Map(_)
+            | Self::MapKey(_)
             | Self::Packet { .. }
             | Self::PacketEnd
-            | Self::Stack { .. } => {}
+            | Self::Stack { .. }
+            | Self::Function(_) => {}
         }
     }
 

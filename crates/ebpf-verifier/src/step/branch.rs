@@ -175,7 +175,7 @@ fn check_known(left: &Value, right: &Value) -> Checked {
 fn is_not_null(pointer: &Pointer) -> bool {
     let near = pointer.var.smin() > -FAR && pointer.var.smax() < FAR;
     let kind_is_never_null = match pointer.kind {
-        PointerKind::Map(_) => true,
+        PointerKind::Map(_) | PointerKind::MapKey(_) => true,
         PointerKind::MapValue(value) => value.null.is_none(),
         PointerKind::Object { object, null, .. } => null.is_none() && object != Object::FlowKeys,
         PointerKind::Ringbuf { null, .. } | PointerKind::Argument { null, .. } => null.is_none(),
@@ -184,6 +184,7 @@ fn is_not_null(pointer: &Pointer) -> bool {
         | PointerKind::Element { .. }
         | PointerKind::Packet { .. }
         | PointerKind::PacketEnd
+        | PointerKind::Function(_)
         | PointerKind::Stack { .. } => false,
     };
     near && kind_is_never_null

@@ -43,6 +43,9 @@ impl Machine<'_> {
         if result.as_pointer().is_some_and(|p| matches!(p.kind, PointerKind::Stack { .. })) {
             return Err(Payload::PointerReturned.into());
         }
+        if self.state.frame().is_callback {
+            return self.leave_callback();
+        }
         Ok(self.return_to(return_to, result))
     }
 

@@ -4,6 +4,8 @@ use alloc::boxed::Box;
 use alloc::rc::Rc;
 use alloc::vec::Vec;
 
+use ebpf_isa::Pc;
+
 use crate::error::Payload;
 use crate::state::{Cell, Frame, LinkedCells, SlotMask, SlotSets};
 
@@ -24,6 +26,12 @@ pub(crate) struct Effects {
     pub(crate) written: SlotSets,
     /// Slots of whatever frame that a helper filled.
     pub(crate) filled: SlotMask,
+    /// The callback that another path goes on in.
+    pub(crate) called_back: Option<Pc>,
+    /// Whether the path came back from a callback.
+    pub(crate) left_callback: bool,
+    /// Whether `bpf_loop` goes through no further round.
+    pub(crate) was_last_round: bool,
     /// What the kernel remarks on the call of a static function.
     pub(crate) remark: Option<Box<Payload>>,
     /// Whether there is something in `read`, `written` or `filled`.
@@ -41,6 +49,9 @@ impl Effects {
         self.linked.clear();
         self.stack_operands = [false; 2];
         self.left = None;
+        self.called_back = None;
+        self.left_callback = false;
+        self.was_last_round = false;
         if core::mem::take(&mut self.touches_stack) {
             self.read.clear();
             self.written.clear();

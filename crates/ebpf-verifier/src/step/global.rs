@@ -223,6 +223,8 @@ fn may_have_moved(pointer: &Pointer) -> bool {
         }
         PointerKind::Context
         | PointerKind::Map(_)
+        | PointerKind::MapKey(_)
+        | PointerKind::Function(_)
         | PointerKind::Element { .. }
         | PointerKind::PacketEnd
         | PointerKind::Object { .. }

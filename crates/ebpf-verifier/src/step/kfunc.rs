@@ -180,10 +180,16 @@ impl Machine<'_> {
 impl Argument<'_> {
     /// Refuses structures that the kernel knows, which are no memory for it.
     fn check_memory_kind(&self) -> Checked {
+        let kind = self.value.as_pointer().map(|pointer| pointer.kind);
+        if let Some(PointerKind::Function(_) | PointerKind::MapKey(_)) = kind {
+            return Err(Unsupported::KernelFunction.into());
+        }
         let is_structure = self.value.as_pointer().is_some_and(|pointer| match pointer.kind {
             PointerKind::Map(_) | PointerKind::Opaque { .. } => true,
             PointerKind::Object { object, .. } => !object.is_memory(),
             PointerKind::Context
+            | PointerKind::Function(_)
+            | PointerKind::MapKey(_)
             | PointerKind::MapValue(_)
             | PointerKind::Element { .. }
             | PointerKind::Packet { .. }

@@ -169,6 +169,14 @@ impl Machine<'_> {
         match pointer.kind {
             PointerKind::Context => self.access_context(place, &pointer, access),
             PointerKind::Stack { frame } => self.access_stack(place, &pointer, frame, access),
+            PointerKind::MapKey(_) if access.is_write() => {
+                Err(Payload::MapKeyWrite { register: reg }.into())
+            }
+            PointerKind::MapKey(map) => {
+                let region = Region::MapKey { key_size: self.map(map).desc.key_size };
+                check_region(reg, region, &pointer, off.into(), size.bytes().into(), false)?;
+                Ok(anything())
+            }
             PointerKind::MapValue(MapValueRef { map, null: None }) => {
                 let size_bytes = i64::from(size.bytes());
                 self.check_map_flags(map, &pointer, off, size_bytes, access.is_write())?;
@@ -193,6 +201,7 @@ impl Machine<'_> {
             | PointerKind::Object { null: Some(_), .. }
             | PointerKind::Opaque { null: Some(_), .. }
             | PointerKind::Ringbuf { null: Some(_), .. }
+            | PointerKind::Function(_)
             | PointerKind::Argument { null: Some(_), .. }
             | PointerKind::PacketEnd => Err(invalid(pointer.kind.name()).into()),
             PointerKind::Argument { size: bytes, null: None } => {
@@ -357,6 +366,7 @@ pub(super) fn check_region(
 ) -> Checked {
     let limit = match region {
         Region::MapValue { value_size, .. } => value_size,
+        Region::MapKey { key_size } => key_size,
         Region::Ringbuf { size } | Region::Argument { size } => size,
         Region::Packet => unreachable!("the packet's size is not known"),
     };
@@ -410,13 +420,15 @@ fn check_atomic(register: Reg, value: &Value, write: bool) -> Checked {
         PointerKind::Context | PointerKind::Packet { .. } => true,
         PointerKind::Object { null, .. } => null.is_none(),
         PointerKind::Map(_)
+        | PointerKind::MapKey(_)
         | PointerKind::MapValue(_)
         | PointerKind::Element { .. }
         | PointerKind::Opaque { .. }
         | PointerKind::PacketEnd
         | PointerKind::Ringbuf { .. }
         | PointerKind::Argument { .. }
-        | PointerKind::Stack { .. } => false,
+        | PointerKind::Stack { .. }
+        | PointerKind::Function(_) => false,
     });
     match forbidden {
         true => Err(Payload::MemoryAtomic { register, kind: value.name(), write }.into()),
@@ -437,6 +449,7 @@ fn aligned_memory(kind: &PointerKind) -> Option<&'static str> {
     match kind {
         PointerKind::Context => Some("context"),
         PointerKind::Stack { .. } => Some("stack"),
+        PointerKind::MapKey(_) => Some("key"),
         PointerKind::MapValue(MapValueRef { null: None, .. }) => Some("value"),
         PointerKind::Packet { .. } => Some("packet"),
         PointerKind::Object { object: Object::FlowKeys, null: None, .. } => Some("flow keys"),
@@ -447,6 +460,7 @@ fn aligned_memory(kind: &PointerKind) -> Option<&'static str> {
         | PointerKind::Object { .. }
         | PointerKind::Opaque { .. }
         | PointerKind::Ringbuf { .. }
+        | PointerKind::Function(_)
         | PointerKind::Argument { .. }
         | PointerKind::PacketEnd => None,
     }

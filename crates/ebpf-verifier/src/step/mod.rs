@@ -3,6 +3,7 @@
 mod alu;
 mod branch;
 mod call;
+mod callback;
 mod effects;
 mod global;
 mod helper;
@@ -14,6 +15,7 @@ mod packet;
 mod pointer;
 mod stack;
 
+use alloc::collections::BTreeMap;
 use alloc::vec;
 use alloc::vec::Vec;
 
@@ -33,6 +35,7 @@ use crate::state::{
 };
 use crate::verify::Subject;
 
+pub(crate) use callback::LoopCall;
 pub(crate) use effects::Effects;
 pub(crate) use memory::ContextUse;
 use memory::Place;
@@ -87,6 +90,8 @@ pub(crate) struct Machine<'a> {
     pub(crate) stack_depth: Vec<u16>,
     /// Whether some path stores into the packet.
     pub(crate) writes_packet: bool,
+    /// The calls of `bpf_loop` that some path comes to.
+    pub(crate) loop_calls: BTreeMap<Pc, LoopCall>,
 }
 
 impl<'a> Machine<'a> {
@@ -115,6 +120,7 @@ impl<'a> Machine<'a> {
             context_use: vec![ContextUse::Unknown; program.slots().len()],
             stack_depth: vec![0; program.subprogs().len()],
             writes_packet: false,
+            loop_calls: BTreeMap::new(),
         }
     }
 
@@ -151,6 +157,9 @@ impl<'a> Machine<'a> {
             }
             Insn::Call(CallTarget::Helper(id)) => {
                 self.call_helper(id)?;
+                if let Some(taken) = self.effects.called_back {
+                    return Ok(Next::Fork { fall_through: self.fall_through, taken });
+                }
                 if id == HelperId::TAIL_CALL {
                     // What was called may have moved the packet, and may have returned anything.
                     return Ok(self.may_return(Value::UNKNOWN, forget_packet_pointers));
@@ -272,9 +281,8 @@ impl<'a> Machine<'a> {
                 let off = i32::try_from(off).map_err(|_| Unsupported::LargeMapValue)?;
                 Value::Pointer(Pointer { off, var: crate::domain::Scalar::constant(0), kind })
             }
-            WideSource::Btf { .. } | WideSource::Func(_) => {
-                unreachable!("refused before exploration")
-            }
+            WideSource::Func(start) => self.function_address(start)?,
+            WideSource::Btf { .. } => unreachable!("refused before exploration"),
         };
         self.set(dst, value);
         Ok(())

@@ -111,6 +111,7 @@ impl Machine<'_> {
         if !has_packet_loads {
             return Err(Payload::PacketLoadType { program_type }.into());
         }
+        self.check_may_end()?;
         let value = self.read(Reg::R6)?;
         self.check_nothing_held(Ending::PacketLoad)?;
         let Some(context) = value.as_pointer().filter(|p| p.kind == PointerKind::Context) else {

@@ -124,6 +124,8 @@ fn sum(mut pointer: Pointer) -> Pointer {
 const fn may_move(kind: PointerKind) -> bool {
     match kind {
         PointerKind::Context
+        | PointerKind::Function(_)
+        | PointerKind::MapKey(_)
         | PointerKind::MapValue(_)
         | PointerKind::Packet { .. }
         | PointerKind::Ringbuf { .. }

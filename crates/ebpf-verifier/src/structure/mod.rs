@@ -14,6 +14,7 @@ use crate::environment::{Environment, MapInfo};
 use crate::error::{Checked, Payload, Unsupported};
 use crate::explore::Explored;
 use crate::outline::{Outline, lacks_feature, uses_auxiliary};
+use crate::rules::calls_back;
 use crate::step::ContextUse;
 
 pub(crate) use slots::WIDE_LOAD;
@@ -318,9 +319,39 @@ fn check_everywhere(
             _ if uses_auxiliary(outline.operands()[pc.index()]) => Unsupported::AuxiliaryRegister,
             Insn::Call(CallTarget::Native(_)) => Unsupported::NativeFunction,
             Insn::LoadWide { source: WideSource::Btf { .. }, .. } => Unsupported::KernelVariable,
-            Insn::LoadWide { source: WideSource::Func(_), .. } => Unsupported::FunctionAddress,
             Insn::MayGoto { .. } => Unsupported::MayGoto,
             _ if End::of(insn).is_some() && is_global() => Unsupported::EndInGlobal,
+            _ => continue,
+        };
+        return Err((what.into(), Some(pc)));
+    }
+    Ok(())
+}
+
+/// Refuses addresses of functions that no path comes to, but where no function but the main program is
+/// left; and packet loads in functions that may be called back, also where no path comes to: the kernel
+/// looks at these, too.
+pub(crate) fn check_addresses(
+    program: &Program,
+    outline: &Outline,
+    explored: &Explored,
+) -> Result<(), Located> {
+    let is_reached = |pc: Pc| explored.reached[pc.index()];
+    let mut functions = program.subprogs().iter().skip(1);
+    if !functions.any(|function| is_reached(function.start)) {
+        return Ok(());
+    }
+    let calls_back = outline.notable().iter().any(|(_, insn)| calls_back(insn));
+    for &(pc, insn) in outline.notable() {
+        let what = match insn {
+            Insn::LoadWide { source: WideSource::Func(start), .. }
+                if is_reached(pc) && !is_reached(start) =>
+            {
+                Unsupported::UnreachedFunction
+            }
+            Insn::LoadPacket { .. } if calls_back && program.subprog_of(pc) != SubprogIdx::MAIN => {
+                Unsupported::EndInCallback
+            }
             _ => continue,
         };
         return Err((what.into(), Some(pc)));
@@ -410,7 +441,8 @@ const TAIL_CALL_STACK: u32 = 256;
 fn callees(program: &Program, outline: &Outline) -> Vec<Vec<SubprogIdx>> {
     let mut callees = vec![Vec::new(); program.subprogs().len()];
     for &(pc, insn) in outline.notable() {
-        if let Insn::Call(CallTarget::Subprog(target)) = insn {
+        // A helper may call a function back whose address is taken.
+        if let Some(target) = insn.subprog_ref() {
             callees[program.subprog_of(pc).index()].push(program.subprog_of(target));
         }
     }

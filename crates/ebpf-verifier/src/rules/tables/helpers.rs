@@ -8,9 +8,9 @@ use crate::rules::Object;
 use crate::rules::helper::{ArgKind, HelperProto, RetKind};
 
 use ArgKind::{
-    Anything, Context, ContextOrNull, Map, MapKey, MapValue, MapValueOutput, Memory, MemoryOrNull,
-    NoFlags, Output, ReleasedRingbuf, ReleasedSock, ReservedSize, Size, SizeOrZero, SockCommon,
-    U32Update, U64Output, Update,
+    Anything, Callback, Context, ContextOrNull, Map, MapKey, MapValue, MapValueOutput, Memory,
+    MemoryOrNull, NoFlags, Output, ReleasedRingbuf, ReleasedSock, ReservedSize, Size, SizeOrZero,
+    SockCommon, StackOrNull, U32Update, U64Output, Update,
 };
 
 /// The prototypes of helpers for programs of this type. Which of them such a program may call is
@@ -74,6 +74,12 @@ fn common() -> Vec<HelperProto> {
             .since(5, 16)
             .args(&[Memory, Size, MemoryOrNull, SizeOrZero])
             .gpl_only(),
+        helper(HelperId::LOOP.0, "loop").since(5, 17).args(&[
+            Anything,
+            Callback,
+            StackOrNull,
+            Anything,
+        ]),
         helper(208, "ktime_get_tai_ns").since(6, 1),
     ]
     .into()
@@ -125,6 +131,12 @@ fn maps() -> Vec<HelperProto> {
             .args(&[ReleasedRingbuf, Anything])
             .returns(RetKind::Void),
         helper(134, "ringbuf_query").since(5, 8).args(&[Map, Anything]),
+        helper(HelperId::FOR_EACH_MAP_ELEM.0, "for_each_map_elem").since(5, 13).args(&[
+            Map,
+            Callback,
+            StackOrNull,
+            Anything,
+        ]),
         helper(195, "map_lookup_percpu_elem")
             .since(5, 19)
             .args(&[Map, MapKey, Anything])

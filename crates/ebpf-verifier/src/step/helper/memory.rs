@@ -87,6 +87,13 @@ impl Machine<'_> {
             PointerKind::Packet { id, range, .. } => {
                 check_packet(reg, &pointer, id, range, 0, size, zero_size_allowed)
             }
+            PointerKind::MapKey(_) if usage != MemoryUse::Read => {
+                Err(Payload::MapKeyOutput { register: reg }.into())
+            }
+            PointerKind::MapKey(map) => {
+                let region = Region::MapKey { key_size: self.map(map).desc.key_size };
+                check_region(reg, region, &pointer, 0, size, zero_size_allowed)
+            }
             PointerKind::MapValue(MapValueRef { map, null: None }) => {
                 self.check_map_flags(map, &pointer, 0, size, usage != MemoryUse::Read)?;
                 self.check_map_value(reg, map, &pointer, 0, size, zero_size_allowed)
@@ -126,6 +133,7 @@ impl Machine<'_> {
             | PointerKind::Object { .. }
             | PointerKind::Opaque { .. }
             | PointerKind::Ringbuf { .. }
+            | PointerKind::Function(_)
             | PointerKind::Argument { .. }
             | PointerKind::PacketEnd => Err(wrong_kind(reg, &value, &["fp"])),
         }

@@ -59,6 +59,7 @@ impl Machine<'_> {
         }
         self.check_map_write(id, facts.map)?;
         if id == HelperId::TAIL_CALL {
+            self.check_may_end()?;
             self.check_map_type(proto, facts.map)?;
             self.rely_on_tail_call(facts.map);
         }
@@ -70,6 +71,7 @@ impl Machine<'_> {
             self.check_nothing_held(Ending::TailCall)?;
         }
         self.check_no_flags(proto)?;
+        self.call_back(proto, facts.map)?;
         let result = self.helper_result(proto, &facts)?;
         self.check_map_type(proto, facts.map)?;
         self.state.frame_mut().clear_caller_saved();
@@ -120,7 +122,9 @@ impl Machine<'_> {
         {
             return Err(Payload::PacketArgument { register: reg, helper: proto.id }.into());
         }
-        if matches!(kind, ArgKind::MemoryOrNull | ArgKind::ContextOrNull) && value.is_zero() {
+        let may_be_null =
+            matches!(kind, ArgKind::MemoryOrNull | ArgKind::ContextOrNull | ArgKind::StackOrNull);
+        if may_be_null && value.is_zero() {
             // Linux 6.18.44 lets another number be taken for it.
             if !self.shares_mistakes {
                 self.rely_on(reg);
@@ -187,6 +191,8 @@ impl Machine<'_> {
             | ArgKind::MemoryOrNull
             | ArgKind::Output
             | ArgKind::Update
+            | ArgKind::Callback
+            | ArgKind::StackOrNull
             | ArgKind::Anything
             | ArgKind::NoFlags
             | ArgKind::Unused => Ok(()),
@@ -315,7 +321,7 @@ fn check_kind(kind: ArgKind, reg: Reg, value: &Value) -> Checked {
     let pointer = value.as_pointer();
     let is = |wanted: fn(PointerKind) -> bool| pointer.is_some_and(|p| wanted(p.kind));
     let is_memory = is(|kind| match kind {
-        PointerKind::Stack { .. } | PointerKind::Packet { .. } => true,
+        PointerKind::Stack { .. } | PointerKind::Packet { .. } | PointerKind::MapKey(_) => true,
         PointerKind::MapValue(value) => value.null.is_none(),
         PointerKind::Ringbuf { null, .. } | PointerKind::Argument { null, .. } => null.is_none(),
         PointerKind::Context
@@ -323,6 +329,7 @@ fn check_kind(kind: ArgKind, reg: Reg, value: &Value) -> Checked {
         | PointerKind::Element { .. }
         | PointerKind::Object { .. }
         | PointerKind::Opaque { .. }
+        | PointerKind::Function(_)
         | PointerKind::PacketEnd => false,
     });
     let (fits, expected): (_, &[_]) = match kind {
@@ -331,6 +338,8 @@ fn check_kind(kind: ArgKind, reg: Reg, value: &Value) -> Checked {
         ArgKind::Context | ArgKind::ContextOrNull => {
             (is(|kind| kind == PointerKind::Context), &["ctx"])
         }
+        ArgKind::Callback => (is(|kind| matches!(kind, PointerKind::Function(_))), &["func"]),
+        ArgKind::StackOrNull => (is(|kind| matches!(kind, PointerKind::Stack { .. })), &["fp"]),
         ArgKind::SockCommon => (is(is_socket), SOCKET_KINDS),
         ArgKind::ReleasedSock => (is(is_socket), RELEASED_KINDS),
         ArgKind::ReleasedRingbuf => (is(is_reserved), &["ringbuf_mem"]),
