@@ -47,7 +47,9 @@ pub(super) fn fitting(kind: ArgKind, n: usize) -> Option<String> {
         | ArgKind::MapValueOutput
         | ArgKind::SockCommon
         | ArgKind::ReleasedSock
-        | ArgKind::ReleasedRingbuf => return None,
+        | ArgKind::ReleasedRingbuf
+        | ArgKind::Callback
+        | ArgKind::StackOrNull => return None,
     })
 }
 

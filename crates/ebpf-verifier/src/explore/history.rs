@@ -33,24 +33,8 @@ pub(super) struct Entry {
 pub(super) enum Stretch {
     /// By their places in the stack, as long as the path goes on.
     Stacked(Range<usize>),
-    /// So many of these, for good.
-    Kept(Rc<[Entry]>, usize),
-}
-
-impl Stretch {
-    pub(super) fn len(&self) -> usize {
-        match self {
-            Self::Stacked(places) => places.len(),
-            Self::Kept(_, len) => *len,
-        }
-    }
-
-    /// Leaves out the last one.
-    pub(super) fn shorten(&mut self) {
-        match self {
-            Self::Stacked(Range { end, .. }) | Self::Kept(_, end) => *end -= 1,
-        }
-    }
+    /// For good.
+    Kept(Rc<[Entry]>),
 }
 
 /// The stack of all ways.
@@ -110,17 +94,16 @@ impl History {
     pub(super) fn since(&self, start: usize, kept: bool) -> Stretch {
         let places = start..self.entries.len();
         match kept {
-            true => Stretch::Kept(self.entries[places.clone()].into(), places.len()),
+            true => Stretch::Kept(self.entries[places].into()),
             false => Stretch::Stacked(places),
         }
     }
 
-    /// The last entry of a stretch, if it is that of `pc`.
-    pub(super) fn last<'a>(&'a self, stretch: &'a Stretch, pc: Pc) -> Option<&'a Entry> {
-        let entries = match stretch {
+    /// What was remembered of a piece of path.
+    pub(super) fn of<'a>(&'a self, stretch: &'a Stretch) -> &'a [Entry] {
+        match stretch {
             Stretch::Stacked(places) => &self.entries[places.clone()],
-            Stretch::Kept(entries, len) => &entries[..*len],
-        };
-        entries.last().filter(|entry| entry.pc == pc)
+            Stretch::Kept(entries) => entries,
+        }
     }
 }

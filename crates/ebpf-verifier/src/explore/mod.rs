@@ -187,7 +187,7 @@ impl<'a, W: Watch> Explorer<'a, W> {
             };
             let Machine { pc, state, effects, .. } = &self.machine;
             self.watch.after(*pc, state, effects);
-            let left_callback = effects.left_callback;
+            let left_callback = effects.call.left_callback;
             self.go_on(next);
             if left_callback {
                 self.widen();
@@ -267,7 +267,7 @@ impl<'a, W: Watch> Explorer<'a, W> {
         self.checkpoints.branch_off(self.way.parent);
         let (from, steps) = (self.machine.pc, self.way.steps + 1);
         // A callback is one more call.
-        let chain = match self.machine.effects.called_back {
+        let chain = match self.machine.effects.call.called_back {
             Some(_) => self.live_stack.callee(self.machine.program, chain, from, pc),
             None => chain,
         };

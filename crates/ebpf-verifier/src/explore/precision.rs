@@ -18,10 +18,11 @@ use crate::rules::calls_back;
 use crate::state::{At, Cell, CellSet, FRAMES_MAX, LinkedCells, State, Value};
 
 /// A piece of path that is walked back.
-#[derive(Debug, Clone)]
-struct Piece {
+#[derive(Debug)]
+struct Piece<'a> {
     first: Pc,
-    stretch: Stretch,
+    /// What was remembered of it and has not been walked over.
+    entries: &'a [Entry],
 }
 
 /// Where a walk starts.
@@ -136,16 +137,19 @@ impl Walk<'_> {
         explained: &Explained,
         watch: &mut impl Watch,
     ) -> Result<(), Lost> {
-        let Way { mut parent, first, mut steps, .. } = *start.way;
+        let Way { mut parent, mut first, mut steps, .. } = *start.way;
         let mut explained = explained.0.iter().rev().peekable();
-        let mut piece = Piece { first, stretch: start.stretch };
+        let mut stretch = start.stretch;
         // The instruction walked over last: that behind the next one.
         let mut behind = start.pc;
         watch.walks(self.frame, Some(start.pc), first, None);
-        let mut at = previous(&mut piece, start.pc, history);
+        // Where the piece ends; not known of the first one.
+        let mut end = None;
         loop {
+            let mut piece = Piece { first, entries: history.of(&stretch) };
+            let mut at = end.unwrap_or_else(|| piece.previous(start.pc));
             while let Some(pc) = at {
-                let entry = history.last(&piece.stretch, pc);
+                let entry = piece.entry(pc);
                 if let Some(insn) = self.program.get(pc) {
                     watch.walks_over(self.frame, &self.wanted, pc, insn);
                     self.walk_over(pc, insn, entry, behind)?;
@@ -158,7 +162,7 @@ impl Walk<'_> {
                     return Ok(());
                 }
                 behind = pc;
-                at = previous(&mut piece, pc, history);
+                at = piece.previous(pc);
             }
             let Some(id) = parent else {
                 return Err(Lost::Origin);
@@ -168,19 +172,19 @@ impl Walk<'_> {
             for frame in (0..=self.frame).rev() {
                 watch.marks(frame, &self.wanted, &checkpoint.state, &checkpoint.precise);
             }
-            let Way { parent: before, first, last, .. } = checkpoint.way;
-            let stretch = checkpoint.stretch.clone();
+            let way = checkpoint.way;
             let is_global = checkpoint.state.frame_at(0).subprog != SubprogIdx::MAIN;
+            stretch = checkpoint.stretch.clone();
             checkpoints.marked += marked;
             if self.is_done() {
                 return Ok(());
             }
-            behind = piece.first;
-            watch.walks(self.frame, last, first, Some(behind));
-            (parent, piece, at) = (before, Piece { first, stretch }, last);
-            if at.is_none() && is_global {
+            behind = first;
+            watch.walks(self.frame, way.last, way.first, Some(behind));
+            if way.last.is_none() && is_global {
                 return self.end_at_entry();
             }
+            (parent, first, end) = (way.parent, way.first, Some(way.last));
         }
     }
 
@@ -228,7 +232,7 @@ impl Walk<'_> {
         entry: Option<&Entry>,
         behind: Pc,
     ) -> Result<(), Lost> {
-        let has_returned = behind != Pc(pc.0 + insn.slots());
+        let has_returned = || behind != Pc(pc.0 + insn.slots());
         self.want_linked(entry);
         let slot = entry.and_then(|entry| entry.slot);
         match insn {
@@ -257,11 +261,11 @@ impl Walk<'_> {
                 self.walk_over_comparison(lhs, rhs, entry);
             }
             Insn::Call(CallTarget::Subprog(target)) if target == behind => self.leave_callee()?,
-            Insn::Call(CallTarget::Helper(HelperId::TAIL_CALL)) if has_returned => {
+            Insn::Call(CallTarget::Helper(HelperId::TAIL_CALL)) if has_returned() => {
                 self.enter_callee(behind)?;
                 self.take(Reg::R0);
             }
-            Insn::Call(_) if calls_back(&insn) && has_returned => self.leave_callback()?,
+            Insn::Call(_) if calls_back(&insn) && has_returned() => self.leave_callback()?,
             // A global function is not gone into: the path went on behind the call.
             Insn::Call(
                 CallTarget::Subprog(_) | CallTarget::Helper(_) | CallTarget::Kfunc { .. },
@@ -273,7 +277,7 @@ impl Walk<'_> {
             Insn::LoadPacket { .. } if self.wants(Reg::R0) => return Err(Lost::Origin),
             // The kernel does not notice that this is another function, and goes on to look there
             // for registers and slots of the caller.
-            Insn::LoadPacket { .. } if has_returned => return Err(Lost::Caller),
+            Insn::LoadPacket { .. } if has_returned() => return Err(Lost::Caller),
             _ => {}
         }
         self.want_linked(entry);
@@ -417,18 +421,25 @@ impl Walk<'_> {
 const ARGUMENTS: RegSet =
     RegSet::EMPTY.with(Reg::R1).with(Reg::R2).with(Reg::R3).with(Reg::R4).with(Reg::R5);
 
-/// The slot before `pc` on a piece of path, and the piece up to there; `None` at its start.
-fn previous(piece: &mut Piece, pc: Pc, history: &History) -> Option<Pc> {
-    let arrived = history.last(&piece.stretch, pc).map(|entry| entry.from);
-    let left = piece.stretch.len();
-    if pc == piece.first && (left == 0 || (left == 1 && arrived.is_some())) {
-        return None;
+impl<'a> Piece<'a> {
+    /// What was remembered of `pc`, the instruction walked over next.
+    fn entry(&self, pc: Pc) -> Option<&'a Entry> {
+        self.entries.last().filter(|entry| entry.pc == pc)
     }
-    match arrived {
-        Some(from) => {
-            piece.stretch.shorten();
-            from
+
+    /// The slot before `pc`, up to which the piece is left; `None` at its start.
+    fn previous(&mut self, pc: Pc) -> Option<Pc> {
+        let arrived = self.entry(pc).map(|entry| entry.from);
+        let left = self.entries.len();
+        if pc == self.first && (left == 0 || (left == 1 && arrived.is_some())) {
+            return None;
         }
-        None => pc.0.checked_sub(1).map(Pc),
+        match arrived {
+            Some(from) => {
+                self.entries = &self.entries[..left - 1];
+                from
+            }
+            None => pc.0.checked_sub(1).map(Pc),
+        }
     }
 }

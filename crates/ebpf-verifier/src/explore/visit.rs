@@ -94,7 +94,7 @@ impl<W: Watch> Explorer<'_, W> {
         while let Some(id) = next {
             looked_at += 1;
             next = self.checkpoints.get(id).older;
-            match self.meet(id)? {
+            match self.meet(id, calls_back)? {
                 Meeting::Elsewhere => {
                     newer = Some(id);
                     continue;
@@ -152,7 +152,7 @@ impl<W: Watch> Explorer<'_, W> {
         }
     }
 
-    fn meet(&mut self, id: CheckpointId) -> Checked<Meeting> {
+    fn meet(&mut self, id: CheckpointId, calls_back: bool) -> Checked<Meeting> {
         let pc = self.machine.pc;
         let checkpoint = self.checkpoints.get(id);
         if checkpoint.pc != pc {
@@ -162,7 +162,7 @@ impl<W: Watch> Explorer<'_, W> {
             return Ok(Meeting::Miss);
         }
         let live = |pc| self.machine.live.before(pc);
-        if checkpoint.branches > 0 && self.marks.at(pc).calls_back {
+        if calls_back && checkpoint.branches > 0 {
             let (old, current) = (&checkpoint.state, &self.machine.state);
             // Where every path is explored to its end, nobody looks which registers are live there.
             let live = |at| match self.options.without_pruning {

@@ -228,10 +228,10 @@ impl<'a> KernelLog<'a> {
     fn after_helper(&mut self, state: &State, effects: &Effects) {
         // The kernel notes slots without their frame.
         self.touched.slots |= effects.filled;
-        if effects.called_back.is_some() {
+        if effects.call.called_back.is_some() {
             self.touched = Shown::ALL;
         }
-        if effects.was_last_round && self.level.shows_all() {
+        if effects.call.was_last_round && self.level.shows_all() {
             let frame = state.current();
             self.print(format_args!("frame{frame} bpf_loop iteration limit reached\n"));
         }
@@ -344,7 +344,7 @@ impl Watch for KernelLog<'_> {
 
     fn after(&mut self, pc: Pc, state: &State, effects: &Effects) {
         let Some(insn) = self.program.get(pc) else { return };
-        effects.remark.iter().for_each(|remark| self.print(format_args!("{remark}\n")));
+        effects.call.remark.iter().for_each(|remark| self.print(format_args!("{remark}\n")));
         match insn {
             Insn::Call(CallTarget::Subprog(target)) if !is_entered(state, target, self.program) => {
                 let subprog = self.program.subprog_of(target);
@@ -356,7 +356,7 @@ impl Watch for KernelLog<'_> {
             Insn::Call(CallTarget::Subprog(_)) => self.print_call(state),
             _ => {
                 self.after_helper(state, effects);
-                if let Some(callee) = &effects.left {
+                if let Some(callee) = &effects.call.left {
                     self.print_return(callee.clone(), state);
                     self.announces = insn == Insn::Exit && self.level.shows_all();
                 }

@@ -160,6 +160,7 @@ impl Comparison {
 
 /// Refuses to compare what was looked up in a map that holds objects with another pointer: what the
 /// kernel makes of it where they are equal is an object that is tied to copies which may be null.
+#[inline]
 fn check_known(left: &Value, right: &Value) -> Checked {
     match (left.as_pointer(), right.as_pointer()) {
         (Some(left), Some(right))

@@ -51,7 +51,7 @@ impl Machine<'_> {
 
     /// The caller goes on, with the callee's result.
     fn return_to(&mut self, pc: Pc, result: Value) -> Next {
-        self.effects.left = self.state.pop_frame();
+        self.effects.of_call().left = self.state.pop_frame();
         self.set(Reg::R0, result);
         Next::Goto(pc)
     }

@@ -54,7 +54,7 @@ impl Machine<'_> {
         };
         if is_loop && !self.has_rounds_left(subprog)? {
             self.state.frame_mut().rounds = 0;
-            self.effects.was_last_round = true;
+            self.effects.of_call().was_last_round = true;
             return Ok(());
         }
         let depth = self.state.depth();
@@ -78,7 +78,7 @@ impl Machine<'_> {
         state.push_frame(callee);
         self.taken_state = Some(state);
         self.state.frame_mut().rounds = 0;
-        self.effects.called_back = Some(self.program.subprogs()[subprog.index()].start);
+        self.effects.of_call().called_back = Some(self.program.subprogs()[subprog.index()].start);
         Ok(())
     }
 
@@ -136,8 +136,9 @@ impl Machine<'_> {
             return Err(Payload::CallbackValue { smin, smax }.into());
         }
         let callsite = self.state.frame().leads_to().expect("callbacks are called");
-        self.effects.left = self.state.pop_frame();
-        self.effects.left_callback = true;
+        let call = self.effects.of_call();
+        call.left = self.state.pop_frame();
+        call.left_callback = true;
         Ok(Next::Goto(callsite))
     }
 

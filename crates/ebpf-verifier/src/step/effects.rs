@@ -26,6 +26,17 @@ pub(crate) struct Effects {
     pub(crate) written: SlotSets,
     /// Slots of whatever frame that a helper filled.
     pub(crate) filled: SlotMask,
+    /// What a call or a return did besides; changed by [`Effects::of_call`].
+    pub(crate) call: CallEffects,
+    /// Whether there is something in `call`.
+    crosses: bool,
+    /// Whether there is something in `read`, `written` or `filled`.
+    pub(crate) touches_stack: bool,
+}
+
+/// What calls and returns did, of helpers that call back, too.
+#[derive(Debug, Default)]
+pub(crate) struct CallEffects {
     /// The callback that another path goes on in.
     pub(crate) called_back: Option<Pc>,
     /// Whether the path came back from a callback.
@@ -34,29 +45,36 @@ pub(crate) struct Effects {
     pub(crate) was_last_round: bool,
     /// What the kernel remarks on the call of a static function.
     pub(crate) remark: Option<Box<Payload>>,
-    /// Whether there is something in `read`, `written` or `filled`.
-    pub(crate) touches_stack: bool,
     /// The frame of the function that returned.
     pub(crate) left: Option<Rc<Frame>>,
 }
 
 impl Effects {
     /// Ready for the next instruction.
+    #[inline]
     pub(crate) fn clear(&mut self) {
         self.relied_on.clear();
         self.slot = None;
-        self.remark = None;
         self.linked.clear();
         self.stack_operands = [false; 2];
-        self.left = None;
-        self.called_back = None;
-        self.left_callback = false;
-        self.was_last_round = false;
+        if core::mem::take(&mut self.crosses) {
+            self.clear_call();
+        }
         if core::mem::take(&mut self.touches_stack) {
             self.read.clear();
             self.written.clear();
             self.filled = 0;
         }
+    }
+
+    #[cold]
+    fn clear_call(&mut self) {
+        self.call = CallEffects::default();
+    }
+
+    pub(crate) fn of_call(&mut self) -> &mut CallEffects {
+        self.crosses = true;
+        &mut self.call
     }
 
     pub(crate) fn read_slot(&mut self, frame: usize, slot: usize) {

@@ -66,7 +66,8 @@ impl Machine<'_> {
         }
         if let Err(cause) = self.check_arguments(function) {
             self.remarked[subprog.index()] = true;
-            self.effects.remark = Some(cause).filter(|it| it.code() != ErrorCode::Unsupported);
+            let remark = Some(cause).filter(|it| it.code() != ErrorCode::Unsupported);
+            self.effects.of_call().remark = remark;
         }
     }
 

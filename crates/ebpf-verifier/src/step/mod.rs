@@ -157,7 +157,7 @@ impl<'a> Machine<'a> {
             }
             Insn::Call(CallTarget::Helper(id)) => {
                 self.call_helper(id)?;
-                if let Some(taken) = self.effects.called_back {
+                if let Some(taken) = self.effects.call.called_back {
                     return Ok(Next::Fork { fall_through: self.fall_through, taken });
                 }
                 if id == HelperId::TAIL_CALL {
