@@ -119,7 +119,7 @@ fn sizes_of_numbers_may_change_unless_they_have_signs() {
     let question = [(2, "0:0", CoreKind::FieldByteOffset)];
     let number = |signed: u32, size: u32| {
         move |blob: &mut Blob| {
-            blob.ty("number", INT, NO_FLAG, 0, size, &[signed << 24 | size * 8]);
+            blob.ty("number", INT, NO_FLAG, 0, size, &[(signed << 24) | (size * 8)]);
             let a = blob.name("a");
             blob.ty("s", STRUCT, NO_FLAG, 1, 8, &[a, 1, 0]);
         }
@@ -147,7 +147,7 @@ fn bit_fields_have_the_shortest_load_that_holds_them() {
         move |blob: &mut Blob| {
             blob.int();
             let a = blob.name("a");
-            blob.ty("s", STRUCT, KIND_FLAG, 1, 32, &[a, 1, count << 24 | at]);
+            blob.ty("s", STRUCT, KIND_FLAG, 1, 32, &[a, 1, (count << 24) | at]);
         }
     };
     let local = local(bits(3, 2), &questions);
