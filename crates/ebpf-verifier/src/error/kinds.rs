@@ -41,7 +41,7 @@ macro_rules! payloads {
     };
 }
 
-/// What a variant of [`Payload`] consists of.
+/// What a variant of [`Payload`](crate::Payload) consists of.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct PayloadKind {
     /// Name of the variant.
