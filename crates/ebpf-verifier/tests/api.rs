@@ -11,7 +11,9 @@ use ebpf_isa::{Insn, LineTable, Operand, Pc, Program, Reg, SourceLine, SubprogIn
 use ebpf_verifier::rules::{
     ArgKind, ExitRange, ExitRule, HelperProto, HelperSet, RetKind, TableRules,
 };
-use ebpf_verifier::{Environment, ErrorCode, MapInfo, Options, program_types, verify};
+use ebpf_verifier::{
+    Environment, ErrorCode, MapInfo, Options, Payload, Unsupported, program_types, verify,
+};
 
 fn xdp() -> Environment {
     Environment::new(program_types::xdp())
@@ -213,4 +215,21 @@ fn loads_of_frame_pointers_of_callees_are_unsupported() {
     let body = "*(u64 *)(r10 -8) = r10\nr4 = *(u64 *)(r10 -8)\nr0 = 0\nexit";
     assert_eq!(code_of(&format!("call f\nexit\nf:\n{body}")), ErrorCode::Unsupported);
     assert!(verify(&assemble(body).unwrap(), &xdp(), &Options::default()).is_ok());
+}
+
+/// Two functions use 1,024 bytes of stack together. Programs of some types may: Linux gives their
+/// functions stacks of their own, unless there is a tail call.
+#[test]
+fn more_stack_than_the_limit_may_be_possible() {
+    let text =
+        "*(u64 *)(r10 -512) = 0\ncall f\nr0 = 0\nexit\nf:\n*(u64 *)(r10 -512) = 0\nr0 = 0\nexit";
+    let payload = |program_type| {
+        let program = assemble(text).expect("it is text");
+        let environment = Environment::new(program_types::of(program_type).expect("known"));
+        let options = Options::default();
+        verify(&program, &environment, &options).expect_err("too much for one stack").payload
+    };
+    let what = Unsupported::PrivateStack;
+    assert_eq!(payload(ProgramType::RawTracepoint), Payload::Unsupported { what });
+    assert_eq!(payload(ProgramType::Xdp), Payload::LimitStack { frames: 2, bytes: 1024 });
 }

@@ -28,7 +28,7 @@ pub(crate) struct VerifyArgs {
     #[arg(value_name = "FILE", required_unless_present = "cases")]
     files: Vec<PathBuf>,
     /// Programs as JSON lines: one JSON object out for each line in, with its id
-    #[arg(long, value_name = "FILE.jsonl", conflicts_with_all = ["files", "prog", "raw", "format"])]
+    #[arg(long, value_name = "FILE.jsonl", conflicts_with_all = ["files", "prog", "raw", "btf", "format"])]
     cases: Option<PathBuf>,
     /// Kernel to judge as: linux-6.18, or a file that `ebpf profile probe` wrote
     #[arg(long, value_name = "PROFILE")]

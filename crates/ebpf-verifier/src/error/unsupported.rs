@@ -124,6 +124,10 @@ pub enum Unsupported {
     /// A helper whose first argument is a size.
     #[error("a size without memory before it")]
     LoneSize,
+    /// Functions that together use more stack than the limit, of a program whose functions the kernel
+    /// may give stacks of their own.
+    #[error("functions with stacks of their own")]
+    PrivateStack,
     /// A stack pointer of a called function, added to a number: the kernel loses track of the frame.
     #[error("a called function's stack pointer added to a number")]
     NumberPlusFrame,

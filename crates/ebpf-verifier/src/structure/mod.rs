@@ -7,7 +7,7 @@ use alloc::collections::BTreeSet;
 use alloc::vec;
 use alloc::vec::Vec;
 
-use ebpf_isa::uapi::{HelperId, MapDesc, MapType};
+use ebpf_isa::uapi::{HelperId, MapDesc, MapType, ProgramType};
 use ebpf_isa::{AluOp, CallTarget, Insn, MapIdx, Pc, Program, SubprogIdx, WideSource};
 
 use crate::environment::{Environment, MapInfo};
@@ -424,9 +424,12 @@ pub(crate) fn check_stack_depth(
 ) -> Checked {
     let is_tail_call = |insn| End::of(insn) == Some(End::TailCall);
     let tail_calls = outline.notable().iter().filter(|&&(_, insn)| is_tail_call(insn));
+    let with_tail_call: BTreeSet<_> = tail_calls.map(|&(pc, _)| program.subprog_of(pc)).collect();
+    let program_type = env.program_type.program_type();
     CallWalk {
         callees: callees(program, outline),
-        with_tail_call: tail_calls.map(|&(pc, _)| program.subprog_of(pc)).collect(),
+        has_private_stacks: has_private_stacks(program_type) && with_tail_call.is_empty(),
+        with_tail_call,
         env,
         stack_depth,
         seen: BTreeSet::new(),
@@ -437,6 +440,17 @@ pub(crate) fn check_stack_depth(
 /// What is called may use as much stack again, and call on: so a subprogram with a tail call may not
 /// have so many bytes of stack above it.
 const TAIL_CALL_STACK: u32 = 256;
+
+/// Whether functions of such programs have stacks of their own, if none makes a tail call.
+const fn has_private_stacks(program_type: ProgramType) -> bool {
+    matches!(
+        program_type,
+        ProgramType::Kprobe
+            | ProgramType::Tracepoint
+            | ProgramType::RawTracepoint
+            | ProgramType::PerfEvent
+    )
+}
 
 fn callees(program: &Program, outline: &Outline) -> Vec<Vec<SubprogIdx>> {
     let mut callees = vec![Vec::new(); program.subprogs().len()];
@@ -453,6 +467,8 @@ fn callees(program: &Program, outline: &Outline) -> Vec<Vec<SubprogIdx>> {
 struct CallWalk<'a> {
     callees: Vec<Vec<SubprogIdx>>,
     with_tail_call: BTreeSet<SubprogIdx>,
+    /// Whether the kernel may give functions stacks of their own, which do not add up.
+    has_private_stacks: bool,
     env: &'a Environment,
     stack_depth: &'a [u16],
     /// Function, frames above it and stack above it: what comes below is the same every time.
@@ -480,6 +496,9 @@ impl CallWalk<'_> {
         let rounding = self.env.profile.stack_rounding.max(1);
         let rounded = own.checked_next_multiple_of(rounding).unwrap_or(u32::MAX);
         let stack = stack.saturating_add(rounded);
+        if stack > self.env.profile.max_stack && self.has_private_stacks {
+            return Err(Unsupported::PrivateStack.into());
+        }
         if stack > self.env.profile.max_stack {
             return Err(Payload::LimitStack { frames: frames + 1, bytes: stack }.into());
         }
