@@ -1,7 +1,7 @@
 //! Every way of rewriting an accepted program gives one that does the same, and none of them traps on an
 //! access: they run under checked memory.
 
-use ebpf_runtime::interp::{Moment, Vm};
+use ebpf_runtime::interp::{Memory, Moment, Vm};
 use ebpf_runtime::isa::abi::TrapKind;
 use ebpf_runtime::isa::{CallTarget, CmpOp, Facts, Insn, Operand, Program, Reg, Width};
 use ebpf_runtime::verifier::{
@@ -11,7 +11,7 @@ use ebpf_runtime::verifier::{
 use ebpf_testkit::Rng;
 
 use super::beside::{Ended, FUEL, MAX_PROCESSED};
-use super::world::{Hooks, World, can_run};
+use super::world::{Hooks, Snapshot, World, can_run};
 
 /// The world's context, with code before and after the program that leaves its result alone.
 struct Hooked(Hooks);
@@ -54,7 +54,59 @@ impl Way {
     fn new(name: &'static str, rewritten: Rewritten) -> Self {
         Self { name, program: rewritten.program, facts: rewritten.facts }
     }
+
+    /// Runs it in the world as it was before; nothing where it cannot be run here.
+    fn run(
+        &self,
+        env: &Environment,
+        world: &mut World,
+        before: &Snapshot,
+    ) -> Result<Option<Outcome>, String> {
+        let Self { name, program, facts } = self;
+        world.restore(before);
+        let Ok(vm) = Vm::new(program, Some(facts), &world.links(env, program)) else {
+            return Ok(None);
+        };
+        let mut fp = None;
+        let see = |moment: &Moment<'_>, _: &_| _ = fp.get_or_insert(moment.reg(Reg::FP));
+        match world.run(&vm, FUEL, see) {
+            Ok(result) => {
+                Ok(Some(Outcome { result, words: world.words(), fp: fp.unwrap_or_default() }))
+            }
+            Err(trap) if trap.kind == TrapKind::OutOfFuel => Ok(None),
+            Err(trap) => Err(format!("accepted, and traps {name}: {trap:?}")),
+        }
+    }
+
+    /// Whether it does otherwise where its stack is elsewhere: a program may compute with addresses
+    /// whatever it likes, as long as it does not leak them to those who may not see them.
+    fn depends_on_place(
+        &self,
+        env: &Environment,
+        world: &mut World,
+        before: &Snapshot,
+        here: &Outcome,
+    ) -> Result<bool, String> {
+        let memory = Memory::new();
+        let Ok(vm) = Vm::new(&self.program, Some(&self.facts), &world.links(env, &self.program))
+        else {
+            return Ok(false);
+        };
+        // Runs that are kept take the places where the stack was.
+        let mut kept = Vec::new();
+        while kept.len() < PLACES {
+            kept.push(vm.start(0, &memory));
+            let there = self.run(env, world, before)?;
+            if let Some(there) = there.filter(|there| there.fp != here.fp) {
+                return Ok(!here.is_same(&there));
+            }
+        }
+        Ok(false)
+    }
 }
+
+/// Places at which a program's stack is tried at most, to have it at another.
+const PLACES: usize = 8;
 
 /// What became of a run: its result and what it left in memory, in words, and where its stack was.
 struct Outcome {
@@ -91,28 +143,20 @@ pub(crate) fn run_all_ways(
     };
     let mut world = World::new(env, rng);
     let before = world.snapshot();
-    let mut first: Option<Outcome> = None;
-    for Way { name, program, facts } in &ways {
-        world.restore(&before);
-        let Ok(vm) = Vm::new(program, Some(facts), &world.links(env, program)) else {
-            return Ok(Ended::NotRun);
-        };
-        let mut fp = None;
-        let see = |moment: &Moment<'_>, _: &_| _ = fp.get_or_insert(moment.reg(Reg::FP));
-        let result = match world.run(&vm, FUEL, see) {
-            Ok(result) => result,
-            Err(trap) if trap.kind == TrapKind::OutOfFuel => return Ok(Ended::NotRun),
-            Err(trap) => return Err(format!("accepted, and traps {name}: {trap:?}")),
-        };
-        let outcome = Outcome { result, words: world.words(), fp: fp.unwrap_or_default() };
-        match &first {
-            None => first = Some(outcome),
-            Some(wanted) if wanted.is_same(&outcome) => {}
-            Some(wanted) => {
-                let (wanted, got) = (wanted.result, outcome.result);
-                return Err(format!("{got:#x} {name}, not {wanted:#x}, or other memory"));
-            }
+    let mut runs = Vec::new();
+    for way in &ways {
+        let Some(run) = way.run(env, &mut world, &before)? else { return Ok(Ended::NotRun) };
+        runs.push(run);
+    }
+    for (Way { name, .. }, run) in ways.iter().zip(&runs).skip(1) {
+        if runs[0].is_same(run) {
+            continue;
         }
+        if run.fp != runs[0].fp && ways[0].depends_on_place(env, &mut world, &before, &runs[0])? {
+            return Ok(Ended::NotRun);
+        }
+        let (wanted, got) = (runs[0].result, run.result);
+        return Err(format!("{got:#x} {name}, not {wanted:#x}, or other memory"));
     }
     Ok(Ended::Ran { moments: ways.len() as u64 })
 }
