@@ -39,14 +39,15 @@ enum Run {
     Own(fn(Plan) -> Result<(), TaskError>),
 }
 
-const TARGETS: [Target; 8] = [
+const TARGETS: [Target; 9] = [
     Target { name: "decode", run: Run::Cases(decode::prepare) },
     Target { name: "asm", run: Run::Cases(asm::prepare) },
     Target { name: "classic", run: Run::Cases(classic::prepare) },
     Target { name: "object", run: Run::Cases(object::prepare) },
     Target { name: "engines", run: Run::Cases(engines::prepare) },
     Target { name: "unverified", run: Run::Cases(unverified::prepare) },
-    Target { name: "verifier", run: Run::Own(verifier::run) },
+    Target { name: "verifier", run: Run::Own(verifier::run_generated) },
+    Target { name: "verifier-changed", run: Run::Own(verifier::run_changed) },
     Target { name: "verifier-total", run: Run::Cases(total::prepare) },
 ];
 

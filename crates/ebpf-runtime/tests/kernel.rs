@@ -7,9 +7,10 @@ use std::os::unix::process::CommandExt as _;
 use std::path::Path;
 use std::process::{Command, Stdio};
 
+use ebpf_isa::uapi::{HelperId, ProgramType};
 use ebpf_object::cases::Case;
 use ebpf_runtime::kernel::{Errno, Judgement, KernelError, NotJudged, Oracle, Outcome, probe};
-use ebpf_verifier::{Feature, KernelProfile};
+use ebpf_verifier::{Feature, KernelProfile, Version};
 
 /// The kernel, or `None` after the reason was said.
 fn oracle() -> Option<Oracle> {
@@ -113,6 +114,12 @@ fn the_probe_finds_what_this_kernel_is_known_to_have() {
     let newest = KernelProfile::default();
     assert_eq!((profile.max_frames, profile.max_stack), (newest.max_frames, newest.max_stack));
     assert_eq!(profile.max_maps, newest.max_maps);
+    // Not for attach type 0.
+    if profile.version >= Version::new(5, 18) {
+        let device =
+            profile.helpers.iter().find(|row| row.program_type == ProgramType::CgroupDevice);
+        assert!(device.unwrap().helpers.contains(&HelperId(186)), "bpf_get_retval");
+    }
     // `0-1`, `0`, or `0,2-3`
     let possible = std::fs::read_to_string("/sys/devices/system/cpu/possible").unwrap();
     let last = possible.trim().rsplit([',', '-']).next().unwrap();

@@ -109,6 +109,11 @@ pub(crate) fn default_directory() -> PathBuf {
     target.unwrap_or_else(|| workspace_root().join("target")).join("corpus")
 }
 
+/// The programs of a built corpus.
+pub(crate) fn cases(directory: &Path) -> Result<Vec<Case>, TaskError> {
+    Ok(read(directory)?.into_iter().map(|entry| entry.case).collect())
+}
+
 fn read(directory: &Path) -> Result<Vec<Entry>, TaskError> {
     let mut entries = Vec::new();
     for file in FILES {

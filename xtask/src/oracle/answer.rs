@@ -40,6 +40,9 @@ pub(super) fn of(id: &str, judgement: &Judgement) -> Value {
         set("usec", statistics.usec.into());
         set("stack_depth", statistics.stack_depth.as_str().into());
     }
+    if judgement.without_types {
+        set("without_types", true.into());
+    }
     judgement.log.as_ref().map(|log| set("log", log.as_str().into()));
     Value::Object(answer)
 }
@@ -69,7 +72,8 @@ mod tests {
         let slot = ebpf_runtime::isa::RawInsn::from_bytes([0x95, 0, 0, 0, 0, 0, 0, 0]);
         let runs = vec![Ok(7), Err(Errno(95))];
         let outcome = Outcome::Accepted { xlated: vec![slot], jited_bytes: 9, runs };
-        let answer = of("x", &Judgement { outcome, statistics: None, log: None });
+        let answer =
+            of("x", &Judgement { outcome, statistics: None, log: None, without_types: false });
         let expected = json!({
             "id": "x", "verdict": "accept", "errno": 0, "xlated": "9500000000000000",
             "jited_bytes": 9, "runs": [{"retval": 7}, {"errno": 95}],

@@ -28,6 +28,7 @@
 mod error;
 mod fields;
 mod read;
+mod write;
 
 use std::path::{Path, PathBuf};
 

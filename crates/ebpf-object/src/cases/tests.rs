@@ -1,4 +1,4 @@
-//! Tests of reading cases.
+//! Tests of reading and writing cases.
 
 use super::*;
 
@@ -34,6 +34,21 @@ fn a_case_with_everything() {
     let message = Some("no".to_owned());
     let judged = Judged { accepted: false, errno: 22, processed: None, states: None, message };
     assert_eq!(case.judged, Some(judged));
+    assert_eq!(Case::parse(&case.to_line()), Ok(case));
+}
+
+#[test]
+fn what_is_written_is_read() {
+    for line in [
+        r#"{"insns":"9500000000000000"}"#,
+        r#"{"insns":"9500000000000000","btf_hex":"9feb","verdict":"accept","processed":7,
+            "total_states":3,"peak_states":2}"#,
+        r#"{"insns":"","maps":[{"name":"m","type":3,"key":4,"value":4,"max":2,"extra":9,
+            "btf_hex":"9f","btf_key":1,"btf_value":2,"progs":[{"key":1,"ret":-3,"tail":0}]}]}"#,
+    ] {
+        let case = Case::parse(line).unwrap();
+        assert_eq!(Case::parse(&case.to_line()), Ok(case), "{line}");
+    }
 }
 
 #[test]

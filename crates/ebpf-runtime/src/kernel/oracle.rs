@@ -36,6 +36,8 @@ pub struct Judgement {
     /// The log at the level that was asked for; `None` where none was, there is none, or it is too
     /// long.
     pub log: Option<String>,
+    /// Whether the kernel refused the program's types, and was asked about it without them.
+    pub without_types: bool,
 }
 
 /// Accepted, rejected, or neither.
@@ -123,6 +125,7 @@ impl Oracle {
             outcome: Outcome::NotJudged(why),
             statistics: None,
             log: None,
+            without_types: false,
         })
     }
 
@@ -158,7 +161,8 @@ impl Oracle {
         };
         let judgement = judge_load(&load, case)?;
         let log = if log_level == 0 { None } else { load.log(log_level) };
-        Ok(Judgement { log, ..judgement })
+        let without_types = case.btf.is_some() && btf.is_none();
+        Ok(Judgement { log, without_types, ..judgement })
     }
 
     /// The type in the kernel of what the program is for; 0 if it is for nothing.
@@ -200,7 +204,12 @@ fn judge_load(load: &ProgramLoad<'_>, case: &Case) -> Result<Judgement, NotJudge
             let runs = case.runs.iter().map(|run| test_run(&program, case.program_type, run));
             let runs = runs.collect();
             let outcome = Outcome::Accepted { xlated, jited_bytes, runs };
-            Ok(Judgement { outcome, statistics: program.statistics.clone(), log: None })
+            Ok(Judgement {
+                outcome,
+                statistics: program.statistics.clone(),
+                log: None,
+                without_types: false,
+            })
         }
         Err(refusal) => {
             let wrong_length = load.slots.is_empty() || load.slots.len() > MAX_SLOTS;
@@ -210,7 +219,12 @@ fn judge_load(load: &ProgramLoad<'_>, case: &Case) -> Result<Judgement, NotJudge
                 return Err(NotJudged::Syscall(refusal.errno));
             }
             let outcome = Outcome::Rejected { errno: refusal.errno, message: refusal.message };
-            Ok(Judgement { outcome, statistics: refusal.statistics, log: None })
+            Ok(Judgement {
+                outcome,
+                statistics: refusal.statistics,
+                log: None,
+                without_types: false,
+            })
         }
     }
 }

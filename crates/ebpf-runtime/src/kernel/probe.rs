@@ -3,9 +3,11 @@
 use std::borrow::Cow;
 
 use ebpf_isa::text::assemble;
-use ebpf_isa::uapi::{HelperId, MapType, ProgramType};
+use ebpf_isa::uapi::{AttachType, HelperId, MapType, ProgramType};
 use ebpf_isa::{Program, RawInsn};
-use ebpf_verifier::{Feature, Features, KernelProfile, TypeHelpers, Version, program_types};
+use ebpf_verifier::{
+    Feature, Features, KernelProfile, ProgramTypeRules, TypeHelpers, Version, program_types,
+};
 
 use super::error::{Errno, KernelError};
 use super::map::{Map, MapSpec};
@@ -48,7 +50,11 @@ pub fn probe() -> Result<Probe, KernelError> {
         name: Cow::Owned(format!("linux-{release}")),
         version,
         features: features(),
-        helpers: known.clone().filter(|&ty| program_types::of(ty).is_some()).map(helpers).collect(),
+        helpers: known
+            .clone()
+            .filter_map(program_types::of)
+            .map(|rules| helpers(&*rules))
+            .collect(),
         processors: processors(),
         max_frames: greatest(1, 64, |n| accepts(&frames(n))).unwrap_or(newest.max_frames),
         max_stack: greatest(1, 512, |n| accepts(&stack(8 * n)))
@@ -73,8 +79,18 @@ fn release() -> Result<String, KernelError> {
 
 /// How the kernel takes a program: `None` if it loads it, else the last line of the log.
 fn refusal(program_type: ProgramType, slots: &[RawInsn]) -> Option<String> {
+    refusal_at(program_type, None, slots)
+}
+
+/// The same for a program that is to be attached somewhere.
+fn refusal_at(
+    program_type: ProgramType,
+    attach_type: Option<AttachType>,
+    slots: &[RawInsn],
+) -> Option<String> {
     let load = ProgramLoad {
         program_type: program_type.number(),
+        attach_type: attach_type.map_or(0, AttachType::number),
         license: "GPL",
         slots,
         ..ProgramLoad::default()
@@ -173,12 +189,19 @@ fn processors() -> Option<u32> {
 }
 
 /// The helpers that the kernel lets programs of a type call.
-fn helpers(program_type: ProgramType) -> TypeHelpers {
+fn helpers(rules: &dyn ProgramTypeRules) -> TypeHelpers {
+    let program_type = rules.program_type();
+    let attach_types = AttachType::ALL.iter().copied().map(Some);
+    let attach_types: Vec<_> =
+        [None].into_iter().chain(attach_types).filter(|&at| rules.may_attach(at)).collect();
     // No argument was written, so no call is good; the question is what is found wrong with it.
     let lets = |id: &HelperId| {
         let call = RawInsn { opcode: 0x85, imm: id.0.cast_signed(), ..RawInsn::default() };
         let [set, exit] = super::oracle::return_slots(0);
-        let message = refusal(program_type, &[call, set, exit]).unwrap_or_default();
+        // There are helpers that some attach types do not have.
+        let attach_type = attach_types.iter().copied().find(|&at| rules.may_call(*id, at));
+        let message = refusal_at(program_type, attach_type.flatten(), &[call, set, exit]);
+        let message = message.unwrap_or_default();
         !["program of this type cannot use helper", "unknown func", "invalid func"]
             .iter()
             .any(|start| message.starts_with(start))

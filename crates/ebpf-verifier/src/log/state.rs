@@ -174,11 +174,16 @@ impl FrameText<'_> {
             return Ok(());
         };
         if !info.name.is_empty() {
-            list.item(f, format_args!("map={}", info.name))?;
+            list.item(f, format_args!("map={}", kernel_name(&info.name)))?;
         }
         let (key, value) = (info.desc.key_size, info.desc.value_size);
         list.item(f, format_args!("ks={key},vs={value}"))
     }
+}
+
+/// As much of a name as the kernel keeps of a map's: 15 bytes.
+fn kernel_name(name: &str) -> &str {
+    &name[..name.floor_char_boundary(15)]
 }
 
 fn number(f: &mut Formatter<'_>, scalar: &ScalarValue, precise: bool) -> fmt::Result {
@@ -247,6 +252,13 @@ mod tests {
         let precise = precise.iter().copied().collect();
         let shown = Shown::ALL;
         FrameText { env: &env, state, index, shown, precise: &precise }.to_string()
+    }
+
+    #[test]
+    fn long_names_are_cut() {
+        assert_eq!(kernel_name("fifteen_letters"), "fifteen_letters");
+        assert_eq!(kernel_name("sixteen__letters"), "sixteen__letter");
+        assert_eq!(kernel_name("fourteen______\u{e9}"), "fourteen______");
     }
 
     /// How `r6` is printed.

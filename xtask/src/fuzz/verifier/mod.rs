@@ -1,4 +1,4 @@
-//! Generated programs, judged by the running kernel and by us.
+//! Generated and changed programs, judged by the running kernel and by us.
 //!
 //! The kernel loads each program in a process of its own ([`Pool`]), and attaches none. What is
 //! compared is the verdict, the error number, the numbers of instructions processed and of states kept, and for one program
@@ -12,13 +12,17 @@
 //!
 //! [`Pool`]: crate::oracle::Pool
 
+mod changed;
 mod log;
+mod maps;
 pub(super) mod programs;
 mod report;
 mod shrink;
+mod source;
 mod subject;
 mod verdict;
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{Sender, channel};
 use std::thread;
@@ -30,8 +34,9 @@ use ebpf_runtime::verifier::KernelProfile;
 use super::Plan;
 use crate::error::TaskError;
 use crate::say;
+use changed::Originals;
 use report::{Report, Tally};
-use subject::Subject;
+use source::Source;
 use verdict::{Difference, Judges, Ours, Verdict};
 
 /// What was said about the program of a seed; `None` where the kernel came to no verdict.
@@ -50,8 +55,21 @@ struct Judged {
 /// Of so many programs, the logs of one are compared.
 const LOGGED: u64 = 16;
 
-/// Runs at least one case, and reports.
-pub(super) fn run(plan: Plan) -> Result<(), TaskError> {
+/// Generates programs.
+pub(super) fn run_generated(plan: Plan) -> Result<(), TaskError> {
+    run(plan, |_| Ok(Source::Generated))
+}
+
+/// Changes programs that somebody wrote.
+pub(super) fn run_changed(plan: Plan) -> Result<(), TaskError> {
+    run(plan, |profile| Ok(Source::Changed(Arc::new(Originals::read(profile)?))))
+}
+
+/// Judges at least one program, and reports.
+fn run(
+    plan: Plan,
+    source: impl FnOnce(&KernelProfile) -> Result<Source, TaskError>,
+) -> Result<(), TaskError> {
     let profile = match probe() {
         Ok(probe) => probe.profile,
         Err(error) => {
@@ -59,15 +77,21 @@ pub(super) fn run(plan: Plan) -> Result<(), TaskError> {
             return Err(error.into());
         }
     };
+    let source = source(&profile)?;
     let begin = Instant::now();
-    let tally = judge(plan, begin, &profile)?;
+    let tally = judge(plan, begin, &source, &profile)?;
     say(&tally.table(plan.seed, begin.elapsed()));
-    Report::new(&tally, Judges::new(profile)).write()?;
+    Report::new(&tally, source, Judges::new(profile)).write()?;
     tally.result()
 }
 
 /// Judges programs on all processors until the time is over.
-fn judge(plan: Plan, begin: Instant, profile: &KernelProfile) -> Result<Tally, TaskError> {
+fn judge(
+    plan: Plan,
+    begin: Instant,
+    source: &Source,
+    profile: &KernelProfile,
+) -> Result<Tally, TaskError> {
     let next = AtomicU64::new(0);
     // Each waits half of the time for the process that asks the kernel.
     let threads = 2 * thread::available_parallelism().map_or(1, usize::from);
@@ -80,7 +104,7 @@ fn judge(plan: Plan, begin: Instant, profile: &KernelProfile) -> Result<Tally, T
                 let goes_on = number == 0 || begin.elapsed() < plan.time;
                 goes_on.then(|| plan.seed.wrapping_add(number))
             };
-            scope.spawn(move || worker(judges, seed, &sender));
+            scope.spawn(move || worker(source, judges, seed, &sender));
         }
         drop(sender);
         let mut tally = Tally::default();
@@ -93,12 +117,14 @@ fn judge(plan: Plan, begin: Instant, profile: &KernelProfile) -> Result<Tally, T
 
 /// Judges the programs of these seeds.
 fn worker(
+    source: &Source,
     mut judges: Judges,
     next: impl Fn() -> Option<u64>,
     outcomes: &Sender<Result<Outcome, TaskError>>,
 ) {
     while let Some(seed) = next() {
-        let judged = Subject::of_seed(seed)
+        let judged = source
+            .subject(seed)
             .and_then(|subject| judges.judge(&subject, seed.is_multiple_of(LOGGED)));
         if outcomes.send(judged.map(|judged| Outcome { seed, judged })).is_err() {
             break;

@@ -10,7 +10,7 @@ use ebpf_testkit::workspace_root;
 
 use super::log::LineDifference;
 use super::shrink::shrink;
-use super::subject::Subject;
+use super::source::Source;
 use super::verdict::{Difference, Judges, Ours, Verdict};
 use super::{Judged, Outcome};
 use crate::error::TaskError;
@@ -131,15 +131,16 @@ fn without_numbers(message: &str) -> String {
 /// Writes what was found.
 pub(super) struct Report<'a> {
     tally: &'a Tally,
+    source: Source,
     judges: Judges,
     directory: PathBuf,
 }
 
 impl<'a> Report<'a> {
-    pub(super) fn new(tally: &'a Tally, judges: Judges) -> Self {
+    pub(super) fn new(tally: &'a Tally, source: Source, judges: Judges) -> Self {
         let target = std::env::var_os("CARGO_TARGET_DIR").map(PathBuf::from);
         let target = target.unwrap_or_else(|| workspace_root().join("target"));
-        Self { tally, judges, directory: target.join("fuzz/verifier") }
+        Self { tally, source, judges, directory: target.join("fuzz/verifier") }
     }
 
     /// Makes the first program of each difference small, and writes it down.
@@ -151,7 +152,7 @@ impl<'a> Report<'a> {
     }
 
     fn one(&mut self, difference: Difference, seed: u64) -> Result<(), TaskError> {
-        let subject = Subject::of_seed(seed)?;
+        let subject = self.source.subject(seed)?;
         let (judges, logs) = (&mut self.judges, difference == Difference::Log);
         let small = shrink(subject, &mut |candidate| {
             let judged = judges.judge(candidate, logs)?;

@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use ebpf_runtime::isa::{Insn, Operand, Pc, Width};
+use ebpf_runtime::isa::{Insn, Operand, Pc, Program, Width};
 use ebpf_runtime::patch::{Patch, PatchError, Patched};
 
 use super::subject::Subject;
@@ -19,34 +19,40 @@ type Holds<'a> = &'a mut dyn FnMut(&Subject) -> Result<bool, TaskError>;
 
 /// Takes instructions out of the program, and makes others simpler, for as long as `holds` does.
 pub(super) fn shrink(mut subject: Subject, holds: Holds<'_>) -> Result<Subject, TaskError> {
+    // Calls of kernel functions are not followed to other places.
+    let Some(mut program) = subject.program().filter(|_| subject.case().kfunc_refs.is_empty())
+    else {
+        return Ok(subject);
+    };
     let mut tries = 0;
-    let mut attempt = |subject: &mut Subject, candidate: Option<Subject>| {
-        let Some(candidate) = candidate.filter(|candidate| candidate != subject) else {
+    let mut attempt = |program: &mut Program, candidate: Option<Program>| {
+        let Some(candidate) = candidate.filter(|candidate| candidate != program) else {
             return Ok(false);
         };
         tries += 1;
-        let smaller = tries <= TRIES && holds(&candidate)?;
+        let smaller_subject = subject.with(&candidate);
+        let smaller = tries <= TRIES && holds(&smaller_subject)?;
         if smaller {
-            *subject = candidate;
+            (*program, subject) = (candidate, smaller_subject);
         }
         Ok::<bool, TaskError>(smaller)
     };
     loop {
         let mut changed = false;
         for piece in PIECES {
-            let mut end = subject.program.insns().count();
+            let mut end = program.insns().count();
             while end > 0 {
                 let begin = end.saturating_sub(piece);
-                let candidate = without(&subject, begin..end);
-                changed |= attempt(&mut subject, candidate)?;
+                let candidate = without(&program, begin..end);
+                changed |= attempt(&mut program, candidate)?;
                 end = begin;
             }
         }
-        for at in 0..subject.program.insns().count() {
+        for at in 0..program.insns().count() {
             for step in 0.. {
-                let Some((pc, simpler)) = simpler(&subject, at, step) else { break };
-                let candidate = edited(&subject, |patch| patch.replace(pc, [simpler]));
-                changed |= attempt(&mut subject, candidate)?;
+                let Some((pc, simpler)) = simpler(&program, at, step) else { break };
+                let candidate = edited(&program, |patch| patch.replace(pc, [simpler]));
+                changed |= attempt(&mut program, candidate)?;
             }
         }
         if !changed {
@@ -56,25 +62,24 @@ pub(super) fn shrink(mut subject: Subject, holds: Holds<'_>) -> Result<Subject, 
 }
 
 /// The program without the instructions of these numbers.
-fn without(subject: &Subject, numbers: Range<usize>) -> Option<Subject> {
-    let program = &subject.program;
+fn without(program: &Program, numbers: Range<usize>) -> Option<Program> {
     let at = |number| program.insns().nth(number).map_or(Pc(program.len()), |(pc, _)| pc);
-    edited(subject, |patch| patch.delete_range(at(numbers.start)..at(numbers.end)))
+    edited(program, |patch| patch.delete_range(at(numbers.start)..at(numbers.end)))
 }
 
 fn edited(
-    subject: &Subject,
+    program: &Program,
     edit: impl FnOnce(&mut Patch<'_>) -> Result<(), PatchError>,
-) -> Option<Subject> {
-    let mut patch = Patch::new(&subject.program);
+) -> Option<Program> {
+    let mut patch = Patch::new(program);
     edit(&mut patch).ok()?;
     let Patched { program, .. } = patch.linearize().ok()?;
-    Some(subject.with(program))
+    Some(program)
 }
 
 /// The ways to make an instruction simpler, one after the other.
-fn simpler(subject: &Subject, at: usize, step: usize) -> Option<(Pc, Insn)> {
-    let (pc, insn) = subject.program.insns().nth(at)?;
+fn simpler(program: &Program, at: usize, step: usize) -> Option<(Pc, Insn)> {
+    let (pc, insn) = program.insns().nth(at)?;
     let mut ways = Vec::new();
     let mut operands = |operand: Operand, with: &dyn Fn(Operand) -> Insn| match operand {
         Operand::Reg(_) => ways.push(with(Operand::Imm(1))),
@@ -113,11 +118,11 @@ mod tests {
     use super::*;
 
     fn subject(text: &str) -> Subject {
-        Subject { program_type: ProgramType::Xdp, program: assemble(text).unwrap() }
+        Subject::generated(ProgramType::Xdp, &assemble(text).unwrap())
     }
 
     fn listing(subject: &Subject) -> String {
-        subject.program.listing().to_string()
+        subject.program().unwrap().listing().to_string()
     }
 
     #[test]

@@ -2,11 +2,10 @@
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
-use ebpf_runtime::cases::{CaseVerdict, Prepared, prepare};
+use ebpf_runtime::cases::{CaseVerdict, Prepared};
 use ebpf_runtime::object::cases::KeptStates;
 use ebpf_runtime::verifier::{
-    ErrorCode, KernelProfile, LogLevel, Options, Rejection, Stats, kernel_log, kernel_verdict,
-    verify,
+    ErrorCode, KernelProfile, LogLevel, Rejection, Stats, kernel_log, kernel_verdict, verify,
 };
 use serde_json::Value;
 
@@ -135,10 +134,10 @@ impl Judges {
         subject: &Subject,
         logs: bool,
     ) -> Result<Option<Judged>, TaskError> {
-        let Some(kernel) = of_answer(&self.kernel.ask("", &subject.line())?) else {
+        let Some(kernel) = of_answer(&self.kernel.ask("", &subject.case().to_line())?) else {
             return Ok(None);
         };
-        let prepared = prepare(&subject.case(), None, &self.profile, &Options::default());
+        let prepared = subject.prepare(&self.profile);
         let ours = Ours::of(&prepared, |prepared| {
             verify(&prepared.program, &prepared.environment, &prepared.options)
                 .map(|verified| *verified.stats())
@@ -164,13 +163,14 @@ impl Judges {
         &mut self,
         subject: &Subject,
     ) -> Result<Option<LineDifference>, TaskError> {
-        let answer = self.logging.ask("", &subject.line())?;
-        let prepared = prepare(&subject.case(), None, &self.profile, &Options::default());
+        let answer = self.logging.ask("", &subject.case().to_line())?;
+        let prepared = subject.prepare(&self.profile);
         let Some((kernel, prepared)) = answer["log"].as_str().zip(prepared.ok()) else {
             return Ok(None);
         };
-        // A complaint of the kernel about itself, which it goes on after, and we do not make.
-        if kernel.contains(KERNEL_BUG) {
+        // A complaint of the kernel about itself, which it goes on after, and we do not make; or it
+        // refuses the types, and tells nothing of them.
+        if kernel.contains(KERNEL_BUG) || answer["without_types"] == true {
             return Ok(None);
         }
         let level = LogLevel::new(LOG_LEVEL | STATISTICS).expect("a level of the kernel");

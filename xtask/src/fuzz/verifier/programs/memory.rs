@@ -2,7 +2,7 @@
 
 use ebpf_runtime::isa::uapi::ProgramType;
 
-use super::super::subject::FROZEN;
+use super::super::maps::FROZEN;
 use super::{Generator, Kind};
 
 /// Where a context has the packet, its end, and plain numbers.

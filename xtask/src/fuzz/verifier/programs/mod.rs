@@ -13,7 +13,7 @@ mod objects;
 use ebpf_runtime::isa::uapi::ProgramType;
 use ebpf_testkit::Rng;
 
-use super::subject::{MAPS, WITH_VALUES};
+use super::maps::{MAPS, WITH_VALUES};
 
 /// What a register holds, as far as the generator knows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -3,7 +3,7 @@
 
 use ebpf_runtime::isa::uapi::ProgramType;
 
-use super::super::subject::{PROGRAMS, RING_BUFFER};
+use super::super::maps::{PROGRAMS, RING_BUFFER};
 use super::{Generator, Kind};
 
 /// What may be done with something while it is held.
