@@ -2,7 +2,7 @@
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
-use ebpf_runtime::cases::{CaseVerdict, Prepared, prepare};
+use ebpf_runtime::cases::{CaseTypes, CaseVerdict, Prepared, prepare};
 use ebpf_runtime::object::cases::KeptStates;
 use ebpf_runtime::verifier::{
     ErrorCode, KernelProfile, LogLevel, Options, Rejection, Stats, kernel_log, kernel_verdict,
@@ -138,7 +138,8 @@ impl Judges {
         let Some(kernel) = of_answer(&self.kernel.ask("", &subject.line())?) else {
             return Ok(None);
         };
-        let prepared = prepare(&subject.case(), None, &self.profile, &Options::default());
+        let prepared =
+            prepare(&subject.case(), CaseTypes::default(), &self.profile, &Options::default());
         let ours = Ours::of(&prepared, |prepared| {
             verify(&prepared.program, &prepared.environment, &prepared.options)
                 .map(|verified| *verified.stats())
@@ -165,7 +166,8 @@ impl Judges {
         subject: &Subject,
     ) -> Result<Option<LineDifference>, TaskError> {
         let answer = self.logging.ask("", &subject.line())?;
-        let prepared = prepare(&subject.case(), None, &self.profile, &Options::default());
+        let prepared =
+            prepare(&subject.case(), CaseTypes::default(), &self.profile, &Options::default());
         let Some((kernel, prepared)) = answer["log"].as_str().zip(prepared.ok()) else {
             return Ok(None);
         };
