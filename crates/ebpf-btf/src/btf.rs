@@ -15,7 +15,7 @@ pub const POINTER_SIZE: u32 = 8;
 /// The types of one object or kernel.
 ///
 /// Made by [`Btf::parse`]; every type id and name in it refers to something in it.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Btf {
     /// Indexed by type id; the first is [`Type::Void`].
     types: Vec<Type>,

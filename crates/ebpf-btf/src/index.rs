@@ -32,6 +32,16 @@ impl TypeIndex {
         &self.btf
     }
 
+    /// The first type of exactly this kind and name.
+    #[must_use]
+    pub fn find(&self, kind: Kind, name: &str) -> Option<TypeId> {
+        let is_it = |&id: &TypeId| {
+            self.btf.type_name(id) == name
+                && self.btf.type_by_id(id).is_ok_and(|ty| ty.kind() == kind)
+        };
+        self.named(kind, name).find(is_it)
+    }
+
     /// The types of this kind and name, whatever their flavours. The two kinds of enums count as one.
     pub(crate) fn named(&self, kind: Kind, name: &str) -> impl Iterator<Item = TypeId> {
         let wanted = without_flavour(name);
@@ -101,5 +111,10 @@ mod tests {
         assert_eq!(named(Kind::Enum64, "e"), [5]);
         assert_eq!(named(Kind::Struct, "t"), []);
         assert_eq!(named(Kind::Int, "int"), [1]);
+        let find = |kind, name| index.find(kind, name).map(|id| id.0);
+        assert_eq!(find(Kind::Struct, "s"), Some(2));
+        assert_eq!(find(Kind::Struct, "s___x"), Some(3));
+        assert_eq!(find(Kind::Struct, "s___y"), None);
+        assert_eq!(find(Kind::Enum64, "e"), None);
     }
 }

@@ -105,7 +105,7 @@ impl fmt::Display for Kind {
 }
 
 /// One type.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum Type {
     /// `void`, type 0.
     Void,
@@ -177,7 +177,7 @@ pub enum Type {
 }
 
 /// An integer type.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Int {
     /// Its name.
     pub name: NameOff,
@@ -196,7 +196,7 @@ pub struct Int {
 }
 
 /// An array type.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Array {
     /// The type of an element.
     pub element: TypeId,
@@ -207,7 +207,7 @@ pub struct Array {
 }
 
 /// A struct or a union.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Composite {
     /// Its tag, or none.
     pub name: NameOff,
@@ -218,7 +218,7 @@ pub struct Composite {
 }
 
 /// A member of a struct or union.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Member {
     /// Its name; none for an anonymous struct or union.
     pub name: NameOff,
@@ -231,7 +231,7 @@ pub struct Member {
 }
 
 /// An enum, of either kind.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Enum {
     /// Its tag, or none.
     pub name: NameOff,
@@ -244,7 +244,7 @@ pub struct Enum {
 }
 
 /// One enumerator.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct EnumValue {
     /// Its name.
     pub name: NameOff,
@@ -253,7 +253,7 @@ pub struct EnumValue {
 }
 
 /// How a function or variable is seen from other objects.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Linkage {
     /// In this object only.
     Static,
@@ -264,7 +264,7 @@ pub enum Linkage {
 }
 
 /// A function.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Func {
     /// Its name.
     pub name: NameOff,
@@ -275,7 +275,7 @@ pub struct Func {
 }
 
 /// The prototype of a function.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct FuncProto {
     /// What it returns.
     pub ret: TypeId,
@@ -284,7 +284,7 @@ pub struct FuncProto {
 }
 
 /// One parameter of a prototype.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Param {
     /// Its name, or none.
     pub name: NameOff,
@@ -293,7 +293,7 @@ pub struct Param {
 }
 
 /// A variable.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Var {
     /// Its name.
     pub name: NameOff,
@@ -304,7 +304,7 @@ pub struct Var {
 }
 
 /// A variable's place in an ELF section.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct SecVar {
     /// The variable, a [`Type::Var`] in sensible BTF.
     pub var: TypeId,
@@ -315,7 +315,7 @@ pub struct SecVar {
 }
 
 /// A tag on a declaration.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct DeclTag {
     /// The tag's text.
     pub name: NameOff,

@@ -5,12 +5,12 @@ use std::sync::Arc;
 
 use clap::Args;
 use ebpf_runtime::Bindings;
-use ebpf_runtime::btf::{Btf, TypeIndex};
+use ebpf_runtime::btf::Btf;
 use ebpf_runtime::isa::text::assemble;
 use ebpf_runtime::isa::{Program, RawInsn};
 use ebpf_runtime::object::{MissingType, Object, ObjectError, ObjectProgram};
 use ebpf_runtime::open::{self, OpenError};
-use ebpf_runtime::verifier::{Environment, KernelProfile};
+use ebpf_runtime::verifier::{Environment, KernelProfile, KernelTypes};
 use ebpf_runtime::xdp;
 
 use crate::error::{CliError, FileError, InFile};
@@ -52,7 +52,7 @@ pub(crate) struct ChoiceArgs {
 
 impl ChoiceArgs {
     /// The types of the kernel, where they are given.
-    pub(crate) fn types(&self) -> Result<Option<Arc<TypeIndex>>, CliError> {
+    pub(crate) fn types(&self) -> Result<Option<Arc<KernelTypes>>, CliError> {
         let Some(path) = &self.btf else { return Ok(None) };
         let read = || -> Result<_, FileError> {
             let bytes = read::bytes(path, MAX_PROGRAM_BYTES)?;
@@ -60,7 +60,7 @@ impl ChoiceArgs {
                 true => Object::parse(&bytes)?.btf().cloned().ok_or(FileError::NoTypes)?,
                 false => Btf::parse(&bytes)?,
             };
-            Ok(Arc::new(TypeIndex::new(btf)))
+            Ok(Arc::new(KernelTypes::new(btf)))
         };
         read().map(Some).in_file(&path.display().to_string())
     }
@@ -82,7 +82,7 @@ impl ProgramArgs {
 #[derive(Debug)]
 pub(crate) enum Input {
     /// An object, whose programs are not linked yet, and the types of the kernel that they are for.
-    Object(Box<Object>, Option<Arc<TypeIndex>>),
+    Object(Box<Object>, Option<Arc<KernelTypes>>),
     /// Text or raw instructions: one program.
     Single(Program),
 }
@@ -90,8 +90,8 @@ pub(crate) enum Input {
 /// A program with what its file says about it.
 #[derive(Debug)]
 pub(crate) enum Subject<'a> {
-    /// A program of an object.
-    Linked(&'a Object, Box<ObjectProgram>),
+    /// A program of an object, and the types of the kernel that it is for.
+    Linked(&'a Object, Box<ObjectProgram>, Option<&'a Arc<KernelTypes>>),
     /// A program on its own.
     Single(&'a Program),
 }
@@ -102,7 +102,7 @@ impl Input {
     pub(crate) fn read(
         path: &Path,
         raw: bool,
-        types: Option<Arc<TypeIndex>>,
+        types: Option<Arc<KernelTypes>>,
     ) -> Result<Self, FileError> {
         let bytes = read::bytes(path, MAX_PROGRAM_BYTES)?;
         if raw {
@@ -144,8 +144,9 @@ impl Input {
         match self {
             Self::Object(object, types) => {
                 let name = name.unwrap_or_default();
-                let linked = object.program_with(name, types.as_deref(), |_| None)?;
-                Ok(Subject::Linked(object, Box::new(linked)))
+                let index = types.as_deref().map(KernelTypes::index);
+                let linked = object.program_with(name, index, |_| None)?;
+                Ok(Subject::Linked(object, Box::new(linked), types.as_ref()))
             }
             Self::Single(program) => Ok(Subject::Single(program)),
         }
@@ -170,7 +171,7 @@ impl Subject<'_> {
     /// Its instructions, as they are verified.
     pub(crate) fn program(&self) -> &Program {
         match self {
-            Self::Linked(_, linked) => &linked.program,
+            Self::Linked(_, linked, _) => &linked.program,
             Self::Single(program) => program,
         }
     }
@@ -178,7 +179,7 @@ impl Subject<'_> {
     /// Its name, where it has one.
     pub(crate) fn name(&self) -> Option<&str> {
         match self {
-            Self::Linked(_, linked) => Some(&linked.info.name),
+            Self::Linked(_, linked, _) => Some(&linked.info.name),
             Self::Single(program) => single_name(program),
         }
     }
@@ -186,7 +187,7 @@ impl Subject<'_> {
     /// Its section, where it comes from an object.
     pub(crate) fn section(&self) -> Option<&str> {
         match self {
-            Self::Linked(_, linked) => Some(&linked.info.section),
+            Self::Linked(_, linked, _) => Some(&linked.info.section),
             Self::Single(_) => None,
         }
     }
@@ -194,7 +195,7 @@ impl Subject<'_> {
     /// What the kernel's types do not have of what it asks for.
     pub(crate) fn missing(&self) -> &[MissingType] {
         match self {
-            Self::Linked(_, linked) => &linked.missing,
+            Self::Linked(_, linked, _) => &linked.missing,
             Self::Single(_) => &[],
         }
     }
@@ -202,7 +203,9 @@ impl Subject<'_> {
     /// What it is judged against.
     pub(crate) fn environment(&self, profile: &KernelProfile) -> Result<Environment, OpenError> {
         match self {
-            Self::Linked(object, linked) => open::environment(object, linked, profile),
+            Self::Linked(object, linked, types) => {
+                open::environment(object, linked, *types, profile)
+            }
             Self::Single(_) => Ok(single_bindings(profile).environment()),
         }
     }
@@ -210,7 +213,7 @@ impl Subject<'_> {
     /// What it is judged against and runs with.
     pub(crate) fn bindings(&self, profile: &KernelProfile) -> Result<Bindings, OpenError> {
         match self {
-            Self::Linked(object, linked) => open::bindings(object, linked, profile),
+            Self::Linked(object, linked, _) => open::bindings(object, linked, profile),
             Self::Single(_) => Ok(single_bindings(profile)),
         }
     }

@@ -72,6 +72,12 @@ impl ProgramInfo {
         };
         self.kind.ok_or_else(unknown)
     }
+
+    /// What the section's name says the program is to be attached to: `do_unlinkat` of
+    /// `fentry/do_unlinkat`.
+    pub fn attach_name(&self) -> Option<&str> {
+        self.section.split_once('/').map(|(_, name)| name)
+    }
 }
 
 /// A linked program.

@@ -8,8 +8,8 @@ use ebpf_isa::uapi::{AttachType, MapDesc, MapType, ProgramType};
 use ebpf_isa::{LineTable, MapIdx, Pc, Program, ProgramError, RawInsn, SubprogInfo, decode_all};
 use ebpf_object::cases::{Case, CaseMap, MapTypes};
 use ebpf_verifier::{
-    Environment, ErrorCode, KernelProfile, MapInfo, ModuleTable, Options, Rejection, Verified,
-    check_slots, has_special_fields, program_types, verify,
+    Environment, ErrorCode, KernelProfile, KernelTypes, MapInfo, ModuleTable, Options, Rejection,
+    Verified, check_slots, has_special_fields, program_types, verify,
 };
 
 use crate::open::is_gpl_compatible;
@@ -82,15 +82,24 @@ impl CaseVerdict {
     }
 }
 
-/// Verifies a case, whose types are the bytes `btf` ([`Case::btf_bytes`]).
+/// Types that a case refers to.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct CaseTypes<'a> {
+    /// The bytes of the program's own ([`Case::btf_bytes`]).
+    pub program: Option<&'a [u8]>,
+    /// The kernel's.
+    pub kernel: Option<&'a Arc<KernelTypes>>,
+}
+
+/// Verifies a case.
 #[must_use]
 pub fn judge(
     case: &Case,
-    btf: Option<&[u8]>,
+    types: CaseTypes<'_>,
     profile: &KernelProfile,
     options: &Options,
 ) -> CaseVerdict {
-    match prepare(case, btf, profile, options) {
+    match prepare(case, types, profile, options) {
         Ok(Prepared { program, environment, options }) => {
             match verify(&program, &environment, &options) {
                 Ok(verified) => CaseVerdict::Accept(Box::new(verified)),
@@ -118,11 +127,11 @@ pub struct Prepared {
 /// The verdict, where it is known without verification.
 pub fn prepare(
     case: &Case,
-    btf: Option<&[u8]>,
+    types: CaseTypes<'_>,
     profile: &KernelProfile,
     options: &Options,
 ) -> Result<Prepared, CaseVerdict> {
-    let environment = environment(case, btf, profile).map_err(CaseVerdict::Unsupported)?;
+    let environment = environment(case, types, profile).map_err(CaseVerdict::Unsupported)?;
     let refs: BTreeMap<u32, u32> = case.map_refs.iter().copied().collect();
     let map_of = |pc: Pc| {
         let map = refs.get(&pc.0).filter(|&&map| case.maps.len() > map as usize);
@@ -142,7 +151,7 @@ pub fn prepare(
 /// It has something that is not known here.
 pub fn environment(
     case: &Case,
-    btf: Option<&[u8]>,
+    types: CaseTypes<'_>,
     profile: &KernelProfile,
 ) -> Result<Environment, CaseUnsupported> {
     let no_rules = CaseUnsupported::ProgramType(case.program_type);
@@ -153,7 +162,7 @@ pub fn environment(
     if flags != 0 {
         return Err(CaseUnsupported::Flags(flags));
     }
-    let btf = btf.map(Btf::parse).transpose()?;
+    let btf = types.program.map(Btf::parse).transpose()?;
     let infos = |maps: &mut dyn Iterator<Item = &CaseMap>| -> Result<Vec<_>, _> {
         maps.map(|map| map_info(map, btf.as_ref())).collect()
     };
@@ -164,9 +173,13 @@ pub fn environment(
         info.inner = Some(MapIdx(place));
     }
     maps.extend(inner);
+    let attach_type = (case.attach_type != 0).then_some(attach_type);
+    let target = |name: &String| types.kernel?.attach_target(attach_type, name);
     Ok(Environment {
         program_type: rules.ok_or(no_rules)?,
-        attach_type: (case.attach_type != 0).then_some(attach_type),
+        attach_type,
+        kernel_types: types.kernel.cloned(),
+        attach_target: case.attach_func.as_ref().and_then(target),
         maps,
         btf: btf.map(Arc::new),
         modules: ModuleTable::new(),
@@ -267,7 +280,7 @@ mod tests {
 
     fn verdict(fields: &str) -> CaseVerdict {
         let case = Case::parse(&format!(r#"{{"prog_type":"xdp",{fields}}}"#)).unwrap();
-        judge(&case, None, &KernelProfile::default(), &Options::default())
+        judge(&case, CaseTypes::default(), &KernelProfile::default(), &Options::default())
     }
 
     fn rejected(fields: &str) -> (ErrorCode, String) {
@@ -333,14 +346,15 @@ mod tests {
         let map = format!(r#""maps":[{{"type":2,"key":4,"value":1,"max":1,"frozen":true,{key}}}]"#);
         assert!(with(&map).contains("frozen contents"));
         let lsm = Case::parse(&format!(r#"{{"prog_type":29,{RETURN_0}}}"#)).unwrap();
-        let error = environment(&lsm, None, &KernelProfile::default()).unwrap_err();
+        let error = environment(&lsm, CaseTypes::default(), &KernelProfile::default()).unwrap_err();
         assert_eq!(error.to_string(), "programs of type lsm cannot be verified yet");
     }
 
     #[test]
     fn types_that_cannot_be_read_are_not_judged() {
         let case = Case::parse(&format!(r#"{{"prog_type":6,{RETURN_0}}}"#)).unwrap();
-        let error = environment(&case, Some(&[1, 2]), &KernelProfile::default()).unwrap_err();
+        let types = CaseTypes { program: Some(&[1, 2]), kernel: None };
+        let error = environment(&case, types, &KernelProfile::default()).unwrap_err();
         assert!(matches!(error, CaseUnsupported::Btf(_)), "{error}");
     }
 

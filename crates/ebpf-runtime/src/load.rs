@@ -61,6 +61,8 @@ impl Bindings {
         Environment {
             program_type: Arc::clone(&self.kind.rules),
             attach_type: self.kind.attach_type,
+            kernel_types: None,
+            attach_target: None,
             maps: self.maps.iter().map(map_info).collect(),
             btf: self.btf.clone(),
             modules: self.modules.clone(),

@@ -7,7 +7,8 @@ use ebpf_isa::MapIdx;
 use ebpf_isa::uapi::ProgramType;
 use ebpf_object::{KernelFunction, Object, ObjectError, ObjectMap, ObjectProgram};
 use ebpf_verifier::{
-    Environment, KernelProfile, MapInfo, ModuleTable, Modules, has_special_fields, program_types,
+    Environment, KernelProfile, KernelTypes, MapInfo, ModuleTable, Modules, has_special_fields,
+    program_types,
 };
 
 use crate::kind::ProgramKind;
@@ -90,7 +91,7 @@ pub fn program(
     Ok((linked, table))
 }
 
-/// What a program of an object is verified against. It calls no kernel functions, or the
+/// What a program of an object is verified against, for a kernel with these types. It calls no kernel functions, or the
 /// environment gets their table ([`program`]).
 ///
 /// # Errors
@@ -98,14 +99,18 @@ pub fn program(
 pub fn environment(
     object: &Object,
     linked: &ObjectProgram,
+    kernel: Option<&Arc<KernelTypes>>,
     profile: &KernelProfile,
 ) -> Result<Environment, OpenError> {
     let section = linked.info.kind()?;
     let program_type = section.program_type;
     let rules = program_types::of(program_type).ok_or(OpenError::NoRules { program_type })?;
+    let target = |name| kernel?.attach_target(section.attach_type, name);
     Ok(Environment {
         program_type: rules,
         attach_type: section.attach_type,
+        kernel_types: kernel.cloned(),
+        attach_target: linked.info.attach_name().and_then(target),
         maps: map_infos(object, linked),
         btf: object.btf().cloned().map(Arc::new),
         modules: ModuleTable::new(),

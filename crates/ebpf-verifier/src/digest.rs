@@ -1,6 +1,7 @@
 //! A stable digest of what a verdict rests on.
 
 use core::fmt;
+use core::hash::Hasher;
 
 /// 128 bits that tell environments apart.
 ///
@@ -74,6 +75,37 @@ impl DigestWriter {
     #[must_use]
     pub const fn finish(&self) -> Digest {
         Digest(self.0.to_le_bytes())
+    }
+}
+
+/// Data that says itself what it consists of.
+impl Hasher for DigestWriter {
+    fn finish(&self) -> u64 {
+        self.0 as u64
+    }
+
+    fn write(&mut self, bytes: &[u8]) {
+        self.raw(bytes);
+    }
+
+    fn write_u16(&mut self, value: u16) {
+        self.raw(&value.to_le_bytes());
+    }
+
+    fn write_u32(&mut self, value: u32) {
+        self.raw(&value.to_le_bytes());
+    }
+
+    fn write_u64(&mut self, value: u64) {
+        self.raw(&value.to_le_bytes());
+    }
+
+    fn write_usize(&mut self, value: usize) {
+        self.raw(&(value as u64).to_le_bytes());
+    }
+
+    fn write_isize(&mut self, value: isize) {
+        self.raw(&(value as i64).to_le_bytes());
     }
 }
 

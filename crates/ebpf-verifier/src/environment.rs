@@ -11,6 +11,7 @@ use ebpf_isa::{MapIdx, SubprogInfo};
 
 use crate::digest::{Digest, DigestWriter};
 use crate::function;
+use crate::kernel_types::KernelTypes;
 use crate::kfunc::ModuleTable;
 use crate::profile::{KernelProfile, Span};
 use crate::rules::ProgramTypeRules;
@@ -22,6 +23,11 @@ pub struct Environment {
     pub program_type: Arc<dyn ProgramTypeRules>,
     /// How the program is to be attached; `None` is the same as type 0 in the kernel.
     pub attach_type: Option<AttachType>,
+    /// The types of the kernel, for programs of which they say what these see.
+    pub kernel_types: Option<Arc<KernelTypes>>,
+    /// The function, hook or tracepoint that the program is to be attached to, by its type in
+    /// [`Environment::kernel_types`] ([`KernelTypes::attach_target`]).
+    pub attach_target: Option<TypeId>,
     /// The program's maps, in the order that its instructions number them, and behind them the
     /// descriptions of what maps of maps hold ([`MapInfo::inner`]).
     pub maps: Vec<MapInfo>,
@@ -104,6 +110,8 @@ impl Environment {
         Self {
             program_type,
             attach_type: None,
+            kernel_types: None,
+            attach_target: None,
             maps: Vec::new(),
             btf: None,
             modules: ModuleTable::new(),
@@ -119,6 +127,11 @@ impl Environment {
         let mut digest = DigestWriter::new();
         self.program_type.digest(&mut digest);
         digest.u32(self.attach_type.map_or(u32::MAX, AttachType::number));
+        digest.u32(u32::from(self.kernel_types.is_some()));
+        if let Some(types) = &self.kernel_types {
+            digest.bytes(&types.digest().to_bytes());
+        }
+        digest.u32(self.attach_target.map_or(u32::MAX, |target| target.0));
         digest.u64(self.maps.len() as u64);
         self.maps.iter().for_each(|map| map.digest(&mut digest));
         digest.u32(u32::from(self.btf.is_some()));
@@ -186,6 +199,7 @@ impl fmt::Debug for Environment {
         f.debug_struct("Environment")
             .field("program_type", &self.program_type.program_type())
             .field("attach_type", &self.attach_type)
+            .field("attach_target", &self.attach_target)
             .field("maps", &self.maps)
             .field("license_gpl", &self.license_gpl)
             .field("strict_alignment", &self.strict_alignment)

@@ -30,6 +30,7 @@ mod environment;
 mod error;
 mod explore;
 mod function;
+mod kernel_types;
 mod kfunc;
 mod liveness;
 mod log;
@@ -53,6 +54,7 @@ pub use error::{
     Payload, PayloadKind, PrototypeFault, Region, RejectedLine, Rejection, StackAccess,
     Unsupported,
 };
+pub use kernel_types::KernelTypes;
 pub use kfunc::{
     KfuncArg, KfuncArgKind, KfuncFlags, KfuncProto, KfuncRet, Module, ModuleError, ModuleTable,
     Modules, ObjectType,

@@ -2,18 +2,20 @@
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
-use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::{RecvTimeoutError, channel};
+use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use ebpf_runtime::cases::{CaseVerdict, judge as judge_case};
+use ebpf_runtime::cases::{CaseTypes, CaseVerdict, judge as judge_case};
+use ebpf_runtime::kernel;
 use ebpf_runtime::object::cases::KeptStates;
-use ebpf_runtime::verifier::{KernelProfile, Options, Stats};
+use ebpf_runtime::verifier::{KernelProfile, KernelTypes, Options, Stats};
 
 use super::Entry;
 use crate::error::TaskError;
+use crate::say;
 
 /// How long a program may take. A verifier of which one takes longer has failed.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -45,6 +47,11 @@ impl From<&Stats> for Work {
 
 /// Judges each program.
 pub(super) fn judge(entries: &[Entry], directory: &Path) -> Result<Vec<Ours>, TaskError> {
+    let types = kernel::types().map(Arc::new);
+    if let Err(why) = &types {
+        say(&format!("skipped: the kernel's types, {why}: programs that need them"));
+    }
+    let types = types.as_ref().ok();
     let next = AtomicUsize::new(0);
     let current: [Mutex<Option<(usize, Instant)>>; THREADS] = Default::default();
     let mut verdicts: Vec<Option<Ours>> = vec![None; entries.len()];
@@ -57,7 +64,7 @@ pub(super) fn judge(entries: &[Entry], directory: &Path) -> Result<Vec<Ours>, Ta
                     let index = next.fetch_add(1, Ordering::Relaxed);
                     let Some(entry) = entries.get(index) else { break };
                     *lock(current) = Some((index, Instant::now()));
-                    let verdict = one(entry, directory);
+                    let verdict = one(entry, directory, types);
                     *lock(current) = None;
                     if sender.send((index, verdict)).is_err() {
                         break;
@@ -76,7 +83,7 @@ pub(super) fn judge(entries: &[Entry], directory: &Path) -> Result<Vec<Ours>, Ta
             if let Some((index, _)) = started.into_iter().find(|(_, at)| at.elapsed() > PATIENCE) {
                 // The thread cannot be ended, so the process is: nothing is half-written by it.
                 let id = &entries[index].case.id;
-                crate::say(&format!("error: {id}: our verifier does not come to an end"));
+                say(&format!("error: {id}: our verifier does not come to an end"));
                 std::process::exit(1);
             }
         }
@@ -89,12 +96,17 @@ fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
     mutex.lock().expect("no thread panics while it holds the lock")
 }
 
-fn one(entry: &Entry, directory: &Path) -> Result<Ours, TaskError> {
+fn one(
+    entry: &Entry,
+    directory: &Path,
+    kernel: Option<&Arc<KernelTypes>>,
+) -> Result<Ours, TaskError> {
     let case = &entry.case;
     let btf = case.btf_bytes(directory).map_err(|error| TaskError::file(directory, error))?;
     // Nothing of a verification is looked at after it panicked.
     let verdict = catch_unwind(AssertUnwindSafe(|| {
-        judge_case(case, btf.as_deref(), &KernelProfile::default(), &Options::default())
+        let types = CaseTypes { program: btf.as_deref(), kernel };
+        judge_case(case, types, &KernelProfile::default(), &Options::default())
     }));
     Ok(verdict.map_or(Ours::Panic, of))
 }

@@ -71,7 +71,7 @@ pub(super) fn all(profile: &KernelProfile) -> Result<Vec<Subject>, Error> {
     let environment = Environment {
         // The kernel is not given types, and so takes all functions as static.
         btf: None,
-        ..open::environment(&object, &linked, profile)?
+        ..open::environment(&object, &linked, None, profile)?
     };
     let program = Program::from_slots(&linked.program.to_slots()?)?;
     subjects.push(Subject { name: FIREWALL, shape: Shape::Other, program, environment });

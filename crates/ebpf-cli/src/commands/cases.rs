@@ -2,12 +2,13 @@
 
 use std::io::{BufRead, BufReader, Write};
 use std::path::Path;
+use std::sync::Arc;
 use std::time::Instant;
 
-use ebpf_runtime::cases::{CaseVerdict, judge};
+use ebpf_runtime::cases::{CaseTypes, CaseVerdict, judge};
 use ebpf_runtime::isa::uapi::ProgramType;
 use ebpf_runtime::object::cases::{self, Case, CaseError, CaseProblem};
-use ebpf_runtime::verifier::{KernelProfile, Options};
+use ebpf_runtime::verifier::{KernelProfile, KernelTypes, Options};
 use serde_json::{Map, Value, json};
 
 use crate::console::{Console, Status};
@@ -20,31 +21,32 @@ use crate::verdict::{Outcome, Verdict};
 /// too, with the verdict `error`; its reason also goes to standard error.
 pub(crate) fn run(
     path: &Path,
+    types: Option<&Arc<KernelTypes>>,
     profile: &KernelProfile,
     console: &mut Console,
 ) -> Result<Status, CliError> {
     let file = path.display().to_string();
+    let judge = |case: &Case, directory: &Path| verdict(&file, case, directory, types, profile);
     if path.as_os_str() == "-" {
-        return judge_all(std::io::stdin().lock(), &file, Path::new("."), profile, console);
+        let judge = |case: &Case| judge(case, Path::new("."));
+        return judge_all(std::io::stdin().lock(), &file, judge, console);
     }
     let opened = std::fs::File::open(path).map_err(ReadError::Io).in_file(&file)?;
     let directory = path.parent().unwrap_or(Path::new("."));
-    judge_all(BufReader::new(opened), &file, directory, profile, console)
+    judge_all(BufReader::new(opened), &file, |case| judge(case, directory), console)
 }
 
-fn judge_all(
+fn judge_all<'a>(
     from: impl BufRead,
-    file: &str,
-    directory: &Path,
-    profile: &KernelProfile,
+    file: &'a str,
+    judge: impl Fn(&Case) -> Result<(String, Verdict<'a>), CaseProblem>,
     console: &mut Console,
 ) -> Result<Status, CliError> {
     let mut status = Status::Fine;
     for line in cases::read(from) {
         let line = line.map_err(ReadError::Io).in_file(file)?;
         let judged = line.case.and_then(|case| {
-            let verdict = verdict(file, &case, directory, profile);
-            verdict.map_err(|problem| CaseError { id: Some(case.id), problem })
+            judge(&case).map_err(|problem| CaseError { id: Some(case.id), problem })
         });
         let object = match judged {
             Ok((id, verdict)) => {
@@ -70,11 +72,13 @@ fn verdict<'a>(
     file: &'a str,
     case: &Case,
     directory: &Path,
+    kernel: Option<&Arc<KernelTypes>>,
     profile: &KernelProfile,
 ) -> Result<(String, Verdict<'a>), CaseProblem> {
     let btf = case.btf_bytes(directory)?;
+    let types = CaseTypes { program: btf.as_deref(), kernel };
     let start = Instant::now();
-    let judged = judge(case, btf.as_deref(), profile, &Options::default());
+    let judged = judge(case, types, profile, &Options::default());
     let elapsed = start.elapsed();
     let outcome = match judged {
         CaseVerdict::Accept(verified) => {

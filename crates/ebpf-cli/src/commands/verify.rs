@@ -5,17 +5,17 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use clap::{Args, ValueEnum};
-use ebpf_runtime::btf::TypeIndex;
 use ebpf_runtime::btf::core_relo::CoreError;
+use ebpf_runtime::kernel;
 use ebpf_runtime::object::{CoreProblem, ObjectError, RelocationProblem};
-use ebpf_runtime::verifier::{KernelProfile, LogLevel};
+use ebpf_runtime::verifier::{KernelProfile, KernelTypes, LogLevel};
 
 use crate::commands::cases;
 use crate::console::{Console, Status};
 use crate::error::{CliError, InFile};
 use crate::input::{ChoiceArgs, Input};
 use crate::profile;
-use crate::render::{diagnostic, json, kernel};
+use crate::render::{self, diagnostic, json};
 use crate::verdict::Verdict;
 
 /// Arguments of `ebpf verify`.
@@ -28,7 +28,9 @@ pub(crate) struct VerifyArgs {
     #[arg(value_name = "FILE", required_unless_present = "cases")]
     files: Vec<PathBuf>,
     /// Programs as JSON lines: one JSON object out for each line in, with its id
-    #[arg(long, value_name = "FILE.jsonl", conflicts_with_all = ["files", "prog", "raw", "btf", "format"])]
+    ///
+    /// The types of the kernel are those of the running one, unless --btf names others.
+    #[arg(long, value_name = "FILE.jsonl", conflicts_with_all = ["files", "prog", "raw", "format"])]
     cases: Option<PathBuf>,
     /// Kernel to judge as: linux-6.18, or a file that `ebpf profile probe` wrote
     #[arg(long, value_name = "PROFILE")]
@@ -64,10 +66,11 @@ enum Format {
 /// others; the worst outcome of all decides the exit code.
 pub(crate) fn run(args: &VerifyArgs, console: &mut Console) -> Result<Status, CliError> {
     let profile = profile::named(args.kernel.as_deref())?;
-    if let Some(path) = &args.cases {
-        return cases::run(path, &profile, console);
-    }
     let types = args.choice.types()?;
+    if let Some(path) = &args.cases {
+        let types = types.or_else(|| kernel::types().ok().map(Arc::new));
+        return cases::run(path, types.as_ref(), &profile, console);
+    }
     let mut status = Status::Fine;
     for file in &args.files {
         let of_file = verify_file(file, args, types.clone(), &profile, console);
@@ -91,7 +94,7 @@ fn report(result: Result<Status, CliError>, console: &mut Console) -> Result<Sta
 fn verify_file(
     path: &Path,
     args: &VerifyArgs,
-    types: Option<Arc<TypeIndex>>,
+    types: Option<Arc<KernelTypes>>,
     profile: &KernelProfile,
     console: &mut Console,
 ) -> Result<Status, CliError> {
@@ -129,7 +132,7 @@ fn verify_program(
         }
         Format::Kernel => {
             writeln!(console.out, "; {}", verdict.title())?;
-            write!(console.out, "{}", kernel::verdict(&verdict, profile))?;
+            write!(console.out, "{}", render::kernel::verdict(&verdict, profile))?;
         }
         Format::Json => writeln!(console.out, "{}", json::verdict(&verdict))?,
     }

@@ -7,6 +7,7 @@
 //!
 //! - [`Oracle`]: what the kernel says about a case ([`ebpf_object::cases`]).
 //! - [`probe()`]: a [`KernelProfile`](ebpf_verifier::KernelProfile) filled from what the kernel says.
+//! - [`types()`]: its types, for which no right is needed.
 //! - [`Map`], [`LoadedProgram`]: the parts, for tools that measure.
 //!
 //! A verdict can take long, and a kernel has bugs: who judges programs of others should do it in a
@@ -22,6 +23,7 @@ mod oracle;
 mod probe;
 mod program;
 mod sys;
+mod types;
 
 pub use error::{Errno, KernelError};
 pub use log::{Statistics, without_time};
@@ -29,3 +31,4 @@ pub use map::{MAX_MAP_BYTES, Map, MapSpec};
 pub use oracle::{Judgement, NotJudged, Oracle, Outcome};
 pub use probe::{Probe, probe};
 pub use program::{LoadedProgram, ProgramLoad, Refusal};
+pub use types::{KERNEL_BTF, types};

@@ -3,19 +3,19 @@
 use std::os::fd::{AsFd as _, AsRawFd as _, OwnedFd};
 use std::path::Path;
 
-use ebpf_btf::{Btf, Kind};
+use ebpf_btf::Kind;
 use ebpf_isa::RawInsn;
 use ebpf_isa::uapi::{AttachType, HelperId, ProgramType};
 use ebpf_object::cases::{Case, CaseMap, CaseMapProgram, CaseProblem, CaseRun, MapTypes};
+use ebpf_verifier::KernelTypes;
 
 use super::error::{Errno, KernelError};
 use super::log::Statistics;
 use super::map::{Map, MapSpec};
 use super::program::{LoadedProgram, ProgramLoad};
 use super::sys;
+use super::types::{KERNEL_BTF, types as kernel_types};
 
-/// Where the kernel shows its own types.
-const KERNEL_BTF: &str = "/sys/kernel/btf/vmlinux";
 /// The most slots that the kernel looks at.
 const MAX_SLOTS: usize = 1_000_000;
 
@@ -23,7 +23,7 @@ const MAX_SLOTS: usize = 1_000_000;
 #[derive(Debug, Default)]
 pub struct Oracle {
     /// The kernel's types, once they were needed.
-    types: Option<Box<Btf>>,
+    types: Option<Box<KernelTypes>>,
 }
 
 /// What the kernel says about a case.
@@ -147,7 +147,7 @@ impl Oracle {
             slots[slot as usize].imm = maps[map as usize].number();
         }
         for (slot, name) in &case.kfunc_refs {
-            slots[*slot as usize].imm = self.function(Kind::Func, name)?.cast_signed();
+            slots[*slot as usize].imm = self.function(name)?.cast_signed();
         }
         let load = ProgramLoad {
             program_type: case.program_type,
@@ -170,31 +170,23 @@ impl Oracle {
         let Some(name) = &case.attach_func else {
             return Ok(0);
         };
-        let prefixed = |prefix: &str| format!("{prefix}{name}");
-        match AttachType::from_number(case.attach_type) {
-            Some(AttachType::TraceRawTp) => self.function(Kind::Typedef, &prefixed("btf_trace_")),
-            Some(AttachType::LsmMac | AttachType::LsmCgroup) => {
-                self.function(Kind::Func, &prefixed("bpf_lsm_"))
-            }
-            Some(AttachType::TraceIter) => self.function(Kind::Func, &prefixed("bpf_iter_")),
-            _ => self.function(Kind::Func, name),
-        }
+        let attach_type = AttachType::from_number(case.attach_type);
+        let target = self.types()?.attach_target(attach_type, name);
+        target.map(|id| id.0).ok_or_else(|| NotJudged::NoFunction(name.clone()))
     }
 
-    fn function(&mut self, kind: Kind, name: &str) -> Result<u32, NotJudged> {
+    fn function(&mut self, name: &str) -> Result<u32, NotJudged> {
+        let id = self.types()?.index().find(Kind::Func, name);
+        id.map(|id| id.0).ok_or_else(|| NotJudged::NoFunction(name.to_owned()))
+    }
+
+    fn types(&mut self) -> Result<&KernelTypes, NotJudged> {
         let types = match self.types.take() {
             Some(types) => types,
             None => Box::new(kernel_types().map_err(NotJudged::KernelTypes)?),
         };
-        let types = self.types.insert(types);
-        let id = types.find_by_name(kind, name);
-        id.map(|id| id.0).ok_or_else(|| NotJudged::NoFunction(name.to_owned()))
+        Ok(self.types.insert(types))
     }
-}
-
-fn kernel_types() -> Result<Btf, String> {
-    let bytes = std::fs::read(KERNEL_BTF).map_err(|error| error.to_string())?;
-    Btf::parse(&bytes).map_err(|error| error.to_string())
 }
 
 fn judge_load(load: &ProgramLoad<'_>, case: &Case) -> Result<Judgement, NotJudged> {

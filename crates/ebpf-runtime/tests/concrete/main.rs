@@ -22,7 +22,7 @@ use std::fs::File;
 use std::io::BufReader;
 use std::path::PathBuf;
 
-use ebpf_runtime::cases;
+use ebpf_runtime::cases::{self, CaseTypes};
 use ebpf_runtime::isa::Program;
 use ebpf_runtime::isa::text::assemble;
 use ebpf_runtime::object::cases::read;
@@ -168,7 +168,8 @@ fn programs_of_the_corpus(run_in: RunIn) {
         for line in read(BufReader::new(File::open(directory.join(file)).unwrap())) {
             let case = line.unwrap().case.unwrap();
             let btf = case.btf_bytes(&directory).unwrap();
-            let env = cases::environment(&case, btf.as_deref(), &KernelProfile::default());
+            let types = CaseTypes { program: btf.as_deref(), kernel: None };
+            let env = cases::environment(&case, types, &KernelProfile::default());
             let (Ok(env), Ok(Ok(program))) = (env, cases::program(&case)) else {
                 tally.rejected += 1;
                 continue;

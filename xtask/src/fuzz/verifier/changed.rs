@@ -12,10 +12,10 @@ use std::path::Path;
 
 use ebpf_runtime::isa::RawInsn;
 use ebpf_runtime::object::cases::{Case, CaseBtf};
-use ebpf_runtime::verifier::{ErrorCode, KernelProfile, verify};
+use ebpf_runtime::verifier::{ErrorCode, verify};
 use ebpf_testkit::{Fixture, Rng, fixture_paths, fixtures_dir};
 
-use super::subject::Subject;
+use super::subject::{Running, Subject};
 use crate::corpus;
 use crate::error::TaskError;
 use crate::say;
@@ -47,7 +47,7 @@ pub(super) struct Originals(Vec<Subject>);
 impl Originals {
     /// Reads the fixtures, and the corpus where it is built, as far as our verifier knows all of a
     /// program.
-    pub(super) fn read(profile: &KernelProfile) -> Result<Self, TaskError> {
+    pub(super) fn read(running: &Running) -> Result<Self, TaskError> {
         let mut subjects = fixtures()?;
         let fixtures = subjects.len();
         let directory = corpus::default_directory();
@@ -62,7 +62,7 @@ impl Originals {
             ));
         }
         let of_corpus = subjects.len() - fixtures;
-        subjects.retain(|subject| is_known(subject, profile));
+        subjects.retain(|subject| is_known(subject, running));
         let known = subjects.len();
         say(&format!(
             "{known} originals of {fixtures} fixtures and {of_corpus} programs of the corpus"
@@ -108,11 +108,11 @@ fn with_types(case: Case, directory: &Path) -> Result<Case, TaskError> {
 }
 
 /// Whether our verifier comes to a verdict, and soon.
-fn is_known(subject: &Subject, profile: &KernelProfile) -> bool {
+fn is_known(subject: &Subject, running: &Running) -> bool {
     if subject.case().slots.len() > MAX_SLOTS {
         return false;
     }
-    let Ok(mut prepared) = subject.prepare(profile) else { return false };
+    let Ok(mut prepared) = subject.prepare(running) else { return false };
     prepared.options.max_processed = Some(MAX_PROCESSED);
     let verdict = verify(&prepared.program, &prepared.environment, &prepared.options);
     let unknown = [ErrorCode::Unsupported, ErrorCode::LimitProcessed];
@@ -213,7 +213,7 @@ mod tests {
     #[test]
     fn every_fixture_is_a_case() {
         let subjects = fixtures().unwrap();
-        let known = subjects.iter().filter(|one| is_known(one, &KernelProfile::default())).count();
+        let known = subjects.iter().filter(|one| is_known(one, &Running::default())).count();
         assert!(known * 10 > subjects.len() * 8, "{known} of {}", subjects.len());
         let originals = Originals(subjects);
         let mut rng = Rng::seed(3);

@@ -28,8 +28,7 @@ use std::sync::mpsc::{Sender, channel};
 use std::thread;
 use std::time::Instant;
 
-use ebpf_runtime::kernel::probe;
-use ebpf_runtime::verifier::KernelProfile;
+use ebpf_runtime::kernel::{self, probe};
 
 use super::Plan;
 use crate::error::TaskError;
@@ -37,6 +36,7 @@ use crate::say;
 use changed::Originals;
 use report::{Report, Tally};
 use source::Source;
+use subject::Running;
 use verdict::{Difference, Judges, Ours, Verdict};
 
 /// What was said about the program of a seed; `None` where the kernel came to no verdict.
@@ -62,13 +62,13 @@ pub(super) fn run_generated(plan: Plan) -> Result<(), TaskError> {
 
 /// Changes programs that somebody wrote.
 pub(super) fn run_changed(plan: Plan) -> Result<(), TaskError> {
-    run(plan, |profile| Ok(Source::Changed(Arc::new(Originals::read(profile)?))))
+    run(plan, |running| Ok(Source::Changed(Arc::new(Originals::read(running)?))))
 }
 
 /// Judges at least one program, and reports.
 fn run(
     plan: Plan,
-    source: impl FnOnce(&KernelProfile) -> Result<Source, TaskError>,
+    source: impl FnOnce(&Running) -> Result<Source, TaskError>,
 ) -> Result<(), TaskError> {
     let profile = match probe() {
         Ok(probe) => probe.profile,
@@ -77,11 +77,17 @@ fn run(
             return Err(error.into());
         }
     };
-    let source = source(&profile)?;
+    let types = kernel::types();
+    if let Err(why) = &types {
+        say(&format!("skipped: the kernel's types, {why}: programs that need them"));
+    }
+    let types = types.ok().map(Arc::new);
+    let running = Arc::new(Running { profile, types });
+    let source = source(&running)?;
     let begin = Instant::now();
-    let tally = judge(plan, begin, &source, &profile)?;
+    let tally = judge(plan, begin, &source, &running)?;
     say(&tally.table(plan.seed, begin.elapsed()));
-    Report::new(&tally, source, Judges::new(profile)).write()?;
+    Report::new(&tally, source, Judges::new(running)).write()?;
     tally.result()
 }
 
@@ -90,7 +96,7 @@ fn judge(
     plan: Plan,
     begin: Instant,
     source: &Source,
-    profile: &KernelProfile,
+    running: &Arc<Running>,
 ) -> Result<Tally, TaskError> {
     let next = AtomicU64::new(0);
     // Each waits half of the time for the process that asks the kernel.
@@ -98,7 +104,7 @@ fn judge(
     thread::scope(|scope| {
         let (sender, receiver) = channel();
         for _ in 0..threads {
-            let (sender, judges) = (sender.clone(), Judges::new(profile.clone()));
+            let (sender, judges) = (sender.clone(), Judges::new(Arc::clone(running)));
             let seed = || {
                 let number = next.fetch_add(1, Ordering::Relaxed);
                 let goes_on = number == 0 || begin.elapsed() < plan.time;

@@ -3,15 +3,22 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use ebpf_runtime::cases::{CaseVerdict, Prepared, prepare};
+use ebpf_runtime::cases::{CaseTypes, CaseVerdict, Prepared, prepare};
 use ebpf_runtime::isa::uapi::ProgramType;
 use ebpf_runtime::isa::{Insn, Pc, Program, WideSource};
 use ebpf_runtime::object::cases::Case;
-use ebpf_runtime::verifier::{KernelProfile, Options};
+use ebpf_runtime::verifier::{KernelProfile, KernelTypes, Options};
 
 use super::maps::{MAPS, MapShape};
 
 const LICENSE: &str = "GPL";
+
+/// What the running kernel is like.
+#[derive(Default)]
+pub(super) struct Running {
+    pub(super) profile: KernelProfile,
+    pub(super) types: Option<Arc<KernelTypes>>,
+}
 
 /// How a fixture says what its program is judged with.
 #[derive(Debug, Clone, PartialEq)]
@@ -73,14 +80,15 @@ impl Subject {
     }
 
     /// What our verifier is given.
-    pub(super) fn prepare(&self, profile: &KernelProfile) -> Result<Prepared, CaseVerdict> {
+    pub(super) fn prepare(&self, running: &Running) -> Result<Prepared, CaseVerdict> {
         let btf = self.case.btf_bytes(Path::new(".")).expect("the types are in the case");
-        prepare(&self.case, btf.as_deref(), profile, &Options::default())
+        let types = CaseTypes { program: btf.as_deref(), kernel: running.types.as_ref() };
+        prepare(&self.case, types, &running.profile, &Options::default())
     }
 
     /// The program, with its types; `None` where the slots are none.
     pub(super) fn program(&self) -> Option<Program> {
-        self.prepare(&KernelProfile::default()).ok().map(|prepared| prepared.program)
+        self.prepare(&Running::default()).ok().map(|prepared| prepared.program)
     }
 
     /// The same with another program, which calls no other kernel functions.

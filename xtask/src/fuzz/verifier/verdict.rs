@@ -1,17 +1,18 @@
 //! What two verifiers say about a program, and how it differs.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
 
 use ebpf_runtime::cases::{CaseVerdict, Prepared};
 use ebpf_runtime::object::cases::KeptStates;
 use ebpf_runtime::verifier::{
-    ErrorCode, KernelProfile, LogLevel, Rejection, Stats, kernel_log, kernel_verdict, verify,
+    ErrorCode, LogLevel, Rejection, Stats, kernel_log, kernel_verdict, verify,
 };
 use serde_json::Value;
 
 use super::Judged;
 use super::log::{LineDifference, first_difference};
-use super::subject::Subject;
+use super::subject::{Running, Subject};
 use crate::error::TaskError;
 use crate::oracle::Pool;
 
@@ -112,7 +113,7 @@ pub(super) struct Judges {
     kernel: Pool,
     /// The kernel with all of its log.
     logging: Pool,
-    profile: KernelProfile,
+    running: Arc<Running>,
 }
 
 /// How the kernel reports bounds that contradict each other.
@@ -123,9 +124,9 @@ const LOG_LEVEL: u32 = 2;
 const STATISTICS: u32 = 4;
 
 impl Judges {
-    pub(super) fn new(profile: KernelProfile) -> Self {
+    pub(super) fn new(running: Arc<Running>) -> Self {
         let pool = |level| Pool::new(".".as_ref(), level);
-        Self { kernel: pool(0), logging: pool(LOG_LEVEL), profile }
+        Self { kernel: pool(0), logging: pool(LOG_LEVEL), running }
     }
 
     /// What both say, with their logs or without; `None` where the kernel comes to no verdict.
@@ -137,7 +138,7 @@ impl Judges {
         let Some(kernel) = of_answer(&self.kernel.ask("", &subject.case().to_line())?) else {
             return Ok(None);
         };
-        let prepared = subject.prepare(&self.profile);
+        let prepared = subject.prepare(&self.running);
         let ours = Ours::of(&prepared, |prepared| {
             verify(&prepared.program, &prepared.environment, &prepared.options)
                 .map(|verified| *verified.stats())
@@ -164,7 +165,7 @@ impl Judges {
         subject: &Subject,
     ) -> Result<Option<LineDifference>, TaskError> {
         let answer = self.logging.ask("", &subject.case().to_line())?;
-        let prepared = subject.prepare(&self.profile);
+        let prepared = subject.prepare(&self.running);
         let Some((kernel, prepared)) = answer["log"].as_str().zip(prepared.ok()) else {
             return Ok(None);
         };
