@@ -73,6 +73,8 @@ error_codes! {
     LimitProcessed = "limit.processed", E2BIG;
     /// More branches waiting than the limit.
     LimitPending = "limit.pending", EFAULT;
+    /// More branches and rounds of callbacks waiting than the limit, the last of them a round.
+    LimitRounds = "limit.rounds", ENOMEM;
     /// States that take more memory than the limit. The kernel has no limit but its memory.
     LimitMemory = "limit.memory", ENOMEM;
     /// The kernel's verifier comes to something that it takes for impossible, and gives up.

@@ -190,6 +190,12 @@ payloads! {
         pending: usize = "How many waited.",
     } => LimitPending;
 
+    /// Too many branches and rounds of callbacks that wait to be explored.
+    #[error("The sequence of {pending} jumps is too complex.")]
+    LimitRounds {
+        pending: usize = "How many waited.",
+    } => LimitRounds;
+
     /// States that take too much memory.
     #[error("the states of all paths take {bytes} bytes, more than the limit of {max}")]
     LimitMemory {

@@ -266,10 +266,11 @@ impl<'a, W: Watch> Explorer<'a, W> {
         self.hold(&state)?;
         self.checkpoints.branch_off(self.way.parent);
         let (from, steps) = (self.machine.pc, self.way.steps + 1);
+        let is_round = self.machine.effects.call.called_back.is_some();
         // A callback is one more call.
-        let chain = match self.machine.effects.call.called_back {
-            Some(_) => self.live_stack.callee(self.machine.program, chain, from, pc),
-            None => chain,
+        let chain = match is_round {
+            true => self.live_stack.callee(self.machine.program, chain, from, pc),
+            false => chain,
         };
         let way = Way { last: Some(from), steps, chain, ..self.way };
         self.watch.waits();
@@ -277,7 +278,11 @@ impl<'a, W: Watch> Explorer<'a, W> {
         let pending = self.waiting.len();
         self.peak_waiting = self.peak_waiting.max(pending);
         if pending > self.machine.env.profile.max_pending as usize {
-            return Err(Payload::LimitPending { pending }.into());
+            return Err(match is_round {
+                true => Payload::LimitRounds { pending },
+                false => Payload::LimitPending { pending },
+            }
+            .into());
         }
         Ok(())
     }

@@ -146,5 +146,8 @@ pub(crate) fn other_ways(max_processed: u32) -> Vec<Options> {
 
 /// Whether a limit was reached, which other ways of exploring may do.
 pub(crate) fn is_limit(rejection: &Rejection) -> bool {
-    matches!(rejection.code, ErrorCode::LimitProcessed | ErrorCode::LimitPending)
+    matches!(
+        rejection.code,
+        ErrorCode::LimitProcessed | ErrorCode::LimitPending | ErrorCode::LimitRounds
+    )
 }

@@ -344,7 +344,7 @@ fn cgroups(program_type: ProgramType) -> Vec<HelperProto> {
     let classid: &[ArgKind] = if of_packet { &[Context] } else { &[] };
     [
         helper(17, "get_cgroup_classid").since(4, 3).args(classid),
-        helper(101, "sysctl_get_name").since(5, 2).args(&[Context, Output, Size, Anything]),
+        helper(101, "sysctl_get_name").since(5, 2).args(&[Context, Update, Size, Anything]),
         helper(102, "sysctl_get_current_value").since(5, 2).args(&[Context, Output, Size]),
         helper(103, "sysctl_get_new_value").since(5, 2).args(&[Context, Output, Size]),
         helper(104, "sysctl_set_new_value").since(5, 2).args(&[Context, Memory, Size]),
