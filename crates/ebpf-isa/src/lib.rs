@@ -49,6 +49,8 @@ extern crate alloc;
 pub mod abi;
 mod builder;
 mod code;
+#[cfg(feature = "serde")]
+mod data;
 mod decode;
 mod encode;
 mod facts;

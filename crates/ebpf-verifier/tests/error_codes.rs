@@ -22,7 +22,7 @@ Codes are stable: a name is never given to anything else, and scripts may rely o
 text is that of Linux 6.18.44 and may be another one elsewhere; `N` is a number. Rules that only some kernels have are no
 codes of their own: the profile says which there are (docs/corpus.md).
 
-The payload of a rejection has the numbers that the text is made of: `Rejection::payload` is one of the variants that are
+The payload of a rejection has the numbers that the text is made of: `Rejection::payload` (`rule` and `fields` of `ebpf verify --format json`) is one of the variants that are
 listed here with their fields.
 
 | code | error | meaning | payloads | the kernel says, for instance |

@@ -11,15 +11,16 @@ use crate::verdict::{Outcome, Verdict};
 /// A verdict: one object. Fields that say nothing here are null.
 ///
 /// `errno` is positive, 0 for an accept; `msg` is the last line of the kernel's log, `detail` the
-/// lines before it that tell more; `stack_depth` is in the form of that log, `32+8`.
+/// lines before it that tell more; `rule` and `fields` are what it says as data (docs/errors.md); `stack_depth` is in the form of that log, `32+8`.
 pub(crate) fn verdict(verdict: &Verdict<'_>) -> Value {
-    let (mut msg, mut detail, mut pc) = (None, None, None);
+    let (mut msg, mut detail, mut pc, mut rule) = (None, None, None, None);
     let (code, errno, stats, facts) = match &verdict.outcome {
         Outcome::Accept { stats, facts } => (None, 0, *stats, Some(facts)),
         Outcome::Reject(rejection) => {
             msg = Some(&rejection.message);
             detail = rejection.detail.as_ref();
             pc = rejection.pc;
+            rule = Some(&rejection.payload);
             (Some(rejection.code), rejection.errno, rejection.stats, None)
         }
         Outcome::Unsupported(why) => {
@@ -28,6 +29,7 @@ pub(crate) fn verdict(verdict: &Verdict<'_>) -> Value {
             (Some(code), code.errno().number(), Stats::default(), None)
         }
     };
+    let rule = rule.map_or(Value::Null, |rule| json!(rule));
     json!({
         "file": verdict.file,
         "prog": verdict.prog,
@@ -35,6 +37,8 @@ pub(crate) fn verdict(verdict: &Verdict<'_>) -> Value {
         "type": verdict.program_type.map(ProgramType::name),
         "verdict": if verdict.is_accept() { "accept" } else { "reject" },
         "code": code.map(ErrorCode::name),
+        "rule": rule["rule"],
+        "fields": rule["fields"],
         "errno": errno,
         "msg": msg,
         "detail": detail,

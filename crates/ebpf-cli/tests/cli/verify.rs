@@ -1,6 +1,6 @@
 //! `ebpf verify`.
 
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use super::*;
 
@@ -79,6 +79,7 @@ fn verdicts_as_data() {
     assert_eq!(accepted["type"], "xdp");
     assert_eq!(accepted["verdict"], "accept");
     assert_eq!(accepted["code"], Value::Null);
+    assert_eq!(accepted["rule"], Value::Null);
     assert_eq!(accepted["errno"], 0);
     assert_eq!(accepted["msg"], Value::Null);
     assert_eq!(accepted["pc"], Value::Null);
@@ -89,6 +90,9 @@ fn verdicts_as_data() {
 
     assert_eq!(rejected["verdict"], "reject");
     assert_eq!(rejected["code"], "packet.bounds");
+    assert_eq!(rejected["rule"], "PacketBounds");
+    let fields = json!({"register": "r2", "id": 0, "off": 34, "size": 2, "range": 34});
+    assert_eq!(rejected["fields"], fields);
     assert_eq!(rejected["errno"], 13);
     assert_eq!(rejected["msg"], "R2 offset is outside of the packet");
     assert_eq!(rejected["detail"], "invalid access to packet, off=34 size=2, R2(id=0,off=34,r=34)");

@@ -13,6 +13,7 @@ use super::word::{Wide, Word};
 ///
 /// A set bit of `mask` is unknown (and 0 in `value`), any other bit is that of `value`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
 pub struct Tnum<W = u64> {
     /// The known bits.
     pub value: W,

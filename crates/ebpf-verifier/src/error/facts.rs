@@ -6,6 +6,7 @@ use crate::domain::Tnum;
 
 /// An access to a stack frame.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
 pub struct StackAccess {
     /// The register with the pointer.
     pub register: Reg,
@@ -23,6 +24,7 @@ pub struct StackAccess {
 
 /// Something that was acquired and not released.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
 pub struct Held {
     /// Its number.
     pub id: u32,
@@ -32,6 +34,7 @@ pub struct Held {
 
 /// Memory whose bounds are known.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
 pub enum Region {
     /// The value of a map's element.
     MapValue {
@@ -61,6 +64,7 @@ pub enum Region {
 
 /// Which of the offsets that an access may have is out of bounds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
 pub enum Extreme {
     /// The least one, which is below 0 by its variable part.
     Negative,
@@ -72,6 +76,7 @@ pub enum Extreme {
 
 /// What is wrong with arithmetic on a pointer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
 pub enum ArithmeticRule {
     /// It is of 32 bits.
     Narrow,
@@ -91,6 +96,7 @@ pub enum ArithmeticRule {
 
 /// Which part of an offset may be too far.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
 pub enum FarOffset {
     /// The variable part, a constant.
     Number(i64),
@@ -104,6 +110,7 @@ pub enum FarOffset {
 
 /// What is wrong with a size that a helper is given.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
 pub enum BadSize {
     /// It may be negative.
     Negative {
@@ -126,6 +133,7 @@ pub enum BadSize {
 
 /// What an argument of a function must be by its prototype.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
 pub enum ArgumentRule {
     /// A number.
     Number,

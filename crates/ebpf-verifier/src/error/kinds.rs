@@ -12,7 +12,15 @@ macro_rules! payloads {
         ///
         /// A `kind` is what the kernel calls values of some kind: `scalar`, `ctx`, `fp`, `pkt`,
         /// `map_value_or_null`. Sizes and offsets are in bytes.
+        ///
+        /// As data it is `{"rule": "JumpRange", "fields": {"from": 1, "target": 9}}`, without `fields`
+        /// where the rule has none.
         #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+        #[cfg_attr(
+            feature = "serde",
+            derive(serde::Serialize),
+            serde(tag = "rule", content = "fields")
+        )]
         #[non_exhaustive]
         pub enum Payload {
             $($(#[$meta])* $variant $({ $(#[doc = $about] $field: $type,)* })?,)*

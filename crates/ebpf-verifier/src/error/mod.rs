@@ -4,6 +4,8 @@
 //! else is made from it: the [`ErrorCode`], the error number, and the kernel's words.
 
 mod code;
+#[cfg(feature = "serde")]
+mod data;
 mod facts;
 mod kinds;
 mod malformed;

@@ -60,6 +60,7 @@ pub enum PacketAccess {
 
 /// What a program may return, ends included.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
 pub struct ExitRange {
     /// Smallest value.
     pub min: i32,

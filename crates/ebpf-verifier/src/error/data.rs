@@ -1,0 +1,30 @@
+//! What payloads are made of, as data, where that is text.
+
+use alloc::string::{String, ToString as _};
+
+use serde::{Serialize, Serializer};
+
+use super::{Ending, PrototypeFault, Unsupported};
+use crate::kfunc::ObjectType;
+use crate::profile::Feature;
+use crate::rules::Object;
+
+macro_rules! as_text {
+    ($($name:ident: $text:expr;)*) => {
+        $(impl Serialize for $name {
+            fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+                let text: fn(&$name) -> String = $text;
+                serializer.serialize_str(&text(self))
+            }
+        })*
+    };
+}
+
+as_text! {
+    Ending: |ending| ending.to_string();
+    Feature: |feature| feature.name().into();
+    Object: |object| object.name().into();
+    ObjectType: |ty| ty.name().into();
+    PrototypeFault: |fault| fault.to_string();
+    Unsupported: |what| what.to_string();
+}
