@@ -183,7 +183,8 @@ impl FrameText<'_> {
 
 /// As much of a name as the kernel keeps of a map's: 15 bytes.
 fn kernel_name(name: &str) -> &str {
-    &name[..name.floor_char_boundary(15)]
+    let end = (0..=15).rev().find(|&at| name.is_char_boundary(at));
+    &name[..end.unwrap_or(0)]
 }
 
 fn number(f: &mut Formatter<'_>, scalar: &ScalarValue, precise: bool) -> fmt::Result {
