@@ -57,12 +57,12 @@ mod tests {
     fn a_rejection() {
         let outcome = Outcome::Rejected { errno: Errno(13), message: "R1 !read_ok".into() };
         let statistics = Statistics { processed: 3, ..Statistics::default() };
-        let judgement =
-            Judgement { outcome, statistics: Some(statistics), log: Some("all of it".into()) };
+        let (statistics, log) = (Some(statistics), Some("all of it".into()));
+        let judgement = Judgement { outcome, statistics, log, without_types: true };
         let expected = json!({
             "id": "x", "verdict": "reject", "errno": 13, "msg": "R1 !read_ok", "processed": 3,
             "max_states_per_insn": 0, "total_states": 0, "peak_states": 0, "usec": 0,
-            "stack_depth": "", "log": "all of it",
+            "stack_depth": "", "without_types": true, "log": "all of it",
         });
         assert_eq!(of("x", &judgement), expected);
     }

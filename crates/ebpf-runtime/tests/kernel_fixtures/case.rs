@@ -32,7 +32,7 @@ pub(crate) fn case(Subject { program, env, btf }: Subject) -> Case {
         attach_type: env.attach_type.map_or(0, AttachType::number),
         flags: if env.strict_alignment { STRICT_ALIGNMENT } else { 0 },
         license: if env.license_gpl { "GPL" } else { "Proprietary" }.into(),
-        slots: program.to_slots().unwrap(),
+        slots: program.to_slots().expect("the program was assembled"),
         maps: maps(&env),
         map_refs: map_refs.collect(),
         kfunc_refs: kfunc_refs.collect(),

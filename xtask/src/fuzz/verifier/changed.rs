@@ -148,7 +148,7 @@ fn change(case: &mut Case, rng: &mut Rng) {
         7 => *slot = copied.unwrap_or(*slot),
         // The other width of a branch.
         8 if matches!(slot.opcode & 7, 5 | 6) && !is_call && slot.opcode != EXIT => {
-            slot.opcode ^= 3
+            slot.opcode ^= 3;
         }
         // The other width of arithmetic.
         9 if matches!(slot.opcode & 7, 4 | 7) => slot.opcode ^= 3,
