@@ -80,7 +80,8 @@ impl Originals {
             }
             let changed = original.with_case(case);
             // Fields that must be zero have fixtures of their own; here they would hide all else.
-            if !is_dangerous(changed.case()) && changed.program().is_some() {
+            if changed != *original && !is_dangerous(changed.case()) && changed.program().is_some()
+            {
                 return changed;
             }
         }
@@ -212,15 +213,17 @@ mod tests {
 
     #[test]
     fn every_fixture_is_a_case() {
-        let subjects = fixtures().unwrap();
-        let known = subjects.iter().filter(|one| is_known(one, &Running::default())).count();
-        assert!(known * 10 > subjects.len() * 8, "{known} of {}", subjects.len());
+        let mut subjects = fixtures().unwrap();
+        let all = subjects.len();
+        subjects.retain(|subject| is_known(subject, &Running::default()));
+        assert!(subjects.len() * 10 > all * 8, "{} of {all}", subjects.len());
         let originals = Originals(subjects);
         let mut rng = Rng::seed(3);
         let changed = (0..200).filter(|_| {
             let subject = originals.changed(&mut rng);
             originals.0.iter().all(|original| *original != subject)
         });
-        assert!(changed.count() > 150);
+        let changed = changed.count();
+        assert!(changed > 180, "{changed}");
     }
 }
