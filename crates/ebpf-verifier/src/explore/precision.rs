@@ -59,7 +59,7 @@ enum Lost {
     /// The kernel would look in a callee for what is the caller's.
     Caller,
     /// A slot is wanted of a stack that has only so many.
-    NoSlot { slot: usize, slots: usize },
+    NoSlot { slot: u8, slots: u8 },
 }
 
 /// What is being looked for.
@@ -98,6 +98,7 @@ pub(super) fn rely_on<W: Watch>(
         Err(Lost::Caller) => return Err(Unsupported::PacketLoadReturn.into()),
         Err(Lost::Bug) => return Err(Unsupported::UnknownOrigin.into()),
         Err(Lost::NoSlot { slot, slots }) => {
+            let (slot, slots) = (slot.into(), slots.into());
             return Err(Payload::NoStackSlot { slot, slots }.into());
         }
     }
@@ -138,7 +139,7 @@ impl Walk<'_> {
         watch: &mut impl Watch,
     ) -> Result<(), Lost> {
         let Way { mut parent, mut first, mut steps, .. } = *start.way;
-        let mut explained = explained.0.iter().rev().peekable();
+        let mut explained = explained.0.as_slice();
         let mut stretch = start.stretch;
         // The instruction walked over last: that behind the next one.
         let mut behind = start.pc;
@@ -147,22 +148,25 @@ impl Walk<'_> {
         let mut end = None;
         loop {
             let mut piece = Piece { first, entries: history.of(&stretch) };
-            let mut at = end.unwrap_or_else(|| piece.previous(start.pc));
+            let mut at = end.unwrap_or_else(|| piece.previous(start.pc, piece.entry(start.pc)));
             while let Some(pc) = at {
                 let entry = piece.entry(pc);
-                if let Some(insn) = self.program.get(pc) {
-                    watch.walks_over(self.frame, &self.wanted, pc, insn);
+                if let Some(Some(insn)) = self.program.slots().get(pc.index()) {
+                    watch.walks_over(self.frame, &self.wanted, pc, *insn);
                     self.walk_over(pc, insn, entry, behind)?;
                     steps = steps.saturating_sub(1);
-                    while let Some((_, cells)) = explained.next_if(|(at, _)| *at == steps) {
+                    while let [earlier @ .., (at, cells)] = explained
+                        && *at == steps
+                    {
                         self.wanted.remove_all(cells, self.frame);
+                        explained = earlier;
                     }
                 }
                 if self.is_done() {
                     return Ok(());
                 }
                 behind = pc;
-                at = piece.previous(pc);
+                at = piece.previous(pc, entry);
             }
             let Some(id) = parent else {
                 return Err(Lost::Origin);
@@ -203,7 +207,7 @@ impl Walk<'_> {
             if let At::Slot(slot) = cell.at
                 && usize::from(slot) >= slots
             {
-                return Err(Lost::NoSlot { slot: slot.into(), slots });
+                return Err(Lost::NoSlot { slot, slots: slots as u8 });
             }
             let is_number = matches!(state.cell(cell), Value::Scalar(_));
             if !is_number || precise.contains(cell) {
@@ -228,14 +232,14 @@ impl Walk<'_> {
     fn walk_over(
         &mut self,
         pc: Pc,
-        insn: Insn,
+        insn: &Insn,
         entry: Option<&Entry>,
         behind: Pc,
     ) -> Result<(), Lost> {
         let has_returned = || behind != Pc(pc.0 + insn.slots());
         self.want_linked(entry);
         let slot = entry.and_then(|entry| entry.slot);
-        match insn {
+        match *insn {
             Insn::Alu { dst, src: Operand::Reg(src), .. } if self.wants(dst) => self.want(src),
             Insn::Mov { dst, src: Operand::Reg(src), .. }
             | Insn::MovSx { dst, src, .. }
@@ -265,7 +269,7 @@ impl Walk<'_> {
                 self.enter_callee(behind)?;
                 self.take(Reg::R0);
             }
-            Insn::Call(_) if calls_back(&insn) && has_returned() => self.leave_callback()?,
+            Insn::Call(_) if calls_back(insn) && has_returned() => self.leave_callback()?,
             // A global function is not gone into: the path went on behind the call.
             Insn::Call(
                 CallTarget::Subprog(_) | CallTarget::Helper(_) | CallTarget::Kfunc { .. },
@@ -393,10 +397,16 @@ impl Walk<'_> {
     }
 
     /// If one of the cells that learnt something together is wanted, so are the others.
+    #[inline]
     fn want_linked(&mut self, entry: Option<&Entry>) {
-        let Some(linked) = entry.map(|entry| entry.linked).filter(LinkedCells::is_group) else {
-            return;
-        };
+        if let Some(Entry { linked, .. }) = entry
+            && linked.is_group()
+        {
+            self.want_group(linked);
+        }
+    }
+
+    fn want_group(&mut self, linked: &LinkedCells) {
         if linked.iter().any(|cell| self.wanted.contains(cell)) {
             linked.iter().for_each(|cell| self.wanted.insert(cell));
         }
@@ -423,22 +433,24 @@ const ARGUMENTS: RegSet =
 
 impl<'a> Piece<'a> {
     /// What was remembered of `pc`, the instruction walked over next.
+    #[inline]
     fn entry(&self, pc: Pc) -> Option<&'a Entry> {
         self.entries.last().filter(|entry| entry.pc == pc)
     }
 
-    /// The slot before `pc`, up to which the piece is left; `None` at its start.
-    fn previous(&mut self, pc: Pc) -> Option<Pc> {
-        let arrived = self.entry(pc).map(|entry| entry.from);
-        let left = self.entries.len();
-        if pc == self.first && (left == 0 || (left == 1 && arrived.is_some())) {
+    /// The slot before `pc`, up to which the piece is left, and whose entry is this; `None` at its start.
+    #[inline]
+    fn previous(&mut self, pc: Pc, entry: Option<&Entry>) -> Option<Pc> {
+        let left = match (entry, self.entries) {
+            (Some(_), [left @ .., _]) => left,
+            (_, left) => left,
+        };
+        if pc == self.first && left.is_empty() {
             return None;
         }
-        match arrived {
-            Some(from) => {
-                self.entries = &self.entries[..left - 1];
-                from
-            }
+        self.entries = left;
+        match entry {
+            Some(entry) => entry.from,
             None => pc.0.checked_sub(1).map(Pc),
         }
     }

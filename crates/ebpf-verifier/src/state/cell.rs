@@ -99,9 +99,10 @@ impl CellSet {
     }
 
     /// Whether there is nothing in the frames up to `frame`.
+    #[inline]
     pub(crate) fn is_empty_up_to(&self, frame: usize) -> bool {
-        self.regs[..=frame].iter().all(|&regs| regs == 0)
-            && self.slots[..=frame].iter().all(|&slots| slots == 0)
+        let is_empty = |frame: usize| self.regs[frame] == 0 && self.slots[frame] == 0;
+        (0..=frame).rev().all(is_empty)
     }
 
     /// Takes out what is in `other` in the frames up to `frame`.
