@@ -9,7 +9,7 @@ use ebpf_isa::{LineTable, MapIdx, Pc, Program, ProgramError, RawInsn, SubprogInf
 use ebpf_object::cases::{Case, CaseMap, MapTypes};
 use ebpf_verifier::{
     Environment, ErrorCode, KernelProfile, KernelTypes, MapInfo, ModuleTable, Options, Rejection,
-    Verified, check_slots, has_special_fields, program_types, verify,
+    ValueFields, Verified, check_slots, program_types, verify,
 };
 
 use crate::open::is_gpl_compatible;
@@ -194,13 +194,15 @@ fn map_info(map: &CaseMap, btf: Option<&Btf>) -> Result<MapInfo, CaseUnsupported
         MapType::from_number(map.map_type).ok_or(CaseUnsupported::MapType(map.map_type))?;
     let CaseMap { key_size, value_size, max_entries, flags, .. } = *map;
     let desc = MapDesc { map_type, key_size, value_size, max_entries, flags };
-    let special_fields = match &map.types {
-        MapTypes::None => false,
+    let fields_of =
+        |btf: &Btf, value: &u32| ValueFields::of(btf, TypeId(*value), value_size);
+    let fields = match &map.types {
+        MapTypes::None => ValueFields::Untyped,
         MapTypes::OfProgram { value, .. } => {
-            btf.is_none_or(|btf| has_special_fields(btf, TypeId(*value)))
+            btf.map_or(ValueFields::Unknown, |btf| fields_of(btf, value))
         }
         MapTypes::Own { btf, value, .. } => {
-            Btf::parse(btf).map_or(true, |btf| has_special_fields(&btf, TypeId(*value)))
+            Btf::parse(btf).map_or(ValueFields::Unknown, |btf| fields_of(&btf, value))
         }
     };
     let frozen = if map.frozen {
@@ -209,7 +211,7 @@ fn map_info(map: &CaseMap, btf: Option<&Btf>) -> Result<MapInfo, CaseUnsupported
     } else {
         None
     };
-    Ok(MapInfo { frozen, special_fields, ..MapInfo::new(&*map.name, desc) })
+    Ok(MapInfo { frozen, fields, ..MapInfo::new(&*map.name, desc) })
 }
 
 /// All values of an array in order; `None` if they are too many or do not fit.

@@ -7,7 +7,7 @@ use ebpf_isa::MapIdx;
 use ebpf_isa::uapi::ProgramType;
 use ebpf_object::{KernelFunction, Object, ObjectError, ObjectMap, ObjectProgram};
 use ebpf_verifier::{
-    Environment, KernelProfile, KernelTypes, MapInfo, ModuleTable, Modules, has_special_fields,
+    Environment, KernelProfile, KernelTypes, MapInfo, ModuleTable, Modules, ValueFields,
     program_types,
 };
 
@@ -138,14 +138,14 @@ fn map_info(object: &Object, map: &ObjectMap) -> MapInfo {
     let contents = || map.initial.as_deref().map_or_else(zeroes, <[u8]>::to_vec);
     MapInfo {
         frozen: map.frozen.then(contents),
-        special_fields: special_fields(object, map),
+        fields: value_fields(object, map),
         ..MapInfo::new(&*map.name, map.desc)
     }
 }
 
-fn special_fields(object: &Object, map: &ObjectMap) -> bool {
+fn value_fields(object: &Object, map: &ObjectMap) -> ValueFields {
     let value = object.btf().zip(map.value_type);
-    value.is_some_and(|(btf, id)| has_special_fields(btf, id))
+    value.map_or(ValueFields::Untyped, |(btf, id)| ValueFields::of(btf, id, map.desc.value_size))
 }
 
 /// What a program of an object is verified against and bound to: new maps, with the contents of
@@ -183,7 +183,7 @@ fn runnable(program_type: ProgramType) -> Option<ProgramKind> {
 }
 
 fn create(object: &Object, declared: &ObjectMap) -> Result<Arc<Map>, OpenError> {
-    if special_fields(object, declared) {
+    if !value_fields(object, declared).are_none() {
         return Err(OpenError::SpecialFields { name: declared.name.clone() });
     }
     let map = Map::new(&declared.name, declared.desc)?;

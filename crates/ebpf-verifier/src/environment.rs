@@ -13,6 +13,7 @@ use crate::digest::{Digest, DigestWriter};
 use crate::function;
 use crate::kernel_types::KernelTypes;
 use crate::kfunc::ModuleTable;
+use crate::map_fields::ValueFields;
 use crate::profile::{KernelProfile, Span};
 use crate::rules::ProgramTypeRules;
 
@@ -56,19 +57,18 @@ pub struct MapInfo {
     /// frozen, so that nobody else may: loads from it are then constants. All values in order,
     /// `value_size * max_entries` bytes.
     pub frozen: Option<Vec<u8>>,
-    /// Whether the BTF type of the value has fields that the kernel guards (`bpf_spin_lock`,
-    /// `bpf_timer`, `__kptr`, list heads, ...).
-    pub special_fields: bool,
+    /// What of the value the kernel guards by its BTF type: locks, timers, pointers, ...
+    pub fields: ValueFields,
     /// What maps of maps hold: the place of its description in [`Environment::maps`], behind the
     /// program's own maps. It is that of no map, but of all that the map may hold.
     pub inner: Option<MapIdx>,
 }
 
 impl MapInfo {
-    /// A map that holds no maps, without frozen contents and without guarded fields.
+    /// A map that holds no maps, without frozen contents and without types.
     #[must_use]
     pub fn new(name: impl Into<String>, desc: MapDesc) -> Self {
-        Self { name: name.into(), desc, frozen: None, special_fields: false, inner: None }
+        Self { name: name.into(), desc, frozen: None, fields: ValueFields::Untyped, inner: None }
     }
 
     pub(crate) fn programs_may_read(&self) -> bool {
@@ -95,7 +95,7 @@ impl MapInfo {
         for number in [map_type.number(), key_size, value_size, max_entries, flags] {
             digest.u32(number);
         }
-        digest.u32(u32::from(self.special_fields));
+        self.fields.digest(digest);
         digest.u32(self.inner.map_or(u32::MAX, |inner| inner.0));
         digest.u32(u32::from(self.frozen.is_some()));
         digest.bytes(self.frozen.as_deref().unwrap_or_default());

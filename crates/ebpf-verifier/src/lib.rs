@@ -50,9 +50,9 @@ pub use ebpf_patch::{ContextError, HostField, Inserted, PatchInsn, Target as Jum
 pub use digest::{Digest, DigestWriter};
 pub use environment::{Environment, MapInfo};
 pub use error::{
-    ArgumentRule, ArithmeticRule, BadSize, Ending, Errno, ErrorCode, Extreme, FarOffset, Held,
-    Payload, PayloadKind, PrototypeFault, Region, RejectedLine, Rejection, StackAccess,
-    Unsupported,
+    ArgumentRule, ArithmeticRule, BadSize, Ending, Errno, ErrorCode, Extreme, FarOffset,
+    FieldFault, Held, Payload, PayloadKind, PrototypeFault, Region, RejectedLine, Rejection,
+    StackAccess, UnderLock, UnlockFault, Unsupported,
 };
 pub use kernel_types::KernelTypes;
 pub use kfunc::{
@@ -60,7 +60,7 @@ pub use kfunc::{
     Modules, ObjectType,
 };
 pub use log::{LOG_BYTES_MAX, Log, LogLevel};
-pub use map_fields::has_special_fields;
+pub use map_fields::{SpecialField, ValueField, ValueFields};
 pub use observe::{Concrete, Excluded, ExploredState, Observer, PacketBounds, Place};
 pub use profile::{Feature, Features, KernelProfile, Span, TypeHelpers, Version};
 pub use rewrite::{

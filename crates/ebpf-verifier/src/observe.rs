@@ -203,7 +203,7 @@ impl Checker<'_> {
             PointerKind::Map(map) => is_from(self.moment.map(map)),
             // Where the host keeps its keys is not known here, nor which functions are where.
             PointerKind::MapKey(_) | PointerKind::Function(_) => found != 0,
-            PointerKind::MapValue(MapValueRef { map, null }) => {
+            PointerKind::MapValue(MapValueRef { map, null, .. }) => {
                 null.is_some() && found == 0 || self.moment.map_values(map).into_iter().any(is_from)
             }
             PointerKind::PacketEnd => is_from(packet.end),

@@ -12,7 +12,8 @@ use ebpf_verifier::rules::{
     ArgKind, ExitRange, ExitRule, HelperProto, HelperSet, RetKind, TableRules,
 };
 use ebpf_verifier::{
-    Environment, ErrorCode, MapInfo, Options, Payload, Unsupported, program_types, verify,
+    Environment, ErrorCode, MapInfo, Options, Payload, Unsupported, ValueFields, program_types,
+    verify,
 };
 
 fn xdp() -> Environment {
@@ -85,7 +86,7 @@ fn whatever_can_change_a_verdict_changes_the_digest() {
     others[0].program_type = program_types::sched_cls();
     others[1].license_gpl = false;
     others[2].maps[0].desc.value_size = 24;
-    others[3].maps[0].special_fields = true;
+    others[3].maps[0].fields = ValueFields::Known(vec![]);
     others[4].maps[0].frozen = Some(vec![]);
     others[5].profile.max_processed = 10;
     others[6].strict_alignment = true;
@@ -111,7 +112,7 @@ fn what_is_not_known_is_unsupported() {
     let with_map = "r1 = map[0] ll\nr0 = 0\nexit";
     env.maps = vec![hash_map()];
     assert!(verify(&assemble(with_map).unwrap(), &env, &Options::default()).is_ok());
-    env.maps[0].special_fields = true;
+    env.maps[0].fields = ValueFields::Unknown;
     assert_eq!(judge(with_map, &env).code, ErrorCode::Unsupported);
     env.maps[0] = hash_map();
     env.maps[0].desc.map_type = MapType::ArrayOfMaps;

@@ -21,6 +21,10 @@ impl HelperId {
     pub const GET_SMP_PROCESSOR_ID: Self = Self(8);
     /// `bpf_tail_call`
     pub const TAIL_CALL: Self = Self(12);
+    /// `bpf_spin_lock`
+    pub const SPIN_LOCK: Self = Self(93);
+    /// `bpf_spin_unlock`
+    pub const SPIN_UNLOCK: Self = Self(94);
     /// `bpf_for_each_map_elem`
     pub const FOR_EACH_MAP_ELEM: Self = Self(164);
     /// `bpf_find_vma`

@@ -154,6 +154,17 @@ error_codes! {
 
     /// A call of a global function with arguments that its prototype does not allow.
     FunctionArguments = "function.arguments", EINVAL;
+    /// An access to bytes of a map's value that only helpers may touch: a lock, a timer.
+    FieldAccess = "field.access", EACCES;
+    /// A pointer to something else where a helper takes a lock or timer of a map's value.
+    FieldPointer = "field.pointer", EINVAL;
+    /// A map with locks or timers, which programs of this type may not use.
+    FieldProgram = "field.program", EINVAL;
+    /// Something that is not possible while a lock is held.
+    LockHeld = "lock.held", EINVAL;
+    /// A lock given back that is not held.
+    LockRelease = "lock.release", EINVAL;
+
     /// A prototype of a global function that the kernel does not take.
     FunctionPrototype = "function.prototype", EINVAL;
     /// A call of a global function that may sleep, in a program that may not.

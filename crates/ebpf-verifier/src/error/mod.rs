@@ -7,6 +7,7 @@ mod code;
 #[cfg(feature = "serde")]
 mod data;
 mod facts;
+mod field;
 mod kinds;
 mod malformed;
 mod payload;
@@ -21,6 +22,7 @@ pub use code::{Errno, ErrorCode};
 pub use facts::{
     ArgumentRule, ArithmeticRule, BadSize, Ending, Extreme, FarOffset, Held, Region, StackAccess,
 };
+pub use field::{FieldFault, UnderLock, UnlockFault};
 pub use kinds::PayloadKind;
 pub use payload::Payload;
 pub use prototype::PrototypeFault;

@@ -10,11 +10,12 @@ use ebpf_isa::{AluOp, MapIdx, Pc, ProgramError, Reg, SubprogIdx, Width};
 
 use super::kinds::payloads;
 use super::{
-    ArgumentRule, ArithmeticRule, BadSize, Ending, Extreme, FarOffset, Held, PrototypeFault,
-    Region, StackAccess, Unsupported, text,
+    ArgumentRule, ArithmeticRule, BadSize, Ending, Extreme, FarOffset, FieldFault, Held,
+    PrototypeFault, Region, StackAccess, UnderLock, UnlockFault, Unsupported, text,
 };
 use crate::domain::Tnum;
 use crate::kfunc::ObjectType;
+use crate::map_fields::SpecialField;
 use crate::profile::Feature;
 use crate::rules::{ExitRange, Object};
 
@@ -631,6 +632,37 @@ payloads! {
         register: Reg = "The argument: the size, or the memory if its size is given otherwise.",
         bad: BadSize = "What is wrong.",
     } => HelperSize;
+
+    /// An access to bytes of a map's value that only helpers may touch.
+    #[error("{} cannot be accessed directly by load/store", field.name())]
+    FieldAccess {
+        field: SpecialField = "What it touches.",
+    } => FieldAccess;
+
+    /// A pointer to something else where a helper takes a field of a map's value.
+    #[error("{fault}")]
+    Field {
+        fault: FieldFault = "What is wrong with it.",
+    } => FieldPointer;
+
+    /// A map whose values have a field that programs of this type may not use.
+    #[error("{} progs cannot use {} yet", text::field_program(*program_type), field.name())]
+    FieldProgram {
+        field: SpecialField = "The field.",
+        program_type: ProgramType = "The program's type.",
+    } => FieldProgram;
+
+    /// Something that is not possible while a lock is held.
+    #[error("{what}")]
+    LockHeld {
+        what: UnderLock = "What.",
+    } => LockHeld;
+
+    /// A lock given back that is not held.
+    #[error("{fault}")]
+    Unlock {
+        fault: UnlockFault = "Why not.",
+    } => LockRelease;
 
     /// The end of the program, with something held that was acquired.
     #[error("{ending} would lead to reference leak")]

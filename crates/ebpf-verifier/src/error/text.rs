@@ -5,11 +5,12 @@ use alloc::string::String;
 use alloc::vec::Vec;
 
 use ebpf_isa::opcode::{CLASS_MASK, Class, OPERATION_MASK, jump, unary};
-use ebpf_isa::uapi::{HelperId, MapType};
+use ebpf_isa::uapi::{HelperId, MapType, ProgramType};
 use ebpf_isa::{AluOp, Reg};
 
 use super::{
     ArgumentRule, ArithmeticRule, BadSize, Extreme, FarOffset, Held, Payload, Region, StackAccess,
+    UnderLock,
 };
 use crate::domain::Tnum;
 use crate::kfunc::ObjectType;
@@ -65,6 +66,9 @@ impl Payload {
             | Self::GlobalArgumentMoved { ref cause, .. } => {
                 let before = cause.detail().map_or(String::new(), |detail| detail + "\n");
                 Some(format!("{before}{cause}"))
+            }
+            Self::LockHeld { what: UnderLock::GlobalCall } => {
+                Some("global function calls are not allowed while holding a lock,".into())
             }
             Self::GlobalSleeps { .. } => Some(
                 "global functions that may sleep are not allowed in non-sleepable context,\n\
@@ -153,6 +157,14 @@ pub(super) fn far_offset(kind: &str, offset: FarOffset) -> String {
             "math between {kind} pointer and register with unbounded min value is not allowed"
         ),
         FarOffset::Least(min) => format!("value {min} makes {kind} pointer be out of bounds"),
+    }
+}
+
+/// What programs are called that may not use some fields of maps.
+pub(super) const fn field_program(program_type: ProgramType) -> &'static str {
+    match program_type {
+        ProgramType::SocketFilter => "socket filter",
+        _ => "tracing",
     }
 }
 

@@ -20,9 +20,17 @@ pub enum Unsupported {
     /// A map of maps, of which it is not known what it holds.
     #[error("a map of maps whose inner map is not described")]
     InnerMap,
-    /// A reference to a map with values that programs may not access as plain bytes.
-    #[error("a map whose values have locks, timers or kernel pointers")]
+    /// A reference to a map whose values may have other fields that the kernel guards than locks, timers
+    /// and pointers, or of which no such map can be made.
+    #[error("a map whose values have fields that are not known")]
     SpecialFields,
+    /// An access to a pointer to an object of the kernel that is kept in a map.
+    #[error("an access to a kernel pointer in a map")]
+    PointerField,
+    /// The lock of an element that a callback is given, where there may be other elements. The kernel does
+    /// not tell them apart.
+    #[error("the lock of an element that a callback is given")]
+    CallbackLock,
     /// A direct reference far into a map's value.
     #[error("a map value of more than 2 GiB")]
     LargeMapValue,

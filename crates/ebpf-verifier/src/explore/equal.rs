@@ -11,8 +11,8 @@ use ebpf_isa::{Pc, Reg, RegSet};
 
 use super::ids::{IdMap, TAG};
 use crate::state::{
-    ByteKind, Cell, CellSet, Distance, Frame, Link, MapValueRef, PacketRange, Pointer, PointerKind,
-    Refs, ScalarValue, Slot, SlotSets, State, Value,
+    ByteKind, Cell, CellSet, Distance, ElementId, Frame, Link, MapValueRef, PacketRange, Pointer,
+    PointerKind, ScalarValue, Slot, SlotSets, State, Value,
 };
 
 /// The earlier state, and what mattered of it.
@@ -38,7 +38,7 @@ pub(super) fn is_within(
 ) -> bool {
     ids.clear();
     let mut comparison = Comparison { ids, depth: Depth::Within };
-    comparison.refs(&old.refs, &current.refs)
+    comparison.held(old, current)
         && (0..old.depth()).all(|index| {
             let live_regs = live(old.place_in(index, pc)).without(Reg::FP);
             comparison.frame_repeats(old.frame_at(index), current.frame_at(index), live_regs)
@@ -83,7 +83,7 @@ pub(super) fn covers(
 ) -> bool {
     ids.clear();
     let mut comparison = Comparison { ids, depth: Depth::AsFarAsItMatters };
-    if !comparison.refs(&old.state.refs, &current.refs) {
+    if !comparison.held(old.state, current) {
         return false;
     }
     (0..old.state.depth()).rev().all(|index| {
@@ -135,7 +135,7 @@ pub(super) fn repeats(
     }
     ids.clear();
     let mut comparison = Comparison { ids, depth: Depth::Exact };
-    if old.rounds != current.rounds || !comparison.refs(&old.refs, &current.refs) {
+    if old.rounds != current.rounds || !comparison.held(old, current) {
         return false;
     }
     (0..old.depth()).all(|index| {
@@ -174,13 +174,24 @@ impl Comparison<'_> {
             })
     }
 
-    /// Whether as much was acquired, in the same order.
-    fn refs(&mut self, old: &Refs, current: &Refs) -> bool {
-        old.iter().len() == current.iter().len()
-            && old
-                .iter()
-                .zip(current.iter())
+    /// Whether as much was acquired, in the same order, and the same lock is held.
+    fn held(&mut self, old: &State, current: &State) -> bool {
+        let (refs, current_refs) = (old.refs.iter(), current.refs.iter());
+        refs.len() == current_refs.len()
+            && refs
+                .zip(current_refs)
                 .all(|(old, current)| self.ids.relate(named(old.id.0), named(current.id.0)))
+            && match (old.lock, current.lock) {
+                (None, None) => true,
+                (Some(old), Some(current)) => {
+                    old.map == current.map && self.element(old.element, current.element)
+                }
+                (Some(_), None) | (None, Some(_)) => false,
+            }
+    }
+
+    fn element(&mut self, old: Option<ElementId>, current: Option<ElementId>) -> bool {
+        self.ids.relate_both(old.map(|id| named(id.0)), current.map(|id| named(id.0)))
     }
 
     fn value(&mut self, old: &Value, current: &Value, precise: bool) -> bool {
@@ -324,7 +335,9 @@ impl Comparison<'_> {
 
     fn map_value(&mut self, old: MapValueRef, current: MapValueRef) -> bool {
         let id_of = |value: MapValueRef| value.null.map(|id| named(id.0));
-        old.map == current.map && self.ids.relate_both(id_of(old), id_of(current))
+        old.map == current.map
+            && self.ids.relate_both(id_of(old), id_of(current))
+            && self.element(old.element, current.element)
     }
 
     /// Whether at least as many bytes exist behind a packet pointer.
@@ -454,7 +467,11 @@ mod tests {
     }
 
     fn map_value(null: Option<u32>, var: Scalar) -> Value {
-        let kind = PointerKind::MapValue(MapValueRef { map: MapIdx(0), null: null.map(NullId) });
+        let kind = PointerKind::MapValue(MapValueRef {
+            map: MapIdx(0),
+            null: null.map(NullId),
+            element: None,
+        });
         Value::Pointer(Pointer { kind, off: 0, var })
     }
 

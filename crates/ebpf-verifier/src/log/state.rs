@@ -60,9 +60,11 @@ impl Display for FrameText<'_> {
             write!(f, " fp-{}=", (index + 1) * 8)?;
             self.slot(f, slot, self.precise.contains(Cell::slot(self.index, index)))?;
         }
-        for (index, reference) in self.state.refs.iter().enumerate() {
+        let lock = self.state.lock.and_then(|lock| lock.element).map(|element| element.0);
+        let held = self.state.refs.iter().map(|reference| reference.id.0).chain(lock);
+        for (index, id) in held.enumerate() {
             f.write_str(if index == 0 { " refs=" } else { "," })?;
-            write!(f, "{}", reference.id.0)?;
+            write!(f, "{id}")?;
         }
         f.write_str(if frame.is_callback { " cb" } else { "" })
     }
@@ -107,8 +109,9 @@ impl FrameText<'_> {
         let mut list = List { separator: "" };
         match pointer.kind {
             PointerKind::MapValue(value) => {
-                if let Some(id) = value.null {
-                    list.item(f, format_args!("id={}", id.0))?;
+                let id = value.null.map(|id| id.0).or(value.element.map(|id| id.0));
+                if let Some(id) = id {
+                    list.item(f, format_args!("id={id}"))?;
                 }
                 self.map(f, &mut list, value.map)?;
             }
@@ -312,7 +315,7 @@ mod tests {
             value(Value::pointer(PointerKind::Map(MapIdx(0)))),
             "map_ptr(map=counts,ks=4,vs=8)"
         );
-        let element = |null| PointerKind::MapValue(MapValueRef { map: MapIdx(0), null });
+        let element = |null| PointerKind::MapValue(MapValueRef { map: MapIdx(0), null, element: None });
         assert_eq!(pointer(element(None), 4, zero), "map_value(map=counts,ks=4,vs=8,off=4)");
         assert_eq!(
             pointer(element(Some(NullId(2))), 0, zero),

@@ -52,6 +52,8 @@ pub enum ArgKind {
     U32Update,
     /// Eight bytes of memory, aligned, that are filled, and need not be initialised.
     U64Output,
+    /// A lock in the value of a map's element, which the helper takes or gives back.
+    SpinLock,
     /// Memory that is read; its size is the next argument.
     Memory,
     /// As [`ArgKind::Memory`], or null with a size of 0.

@@ -10,12 +10,14 @@ use alloc::rc::Rc;
 
 use ebpf_isa::{Pc, Reg, RegSet};
 
+use refs::Refs;
+
 pub(crate) use cell::{At, Cell, CellSet, FRAMES_MAX, LinkedCells, SlotMask, SlotSets};
 pub(crate) use frame::Frame;
-pub(crate) use refs::{RefId, Reference, Refs};
+pub(crate) use refs::{HeldLock, RefId, Reference};
 pub(crate) use stack::{ByteKind, Slot, StackOff};
 pub(crate) use value::{
-    Distance, Holds, Link, MapValueRef, NullId, OpaqueId, Origin, PacketId, PacketRange,
+    Distance, ElementId, Holds, Link, MapValueRef, NullId, OpaqueId, Origin, PacketId, PacketRange,
     PacketRegion, Pointer, PointerKind, ScalarId, ScalarValue, Value,
 };
 
@@ -31,6 +33,8 @@ pub(crate) struct State {
     depth: u8,
     /// What was acquired, in whatever frame.
     pub(crate) refs: Refs,
+    /// The lock that is held. There is nothing acquired while it is.
+    pub(crate) lock: Option<HeldLock>,
     /// How many callbacks the path has gone through.
     pub(crate) rounds: u32,
 }
@@ -45,7 +49,7 @@ impl State {
     /// for itself.
     pub(crate) fn of(first: Frame) -> Self {
         let frames = [const { None }; FRAMES_MAX];
-        let mut state = Self { frames, depth: 0, refs: Refs::default(), rounds: 0 };
+        let mut state = Self { frames, depth: 0, refs: Refs::default(), lock: None, rounds: 0 };
         state.push_frame(first);
         state
     }

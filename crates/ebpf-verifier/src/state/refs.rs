@@ -3,7 +3,9 @@
 use alloc::rc::Rc;
 use alloc::vec::Vec;
 
-use ebpf_isa::Pc;
+use ebpf_isa::{MapIdx, Pc};
+
+use super::value::ElementId;
 
 /// Ties together the copies of a pointer to what was acquired, and the pointers made from it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -15,6 +17,13 @@ pub(crate) struct Reference {
     pub(crate) id: RefId,
     /// The call that acquired it.
     pub(crate) acquired_at: Pc,
+}
+
+/// The lock that is held: that of an element of a map.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct HeldLock {
+    pub(crate) map: MapIdx,
+    pub(crate) element: Option<ElementId>,
 }
 
 /// All that a program holds, in the order in which it was acquired. Nothing takes no memory, and copies

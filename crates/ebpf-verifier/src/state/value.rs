@@ -14,6 +14,10 @@ pub(crate) struct ScalarId(pub(crate) u32);
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct NullId(pub(crate) u32);
 
+/// Ties together the pointers to an element that one lookup gave, of a map whose elements have locks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct ElementId(pub(crate) u32);
+
 /// Ties together the packet pointers that share a variable offset; 0 is the packet's start.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct PacketId(pub(crate) u32);
@@ -136,6 +140,9 @@ pub(crate) struct MapValueRef {
     pub(crate) map: MapIdx,
     /// `None` once it is known that the element exists.
     pub(crate) null: Option<NullId>,
+    /// What the kernel tells locks apart by: the same number as `null`, and it stays. There is none if
+    /// elements have no locks, nor where the program did not look the element up.
+    pub(crate) element: Option<ElementId>,
 }
 
 /// What a map holds whose values are objects.

@@ -177,7 +177,7 @@ impl Machine<'_> {
                 check_region(reg, region, &pointer, off.into(), size.bytes().into(), false)?;
                 Ok(anything())
             }
-            PointerKind::MapValue(MapValueRef { map, null: None }) => {
+            PointerKind::MapValue(MapValueRef { map, null: None, .. }) => {
                 let size_bytes = i64::from(size.bytes());
                 self.check_map_flags(map, &pointer, off, size_bytes, access.is_write())?;
                 self.check_map_value(reg, map, &pointer, off.into(), size_bytes, false)?;
@@ -309,7 +309,7 @@ impl Machine<'_> {
         Err(Payload::MapForbidden { map, write, value_size, off, size }.into())
     }
 
-    /// Checks that `size` bytes at `off` from a pointer lie within a map's value.
+    /// Checks that `size` bytes at `off` from a pointer lie within a map's value, and are plain ones.
     pub(super) fn check_map_value(
         &self,
         reg: Reg,
@@ -320,7 +320,8 @@ impl Machine<'_> {
         zero_size_allowed: bool,
     ) -> Checked {
         let region = Region::MapValue { map, value_size: self.map(map).desc.value_size };
-        check_region(reg, region, pointer, off, size, zero_size_allowed)
+        check_region(reg, region, pointer, off, size, zero_size_allowed)?;
+        self.check_fields(map, pointer, off + i64::from(pointer.off), size)
     }
 
     /// What a load gives from a map that can never change.

@@ -5,6 +5,7 @@ mod branch;
 mod call;
 mod callback;
 mod effects;
+mod field;
 mod global;
 mod helper;
 mod kfunc;
@@ -277,7 +278,7 @@ impl<'a> Machine<'a> {
             WideSource::Imm(imm) => Value::constant(imm.get()),
             WideSource::Map(map, _) => Value::pointer(PointerKind::Map(map)),
             WideSource::MapValue(map, off, _) => {
-                let kind = PointerKind::MapValue(MapValueRef { map, null: None });
+                let kind = PointerKind::MapValue(MapValueRef { map, null: None, element: None });
                 let off = i32::try_from(off).map_err(|_| Unsupported::LargeMapValue)?;
                 Value::Pointer(Pointer { off, var: crate::domain::Scalar::constant(0), kind })
             }

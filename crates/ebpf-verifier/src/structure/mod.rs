@@ -1,5 +1,6 @@
 //! What can be said without exploring: references to maps, reachability, the depth of calls.
 
+mod fields;
 mod slots;
 
 use alloc::boxed::Box;
@@ -10,7 +11,7 @@ use alloc::vec::Vec;
 use ebpf_isa::uapi::{HelperId, MapDesc, MapType, ProgramType};
 use ebpf_isa::{AluOp, CallTarget, Insn, MapIdx, Pc, Program, SubprogIdx, WideSource};
 
-use crate::environment::{Environment, MapInfo};
+use crate::environment::Environment;
 use crate::error::{Checked, Payload, Unsupported};
 use crate::explore::Explored;
 use crate::outline::{Outline, lacks_feature, uses_auxiliary};
@@ -185,11 +186,9 @@ fn check_map(env: &Environment, map: MapIdx, value_off: Option<u32>) -> Checked 
         return Err(Unsupported::Map(map_type).into());
     }
     if holds_maps(map_type) {
-        check_inner(env, info)?;
+        fields::check_inner(env, info)?;
     }
-    if info.special_fields {
-        return Err(Unsupported::SpecialFields.into());
-    }
+    fields::check_fields(env, info)?;
     let Some(off) = value_off else {
         return Ok(());
     };
@@ -207,20 +206,6 @@ fn check_map(env: &Environment, map: MapIdx, value_off: Option<u32>) -> Checked 
         return Err(Payload::MapValueBounds { value_size, off }.into());
     }
     Ok(())
-}
-
-/// Checks that what a map of maps holds is known: maps whose values are plain bytes.
-fn check_inner(env: &Environment, map: &MapInfo) -> Checked {
-    let inner = map.inner.and_then(|inner| env.map(inner));
-    let inner = inner.ok_or(Unsupported::InnerMap)?;
-    let inner_type = inner.desc.map_type;
-    if !is_supported(inner_type) || holds_maps(inner_type) {
-        return Err(Unsupported::Map(inner_type).into());
-    }
-    match inner.special_fields {
-        true => Err(Unsupported::SpecialFields.into()),
-        false => Ok(()),
-    }
 }
 
 const fn holds_maps(map_type: MapType) -> bool {

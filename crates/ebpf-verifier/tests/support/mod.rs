@@ -8,12 +8,13 @@ mod types;
 
 use std::sync::Arc;
 
-use ebpf_btf::Btf;
+use ebpf_btf::{Btf, TypeId};
 use ebpf_isa::text::assemble;
 use ebpf_isa::uapi::{AttachType, MapDesc, MapType, ProgramType, map_flags};
 use ebpf_isa::{MapIdx, Program};
 use ebpf_verifier::{
-    Environment, ErrorCode, Log, LogLevel, MapInfo, Options, Rejection, kernel_log, program_types,
+    Environment, ErrorCode, Log, LogLevel, MapInfo, Options, Rejection, ValueFields, kernel_log,
+    program_types,
 };
 
 use ebpf_testkit::Fixture;
@@ -26,6 +27,16 @@ pub(crate) struct Subject {
     pub(crate) env: Environment,
     /// The types, as the kernel is given them.
     pub(crate) btf: Option<Vec<u8>>,
+    /// Those of maps, by the place of the map.
+    pub(crate) map_types: Vec<Option<MapTypes>>,
+}
+
+/// The types of a map's keys and values.
+#[derive(Clone)]
+pub(crate) struct MapTypes {
+    pub(crate) btf: Vec<u8>,
+    pub(crate) key: u32,
+    pub(crate) value: u32,
 }
 
 impl Subject {
@@ -36,20 +47,27 @@ impl Subject {
 
     pub(crate) fn new(asm: &str, env: &str) -> Result<Self, String> {
         let program = assemble(asm).map_err(|error| error.to_string())?;
-        let (env, types) = parse(env)?;
-        Ok(Self { program: types.apply(program)?, env, btf: types.bytes() })
+        let Parsed { env, types, map_types } = parse(env)?;
+        Ok(Self { program: types.apply(program)?, env, btf: types.bytes(), map_types })
     }
 }
 
 /// Reads an environment.
 pub(crate) fn parse_env(text: &str) -> Result<Environment, String> {
-    parse(text).map(|(env, _)| env)
+    parse(text).map(|parsed| parsed.env)
 }
 
-fn parse(text: &str) -> Result<(Environment, Types), String> {
+/// What an `-- env` section says.
+struct Parsed {
+    env: Environment,
+    types: Types,
+    map_types: Vec<Option<MapTypes>>,
+}
+
+fn parse(text: &str) -> Result<Parsed, String> {
     let mut env = Environment::new(program_types::xdp());
     let mut types = Types::default();
-    let mut inner = Vec::new();
+    let (mut maps, mut inner) = (Vec::new(), Vec::new());
     let mut kfuncs = Kfuncs::default();
     for line in text.lines().filter(|line| !line.trim().is_empty()) {
         let words: Vec<&str> = line.split_whitespace().collect();
@@ -65,9 +83,9 @@ fn parse(text: &str) -> Result<(Environment, Types), String> {
             ["alignment", "strict"] => env.strict_alignment = true,
             ["license", "gpl"] => env.license_gpl = true,
             ["license", "other"] => env.license_gpl = false,
-            ["map", ref map @ ..] => env.maps.push(parse_map(map).ok_or_else(unknown)?),
+            ["map", ref map @ ..] => maps.push(parse_map(map).ok_or_else(unknown)?),
             ["inner", ref map @ ..] => {
-                let outer = env.maps.len().checked_sub(1).ok_or_else(unknown)?;
+                let outer = maps.len().checked_sub(1).ok_or_else(unknown)?;
                 inner.push((outer, parse_map(map).ok_or_else(unknown)?));
             }
             ["kfunc", index, ref function @ ..] => {
@@ -80,16 +98,18 @@ fn parse(text: &str) -> Result<(Environment, Types), String> {
         }
     }
     for (outer, map) in inner {
-        env.maps[outer].inner = Some(MapIdx(env.maps.len() as u32));
-        env.maps.push(map);
+        maps[outer].0.inner = Some(MapIdx(maps.len() as u32));
+        maps.push(map);
     }
+    let map_types;
+    (env.maps, map_types) = maps.into_iter().unzip();
     kfuncs.put_into(&mut env)?;
     let btf = types.bytes().map(|bytes| Btf::parse(&bytes)).transpose();
     env.btf = btf.map_err(|error| error.to_string())?.map(Arc::new);
-    Ok((env, types))
+    Ok(Parsed { env, types, map_types })
 }
 
-fn parse_map(words: &[&str]) -> Option<MapInfo> {
+fn parse_map(words: &[&str]) -> Option<(MapInfo, Option<MapTypes>)> {
     let &[map_type, key, value, entries, ref flags @ ..] = words else { return None };
     let desc = MapDesc {
         map_type: MapType::from_name(map_type)?,
@@ -100,10 +120,30 @@ fn parse_map(words: &[&str]) -> Option<MapInfo> {
     };
     // The kernel is given them without names, which its log would show.
     let mut map = MapInfo::new("", desc);
+    let (mut fields, mut is_typed) = (Vec::new(), false);
     for flag in flags {
-        parse_flag(&mut map, flag)?;
+        match flag.split_once('@') {
+            Some((field, off)) => fields.push((field, off.parse().ok()?)),
+            None if *flag == "typed" => is_typed = true,
+            None => parse_flag(&mut map, flag)?,
+        }
     }
-    Some(map)
+    let types = match is_typed || !fields.is_empty() {
+        true => Some(type_map(&mut map, &fields)?),
+        false => None,
+    };
+    Some((map, types))
+}
+
+/// Gives a map types, with these fields in its values.
+fn type_map(map: &mut MapInfo, fields: &[(&str, u32)]) -> Option<MapTypes> {
+    let mut types = Types::default();
+    let key = types.key(map.desc.key_size)?;
+    let value = types.value(map.desc.value_size, fields)?;
+    let btf = types.bytes()?;
+    let parsed = Btf::parse(&btf).ok()?;
+    map.fields = ValueFields::of(&parsed, TypeId(value), map.desc.value_size);
+    Some(MapTypes { btf, key, value })
 }
 
 fn parse_flag(map: &mut MapInfo, flag: &str) -> Option<()> {

@@ -61,6 +61,29 @@ impl Types {
         Some(())
     }
 
+    /// The type of a map's keys, as numbers or bytes.
+    pub(super) fn key(&mut self, size: u32) -> Option<u32> {
+        match size {
+            4 => self.ty("u32"),
+            _ => self.ty(&format!("[{size}]u8")),
+        }
+    }
+
+    /// The type of a map's values: a structure with these fields, each with its place.
+    pub(super) fn value(&mut self, size: u32, fields: &[(&str, u32)]) -> Option<u32> {
+        let mut members = Vec::new();
+        for (index, (field, off)) in fields.iter().enumerate() {
+            let ty = match *field {
+                "lock" => self.ty("struct:bpf_spin_lock:4"),
+                "timer" => self.ty("struct:bpf_timer:16"),
+                "wq" => self.ty("struct:bpf_wq:16"),
+                _ => None,
+            }?;
+            members.extend([self.name(&format!("m{index}")), ty, off * 8]);
+        }
+        Some(self.add("value", STRUCT, fields.len() as u32, size, &members))
+    }
+
     /// A type as it is written: `u32`, `*T`, `[N]T`, `struct:NAME:SIZE`, …
     fn ty(&mut self, text: &str) -> Option<u32> {
         if let Some(&id) = self.ids.get(text) {

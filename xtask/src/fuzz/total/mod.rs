@@ -9,7 +9,8 @@ use ebpf_runtime::isa::text::assemble;
 use ebpf_runtime::isa::uapi::{AttachType, MapDesc, MapType, ProgramType, map_flags};
 use ebpf_runtime::isa::{Program, RawInsn, decode_all};
 use ebpf_runtime::verifier::{
-    Environment, Feature, Features, KernelProfile, MapInfo, Options, Version, program_types, verify,
+    Environment, Feature, Features, KernelProfile, MapInfo, Options, SpecialField, ValueField,
+    ValueFields, Version, program_types, verify,
 };
 use ebpf_testkit::{Rng, wild_program};
 
@@ -129,8 +130,24 @@ fn map(rng: &mut Rng, index: u64) -> MapInfo {
     // Contents may be shorter or longer than they should be.
     let len = rng.range(0..64) as usize;
     map.frozen = rng.chance(1, 4).then(|| rng.bytes(len));
-    map.special_fields = rng.chance(1, 8);
+    map.fields = fields(rng);
     map
+}
+
+/// Any fields, also where there cannot be any.
+fn fields(rng: &mut Rng) -> ValueFields {
+    let kinds = [SpecialField::SpinLock, SpecialField::Timer, SpecialField::Pointer];
+    match rng.range(0..8) {
+        0 => ValueFields::Unknown,
+        1 | 2 => {
+            let mut field = || ValueField {
+                off: *rng.pick(&[0, 4, 8, 16, 500, u32::MAX]),
+                kind: *rng.pick(&kinds),
+            };
+            ValueFields::Known(vec![field(), field()])
+        }
+        _ => ValueFields::Untyped,
+    }
 }
 
 fn profile(rng: &mut Rng) -> KernelProfile {

@@ -10,7 +10,7 @@ use crate::rules::helper::{ArgKind, HelperProto, RetKind};
 use ArgKind::{
     Anything, Callback, Context, ContextOrNull, Map, MapKey, MapValue, MapValueOutput, Memory,
     MemoryOrNull, NoFlags, Output, ReleasedRingbuf, ReleasedSock, ReservedSize, Size, SizeOrZero,
-    SockCommon, StackOrNull, U32Update, U64Output, Update,
+    SockCommon, SpinLock, StackOrNull, U32Update, U64Output, Update,
 };
 
 /// The prototypes of helpers for programs of this type. Which of them such a program may call is
@@ -117,6 +117,14 @@ fn maps() -> Vec<HelperProto> {
         helper(87, "map_push_elem").since(4, 20).args(&[Map, MapValue, Anything]).packet_args(),
         helper(88, "map_pop_elem").since(4, 20).args(&[Map, MapValueOutput]),
         helper(89, "map_peek_elem").since(4, 20).args(&[Map, MapValueOutput]),
+        helper(HelperId::SPIN_LOCK.0, "spin_lock")
+            .since(5, 1)
+            .args(&[SpinLock])
+            .returns(RetKind::Void),
+        helper(HelperId::SPIN_UNLOCK.0, "spin_unlock")
+            .since(5, 1)
+            .args(&[SpinLock])
+            .returns(RetKind::Void),
         helper(130, "ringbuf_output").since(5, 8).args(&[Map, Memory, SizeOrZero, Anything]),
         helper(131, "ringbuf_reserve")
             .since(5, 8)

@@ -94,7 +94,7 @@ impl Machine<'_> {
                 let region = Region::MapKey { key_size: self.map(map).desc.key_size };
                 check_region(reg, region, &pointer, 0, size, zero_size_allowed)
             }
-            PointerKind::MapValue(MapValueRef { map, null: None }) => {
+            PointerKind::MapValue(MapValueRef { map, null: None, .. }) => {
                 self.check_map_flags(map, &pointer, 0, size, usage != MemoryUse::Read)?;
                 self.check_map_value(reg, map, &pointer, 0, size, zero_size_allowed)
             }

@@ -11,12 +11,12 @@ use ebpf_isa::{MapIdx, Reg};
 use super::Machine;
 use super::memory::check_unmodified;
 use super::packet::forget_packet_pointers;
-use crate::error::{Checked, Ending, Payload, Unsupported};
+use crate::error::{Checked, Ending, Payload, UnderLock, Unsupported};
 use crate::rules::{
     ArgKind, HelperProto, PacketAccess, ProgramTypeRules, helper_takes_map, holds_sockets,
     may_change_sockets,
 };
-use crate::state::{PointerKind, RefId, Value};
+use crate::state::{MapValueRef, PointerKind, RefId, Value};
 pub(super) use memory::{MemoryUse, Piece, check_size_bounds};
 
 /// What messages call the pointers that are accepted as memory.
@@ -48,6 +48,9 @@ pub(super) struct CallFacts {
 
 impl Machine<'_> {
     pub(super) fn call_helper(&mut self, id: HelperId) -> Checked {
+        if id != HelperId::SPIN_UNLOCK {
+            self.check_unlocked(UnderLock::Call)?;
+        }
         let rules = self.env.program_type.clone();
         let proto = self.prototype(&*rules, id)?;
         if proto.gpl_only && !self.env.license_gpl {
@@ -171,6 +174,7 @@ impl Machine<'_> {
             ArgKind::Size | ArgKind::SizeOrZero => {
                 self.check_size(proto, index, reg, &value, facts)
             }
+            ArgKind::SpinLock => self.process_lock(proto.id, reg, &value),
             ArgKind::ReservedSize => {
                 let size = value.as_scalar().and_then(|size| size.bounds.as_const());
                 let size = size.ok_or(Payload::HelperConstant { register: reg })?;
@@ -297,6 +301,10 @@ fn is_socket(kind: PointerKind) -> bool {
     matches!(kind, PointerKind::Object { object, null: None, .. } if !object.is_memory())
 }
 
+fn is_map_value(kind: PointerKind) -> bool {
+    matches!(kind, PointerKind::MapValue(MapValueRef { null: None, .. }))
+}
+
 fn is_reserved(kind: PointerKind) -> bool {
     matches!(kind, PointerKind::Ringbuf { null: None, .. })
 }
@@ -339,6 +347,7 @@ fn check_kind(kind: ArgKind, reg: Reg, value: &Value) -> Checked {
             (is(|kind| kind == PointerKind::Context), &["ctx"])
         }
         ArgKind::Callback => (is(|kind| matches!(kind, PointerKind::Function(_))), &["func"]),
+        ArgKind::SpinLock => (is(is_map_value), &["map_value", "ptr_"]),
         ArgKind::StackOrNull => (is(|kind| matches!(kind, PointerKind::Stack { .. })), &["fp"]),
         ArgKind::SockCommon => (is(is_socket), SOCKET_KINDS),
         ArgKind::ReleasedSock => (is(is_socket), RELEASED_KINDS),

@@ -8,7 +8,7 @@ use crate::domain::Scalar;
 use crate::error::Checked;
 use crate::profile::Feature;
 use crate::rules::{HelperProto, RetKind, holds_sockets};
-use crate::state::{Cell, Holds, MapValueRef, NullId, Origin, PointerKind, RefId, StackOff, Value};
+use crate::state::{Cell, ElementId, Holds, MapValueRef, NullId, Origin, PointerKind, RefId, StackOff, Value};
 use crate::step::Machine;
 
 /// The greatest error number that helpers give.
@@ -59,7 +59,8 @@ impl Machine<'_> {
                 Ok(Value::pointer(PointerKind::Object { object, null, reference }))
             }
             RetKind::MapValue => {
-                let value = MapValueRef { map: map_of(facts)?, null: None };
+                let map = map_of(facts)?;
+                let value = MapValueRef { map, null: None, element: self.new_element(map) };
                 Ok(Value::pointer(PointerKind::MapValue(value)))
             }
             RetKind::MapValueOrNull => {
@@ -69,8 +70,11 @@ impl Machine<'_> {
                 }
                 let entries = u64::from(self.map(map).desc.max_entries);
                 let exists = facts.key.is_some_and(|key| key < entries);
-                let null = if exists { None } else { Some(self.new_null_id()) };
-                Ok(Value::pointer(PointerKind::MapValue(MapValueRef { map, null })))
+                let has_lock = self.map(map).fields.has_lock();
+                let id = (!exists || has_lock).then(|| self.new_id());
+                let null = id.filter(|_| !exists).map(NullId);
+                let element = id.filter(|_| has_lock).map(ElementId);
+                Ok(Value::pointer(PointerKind::MapValue(MapValueRef { map, null, element })))
             }
         }
     }
