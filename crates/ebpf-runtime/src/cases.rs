@@ -194,8 +194,7 @@ fn map_info(map: &CaseMap, btf: Option<&Btf>) -> Result<MapInfo, CaseUnsupported
         MapType::from_number(map.map_type).ok_or(CaseUnsupported::MapType(map.map_type))?;
     let CaseMap { key_size, value_size, max_entries, flags, .. } = *map;
     let desc = MapDesc { map_type, key_size, value_size, max_entries, flags };
-    let fields_of =
-        |btf: &Btf, value: &u32| ValueFields::of(btf, TypeId(*value), value_size);
+    let fields_of = |btf: &Btf, value: &u32| ValueFields::of(btf, TypeId(*value), value_size);
     let fields = match &map.types {
         MapTypes::None => ValueFields::Untyped,
         MapTypes::OfProgram { value, .. } => {

@@ -134,7 +134,8 @@ impl ValueFields {
         let Ok(value) = btf.resolve(value) else {
             return Self::Unknown;
         };
-        let mut search = Search { btf, found: Vec::new(), is_unclear: false, is_odd: false, members: 0 };
+        let mut search =
+            Search { btf, found: Vec::new(), is_unclear: false, is_odd: false, members: 0 };
         match btf.type_by_id(value) {
             Ok(Type::Void) => return Self::Untyped,
             Ok(Type::Struct(composite)) => search.structure(composite, 0, 0),
@@ -225,7 +226,7 @@ impl Search<'_> {
         }
         for member in &composite.members {
             // The kernel gives up at a bit field between bytes.
-            self.is_odd |= member.bit_offset % 8 != 0;
+            self.is_odd |= !member.bit_offset.is_multiple_of(8);
             match off.checked_add(member.bit_offset / 8) {
                 Some(at) => self.field(member.ty, at, depth + 1),
                 None => self.is_unclear = true,
@@ -237,7 +238,9 @@ impl Search<'_> {
     fn field(&mut self, mut ty: TypeId, off: u32, depth: usize) {
         let mut elements = Some(1_u32);
         for _ in 0..DEPTH_MAX {
-            let Ok(Type::Array(Array { element, len, .. })) = self.btf.type_by_id(ty) else { break };
+            let Ok(Type::Array(Array { element, len, .. })) = self.btf.type_by_id(ty) else {
+                break;
+            };
             elements = elements.and_then(|elements| elements.checked_mul(*len));
             ty = *element;
         }
@@ -272,7 +275,7 @@ impl Search<'_> {
                 None => return,
             },
         };
-        match kind.filter(|kind| off % kind.alignment() == 0) {
+        match kind.filter(|kind| off.is_multiple_of(kind.alignment())) {
             Some(kind) => self.found.push(ValueField { off, kind }),
             None => self.is_unclear = true,
         }

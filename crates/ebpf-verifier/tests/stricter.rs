@@ -185,7 +185,7 @@ fn what_a_later_path_of_the_loop_relies_on_is_known_in_the_end() {
     kernel_verdict(&program, &env, &Options::default()).expect("the kernel loads it");
 }
 
-/// A program with a global function that is verified by the kernel, but not here.
+/// A program that is verified by the kernel, but not here.
 fn accepted_by_the_kernel_alone(env: &str, asm: &str, what: Unsupported) {
     let Subject { program, env, .. } = Subject::new(asm, env).expect("it is a program");
     let options = Options::default();
@@ -210,4 +210,19 @@ fn a_packet_that_is_only_read_is_not_given_to_be_written() {
                if r1 > r7 goto out\nr1 = r6\ncall f\nout:\nr0 = 1\nexit\n\
                f:\n*(u8 *)(r1 +0) = 1\nr0 = 0\nexit";
     accepted_by_the_kernel_alone(env, asm, Unsupported::PacketArgument);
+}
+
+/// Linux 6.18.44 has no numbers for elements that callbacks are given, and lets a callback of a callback
+/// take the lock of one element and give back that of another.
+#[test]
+fn locks_of_elements_of_callbacks_are_not_mixed_up() {
+    let env = "map hash 4 16 8 lock@4\nfunction global int\nfunction static int\n\
+               function static int";
+    let asm = "r1 = map[0] ll\nr2 = func outer ll\nr3 = 0\nr4 = 0\n\
+               call bpf_for_each_map_elem#164\nr0 = 0\nexit\n\
+               outer:\n*(u64 *)(r10 -8) = r3\nr2 = func inner ll\nr3 = r10\nr3 += -8\nr4 = 0\n\
+               call bpf_for_each_map_elem#164\nr0 = 0\nexit\n\
+               inner:\nr7 = *(u64 *)(r4 +0)\nr1 = r3\nr1 += 4\ncall bpf_spin_lock#93\n\
+               r1 = r7\nr1 += 4\ncall bpf_spin_unlock#94\nr0 = 0\nexit";
+    accepted_by_the_kernel_alone(env, asm, Unsupported::CallbackLock);
 }

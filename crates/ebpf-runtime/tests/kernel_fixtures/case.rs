@@ -5,7 +5,7 @@ use ebpf_isa::{CallTarget, Insn, MapIdx, Program, WideSource};
 use ebpf_object::cases::{Case, CaseBtf, CaseMap, MapTypes};
 use ebpf_verifier::{Environment, MapInfo};
 
-use super::support::Subject;
+use super::support::{self, Subject};
 
 /// `BPF_F_STRICT_ALIGNMENT`.
 const STRICT_ALIGNMENT: u32 = 1;

@@ -152,8 +152,6 @@ error_codes! {
     /// A release of what was not acquired.
     ReferenceRelease = "reference.release", EINVAL;
 
-    /// A call of a global function with arguments that its prototype does not allow.
-    FunctionArguments = "function.arguments", EINVAL;
     /// An access to bytes of a map's value that only helpers may touch: a lock, a timer.
     FieldAccess = "field.access", EACCES;
     /// A pointer to something else where a helper takes a lock or timer of a map's value.
@@ -165,6 +163,8 @@ error_codes! {
     /// A lock given back that is not held.
     LockRelease = "lock.release", EINVAL;
 
+    /// A call of a global function with arguments that its prototype does not allow.
+    FunctionArguments = "function.arguments", EINVAL;
     /// A prototype of a global function that the kernel does not take.
     FunctionPrototype = "function.prototype", EINVAL;
     /// A call of a global function that may sleep, in a program that may not.

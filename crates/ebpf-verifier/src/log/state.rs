@@ -315,7 +315,8 @@ mod tests {
             value(Value::pointer(PointerKind::Map(MapIdx(0)))),
             "map_ptr(map=counts,ks=4,vs=8)"
         );
-        let element = |null| PointerKind::MapValue(MapValueRef { map: MapIdx(0), null, element: None });
+        let element =
+            |null| PointerKind::MapValue(MapValueRef { map: MapIdx(0), null, element: None });
         assert_eq!(pointer(element(None), 4, zero), "map_value(map=counts,ks=4,vs=8,off=4)");
         assert_eq!(
             pointer(element(Some(NullId(2))), 0, zero),

@@ -191,13 +191,8 @@ fn types_that_share_their_members_are_not_looked_through_for_ever() {
 
 #[test]
 fn each_field_is_for_some_maps() {
-    let desc = |map_type, flags| MapDesc {
-        map_type,
-        key_size: 4,
-        value_size: 64,
-        max_entries: 1,
-        flags,
-    };
+    let desc =
+        |map_type, flags| MapDesc { map_type, key_size: 4, value_size: 64, max_entries: 1, flags };
     let fits = |kind, map_type| known([(kind, 8)]).may_be_in(&desc(map_type, 0));
     assert!(fits(SpinLock, MapType::Hash) && fits(SpinLock, MapType::CgroupStorage));
     assert!(!fits(SpinLock, MapType::LruHash) && !fits(SpinLock, MapType::PercpuArray));

@@ -120,7 +120,8 @@ impl Machine<'_> {
             return Err(Payload::CallbackMap { map_type }.into());
         }
         let key = Value::pointer(PointerKind::MapKey(map));
-        let value = Value::pointer(PointerKind::MapValue(MapValueRef { map, null: None, element: None }));
+        let value =
+            Value::pointer(PointerKind::MapValue(MapValueRef { map, null: None, element: None }));
         Ok([*self.value(Reg::R1), key, value, context])
     }
 

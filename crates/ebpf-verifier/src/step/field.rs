@@ -70,7 +70,8 @@ impl Machine<'_> {
 
     /// Takes or gives back the lock that an argument points to.
     pub(super) fn process_lock(&mut self, helper: HelperId, reg: Reg, value: &Value) -> Checked {
-        let MapValueRef { map, element, .. } = self.check_field(reg, value, SpecialField::SpinLock)?;
+        let MapValueRef { map, element, .. } =
+            self.check_field(reg, value, SpecialField::SpinLock)?;
         if element.is_none() && !self.is_only_element(map) && !self.shares_mistakes {
             return Err(Unsupported::CallbackLock.into());
         }

@@ -8,7 +8,9 @@ use crate::domain::Scalar;
 use crate::error::Checked;
 use crate::profile::Feature;
 use crate::rules::{HelperProto, RetKind, holds_sockets};
-use crate::state::{Cell, ElementId, Holds, MapValueRef, NullId, Origin, PointerKind, RefId, StackOff, Value};
+use crate::state::{
+    Cell, ElementId, Holds, MapValueRef, NullId, Origin, PointerKind, RefId, StackOff, Value,
+};
 use crate::step::Machine;
 
 /// The greatest error number that helpers give.
