@@ -45,6 +45,7 @@ pub(super) fn fitting(kind: ArgKind, n: usize) -> Option<String> {
         | ArgKind::MapKey
         | ArgKind::MapValue
         | ArgKind::MapValueOutput
+        | ArgKind::SpinLock
         | ArgKind::SockCommon
         | ArgKind::ReleasedSock
         | ArgKind::ReleasedRingbuf
