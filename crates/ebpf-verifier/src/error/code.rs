@@ -154,14 +154,11 @@ error_codes! {
 
     /// An access to bytes of a map's value that only helpers may touch: a lock, a timer.
     FieldAccess = "field.access", EACCES;
-    /// A pointer to something else where a helper takes a lock or timer of a map's value.
-    FieldPointer = "field.pointer", EINVAL;
-    /// A map with locks or timers, which programs of this type may not use.
-    FieldProgram = "field.program", EINVAL;
-    /// Something that is not possible while a lock is held.
+    /// A lock or timer of a map's value in a program that may not have it, or a pointer to something else
+    /// where a helper takes one.
+    FieldUse = "field.use", EINVAL;
+    /// Something that is not possible while a lock is held, or only while it is.
     LockHeld = "lock.held", EINVAL;
-    /// A lock given back that is not held.
-    LockRelease = "lock.release", EINVAL;
 
     /// A call of a global function with arguments that its prototype does not allow.
     FunctionArguments = "function.arguments", EINVAL;

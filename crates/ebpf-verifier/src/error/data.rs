@@ -4,7 +4,7 @@ use alloc::string::{String, ToString as _};
 
 use serde::{Serialize, Serializer};
 
-use super::{Ending, FieldFault, PrototypeFault, UnderLock, UnlockFault, Unsupported};
+use super::{Ending, FieldFault, LockFault, PrototypeFault, Unsupported};
 use crate::kfunc::ObjectType;
 use crate::map_fields::SpecialField;
 use crate::profile::Feature;
@@ -25,11 +25,10 @@ as_text! {
     Ending: |ending| ending.to_string();
     Feature: |feature| feature.name().into();
     FieldFault: |fault| fault.to_string();
+    LockFault: |fault| fault.to_string();
     Object: |object| object.name().into();
     ObjectType: |ty| ty.name().into();
     PrototypeFault: |fault| fault.to_string();
     SpecialField: |field| field.name().into();
-    UnderLock: |what| what.to_string();
-    UnlockFault: |fault| fault.to_string();
     Unsupported: |what| what.to_string();
 }

@@ -3,11 +3,13 @@
 use alloc::string::String;
 
 use ebpf_isa::Reg;
+use ebpf_isa::uapi::ProgramType;
 
 use super::Ending;
 use crate::map_fields::SpecialField;
 
-/// Why a pointer that a helper is given is not to a field of the kind that it takes.
+/// What is wrong with the use of a field: a pointer that a helper is given is not to one of the kind that
+/// it takes, or programs of this type may not have it at all.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum FieldFault {
@@ -49,31 +51,41 @@ pub enum FieldFault {
         /// What it is to point to.
         field: SpecialField,
     },
+    /// Programs of this type may not refer to a map with the field.
+    #[error("{} progs cannot use {} yet", programs(*program_type), field.name())]
+    Program {
+        /// The field.
+        field: SpecialField,
+        /// The program's type.
+        program_type: ProgramType,
+    },
 }
 
-/// Why a lock cannot be given back.
+/// What programs are called that may not have some fields.
+const fn programs(program_type: ProgramType) -> &'static str {
+    match program_type {
+        ProgramType::SocketFilter => "socket filter",
+        _ => "tracing",
+    }
+}
+
+/// What is wrong with a lock that is held, or is not.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
-pub enum UnlockFault {
-    /// None is held.
+pub enum LockFault {
+    /// One is given back, but none is held.
     #[error("bpf_spin_unlock without taking a lock")]
     NotHeld,
-    /// It is that of another element than the one that is held.
+    /// That of another element is given back than the one that is held.
     #[error("bpf_spin_unlock of different lock")]
     OfAnother,
-}
-
-/// What is not possible while a lock is held.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[non_exhaustive]
-pub enum UnderLock {
-    /// A call of a helper or a kernel function.
+    /// A helper or a kernel function is called while one is held.
     #[error("function calls are not allowed while holding a lock")]
     Call,
-    /// A call of a function that is verified on its own.
+    /// A function that is verified on its own is called while one is held.
     #[error("use static function instead")]
     GlobalCall,
-    /// The end of the program.
+    /// The program ends while one is held.
     #[error("{0} cannot be used inside bpf_spin_lock-ed region")]
     End(Ending),
 }

@@ -10,8 +10,8 @@ use ebpf_isa::{AluOp, MapIdx, Pc, ProgramError, Reg, SubprogIdx, Width};
 
 use super::kinds::payloads;
 use super::{
-    ArgumentRule, ArithmeticRule, BadSize, Ending, Extreme, FarOffset, FieldFault, Held,
-    PrototypeFault, Region, StackAccess, UnderLock, UnlockFault, Unsupported, text,
+    ArgumentRule, ArithmeticRule, BadSize, Ending, Extreme, FarOffset, FieldFault, Held, LockFault,
+    PrototypeFault, Region, StackAccess, Unsupported, text,
 };
 use crate::domain::Tnum;
 use crate::kfunc::ObjectType;
@@ -459,11 +459,7 @@ payloads! {
     } => StackBounds;
 
     /// An atomic operation on the stack at an offset that is not constant.
-    #[error(
-        "variable offset stack pointer cannot be passed into helper function; \
-         var_off={} off={off} size={size}",
-        text::var_off(*var_off)
-    )]
+    #[error("{}", text::stack_variable(*var_off, *off, *size))]
     StackVariable {
         var_off: Tnum = "The variable part of the offset.",
         off: i64 = "The constant part of the offset.",
@@ -639,30 +635,17 @@ payloads! {
         field: SpecialField = "What it touches.",
     } => FieldAccess;
 
-    /// A pointer to something else where a helper takes a field of a map's value.
+    /// A use of a field of a map's value that is not as it must be.
     #[error("{fault}")]
     Field {
         fault: FieldFault = "What is wrong with it.",
-    } => FieldPointer;
+    } => FieldUse;
 
-    /// A map whose values have a field that programs of this type may not use.
-    #[error("{} progs cannot use {} yet", text::field_program(*program_type), field.name())]
-    FieldProgram {
-        field: SpecialField = "The field.",
-        program_type: ProgramType = "The program's type.",
-    } => FieldProgram;
-
-    /// Something that is not possible while a lock is held.
-    #[error("{what}")]
-    LockHeld {
-        what: UnderLock = "What.",
-    } => LockHeld;
-
-    /// A lock given back that is not held.
+    /// A lock that is held, or is not.
     #[error("{fault}")]
-    Unlock {
-        fault: UnlockFault = "Why not.",
-    } => LockRelease;
+    Lock {
+        fault: LockFault = "What is wrong.",
+    } => LockHeld;
 
     /// The end of the program, with something held that was acquired.
     #[error("{ending} would lead to reference leak")]
@@ -686,10 +669,7 @@ payloads! {
     } => HelperArgument;
 
     /// Something given to a helper that releases, which was moved.
-    #[error(
-        "R{} must have zero offset when passed to release func or trusted arg to kfunc",
-        register.number()
-    )]
+    #[error("{}", text::release_moved(*register))]
     HelperReleaseMoved {
         register: Reg = "The argument.",
         off: i32 = "The constant part of its offset.",
@@ -768,12 +748,7 @@ payloads! {
     } => KfuncArgument;
 
     /// An object of another type than the one that a kernel function takes.
-    #[error(
-        "kernel function {function} args#{argument} expected pointer to STRUCT {} \
-         but R{} has a pointer to STRUCT {found}",
-        wanted.name(),
-        argument + 1
-    )]
+    #[error("{}", text::object_type(function, *argument, wanted, found))]
     KfuncType {
         function: Cow<'static, str> = "The function.",
         argument: usize = "The argument, from 0.",

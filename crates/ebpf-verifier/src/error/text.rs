@@ -5,12 +5,12 @@ use alloc::string::String;
 use alloc::vec::Vec;
 
 use ebpf_isa::opcode::{CLASS_MASK, Class, OPERATION_MASK, jump, unary};
-use ebpf_isa::uapi::{HelperId, MapType, ProgramType};
+use ebpf_isa::uapi::{HelperId, MapType};
 use ebpf_isa::{AluOp, Reg};
 
 use super::{
-    ArgumentRule, ArithmeticRule, BadSize, Extreme, FarOffset, Held, Payload, Region, StackAccess,
-    UnderLock,
+    ArgumentRule, ArithmeticRule, BadSize, Extreme, FarOffset, Held, LockFault, Payload, Region,
+    StackAccess,
 };
 use crate::domain::Tnum;
 use crate::kfunc::ObjectType;
@@ -67,7 +67,7 @@ impl Payload {
                 let before = cause.detail().map_or(String::new(), |detail| detail + "\n");
                 Some(format!("{before}{cause}"))
             }
-            Self::LockHeld { what: UnderLock::GlobalCall } => {
+            Self::Lock { fault: LockFault::GlobalCall } => {
                 Some("global function calls are not allowed while holding a lock,".into())
             }
             Self::GlobalSleeps { .. } => Some(
@@ -157,14 +157,6 @@ pub(super) fn far_offset(kind: &str, offset: FarOffset) -> String {
             "math between {kind} pointer and register with unbounded min value is not allowed"
         ),
         FarOffset::Least(min) => format!("value {min} makes {kind} pointer be out of bounds"),
-    }
-}
-
-/// What programs are called that may not use some fields of maps.
-pub(super) const fn field_program(program_type: ProgramType) -> &'static str {
-    match program_type {
-        ProgramType::SocketFilter => "socket filter",
-        _ => "tracing",
     }
 }
 
@@ -291,6 +283,35 @@ pub(super) fn bad_size(register: Reg, bad: BadSize) -> String {
             format!("R{number} unbounded memory access, use 'var &= const' or 'if (var < const)'")
         }
     }
+}
+
+/// A pointer into the stack at a variable offset, given to a helper that takes none.
+pub(super) fn stack_variable(var: Tnum, off: i64, size: u8) -> String {
+    let var = var_off(var);
+    format!(
+        "variable offset stack pointer cannot be passed into helper function; \
+         var_off={var} off={off} size={size}"
+    )
+}
+
+pub(super) fn release_moved(register: Reg) -> String {
+    let number = register.number();
+    format!("R{number} must have zero offset when passed to release func or trusted arg to kfunc")
+}
+
+/// An object of another type than the one that a function takes.
+pub(super) fn object_type(
+    function: &str,
+    argument: usize,
+    wanted: &ObjectType,
+    found: &str,
+) -> String {
+    format!(
+        "kernel function {function} args#{argument} expected pointer to STRUCT {} \
+         but R{} has a pointer to STRUCT {found}",
+        wanted.name(),
+        argument + 1
+    )
 }
 
 /// What a pointer argument would have to point to.

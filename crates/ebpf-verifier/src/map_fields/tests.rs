@@ -1,3 +1,5 @@
+//! Types of values, and what is found in them.
+
 use alloc::string::ToString;
 use alloc::vec;
 

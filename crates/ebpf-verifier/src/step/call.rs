@@ -3,7 +3,7 @@
 use ebpf_isa::{Pc, Reg, SubprogIdx};
 
 use super::{Machine, Next};
-use crate::error::{Checked, Ending, Held, Payload, UnderLock, Unsupported};
+use crate::error::{Checked, Ending, Held, LockFault, Payload, Unsupported};
 use crate::function::Binding;
 use crate::state::{Frame, PointerKind, Reference, State, Value};
 
@@ -73,7 +73,7 @@ impl Machine<'_> {
     /// Checks that everything that was acquired has been released, before the program ends. What ends a
     /// subprogram leaves it to the callers, but for a lock.
     pub(super) fn check_nothing_held(&self, ending: Ending) -> Checked {
-        self.check_unlocked(UnderLock::End(ending))?;
+        self.check_unlocked(LockFault::End(ending))?;
         let refs = self.state.refs.iter();
         if refs.len() == 0 || self.state.depth() > 1 {
             return Ok(());

@@ -7,7 +7,7 @@ use ebpf_isa::{MapIdx, Reg};
 
 use super::Machine;
 use crate::environment::MapInfo;
-use crate::error::{Checked, FieldFault, Payload, UnderLock, UnlockFault, Unsupported};
+use crate::error::{Checked, FieldFault, LockFault, Payload, Unsupported};
 use crate::map_fields::{SpecialField, ValueFields};
 use crate::state::{ElementId, HeldLock, MapValueRef, Pointer, PointerKind, Value};
 
@@ -81,14 +81,14 @@ impl Machine<'_> {
             return Ok(());
         }
         let fault = match self.state.lock {
-            None => UnlockFault::NotHeld,
-            Some(held) if held != lock => UnlockFault::OfAnother,
+            None => LockFault::NotHeld,
+            Some(held) if held != lock => LockFault::OfAnother,
             Some(_) => {
                 self.state.lock = None;
                 return Ok(());
             }
         };
-        Err(Payload::Unlock { fault }.into())
+        Err(Payload::Lock { fault }.into())
     }
 
     /// Whether all pointers to values of a map are to the same one, which the kernel does not number.
@@ -99,9 +99,9 @@ impl Machine<'_> {
     }
 
     /// Refuses what is not possible while a lock is held.
-    pub(super) fn check_unlocked(&self, what: UnderLock) -> Checked {
+    pub(super) fn check_unlocked(&self, fault: LockFault) -> Checked {
         match self.state.lock {
-            Some(_) => Err(Payload::LockHeld { what }.into()),
+            Some(_) => Err(Payload::Lock { fault }.into()),
             None => Ok(()),
         }
     }

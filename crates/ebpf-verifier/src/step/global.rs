@@ -10,7 +10,7 @@ use super::memory::check_unmodified;
 use super::packet::forget_packet_pointers;
 use super::{Machine, Next};
 use crate::domain::Scalar;
-use crate::error::{ArgumentRule, Checked, ErrorCode, Payload, UnderLock, Unsupported};
+use crate::error::{ArgumentRule, Checked, ErrorCode, LockFault, Payload, Unsupported};
 use crate::function::{Argument, Function, Unread};
 use crate::rules::PacketAccess;
 use crate::state::{Frame, Pointer, PointerKind, State, Value};
@@ -41,7 +41,7 @@ impl Machine<'_> {
     pub(super) fn call_global(&mut self, subprog: SubprogIdx) -> Checked<Next> {
         let function = self.functions.get(subprog);
         let refused = self.check_arguments(function).err();
-        self.check_unlocked(UnderLock::GlobalCall)?;
+        self.check_unlocked(LockFault::GlobalCall)?;
         if let Some(cause) = refused {
             let is_known = cause.code() != ErrorCode::Unsupported;
             return Err(if is_known { refuse(subprog, function, cause) } else { cause });

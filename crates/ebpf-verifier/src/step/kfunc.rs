@@ -5,7 +5,7 @@ use ebpf_isa::Reg;
 use super::Machine;
 use super::helper::{CallFacts, MemoryUse, Piece, check_size_bounds};
 use super::memory::check_unmodified;
-use crate::error::{Checked, ErrorCode, Payload, UnderLock, Unsupported};
+use crate::error::{Checked, ErrorCode, LockFault, Payload, Unsupported};
 use crate::kfunc::{KfuncArg, KfuncArgKind, KfuncProto, KfuncRet, ObjectType};
 use crate::rules::PacketAccess;
 use crate::state::{NullId, OpaqueId, Pointer, PointerKind, RefId, Reference, Value};
@@ -22,7 +22,7 @@ struct Argument<'a> {
 
 impl Machine<'_> {
     pub(super) fn call_kfunc(&mut self, btf_id: u32, module: i16) -> Checked {
-        self.check_unlocked(UnderLock::Call)?;
+        self.check_unlocked(LockFault::Call)?;
         let env = self.env;
         let function = env.modules.function(module, btf_id).expect("calls were checked before");
         let mut released = None;

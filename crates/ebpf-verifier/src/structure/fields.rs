@@ -4,7 +4,7 @@ use ebpf_isa::uapi::ProgramType;
 
 use super::{holds_maps, is_supported};
 use crate::environment::{Environment, MapInfo};
-use crate::error::{Checked, Payload, Unsupported};
+use crate::error::{Checked, FieldFault, Payload, Unsupported};
 use crate::map_fields::{SpecialField, ValueFields};
 
 /// Checks that the fields of a map's values are known, and for such programs.
@@ -13,7 +13,7 @@ pub(super) fn check_fields(env: &Environment, map: &MapInfo) -> Checked {
     match forbidden(env, map) {
         Some(field) => {
             let program_type = env.program_type.program_type();
-            Err(Payload::FieldProgram { field, program_type }.into())
+            Err(Payload::Field { fault: FieldFault::Program { field, program_type } }.into())
         }
         None => Ok(()),
     }

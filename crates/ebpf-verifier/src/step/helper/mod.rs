@@ -11,7 +11,7 @@ use ebpf_isa::{MapIdx, Reg};
 use super::Machine;
 use super::memory::check_unmodified;
 use super::packet::forget_packet_pointers;
-use crate::error::{Checked, Ending, Payload, UnderLock, Unsupported};
+use crate::error::{Checked, Ending, LockFault, Payload, Unsupported};
 use crate::rules::{
     ArgKind, HelperProto, PacketAccess, ProgramTypeRules, helper_takes_map, holds_sockets,
     may_change_sockets,
@@ -49,7 +49,7 @@ pub(super) struct CallFacts {
 impl Machine<'_> {
     pub(super) fn call_helper(&mut self, id: HelperId) -> Checked {
         if id != HelperId::SPIN_UNLOCK {
-            self.check_unlocked(UnderLock::Call)?;
+            self.check_unlocked(LockFault::Call)?;
         }
         let rules = self.env.program_type.clone();
         let proto = self.prototype(&*rules, id)?;
