@@ -57,6 +57,8 @@ impl Machine<'_> {
             self.effects.of_call().was_last_round = true;
             return Ok(());
         }
+        // Of what the helper is given, as if it were the function that is called.
+        self.remark_on_static(subprog);
         let depth = self.state.depth();
         if depth >= self.env.profile.frames() {
             return Err(Payload::LimitFrames { frames: depth + 1 }.into());
