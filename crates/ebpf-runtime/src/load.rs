@@ -361,9 +361,7 @@ impl Runtime {
             Symbol::MapValue { map: index, offset } => {
                 map(index)?.first_value_address()?.checked_add(u64::from(offset))
             }
-            Symbol::Native(number) => {
-                bindings.natives().nth(number as usize).map(address)
-            }
+            Symbol::Native(number) => bindings.natives().nth(number as usize).map(address),
         }
     }
 }

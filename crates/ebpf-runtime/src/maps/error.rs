@@ -15,7 +15,9 @@ pub enum CreateMapError {
         map_type: MapType,
     },
     /// The runtime has no sockets that such a map could hold.
-    #[error("map `{name}`: maps of type {map_type} hold sockets, and there are no sockets here; such programs can only be verified")]
+    #[error(
+        "map `{name}`: maps of type {map_type} hold sockets, and there are no sockets here; such programs can only be verified"
+    )]
     NoSockets {
         /// The map.
         name: String,

@@ -87,14 +87,7 @@ pub(crate) fn explore<W: Watch>(
     let Explorer { reached, machine, marks, .. } = explorer;
     let Machine { context_use, stack_depth, writes_packet, callback_calls, .. } = machine;
     let longest_jump = marks.longest_jump;
-    Ok(Explored {
-        reached,
-        context_use,
-        stack_depth,
-        writes_packet,
-        callback_calls,
-        longest_jump,
-    })
+    Ok(Explored { reached, context_use, stack_depth, writes_packet, callback_calls, longest_jump })
 }
 
 /// A path that waits.

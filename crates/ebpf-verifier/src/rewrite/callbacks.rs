@@ -9,9 +9,7 @@ use alloc::vec::Vec;
 
 use ebpf_isa::abi::{ElementCursor, REWRITER_STACK};
 use ebpf_isa::uapi::HelperId;
-use ebpf_isa::{
-    AluOp, CallTarget, CmpOp, Extend, Insn, Operand, Pc, Reg, Size, WideSource, Width,
-};
+use ebpf_isa::{AluOp, CallTarget, CmpOp, Extend, Insn, Operand, Pc, Reg, Size, WideSource, Width};
 use ebpf_patch::{PatchInsn, Target};
 
 use super::epilogue::SLOT;
@@ -199,10 +197,8 @@ impl Loop {
     fn refuse_unless(&mut self, op: CmpOp, reg: Reg, than: i32, errno: i32) {
         self.jump(op, reg, Operand::Imm(than), Target::Over(2));
         self.push(mov(Reg::R0, Operand::Imm(-errno)));
-        self.insns.push(PatchInsn::jump(
-            Insn::Jump { target: Pc::ENTRY, long: false },
-            Target::Next,
-        ));
+        self.insns
+            .push(PatchInsn::jump(Insn::Jump { target: Pc::ENTRY, long: false }, Target::Next));
     }
 
     /// Registers are saved at the top of what the loop may use.

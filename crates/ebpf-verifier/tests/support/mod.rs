@@ -26,6 +26,8 @@ pub(crate) struct Subject {
     pub(crate) env: Environment,
     /// The types, as the kernel is given them.
     pub(crate) btf: Option<Vec<u8>>,
+    /// The maps of maps that hold maps at first: which, and the index or key of four bytes.
+    pub(crate) held: Vec<(usize, u32)>,
 }
 
 impl Subject {
@@ -36,20 +38,26 @@ impl Subject {
 
     pub(crate) fn new(asm: &str, env: &str) -> Result<Self, String> {
         let program = assemble(asm).map_err(|error| error.to_string())?;
-        let (env, types) = parse(env)?;
-        Ok(Self { program: types.apply(program)?, env, btf: types.bytes() })
+        let (env, types, held) = parse(env)?;
+        Ok(Self { program: types.apply(program)?, env, btf: types.bytes(), held })
     }
+}
+
+/// The packet that a fixture of `fixtures/run` runs on: `mem`, or as many zeros as an Ethernet frame has
+/// at least.
+pub(crate) fn packet_of(fixture: &Fixture) -> Vec<u8> {
+    fixture.mem().map_or_else(|| vec![0; 60], <[u8]>::to_vec)
 }
 
 /// Reads an environment.
 pub(crate) fn parse_env(text: &str) -> Result<Environment, String> {
-    parse(text).map(|(env, _)| env)
+    parse(text).map(|(env, ..)| env)
 }
 
-fn parse(text: &str) -> Result<(Environment, Types), String> {
+fn parse(text: &str) -> Result<(Environment, Types, Vec<(usize, u32)>), String> {
     let mut env = Environment::new(program_types::xdp());
     let mut types = Types::default();
-    let mut inner = Vec::new();
+    let (mut inner, mut held) = (Vec::new(), Vec::new());
     let mut kfuncs = Kfuncs::default();
     for line in text.lines().filter(|line| !line.trim().is_empty()) {
         let words: Vec<&str> = line.split_whitespace().collect();
@@ -70,6 +78,12 @@ fn parse(text: &str) -> Result<(Environment, Types), String> {
                 let outer = env.maps.len().checked_sub(1).ok_or_else(unknown)?;
                 inner.push((outer, parse_map(map).ok_or_else(unknown)?));
             }
+            ["held", ref keys @ ..] => {
+                let outer = env.maps.len().checked_sub(1).ok_or_else(unknown)?;
+                for key in keys {
+                    held.push((outer, key.parse().map_err(|_| unknown())?));
+                }
+            }
             ["kfunc", index, ref function @ ..] => {
                 kfuncs.parse(index, function).ok_or_else(unknown)?;
             }
@@ -86,7 +100,7 @@ fn parse(text: &str) -> Result<(Environment, Types), String> {
     kfuncs.put_into(&mut env)?;
     let btf = types.bytes().map(|bytes| Btf::parse(&bytes)).transpose();
     env.btf = btf.map_err(|error| error.to_string())?.map(Arc::new);
-    Ok((env, types))
+    Ok((env, types, held))
 }
 
 fn parse_map(words: &[&str]) -> Option<MapInfo> {
