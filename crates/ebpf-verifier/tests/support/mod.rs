@@ -27,8 +27,11 @@ pub(crate) struct Subject {
     /// The types, as the kernel is given them.
     pub(crate) btf: Option<Vec<u8>>,
     /// The maps of maps that hold maps at first: which, and the index or key of four bytes.
-    pub(crate) held: Vec<(usize, u32)>,
+    pub(crate) held: Held,
 }
+
+/// Places of maps of maps, each with an index or key.
+type Held = Vec<(usize, u32)>;
 
 impl Subject {
     pub(crate) fn of(fixture: &Fixture) -> Result<Self, String> {
@@ -54,7 +57,7 @@ pub(crate) fn parse_env(text: &str) -> Result<Environment, String> {
     parse(text).map(|(env, ..)| env)
 }
 
-fn parse(text: &str) -> Result<(Environment, Types, Vec<(usize, u32)>), String> {
+fn parse(text: &str) -> Result<(Environment, Types, Held), String> {
     let mut env = Environment::new(program_types::xdp());
     let mut types = Types::default();
     let (mut inner, mut held) = (Vec::new(), Vec::new());
