@@ -10,9 +10,11 @@ use crate::Pc;
 
 /// Bytes of stack that one frame may use.
 pub const STACK_SIZE: usize = 512;
-/// Bytes of stack that one frame may take: what a program may use, and a slot in which a rewriter
-/// keeps something for itself, as the context for an epilogue.
-pub const FRAME_SIZE: usize = STACK_SIZE + 8;
+/// Bytes of stack that a rewriter may use in a frame for itself: the context for an epilogue, and what the
+/// loops need that it puts in the place of helpers which call back.
+pub const REWRITER_STACK: usize = 8 + 40;
+/// Bytes of stack that one frame may take: what a program may use, and what a rewriter may.
+pub const FRAME_SIZE: usize = STACK_SIZE + REWRITER_STACK;
 /// Frames of one program run, the main program's included.
 pub const MAX_CALL_DEPTH: usize = 8;
 /// Tail calls of one program run.
@@ -48,6 +50,20 @@ pub fn subprog_at(address: u64) -> Option<Pc> {
 ///
 /// Calling one is unsafe: its prototype, which a verifier checked calls against, is a promise.
 pub type HelperFn = unsafe extern "sysv64" fn(u64, u64, u64, u64, u64, *mut ExecEnv) -> u64;
+
+/// How far a walk over the elements of a map is. The walk is a native function's, which gets the map and
+/// the address of this, and gives the address of the next element's value, or 0 behind the last one. All is
+/// 0 at first.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[repr(C)]
+pub struct ElementCursor {
+    /// Where the walk goes on: for the native function alone, which may keep a key here.
+    pub position: u64,
+    /// Elements that were given.
+    pub count: u64,
+    /// The address of the key of the element that was given last.
+    pub key: u64,
+}
 
 /// Compiled code of a program: context and environment in, `r0` out.
 pub type EntryFn = unsafe extern "sysv64" fn(*mut u8, *mut ExecEnv) -> u64;

@@ -7,8 +7,8 @@ use crate::SubprogIdx;
 /// What is known about one subprogram.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct SubprogFacts {
-    /// Bytes of stack below the frame pointer that the subprogram uses, 0 to 512; 8 more where a
-    /// rewriter uses a slot of its own ([`crate::abi::FRAME_SIZE`]).
+    /// Bytes of stack below the frame pointer that the subprogram uses, 0 to 512; more where a
+    /// rewriter uses some for itself ([`crate::abi::FRAME_SIZE`]).
     pub stack_depth: u16,
 }
 

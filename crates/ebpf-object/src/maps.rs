@@ -1,6 +1,7 @@
 //! Maps: those declared in `.maps`, and those that stand for data sections.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
+use std::ops::Range;
 
 use ebpf_btf::{Btf, BtfError, Member, SecVar, Type, TypeId};
 use ebpf_isa::MapIdx;
@@ -31,10 +32,16 @@ pub struct ObjectMap {
     pub frozen: bool,
     /// What the maps are that a map of maps holds.
     pub inner: Option<Box<ObjectMap>>,
+    /// The maps that a map of maps holds first: the index of the element, and the place of the map in the
+    /// object. It is an array's index, or a hash map's key of four bytes.
+    pub held: Vec<(u32, usize)>,
 }
 
 /// Bytes of the descriptor of a map or program.
 const DESCRIPTOR: u32 = 4;
+
+/// Bytes of an address in the array that says which maps a map of maps holds.
+const POINTER: u64 = 8;
 
 /// The maps of an object, and where instructions refer to them.
 #[derive(Debug, Clone, Default)]
@@ -92,12 +99,13 @@ impl Maps {
         vars: &[SecVar],
     ) -> Result<(), ObjectError> {
         // Clang leaves the offsets in BTF to the loader; the symbols have them.
-        let offsets: BTreeMap<&str, u64> = elf
+        let places: BTreeMap<&str, (u64, u64)> = elf
             .symbols
             .iter()
             .filter(|symbol| symbol.place == Place::Section(section))
-            .map(|symbol| (symbol.name, symbol.value))
+            .map(|symbol| (symbol.name, (symbol.value, symbol.size)))
             .collect();
+        let mut holders = Vec::new();
         for var in vars {
             let Ok(Type::Var(declared)) = btf.type_by_id(var.var) else {
                 return Err(ObjectError::BadMapDeclaration {
@@ -107,16 +115,57 @@ impl Maps {
                 });
             };
             let name = btf.name(declared.name);
-            let map = Declaration::read(btf, name, declared.ty)?.finish(btf)?;
-            let Some(&offset) = offsets.get(name) else {
+            let declaration = Declaration::read(btf, name, declared.ty)?;
+            let values_at = declaration.values_at;
+            let map = declaration.finish(btf)?;
+            let Some(&(offset, size)) = places.get(name) else {
                 return Err(ObjectError::BadMapDeclaration {
                     map: name.into(),
                     what: "the variable".into(),
                     expected: "a symbol of section .maps",
                 });
             };
+            if map.inner.is_some()
+                && let Some(values_at) = values_at
+            {
+                let values = offset.saturating_add(values_at.into());
+                holders.push((self.maps.len(), values..offset.saturating_add(size)));
+            }
             self.declared.insert((section, offset), MapIdx(self.maps.len() as u32));
             self.maps.push(map);
+        }
+        for (holder, values) in holders {
+            self.read_held(elf, section, holder, &values)?;
+        }
+        Ok(())
+    }
+
+    /// Reads which maps a map of maps holds first: `values` is where its array of addresses lies in the
+    /// section.
+    fn read_held(
+        &mut self,
+        elf: &Elf<'_>,
+        section: usize,
+        holder: usize,
+        values: &Range<u64>,
+    ) -> Result<(), ObjectError> {
+        let relocations = elf.sections[section].relocations.iter();
+        for relocation in relocations.filter(|relocation| values.contains(&relocation.offset)) {
+            let bad = |expected| ObjectError::BadMapDeclaration {
+                map: self.maps[holder].name.clone(),
+                what: "values".into(),
+                expected,
+            };
+            let at = relocation.offset - values.start;
+            let index = u32::try_from(at / POINTER).ok().filter(|_| at.is_multiple_of(POINTER));
+            let index = index.ok_or_else(|| bad("addresses of eight bytes"))?;
+            let symbol = elf.symbols.get(relocation.symbol as usize);
+            let map = symbol.and_then(|symbol| match symbol.place {
+                Place::Section(section) => self.declared.get(&(section, symbol.value)),
+                Place::Nowhere => None,
+            });
+            let map = map.ok_or_else(|| bad("addresses of maps of the object"))?.index();
+            self.maps[holder].held.push((index, map));
         }
         Ok(())
     }
@@ -169,6 +218,7 @@ fn data_map(
         initial: (section.kind == SectionType::Data).then(|| section.data.into()),
         frozen: read_only,
         inner: None,
+        held: Vec::new(),
     }))
 }
 
@@ -184,6 +234,8 @@ struct Declaration<'a> {
     key: Option<(TypeId, u32)>,
     value: Option<(TypeId, u32)>,
     values: Option<Values>,
+    /// Where the array `values` begins in the variable.
+    values_at: Option<u32>,
 }
 
 /// What a map holds, where that is maps or programs: `__array(values, …)`.
@@ -206,6 +258,7 @@ impl<'a> Declaration<'a> {
             key: None,
             value: None,
             values: None,
+            values_at: None,
         };
         let members = btf.members(ty).map_err(|_| declaration.bad("its type", "a struct"))?;
         let mut names = HashSet::new();
@@ -242,7 +295,10 @@ impl<'a> Declaration<'a> {
             "pinning" => self.pinning = number()?,
             "key" => self.key = Some(sized()?),
             "value" => self.value = Some(sized()?),
-            "values" => self.values = Some(self.held(btf, member.ty)?),
+            "values" => {
+                self.values = Some(self.held(btf, member.ty)?);
+                self.values_at = Some(member.bit_offset / 8);
+            }
             // Where the kernel takes memory, and how many hashes a bloom filter has.
             "numa_node" | "map_extra" => drop(number()?),
             _ => {
@@ -309,6 +365,7 @@ impl<'a> Declaration<'a> {
             initial: None,
             frozen: false,
             inner,
+            held: Vec::new(),
         })
     }
 

@@ -8,7 +8,7 @@
 use std::hash::{BuildHasher, Hasher, RandomState};
 use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
 
-use ebpf_isa::abi::HelperFn;
+use ebpf_isa::abi::{ElementCursor, ExecEnv, HelperFn};
 use ebpf_isa::uapi::HelperId;
 use rustix::time::{ClockId, clock_gettime};
 use smallvec::SmallVec;
@@ -26,16 +26,20 @@ pub(crate) const COMMON: &[(HelperId, HelperFn)] = &[
     (HelperId::GET_SMP_PROCESSOR_ID, get_smp_processor_id),
 ];
 
-/// What programs get as the handle of a map.
-pub(crate) fn handle(map: &Map) -> u64 {
-    std::ptr::from_ref(map).expose_provenance() as u64
-}
-
 /// # Safety
-/// `handle` is what [`handle`] gave for a map that is still alive.
+/// `handle` is the [`handle`](Map::handle) of a map that is still alive.
 unsafe fn map<'a>(handle: u64) -> &'a Map {
     // SAFETY: the caller's promise.
     unsafe { &*std::ptr::with_exposed_provenance(handle as usize) }
+}
+
+/// The slot of per-CPU maps that a run holds.
+///
+/// # Safety
+/// `env` is the environment of a run.
+unsafe fn cpu_slot(env: *const ExecEnv) -> u32 {
+    // SAFETY: the caller's promise.
+    unsafe { (*env).cpu_slot }
 }
 
 /// Keys and values up to this many bytes are copied without allocating.
@@ -71,24 +75,42 @@ fn status(result: Result<(), MapError>) -> u64 {
 
 native! {
     /// `void *bpf_map_lookup_elem(map, key)`
-    fn map_lookup_elem(handle: u64, key: u64) -> u64 {
+    fn map_lookup_elem(handle: u64, key: u64, env: *mut ExecEnv) -> u64 {
         // SAFETY: the verifier let only handles of the program's maps through.
         let map = unsafe { map(handle) };
         // SAFETY: the verifier checked that the key's bytes are readable.
         let key = unsafe { bytes(key, map.desc().key_size) };
-        map.value_address(&key).unwrap_or(0)
+        // SAFETY: engines pass the environment of the run, which outlives the call.
+        let cpu_slot = unsafe { cpu_slot(env) };
+        map.value_address(&key, cpu_slot).unwrap_or(0)
     }
 
     /// `long bpf_map_update_elem(map, key, value, flags)`
-    fn map_update_elem(handle: u64, key: u64, value: u64, flags: u64) -> u64 {
+    fn map_update_elem(handle: u64, key: u64, value: u64, flags: u64, env: *mut ExecEnv) -> u64 {
         // SAFETY: the verifier let only handles of the program's maps through.
         let map = unsafe { map(handle) };
         // SAFETY: the verifier checked that the key's bytes are readable.
         let key = unsafe { bytes(key, map.desc().key_size) };
         // SAFETY: the verifier checked that the value's bytes are readable.
         let value = unsafe { bytes(value, map.desc().value_size) };
+        // SAFETY: engines pass the environment of the run, which outlives the call.
+        let cpu_slot = unsafe { cpu_slot(env) };
         let mode = UpdateMode::from_flags(flags);
-        status(mode.and_then(|mode| map.update_from_program(&key, &value, mode)))
+        status(mode.and_then(|mode| map.update_from_program(&key, &value, mode, cpu_slot)))
+    }
+
+    /// `void *next_element(map, cursor)`: the next value of a walk over a map, for the loop that stands for
+    /// `bpf_for_each_map_elem`.
+    pub(crate) fn next_element(handle: u64, cursor: u64, env: *mut ExecEnv) -> u64 {
+        // SAFETY: the verifier let only handles of the program's maps through.
+        let map = unsafe { map(handle) };
+        let cursor = std::ptr::with_exposed_provenance_mut::<ElementCursor>(cursor as usize);
+        // SAFETY: the loop passes a cursor in its frame, which nobody else uses meanwhile.
+        let cursor = unsafe { &mut *cursor };
+        // Where the key of an array's element is; other maps have their own places.
+        cursor.key = (&raw const cursor.position).expose_provenance() as u64;
+        // SAFETY: engines pass the environment of the run, which outlives the call.
+        map.next(cursor, unsafe { cpu_slot(env) }).unwrap_or(0)
     }
 
     /// `long bpf_map_delete_elem(map, key)`
@@ -117,7 +139,7 @@ native! {
     /// for all arguments.
     pub(crate) fn get_smp_processor_id(env: *mut ExecEnv) -> u64 {
         // SAFETY: engines pass the environment of the run, which outlives the call.
-        u64::from(unsafe { (*env).cpu_slot })
+        u64::from(unsafe { cpu_slot(env) })
     }
 
     /// `u64 unwind(u64 value)`: gives its argument, and ends the program with it where it is 0. Sound

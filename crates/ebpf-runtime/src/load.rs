@@ -7,7 +7,7 @@ use ebpf_image::Symbol;
 use ebpf_interp::{Helpers, Kfuncs, LinkError, Links, Natives, Runs, Vm};
 use ebpf_isa::abi::HelperFn;
 use ebpf_isa::uapi::HelperId;
-use ebpf_isa::{CallTarget, Insn, Pc, Program};
+use ebpf_isa::{CallTarget, Insn, MapIdx, Pc, Program};
 use ebpf_jit_x86::JitError;
 use ebpf_pack::{Pack, PackError, PackOptions};
 use ebpf_verifier::{
@@ -16,7 +16,7 @@ use ebpf_verifier::{
 };
 
 use crate::compiler::Compiler;
-use crate::helpers::{self, handle};
+use crate::helpers;
 use crate::kfuncs::NativeModules;
 use crate::kind::ProgramKind;
 use crate::loaded::{Code, Engine, Loaded};
@@ -54,22 +54,41 @@ impl Bindings {
     /// The environment that the verifier judges by: these very maps and this kind.
     #[must_use]
     pub fn environment(&self) -> Environment {
-        let map_info = |map: &Arc<Map>| MapInfo {
-            frozen: map.constant_value(),
-            ..MapInfo::new(map.name(), *map.desc())
-        };
         Environment {
             program_type: Arc::clone(&self.kind.rules),
             attach_type: self.kind.attach_type,
             kernel_types: None,
             attach_target: None,
-            maps: self.maps.iter().map(map_info).collect(),
+            maps: self.map_infos(),
             btf: self.btf.clone(),
             modules: self.modules.clone(),
             license_gpl: self.gpl_compatible,
             strict_alignment: false,
             profile: self.profile.clone(),
         }
+    }
+
+    /// The maps, and behind them what maps of maps hold.
+    fn map_infos(&self) -> Vec<MapInfo> {
+        let info = |map: &Arc<Map>| MapInfo {
+            frozen: map.constant_value(),
+            ..MapInfo::new(map.name(), *map.desc())
+        };
+        let mut infos: Vec<MapInfo> = self.maps.iter().map(info).collect();
+        for (at, map) in self.maps.iter().enumerate() {
+            if let Some(&inner) = map.inner_desc() {
+                infos[at].inner = Some(MapIdx(infos.len() as u32));
+                infos.push(MapInfo::new(format!("{}.inner", map.name()), inner));
+            }
+        }
+        infos
+    }
+
+    /// What rewritten code calls by number: the functions of the kind's hooks, and behind them the one by which
+    /// programs walk over maps.
+    fn natives(&self) -> impl Iterator<Item = HelperFn> {
+        let of_hooks = self.kind.natives.iter().copied();
+        of_hooks.chain([helpers::next_element as HelperFn])
     }
 
     fn helper(&self, id: HelperId) -> Option<HelperFn> {
@@ -262,6 +281,7 @@ impl Runtime {
         let mut target = Target::default();
         target.helpers = Some(helpers.map(|&(id, _)| id).collect());
         target.natives = bindings.kind.natives.len() as u32;
+        target.next_element = Some(target.natives);
         target.modules = self.modules.modules().clone();
         target.arrays = bindings.maps.iter().map(layout).collect();
         target
@@ -298,7 +318,7 @@ impl Runtime {
             for &(id, function) in helpers::COMMON.iter().chain(bindings.kind.helpers.iter()) {
                 helpers.register(id, function);
             }
-            for (number, &function) in (0..).zip(bindings.kind.natives.iter()) {
+            for (number, function) in (0..).zip(bindings.natives()) {
                 natives.register(number, function);
             }
         }
@@ -318,7 +338,7 @@ impl Runtime {
             helpers,
             kfuncs,
             natives,
-            maps: bindings.maps.iter().map(|map| handle(map)).collect(),
+            maps: bindings.maps.iter().map(|map| map.handle()).collect(),
             map_values: bindings.maps.iter().map(|map| map.first_value_address()).collect(),
             ..Links::default()
         };
@@ -337,13 +357,11 @@ impl Runtime {
                 let module = i16::try_from(module).ok()?;
                 self.modules.native(&rewritten.modules, module, btf_id).map(address)
             }
-            Symbol::Map(index) => map(index).map(|map| handle(map)),
+            Symbol::Map(index) => map(index).map(|map| map.handle()),
             Symbol::MapValue { map: index, offset } => {
                 map(index)?.first_value_address()?.checked_add(u64::from(offset))
             }
-            Symbol::Native(number) => {
-                bindings.kind.natives.get(number as usize).copied().map(address)
-            }
+            Symbol::Native(number) => bindings.natives().nth(number as usize).map(address),
         }
     }
 }

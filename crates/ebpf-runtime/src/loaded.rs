@@ -3,6 +3,7 @@
 #![allow(unsafe_code, reason = "the call into verified code is here")]
 
 use std::ops::Range;
+use std::sync::Arc;
 
 use ebpf_image::Image;
 use ebpf_interp::{Observer, Vm};
@@ -11,6 +12,7 @@ use ebpf_pack::Placed;
 use ebpf_verifier::{Rewritten, Verified};
 
 use crate::load::Bindings;
+use crate::maps::Epoch;
 
 /// What runs a program.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -54,6 +56,8 @@ pub struct Loaded {
     verified: Verified,
     rewritten: Rewritten,
     code: Code,
+    /// Whether there are maps of maps among its maps.
+    finds_maps: bool,
 }
 
 /// Compiled code as it lies in memory.
@@ -72,7 +76,8 @@ impl Loaded {
         rewritten: Rewritten,
         code: Code,
     ) -> Self {
-        Self { bindings, verified, rewritten, code }
+        let finds_maps = bindings.maps.iter().any(|map| map.inner_desc().is_some());
+        Self { bindings, verified, rewritten, code, finds_maps }
     }
 
     /// What runs it.
@@ -136,6 +141,7 @@ impl Loaded {
     ) -> Option<Result<u64, Trap>> {
         let vm = self.vm()?;
         env.start_run();
+        let _held = self.hold_inner_maps();
         // SAFETY: `Runtime::load` verified the program for this environment; the context is the
         // caller's promise.
         Some(unsafe { vm.start_unchecked(ctx) }.resume_observed(env, observer))
@@ -155,6 +161,33 @@ impl Loaded {
         ctx: *mut u8,
         env: &mut ExecEnv,
     ) -> Result<u64, Trap> {
+        if self.finds_maps {
+            // SAFETY: the caller's promise.
+            return unsafe { self.run_with_inner_maps(ctx, env) };
+        }
+        // SAFETY: the caller's promise.
+        unsafe { self.enter(ctx, env) }
+    }
+
+    /// The same, where the program may find maps that it uses until it ends.
+    ///
+    /// # Safety
+    /// As for [`Self::run_with_context`].
+    #[cold]
+    unsafe fn run_with_inner_maps(&self, ctx: *mut u8, env: &mut ExecEnv) -> Result<u64, Trap> {
+        let _held = self.hold_inner_maps();
+        // SAFETY: the caller's promise.
+        unsafe { self.enter(ctx, env) }
+    }
+
+    fn hold_inner_maps(&self) -> Vec<Arc<Epoch>> {
+        self.bindings.maps.iter().filter_map(|map| map.hold()).collect()
+    }
+
+    /// # Safety
+    /// As for [`Self::run_with_context`], and the inner maps that the program may find are held.
+    #[inline(always)]
+    unsafe fn enter(&self, ctx: *mut u8, env: &mut ExecEnv) -> Result<u64, Trap> {
         env.start_run();
         let result = match &self.code {
             // SAFETY: `Runtime::load` verified the program for this environment; the context is

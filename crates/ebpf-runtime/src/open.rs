@@ -1,5 +1,6 @@
 //! From an object file to something that can be verified or loaded.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use ebpf_btf::TypeIndex;
@@ -163,10 +164,9 @@ pub fn bindings(
     let program_type = section.program_type;
     let kind = runnable(program_type).ok_or(OpenError::NotRunnable { program_type })?;
     let kind = ProgramKind { attach_type: section.attach_type, ..kind };
-    let maps = linked.maps.iter().map(|&map| create(object, &object.maps()[map]));
     Ok(Bindings {
         kind,
-        maps: maps.collect::<Result<_, _>>()?,
+        maps: Maps::new(object, profile).of(linked)?,
         btf: object.btf().cloned().map(Arc::new),
         modules: ModuleTable::new(),
         gpl_compatible: object.license().is_some_and(is_gpl_compatible),
@@ -182,11 +182,56 @@ fn runnable(program_type: ProgramType) -> Option<ProgramKind> {
     }
 }
 
-fn create(object: &Object, declared: &ObjectMap) -> Result<Arc<Map>, OpenError> {
-    if !value_fields(object, declared).are_none() {
+/// The maps of an object, each made when it is first asked for.
+struct Maps<'a> {
+    object: &'a Object,
+    /// Values of per-CPU maps.
+    cpus: u32,
+    made: BTreeMap<usize, Arc<Map>>,
+}
+
+impl<'a> Maps<'a> {
+    fn new(object: &'a Object, profile: &KernelProfile) -> Self {
+        Self { object, cpus: profile.processors.unwrap_or(1), made: BTreeMap::new() }
+    }
+
+    /// The maps of a program, in its order.
+    fn of(&mut self, linked: &ObjectProgram) -> Result<Vec<Arc<Map>>, OpenError> {
+        linked.maps.iter().map(|&map| self.get(map)).collect()
+    }
+
+    fn get(&mut self, index: usize) -> Result<Arc<Map>, OpenError> {
+        if let Some(made) = self.made.get(&index) {
+            return Ok(Arc::clone(made));
+        }
+        let declared = &self.object.maps()[index];
+        let map = Arc::new(create(self.object, declared, self.cpus)?);
+        self.made.insert(index, Arc::clone(&map));
+        for &(key, inner) in &declared.held {
+            // Maps of maps hold none of their own kind, so this goes no deeper.
+            let is_plain = self.object.maps()[inner].inner.is_none();
+            let inner = if is_plain { Ok(self.get(inner)?) } else { Err(MapError::OtherInner) };
+            inner
+                .and_then(|inner| map.put(&key.to_ne_bytes(), inner, UpdateMode::Any))
+                .map_err(|source| OpenError::FillMap { name: declared.name.clone(), source })?;
+        }
+        Ok(map)
+    }
+}
+
+fn create(object: &Object, declared: &ObjectMap, cpus: u32) -> Result<Map, OpenError> {
+    let inner = declared.inner.as_deref();
+    if [Some(declared), inner]
+        .into_iter()
+        .flatten()
+        .any(|map| !value_fields(object, map).are_none())
+    {
         return Err(OpenError::SpecialFields { name: declared.name.clone() });
     }
-    let map = Map::new(&declared.name, declared.desc)?;
+    let map = match inner {
+        Some(inner) => Map::of_maps(&declared.name, declared.desc, inner.desc)?,
+        None => Map::with_cpus(&declared.name, declared.desc, cpus)?,
+    };
     if let Some(initial) = &declared.initial {
         map.update(&0_u32.to_ne_bytes(), initial, UpdateMode::Any)
             .map_err(|source| OpenError::FillMap { name: declared.name.clone(), source })?;
@@ -194,5 +239,5 @@ fn create(object: &Object, declared: &ObjectMap) -> Result<Arc<Map>, OpenError> 
     if declared.frozen {
         map.freeze();
     }
-    Ok(Arc::new(map))
+    Ok(map)
 }

@@ -1,4 +1,4 @@
-//! What `fixtures/verify` says of the kernel is what the running kernel says, where it is of the version
+//! What `fixtures/verify` and `fixtures/run` say of the kernel is what the running kernel says, where it is of the version
 //! that they were written for. Where it cannot be asked, the test says so and passes.
 
 #![cfg(feature = "kernel")]
@@ -7,8 +7,9 @@
 use std::cell::RefCell;
 use std::path::Path;
 
+use ebpf_object::cases::{Case, CaseRun};
 use ebpf_runtime::kernel::{KernelError, Oracle, Outcome, probe, without_time};
-use ebpf_testkit::{Fixture, Verdict, for_each_fixture, skip};
+use ebpf_testkit::{Fixture, RunResult, Verdict, for_each_fixture, skip};
 use ebpf_verifier::{Errno, KernelProfile};
 
 #[path = "kernel_fixtures/case.rs"]
@@ -17,7 +18,7 @@ mod case;
 mod support;
 
 use case::case;
-use support::Subject;
+use support::{Subject, packet_of};
 
 /// All paths, with the state after each instruction.
 const LOG_LEVEL: u32 = 2;
@@ -36,6 +37,24 @@ fn the_running_kernel_says_what_fixtures_say() {
         return skip(&format!("the kernel is {running}, the fixtures are for {expected}"));
     }
     for_each_fixture("verify", |fixture| check(fixture, &mut oracle.borrow_mut()));
+    for_each_fixture("run", |fixture| check_run(fixture, &mut oracle.borrow_mut()));
+}
+
+/// What a program returns for a packet in the kernel.
+fn check_run(fixture: &Fixture, oracle: &mut Oracle) -> Result<(), String> {
+    let subject = Subject::of(fixture)?;
+    let data = packet_of(fixture);
+    let runs = vec![CaseRun { data, retval: None }];
+    let judgement = oracle.judge(&Case { runs, ..case(subject) }, Path::new("."), 0);
+    let Outcome::Accepted { runs, .. } = judgement.outcome else {
+        return Err(format!("the kernel says {:?}", judgement.outcome));
+    };
+    match (&runs[..], fixture.result()) {
+        ([Ok(result)], Some(RunResult::Value(expected))) if u64::from(*result) == *expected => {
+            Ok(())
+        }
+        (runs, _) => Err(format!("the kernel's run gives {runs:?}")),
+    }
 }
 
 fn check(fixture: &Fixture, oracle: &mut Oracle) -> Result<(), String> {

@@ -1,6 +1,7 @@
 //! The entry point: a program in, a verdict out.
 
 use alloc::boxed::Box;
+use alloc::collections::BTreeMap;
 use alloc::vec::Vec;
 
 use ebpf_isa::uapi::HelperId;
@@ -76,6 +77,8 @@ pub struct Verified {
     pub(crate) context_use: Vec<crate::step::ContextUse>,
     pub(crate) modules: ModuleTable,
     pub(crate) writes_packet: bool,
+    /// The calls of helpers that call back, as far as some path comes to them.
+    pub(crate) callback_calls: BTreeMap<Pc, crate::step::CallbackCall>,
 }
 
 #[cfg(test)]
@@ -94,6 +97,7 @@ impl Verified {
             context_use: alloc::vec![crate::step::ContextUse::Other; slots],
             modules: ModuleTable::new(),
             writes_packet: false,
+            callback_calls: BTreeMap::new(),
         }
     }
 }
@@ -253,7 +257,8 @@ fn verify_on(
     structure::check_jump_room(program, outline, &explored)
         .and_then(|()| structure::check_addresses(program, outline, &explored))
         .map_err(|(fault, pc)| Rejection::new(*fault, pc, program, stats))?;
-    let Explored { reached, context_use, stack_depth, writes_packet, .. } = explored;
+    let Explored { reached, context_use, stack_depth, writes_packet, callback_calls, .. } =
+        explored;
     stats.stack_depth = stack_depth.iter().map(|&depth| u32::from(depth)).sum();
     structure::check_stack_depth(program, outline, env, &stack_depth)
         .map_err(|fault| Rejection::new(*fault, None, program, stats))?;
@@ -267,5 +272,6 @@ fn verify_on(
         context_use,
         modules: env.modules.clone(),
         writes_packet,
+        callback_calls,
     })
 }

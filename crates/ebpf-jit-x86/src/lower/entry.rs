@@ -8,7 +8,7 @@
 //!               rbp rbx r12 r13 r14 r15
 //!               fields of the environment      of the run that this one is nested in, if it is
 //!               padding                        where calls would be misaligned otherwise
-//!  unwind ->    8 BPF frames of 520 bytes      with checked memory only
+//!  unwind ->    8 BPF frames of 560 bytes      with checked memory only
 //!               frames of the subprograms: see `frame`
 //! ```
 

@@ -7,7 +7,7 @@
 //! {"id": "x", "prog_type": 6, "attach_type": 0, "flags": 0, "license": "GPL",
 //!  "insns": "b700000000000000 9500000000000000",
 //!  "maps": [{"type": 2, "key": 4, "value": 8, "max": 1, "flags": 0, "extra": 0,
-//!            "inner": {}, "init": [{"key": "00000000", "value": "ff"}], "frozen": true,
+//!            "inner": {}, "held": [{"key": "00000000"}], "init": [{"key": "00000000", "value": "ff"}], "frozen": true,
 //!            "btf_hex": "", "btf_key": 1, "btf_value": 3,
 //!            "has_btf": true, "obj_btf_key": 1, "obj_btf_value": 3,
 //!            "progs": [{"key": 0, "ret": 42, "tail": 1}]}],
@@ -98,6 +98,8 @@ pub struct CaseMap {
     pub extra: u64,
     /// What maps of maps hold.
     pub inner: Option<Box<CaseMap>>,
+    /// Keys at which a map of maps holds a new map like `inner`.
+    pub held: Vec<Vec<u8>>,
     /// First elements: key and value.
     pub init: Vec<(Vec<u8>, Vec<u8>)>,
     /// Whether the map is frozen once it is filled.
@@ -290,6 +292,8 @@ fn map(fields: &Fields<'_>) -> Result<CaseMap, CaseProblem> {
         flags: number("flags")?,
         extra: fields.wide_number("extra")?.unwrap_or(0),
         inner,
+        held: fields
+            .objects("held", |element| element.hex("key")?.ok_or(CaseProblem::Missing("key")))?,
         init: fields.objects("init", |element| {
             let part = |field| element.hex(field)?.ok_or(CaseProblem::Missing(field));
             Ok((part("key")?, part("value")?))

@@ -14,7 +14,8 @@ fn problem(line: &str) -> String {
 fn a_case_with_everything() {
     let line = r#"{"id":"x","prog_type":"xdp","attach_type":37,"flags":32,"license":"MIT",
         "insns":"18110000 00000000 0000000000000000 9500000000000000","more":[],
-        "maps":[{"type":12,"key":4,"value":4,"max":1,"inner":{"type":2,"key":4,"value":8,"max":1}},
+        "maps":[{"type":12,"key":4,"value":4,"max":1,"inner":{"type":2,"key":4,"value":8,"max":1},
+             "held":[{"key":"00000000"}]},
             {"type":2,"key":4,"value":2,"max":1,"flags":128,"frozen":true,"has_btf":true,
              "obj_btf_key":1,"obj_btf_value":2,"init":[{"key":"00000000","value":"beef"}]}],
         "map_refs":[[0,1]],"kfunc_refs":[[2,"f"]],"btf_file":"a.btf","func_info":[[0,7]],
@@ -25,6 +26,7 @@ fn a_case_with_everything() {
     assert_eq!((case.flags, case.license.as_str(), case.slots.len()), (32, "MIT", 3));
     assert_eq!(case.slots[2].opcode, 0x95);
     assert_eq!(case.maps[0].inner.as_ref().unwrap().value_size, 8);
+    assert_eq!(case.maps[0].held, [vec![0; 4]]);
     assert_eq!(case.maps[1].types, MapTypes::OfProgram { key: 1, value: 2 });
     assert_eq!(case.maps[1].init, [(vec![0; 4], vec![0xbe, 0xef])]);
     assert!(case.maps[1].frozen && !case.maps[0].frozen);

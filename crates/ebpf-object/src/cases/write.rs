@@ -51,6 +51,7 @@ fn map(map: &CaseMap) -> Value {
     let mut fields = json!({
         "name": map.name, "type": map.map_type, "key": map.key_size, "value": map.value_size,
         "max": map.max_entries, "flags": map.flags, "extra": map.extra, "frozen": map.frozen,
+        "held": map.held.iter().map(|key| json!({"key": hex(key.iter().copied())})).collect::<Vec<_>>(),
         "init": init.collect::<Vec<_>>(),
         "progs": map.programs.iter().map(program).collect::<Vec<_>>(),
         "inner": map.inner.as_deref().map(self::map),

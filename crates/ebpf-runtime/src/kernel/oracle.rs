@@ -269,6 +269,12 @@ fn make_map(case: &CaseMap, program_type: u32, btf: Option<&OwnedFd>) -> Result<
     for (key, value) in &case.init {
         map.update(key, value)?;
     }
+    if let Some(inner) = case.inner.as_deref() {
+        for key in &case.held {
+            let held = make_map(inner, program_type, btf)?;
+            map.update(key, &held.number().to_ne_bytes())?;
+        }
+    }
     if case.frozen {
         map.freeze()?;
     }

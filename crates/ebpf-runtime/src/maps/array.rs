@@ -1,15 +1,17 @@
 //! Array maps: every element is there from the start.
 
-use super::slab::Slab;
-use super::{MapError, UpdateMode};
+use ebpf_isa::abi::ElementCursor;
+
+use super::values::Values;
+use super::{Element, MapError, UpdateMode, Writer};
 
 #[derive(Debug)]
 pub(super) struct Array {
-    pub(super) values: Slab,
+    pub(super) values: Values,
 }
 
 impl Array {
-    pub(super) fn new(values: Slab) -> Self {
+    pub(super) fn new(values: Values) -> Self {
         Self { values }
     }
 
@@ -24,16 +26,26 @@ impl Array {
         key: &[u8],
         value: &[u8],
         mode: UpdateMode,
+        writer: Writer,
     ) -> Result<(), MapError> {
         let index = self.find(key).ok_or(MapError::Full)?;
         if mode == UpdateMode::NoExist {
             return Err(MapError::Exists);
         }
-        self.values.write(index, value);
+        writer.write(&self.values, index, value, false);
         Ok(())
     }
 
-    pub(super) fn elements(&self) -> Vec<(Vec<u8>, Vec<u8>)> {
+    /// The next element of a walk. Its key is the cursor's position, in the first four bytes of that.
+    pub(super) fn next(&self, cursor: &mut ElementCursor, cpu_slot: u32) -> Option<u64> {
+        let index = u32::try_from(cursor.count).ok().filter(|&index| index < self.values.len())?;
+        let mut position = [0; 8];
+        position[..4].copy_from_slice(&index.to_ne_bytes());
+        cursor.position = u64::from_ne_bytes(position);
+        Some(self.values.address(index, cpu_slot))
+    }
+
+    pub(super) fn elements(&self) -> Vec<Element> {
         let element = |index: u32| (index.to_ne_bytes().to_vec(), self.values.read(index));
         (0..self.values.len()).map(element).collect()
     }

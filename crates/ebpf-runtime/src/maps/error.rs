@@ -14,6 +14,24 @@ pub enum CreateMapError {
         /// Its type.
         map_type: MapType,
     },
+    /// The runtime has no sockets that such a map could hold.
+    #[error(
+        "map `{name}`: maps of type {map_type} hold sockets, and there are no sockets here; such programs can only be verified"
+    )]
+    NoSockets {
+        /// The map.
+        name: String,
+        /// Its type.
+        map_type: MapType,
+    },
+    /// A map of maps for which nobody says what its maps are like.
+    #[error("map `{name}`: maps of type {map_type} need a description of the maps they hold")]
+    NoInner {
+        /// The map.
+        name: String,
+        /// Its type.
+        map_type: MapType,
+    },
     /// Sizes that the type does not allow.
     #[error("map `{name}`: {reason}")]
     BadSize {
@@ -56,6 +74,15 @@ pub enum MapError {
     /// Elements of this type of map are always there.
     #[error("elements of this type of map cannot be deleted")]
     CannotDelete,
+    /// A map that is not like those that the map of maps holds.
+    #[error("the map is not like those that the map of maps was made for")]
+    OtherInner,
+    /// The operation is for maps that hold values.
+    #[error("the map holds maps, not values")]
+    HoldsMaps,
+    /// The operation is for maps that hold maps.
+    #[error("the map holds values, not maps")]
+    HoldsValues,
     /// The map is frozen.
     #[error("the map is frozen")]
     Frozen,
@@ -71,7 +98,12 @@ impl MapError {
         const EEXIST: i32 = 17;
         const EINVAL: i32 = 22;
         match self {
-            Self::WrongSize { .. } | Self::BadFlags { .. } | Self::CannotDelete => EINVAL,
+            Self::WrongSize { .. }
+            | Self::BadFlags { .. }
+            | Self::CannotDelete
+            | Self::OtherInner
+            | Self::HoldsMaps
+            | Self::HoldsValues => EINVAL,
             Self::Full => E2BIG,
             Self::Exists => EEXIST,
             Self::NotFound => ENOENT,

@@ -4,22 +4,31 @@
 //! program may hold the address of a value for as long as it runs. Deleted elements are recycled,
 //! so an old address reads another element's value at worst, never foreign memory. The host reads
 //! and writes by copying, in words that are atomic; it never gets a reference into a value.
+//!
+//! Maps of maps give programs the handles of their inner maps: see [`Map::put`].
 
 mod array;
 mod error;
 mod hash;
+mod outer;
 mod slab;
+mod values;
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use ebpf_isa::abi::ElementCursor;
 use ebpf_isa::uapi::{MapDesc, MapType, map_flags};
 use ebpf_verifier::ArrayLayout;
 
 pub use error::{CreateMapError, MapError};
+pub(crate) use outer::Epoch;
 
 use array::Array;
 use hash::Hash;
+use outer::Outer;
 use slab::Slab;
+use values::Values;
 
 /// Most memory that the values of one map may take, in bytes.
 pub const MAX_VALUES_BYTES: u64 = 1 << 30;
@@ -52,6 +61,28 @@ impl UpdateMode {
     }
 }
 
+/// Key and value of an element.
+type Element = (Vec<u8>, Vec<u8>);
+
+/// Who writes a value.
+#[derive(Debug, Clone, Copy)]
+enum Writer {
+    /// The host, which sees the values of all slots of per-CPU maps.
+    Host,
+    /// A run, which sees the one of the slot that it holds.
+    Run { cpu_slot: u32 },
+}
+
+impl Writer {
+    /// Overwrites a value, of an element that is `new` or was there.
+    fn write(self, values: &Values, element: u32, bytes: &[u8], new: bool) {
+        match self {
+            Self::Host => values.write(element, bytes),
+            Self::Run { cpu_slot } => values.write_slot(element, bytes, cpu_slot, new),
+        }
+    }
+}
+
 /// A map. Shared between programs and threads behind an [`Arc`](std::sync::Arc).
 #[derive(Debug)]
 pub struct Map {
@@ -65,14 +96,25 @@ pub struct Map {
 enum Storage {
     Array(Array),
     Hash(Hash),
+    Outer(Outer),
 }
 
 impl Map {
-    /// Makes an empty map.
+    /// Makes an empty map: [`Self::with_cpus`] with one slot.
     ///
     /// # Errors
     /// A type that the runtime does not have, or sizes that the type does not allow.
     pub fn new(name: &str, desc: MapDesc) -> Result<Self, CreateMapError> {
+        Self::with_cpus(name, desc, 1)
+    }
+
+    /// Makes an empty map, whose elements have so many values, at least one, if its type is a per-CPU one. A run uses that
+    /// of the slot which its environment holds ([`ExecEnv::cpu_slot`](ebpf_isa::abi::ExecEnv)), or
+    /// the last one.
+    ///
+    /// # Errors
+    /// As for [`Self::new`].
+    pub fn with_cpus(name: &str, desc: MapDesc, cpus: u32) -> Result<Self, CreateMapError> {
         let bad = |reason| CreateMapError::BadSize { name: name.to_owned(), reason };
         if desc.max_entries == 0 || desc.key_size == 0 || desc.value_size == 0 {
             return Err(bad("key size, value size and number of entries must not be 0"));
@@ -80,21 +122,109 @@ impl Map {
         if desc.key_size > MAX_ELEMENT_BYTES || desc.value_size > MAX_ELEMENT_BYTES {
             return Err(bad("a key or value is larger than 4 MiB"));
         }
-        let values = || {
-            Slab::new(desc.max_entries, desc.value_size)
+        let values = |copies| {
+            Values::new(desc.max_entries, desc.value_size, copies)
                 .ok_or_else(|| bad("the values take more than 1 GiB"))
         };
+        let array = |copies| match desc.key_size {
+            4 => Ok(Storage::Array(Array::new(values(copies)?))),
+            _ => Err(bad("the key of an array is 4 bytes")),
+        };
+        let hash = |copies, evicts| {
+            let keys = Slab::new(desc.max_entries, desc.key_size);
+            let keys = keys.ok_or_else(|| bad("the keys take more than 1 GiB"))?;
+            Ok(Storage::Hash(Hash::new(keys, values(copies)?, evicts)))
+        };
+        let cpus = Some(cpus.max(1));
         let storage = match desc.map_type {
-            MapType::Array if desc.key_size != 4 => {
-                return Err(bad("the key of an array is 4 bytes"));
+            MapType::Array => array(None)?,
+            MapType::PercpuArray => array(cpus)?,
+            MapType::Hash => hash(None, false)?,
+            MapType::PercpuHash => hash(cpus, false)?,
+            MapType::LruHash => hash(None, true)?,
+            MapType::LruPercpuHash => hash(cpus, true)?,
+            map_type @ (MapType::ArrayOfMaps | MapType::HashOfMaps) => {
+                return Err(CreateMapError::NoInner { name: name.to_owned(), map_type });
             }
-            MapType::Array => Storage::Array(Array::new(values()?)),
-            MapType::Hash => Storage::Hash(Hash::new(values()?)),
+            map_type if holds_sockets(map_type) => {
+                return Err(CreateMapError::NoSockets { name: name.to_owned(), map_type });
+            }
             map_type => {
                 return Err(CreateMapError::UnsupportedType { name: name.to_owned(), map_type });
             }
         };
         Ok(Self { name: name.to_owned(), desc, storage, frozen: AtomicBool::new(false) })
+    }
+
+    /// Makes an empty map of maps, which holds maps like `inner`.
+    ///
+    /// # Errors
+    /// The type is not one of maps of maps, or `inner` is, or sizes are not what the type allows.
+    pub fn of_maps(name: &str, desc: MapDesc, inner: MapDesc) -> Result<Self, CreateMapError> {
+        let bad = |reason| CreateMapError::BadSize { name: name.to_owned(), reason };
+        let is_array = match desc.map_type {
+            MapType::ArrayOfMaps => true,
+            MapType::HashOfMaps => false,
+            map_type => {
+                return Err(CreateMapError::UnsupportedType { name: name.to_owned(), map_type });
+            }
+        };
+        if desc.max_entries == 0 || desc.key_size == 0 || desc.value_size != 4 {
+            let reason = "a map of maps has keys, entries, and values of 4 bytes";
+            return Err(bad(reason));
+        }
+        if desc.key_size > MAX_ELEMENT_BYTES || is_array && desc.key_size != 4 {
+            return Err(bad("the key of an array is 4 bytes, that of a hash map at most 4 MiB"));
+        }
+        if matches!(inner.map_type, MapType::ArrayOfMaps | MapType::HashOfMaps) {
+            return Err(bad("maps of maps hold no maps of maps"));
+        }
+        let entries = is_array.then_some(desc.max_entries);
+        let storage = Storage::Outer(Outer::new(inner, entries, desc.max_entries));
+        Ok(Self { name: name.to_owned(), desc, storage, frozen: AtomicBool::new(false) })
+    }
+
+    /// What the maps are like that a map of maps holds; `None` for other maps.
+    #[must_use]
+    pub fn inner_desc(&self) -> Option<&MapDesc> {
+        match &self.storage {
+            Storage::Outer(outer) => Some(outer.inner_desc()),
+            _ => None,
+        }
+    }
+
+    /// Puts a map into a map of maps. Runs that found another one at `key` go on with that; it is kept
+    /// until they have ended.
+    ///
+    /// # Errors
+    /// This is no map of maps, or is full or frozen; `inner` is not like those it holds; wrong key size, or `mode`
+    /// forbids it.
+    pub fn put(&self, key: &[u8], inner: Arc<Self>, mode: UpdateMode) -> Result<(), MapError> {
+        if self.is_frozen() {
+            return Err(MapError::Frozen);
+        }
+        self.check_size("key", key, self.desc.key_size)?;
+        match &self.storage {
+            Storage::Outer(outer) => outer.put(key, inner, mode),
+            _ => Err(MapError::HoldsValues),
+        }
+    }
+
+    /// The maps that a map of maps holds, sorted by key; nothing for other maps.
+    #[must_use]
+    pub fn inner_maps(&self) -> Vec<(Vec<u8>, Arc<Self>)> {
+        match &self.storage {
+            Storage::Outer(outer) => outer.maps(),
+            _ => Vec::new(),
+        }
+    }
+
+    /// What keeps the inner maps that a run may find from now on, if this is a map of maps.
+    pub(crate) fn hold(&self) -> Option<Arc<Epoch>> {
+        match &self.storage {
+            Storage::Outer(outer) => Some(outer.hold()),
+            _ => None,
+        }
     }
 
     /// The name.
@@ -125,19 +255,21 @@ impl Map {
         }
     }
 
-    /// A copy of the value at `key`, if there is one.
+    /// A copy of the value at `key`, if there is one; in per-CPU maps the values of all slots, each
+    /// filled up to a multiple of 8 bytes.
     ///
     /// # Errors
-    /// The key has not the map's key size.
+    /// The key has not the map's key size, or the map holds maps.
     pub fn lookup(&self, key: &[u8]) -> Result<Option<Vec<u8>>, MapError> {
         self.check_size("key", key, self.desc.key_size)?;
         Ok(match &self.storage {
             Storage::Array(array) => array.find(key).map(|index| array.values.read(index)),
             Storage::Hash(hash) => hash.lookup(key),
+            Storage::Outer(_) => return Err(MapError::HoldsMaps),
         })
     }
 
-    /// Writes the value at `key`.
+    /// Writes the value at `key`; in per-CPU maps the values of all slots, as [`Self::lookup`] gives them.
     ///
     /// # Errors
     /// Wrong sizes, a full or frozen map, or `mode` forbids it.
@@ -145,7 +277,7 @@ impl Map {
         if self.is_frozen() {
             return Err(MapError::Frozen);
         }
-        self.update_from_program(key, value, mode)
+        self.write(key, value, mode, Writer::Host)
     }
 
     /// Removes the element at `key`.
@@ -159,12 +291,14 @@ impl Map {
         self.delete_from_program(key)
     }
 
-    /// Copies of all elements, sorted by key. Elements that come or go meanwhile may be missing.
+    /// Copies of all elements, sorted by key. Elements that come or go meanwhile may be missing. Maps that
+    /// are in the map are no such elements: [`Self::inner_maps`].
     #[must_use]
-    pub fn elements(&self) -> Vec<(Vec<u8>, Vec<u8>)> {
+    pub fn elements(&self) -> Vec<Element> {
         match &self.storage {
             Storage::Array(array) => array.elements(),
             Storage::Hash(hash) => hash.elements(),
+            Storage::Outer(_) => Vec::new(),
         }
     }
 
@@ -174,12 +308,33 @@ impl Map {
         key: &[u8],
         value: &[u8],
         mode: UpdateMode,
+        cpu_slot: u32,
+    ) -> Result<(), MapError> {
+        self.write(key, value, mode, Writer::Run { cpu_slot })
+    }
+
+    fn write(
+        &self,
+        key: &[u8],
+        value: &[u8],
+        mode: UpdateMode,
+        writer: Writer,
     ) -> Result<(), MapError> {
         self.check_size("key", key, self.desc.key_size)?;
-        self.check_size("value", value, self.desc.value_size)?;
+        let values = match &self.storage {
+            Storage::Array(array) => &array.values,
+            Storage::Hash(hash) => &hash.values,
+            Storage::Outer(_) => return Err(MapError::HoldsMaps),
+        };
+        let size = match writer {
+            Writer::Host => values.host_size(),
+            Writer::Run { .. } => self.desc.value_size,
+        };
+        self.check_size("value", value, size)?;
         match &self.storage {
-            Storage::Array(array) => array.update(key, value, mode),
-            Storage::Hash(hash) => hash.update(key, value, mode),
+            Storage::Array(array) => array.update(key, value, mode, writer),
+            Storage::Hash(hash) => hash.update(key, value, mode, writer),
+            Storage::Outer(_) => Err(MapError::HoldsMaps),
         }
     }
 
@@ -189,30 +344,53 @@ impl Map {
         match &self.storage {
             Storage::Array(_) => Err(MapError::CannotDelete),
             Storage::Hash(hash) => hash.delete(key),
+            Storage::Outer(outer) => outer.delete(key),
         }
     }
 
-    /// The address of the value at `key`, for programs; the key has the right size.
-    pub(crate) fn value_address(&self, key: &[u8]) -> Option<u64> {
+    /// The address of the value at `key`, for programs, or the handle of the map there; the key has the
+    /// right size.
+    pub(crate) fn value_address(&self, key: &[u8], cpu_slot: u32) -> Option<u64> {
         match &self.storage {
-            Storage::Array(array) => array.find(key).map(|index| array.values.address(index)),
-            Storage::Hash(hash) => hash.value_address(key),
+            Storage::Array(array) => {
+                array.find(key).map(|index| array.values.address(index, cpu_slot))
+            }
+            Storage::Hash(hash) => hash.value_address(key, cpu_slot),
+            Storage::Outer(outer) => outer.find(key).map(|map| map.handle()),
         }
+    }
+
+    /// The address of the next value of a walk, for programs.
+    pub(crate) fn next(&self, cursor: &mut ElementCursor, cpu_slot: u32) -> Option<u64> {
+        let value = match &self.storage {
+            Storage::Array(array) => array.next(cursor, cpu_slot),
+            Storage::Hash(hash) => hash.next(cursor, cpu_slot),
+            Storage::Outer(_) => None,
+        }?;
+        cursor.count += 1;
+        Some(value)
+    }
+
+    /// What programs get as the handle of the map.
+    pub(crate) fn handle(&self) -> u64 {
+        std::ptr::from_ref(self).expose_provenance() as u64
     }
 
     /// The address of the first value, where programs may hold addresses in it from the start.
     pub(crate) fn first_value_address(&self) -> Option<u64> {
         match &self.storage {
-            Storage::Array(array) => Some(array.values.address(0)),
-            Storage::Hash(_) => None,
+            Storage::Array(array) if array.values.layout().is_some() => {
+                Some(array.values.address(0, 0))
+            }
+            _ => None,
         }
     }
 
     /// How the values lie, where all are there from the start.
     pub(crate) fn array_layout(&self) -> Option<ArrayLayout> {
         match &self.storage {
-            Storage::Array(array) => Some(array.values.layout()),
-            Storage::Hash(_) => None,
+            Storage::Array(array) => array.values.layout(),
+            _ => None,
         }
     }
 
@@ -226,4 +404,12 @@ impl Map {
         }
         Ok(())
     }
+}
+
+/// Whether the elements of such a map are sockets.
+const fn holds_sockets(map_type: MapType) -> bool {
+    matches!(
+        map_type,
+        MapType::Sockmap | MapType::Sockhash | MapType::ReuseportSockarray | MapType::SkStorage
+    )
 }

@@ -32,8 +32,13 @@ impl Slab {
         Some(Self { words, words_per_value, value_size })
     }
 
+    /// Bytes of a value.
+    pub(super) fn value_size(&self) -> u32 {
+        self.value_size as u32
+    }
+
     /// Number of values.
-    pub(super) fn len(&self) -> u32 {
+    fn len(&self) -> u32 {
         (self.words.len() / self.words_per_value) as u32
     }
 
@@ -52,11 +57,15 @@ impl Slab {
 
     /// A copy of a value.
     pub(super) fn read(&self, index: u32) -> Vec<u8> {
-        let words = self.value(index).iter();
-        let mut bytes: Vec<u8> =
-            words.flat_map(|word| word.load(Ordering::Relaxed).to_ne_bytes()).collect();
+        let mut bytes = self.read_padded(index);
         bytes.truncate(self.value_size);
         bytes
+    }
+
+    /// A copy of a value and of what is behind it up to the next.
+    pub(super) fn read_padded(&self, index: u32) -> Vec<u8> {
+        let words = self.value(index).iter();
+        words.flat_map(|word| word.load(Ordering::Relaxed).to_ne_bytes()).collect()
     }
 
     /// Overwrites a value; `bytes` has its size.

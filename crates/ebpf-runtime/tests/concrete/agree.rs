@@ -6,12 +6,12 @@ use ebpf_runtime::isa::abi::TrapKind;
 use ebpf_runtime::isa::{CallTarget, CmpOp, Facts, Insn, Operand, Program, Reg, Width};
 use ebpf_runtime::verifier::{
     ContextAccessInsn, Environment, HookCode, HostField, Options, Pass, RewriteError, RewriteHooks,
-    Rewritten, Target, Verified, verify,
+    Rewritten, Verified, verify,
 };
 use ebpf_testkit::Rng;
 
 use super::beside::{Ended, FUEL, MAX_PROCESSED};
-use super::world::{Hooks, Snapshot, World, can_run};
+use super::world::{Hooks, Snapshot, World, can_run, target};
 
 /// The world's context, with code before and after the program that leaves its result alone.
 struct Hooked(Hooks);
@@ -163,7 +163,7 @@ pub(crate) fn run_all_ways(
 
 /// The ways in which a program can run here; none if the world does not have its context.
 fn ways(verified: &Verified, env: &Environment) -> Option<Vec<Way>> {
-    let mut target = Target::default();
+    let mut target = target();
     target.natives = 1;
     let plain = verified.rewrite_for(&Hooks::of(env), &target).ok()?;
     let is_unchanged = context_is_as_programs_see_it(verified, &plain);
@@ -188,8 +188,12 @@ fn ways(verified: &Verified, env: &Environment) -> Option<Vec<Way>> {
     Some(ways)
 }
 
-/// Whether converted accesses are the same as before: then the verified program runs here as it is.
+/// Whether converted accesses are the same as before, and no helper calls back: then the verified program runs
+/// here as it is.
 fn context_is_as_programs_see_it(verified: &Verified, rewritten: &Rewritten) -> bool {
+    if rewritten.inserted_code().any(|(_, pass)| pass == Pass::Callbacks) {
+        return false;
+    }
     let converted = rewritten.inserted_code().filter(|(_, pass)| *pass == Pass::Context);
     let mut same = converted.map(|(slots, _)| {
         let old = rewritten.map.old(slots.start);

@@ -9,7 +9,7 @@ use ebpf_runtime::verifier::{
 use ebpf_testkit::Rng;
 
 use super::frames::Frames;
-use super::world::{Hooks, World, can_run};
+use super::world::{Hooks, World, can_run, target};
 
 /// Programs that need more are left out, for the memory that their states take.
 pub(crate) const MAX_PROCESSED: u32 = 30_000;
@@ -50,7 +50,7 @@ pub(crate) fn run_beside(
     let Ok(verified) = verify_observed(program, env, &options, &mut states) else {
         return Ok(Ended::Rejected);
     };
-    let Ok(rewritten) = verified.rewrite(&Hooks::of(env)) else {
+    let Ok(rewritten) = verified.rewrite_for(&Hooks::of(env), &target()) else {
         return Ok(Ended::NotRun);
     };
     if !can_run(env) {

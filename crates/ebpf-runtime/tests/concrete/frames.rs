@@ -26,6 +26,11 @@ impl Frames {
         let subprog = rewritten.program.subprog_of(moment.pc());
         let size = rewritten.facts.subprogs[subprog.index()].stack_depth;
         let regs = Reg::ALL.map(|reg| moment.reg(reg));
+        // Code that passes inserted uses registers for itself, and gives them back.
+        let is_inserted = rewritten.map.old(moment.pc()).is_none();
+        if is_inserted && self.0.len() > moment.depth() {
+            return self.0.truncate(moment.depth() + 1);
+        }
         self.0.truncate(moment.depth());
         self.0.push(Frame { regs, size });
     }

@@ -1,12 +1,14 @@
 //! Random programs that a verifier mostly accepts, made of what it keeps track of: numbers and what
 //! comparisons tell of them, copies, the stack, values of maps, packets, calls, loops.
 
-use ebpf_runtime::isa::uapi::{MapDesc, MapType};
-use ebpf_runtime::verifier::{Environment, MapInfo, program_types};
+use std::collections::BTreeSet;
+
 use ebpf_testkit::Rng;
 
 /// Bytes of the maps' values.
 const VALUE: u32 = 32;
+/// How deep blocks of the main program are nested, at most.
+const OUTERMOST: u32 = 2;
 /// The registers that hold numbers; `r9` counts loops.
 const NUMBERS: [u8; 3] = [6, 7, 8];
 /// Slots of the stack that hold numbers. The context is at -8, a key at -16.
@@ -17,16 +19,25 @@ const COMPARISONS: [&str; 11] = ["==", "!=", ">", ">=", "<", "<=", "s>", "s>=", 
 /// Numbers that are compared with, and masks.
 const EDGES: [i32; 12] = [0, 1, -1, 7, 15, 31, 63, 255, 0x7fff, i32::MAX, i32::MIN, -4096];
 
-/// A program and what it is verified against.
-pub(crate) fn program(rng: &mut Rng) -> (String, Environment) {
-    let mut env = Environment::new(program_types::xdp());
-    for map_type in [MapType::Array, MapType::Hash] {
-        let desc = MapDesc { map_type, key_size: 4, value_size: VALUE, max_entries: 4, flags: 0 };
-        env.maps.push(MapInfo::new("map", desc));
-    }
-    let mut writer = Writer { rng, text: String::new(), labels: 0, in_main: true, calls: false };
+/// A program, and what it is verified against as fixtures say it.
+pub(crate) fn program(rng: &mut Rng) -> (String, String) {
+    let functions = BTreeSet::new();
+    let mut writer = Writer { rng, text: String::new(), labels: 0, in_main: true, functions };
     writer.main();
-    (writer.text, env)
+    let Writer { text, functions, .. } = writer;
+    let maps = format!("map array 4 {VALUE} 4\nmap hash 4 {VALUE} 4\n");
+    let typed = if functions.is_empty() { "" } else { "function global int\n" };
+    (text, maps + typed + &"function static int\n".repeat(functions.len()))
+}
+
+/// A function besides the main program.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Function {
+    Callee,
+    /// What `bpf_loop` calls back.
+    Round,
+    /// What `bpf_for_each_map_elem` calls back.
+    Element,
 }
 
 struct Writer<'r> {
@@ -35,8 +46,8 @@ struct Writer<'r> {
     labels: u32,
     /// Whether it is the main program, which has the context.
     in_main: bool,
-    /// Whether it calls the other function.
-    calls: bool,
+    /// The functions that it calls, or has called back.
+    functions: BTreeSet<Function>,
 }
 
 impl Writer<'_> {
@@ -57,21 +68,37 @@ impl Writer<'_> {
             self.line(&format!("call 7\nr{reg} = r0"));
         }
         let statements = self.rng.range(4..16);
-        self.block(statements, 2);
+        self.block(statements, OUTERMOST);
         self.line("r0 = r6\nexit");
-        if self.calls {
-            self.in_main = false;
-            self.callee();
+        self.in_main = false;
+        for function in self.functions.clone() {
+            self.function(function);
         }
     }
 
-    fn callee(&mut self) {
-        self.line("sub:");
+    fn function(&mut self, function: Function) {
+        let (label, enter, leave) = match function {
+            Function::Callee => ("sub", "r6 = r1\nr7 = r2\nr8 = 0", "r0 = r7"),
+            // Both get the address of a slot of the main program's stack.
+            Function::Round => (
+                "round",
+                "r6 = r1\nr7 = *(u64 *)(r2 +0)\nr8 = 0\nr9 = r2",
+                "*(u64 *)(r9 +0) = r7\nr0 = r6\nr0 &= 1",
+            ),
+            Function::Element => (
+                "element",
+                "r6 = *(u32 *)(r2 +0)\nr7 = *(u64 *)(r3 +8)\nr8 = *(u64 *)(r4 +0)\nr9 = r4\n\
+                 *(u64 *)(r3 +16) = r8",
+                "*(u64 *)(r9 +0) = r7\nr0 = r8\nr0 &= 1",
+            ),
+        };
+        self.line(&format!("{label}:"));
         self.fill_stack();
-        self.line("r6 = r1\nr7 = r2\nr8 = 0");
+        self.line(enter);
         let statements = self.rng.range(1..5);
         self.block(statements, 1);
-        self.line("r0 = r7\nexit");
+        self.line(leave);
+        self.line("exit");
     }
 
     fn fill_stack(&mut self) {
@@ -110,7 +137,7 @@ impl Writer<'_> {
     }
 
     fn statement(&mut self, nested: u32) {
-        match self.rng.range(0..20) {
+        match self.rng.range(0..21) {
             0..5 => self.arithmetic(),
             5..7 => self.conversion(),
             7..9 => self.stack(),
@@ -119,11 +146,12 @@ impl Writer<'_> {
             13 if nested > 0 => self.relation(nested),
             14 if nested > 0 && self.in_main => self.repeat(),
             15 if self.in_main => {
-                self.calls = true;
+                self.functions.insert(Function::Callee);
                 self.line("r1 = r6\nr2 = r7\ncall sub\nr8 = r0");
             }
             16..18 if self.in_main => self.map(),
             18 if self.in_main => self.packet(),
+            19 if self.in_main && nested == OUTERMOST => self.call_back(),
             _ => {
                 let (to, from) = (self.number(), self.number());
                 self.line(&format!("r{to} = r{from}"));
@@ -218,6 +246,27 @@ impl Writer<'_> {
         let statements = self.rng.range(1..3);
         self.block(statements, 0);
         self.line(&format!("r9 += 1\nif r9 < {times} goto {label}"));
+    }
+
+    /// A helper that calls back, with the address of a slot.
+    fn call_back(&mut self) {
+        let slot = *self.rng.pick(&SLOTS);
+        let rounds = match self.rng.chance(1, 2) {
+            true => self.rng.range(0..4).to_string(),
+            false => format!("r{}", self.number()),
+        };
+        let (function, first, call) = match self.rng.range(0..3) {
+            0 => (Function::Element, "map[0] ll".to_owned(), "element ll\nr4 = 0"),
+            1 => (Function::Element, "map[1] ll".to_owned(), "element ll\nr4 = 0"),
+            _ => (Function::Round, rounds, "round ll\nr4 = 0"),
+        };
+        let helper = if function == Function::Round { 181 } else { 164 };
+        self.functions.insert(function);
+        self.line(&format!(
+            "r1 = {first}\nr3 = r10\nr3 += {slot}\nr2 = func {call}\ncall {helper}"
+        ));
+        let dst = self.number();
+        self.line(&format!("r{dst} = r0"));
     }
 
     /// An access to an element of a map, at an index that was cut.

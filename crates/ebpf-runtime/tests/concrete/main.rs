@@ -139,7 +139,9 @@ fn generated_programs(run_in: RunIn) {
     let mut tally = Tally::default();
     for seed in 0..cases {
         let (text, env) = generate::program(&mut Rng::seed(seed));
-        let program = assemble(&text).unwrap_or_else(|error| panic!("{error}, in\n{text}"));
+        let subject = Subject::new(&text, &env);
+        let Subject { program, env, .. } =
+            subject.unwrap_or_else(|error| panic!("{error}, in\n{text}"));
         let counted = tally.count(run_in, &program, &env, seed);
         counted.unwrap_or_else(|wrong| panic!("seed {seed}: {wrong}, in\n{text}"));
     }

@@ -8,7 +8,7 @@ use std::sync::atomic::AtomicI64;
 
 use ebpf_runtime::flat::Block;
 use ebpf_runtime::interp::{Helpers, Kfuncs, Links, Memory, Moment, Natives, Vm};
-use ebpf_runtime::isa::abi::{ExecEnv, HelperFn, Trap};
+use ebpf_runtime::isa::abi::{ElementCursor, ExecEnv, HelperFn, Trap};
 use ebpf_runtime::isa::uapi::{AttachType, MapType, ProgramType};
 use ebpf_runtime::isa::{CallTarget, Insn, Program, Size};
 use ebpf_runtime::verifier::rules::{
@@ -17,7 +17,7 @@ use ebpf_runtime::verifier::rules::{
 };
 use ebpf_runtime::verifier::{
     ContextAccessInsn, Environment, HostField, KfuncProto, KfuncRet, MapInfo, PacketBounds,
-    RewriteError, RewriteHooks,
+    RewriteError, RewriteHooks, Target,
 };
 use ebpf_testkit::Rng;
 
@@ -47,6 +47,8 @@ pub(crate) struct Places {
     pub(crate) context: u64,
     pub(crate) packet: PacketBounds,
     pub(crate) maps: Vec<MapPlace>,
+    /// The key of whatever element of a map that is no array.
+    key: u64,
 }
 
 /// Where a map's values are.
@@ -85,11 +87,22 @@ pub(crate) fn can_run(env: &Environment) -> bool {
     !env.maps.iter().any(|map| of_maps.contains(&map.desc.map_type))
 }
 
+/// The number of the function that walks over maps.
+const NEXT_ELEMENT: u32 = 1;
+
+/// What worlds offer to rewritten programs.
+pub(crate) fn target() -> Target {
+    let mut target = Target::default();
+    target.next_element = Some(NEXT_ELEMENT);
+    target
+}
+
 /// The surroundings of one run.
 pub(crate) struct World {
     context: Block,
     packet: Block,
     maps: Vec<Block>,
+    key: Block,
     host: Host,
 }
 
@@ -98,6 +111,8 @@ impl World {
         let mut packet = Block::new(&packet(rng));
         let mut maps: Vec<Block> =
             env.maps.iter().map(|map| Block::new(&values(map, rng))).collect();
+        let key_size = env.maps.iter().map(|map| map.desc.key_size).max().unwrap_or(0);
+        let mut key = Block::new(&bytes(rng, key_size as usize));
         let mut context = Block::new(&bytes(rng, CONTEXT + 24));
         let range = packet.bytes_mut().as_mut_ptr_range();
         let (meta, end) = (range.start.expose_provenance(), range.end.addr());
@@ -123,9 +138,10 @@ impl World {
             context: context.bytes_mut().as_mut_ptr().expose_provenance() as u64,
             packet: packet_bounds,
             maps: map_places.collect(),
+            key: key.bytes_mut().as_mut_ptr().expose_provenance() as u64,
         };
         let rng = RefCell::new(Rng::seed(rng.next_u64()));
-        Self { context, packet, maps, host: Host { places, rng } }
+        Self { context, packet, maps, key, host: Host { places, rng } }
     }
 
     /// The program's helpers and maps.
@@ -148,8 +164,12 @@ impl World {
             }
         }
         let mut natives = Natives::new();
-        // SAFETY: it does nothing with its arguments.
-        unsafe { natives.register(0, zero) };
+        // SAFETY: the first does nothing with its arguments, and the cursor that the second gets is in a
+        // frame of the run.
+        unsafe {
+            natives.register(0, zero);
+            natives.register(NEXT_ELEMENT, next_element);
+        }
         let maps = &self.host.places.maps;
         Links {
             helpers,
@@ -186,8 +206,8 @@ impl World {
     }
 
     fn blocks(&mut self) -> impl Iterator<Item = &mut Block> {
-        let Self { context, packet, maps, .. } = self;
-        [context, packet].into_iter().chain(maps)
+        let Self { context, packet, maps, key, .. } = self;
+        [context, packet, key].into_iter().chain(maps)
     }
 
     /// Runs the program under checked memory, each instruction seen before.
@@ -197,10 +217,11 @@ impl World {
         fuel: i64,
         mut see: impl FnMut(&Moment<'_>, &Places),
     ) -> Result<u64, Trap> {
-        let Self { context, packet, maps, host } = self;
+        let Self { context, packet, maps, key, host } = self;
         let mut memory = Memory::new();
         let context = memory.add_mut(context.bytes_mut());
         memory.add_mut(packet.bytes_mut());
+        memory.add(key.bytes_mut());
         for map in maps {
             memory.add_mut(map.bytes_mut());
         }
@@ -316,6 +337,28 @@ ebpf_runtime::native! {
         // SAFETY: kernel functions are called in runs of a world.
         let is_null = unsafe { host(env) }.rng.borrow_mut().chance(1, 3);
         if is_null { 0 } else { OBJECT }
+    }
+
+    /// The values of a map one after the other, though some may be left out.
+    fn next_element(map: u64, cursor: u64, env: *mut ExecEnv) -> u64 {
+        // SAFETY: walks are part of runs of a world.
+        let Host { places, rng } = unsafe { host(env) };
+        let cursor = std::ptr::with_exposed_provenance_mut::<ElementCursor>(cursor as usize);
+        // SAFETY: it is in the frame of the loop that walks.
+        let cursor = unsafe { &mut *cursor };
+        let Some(place) = places.maps.iter().find(|place| place.handle == map) else { return 0 };
+        let mut index = cursor.count;
+        if !place.is_full && rng.borrow_mut().chance(1, 3) {
+            index = place.count;
+        }
+        if index >= place.count {
+            return 0;
+        }
+        cursor.position = index;
+        cursor.count += 1;
+        let of_array = (&raw const cursor.position).expose_provenance() as u64;
+        cursor.key = if place.is_full { of_array } else { places.key };
+        place.base + index * place.stride
     }
 
     /// Some value of the map, whatever the key; or none, if the map need not have all.

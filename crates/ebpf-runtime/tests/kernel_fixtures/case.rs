@@ -11,7 +11,7 @@ use super::support::{self, Subject};
 const STRICT_ALIGNMENT: u32 = 1;
 
 /// The case that a fixture is.
-pub(crate) fn case(Subject { program, env, btf, map_types }: Subject) -> Case {
+pub(crate) fn case(Subject { program, env, btf, map_types, held }: Subject) -> Case {
     let map_refs = program.insns().filter_map(|(pc, insn)| match insn {
         Insn::LoadWide {
             source: WideSource::Map(map, _) | WideSource::MapValue(map, ..), ..
@@ -33,7 +33,7 @@ pub(crate) fn case(Subject { program, env, btf, map_types }: Subject) -> Case {
         flags: if env.strict_alignment { STRICT_ALIGNMENT } else { 0 },
         license: if env.license_gpl { "GPL" } else { "Proprietary" }.into(),
         slots: program.to_slots().expect("the program was assembled"),
-        maps: maps(&env, &map_types),
+        maps: maps(&env, &map_types, &held),
         map_refs: map_refs.collect(),
         kfunc_refs: kfunc_refs.collect(),
         func_info: func_info(&program),
@@ -50,7 +50,11 @@ fn func_info(program: &Program) -> Vec<(u32, u32)> {
 }
 
 /// The maps without the descriptions of inner ones, which are put into theirs.
-fn maps(env: &Environment, types: &[Option<support::MapTypes>]) -> Vec<CaseMap> {
+fn maps(
+    env: &Environment,
+    types: &[Option<support::MapTypes>],
+    held: &[(usize, u32)],
+) -> Vec<CaseMap> {
     let case_map = |index: usize| CaseMap {
         types: types[index].clone().map_or(MapTypes::None, |types| MapTypes::Own {
             btf: types.btf,
@@ -64,7 +68,9 @@ fn maps(env: &Environment, types: &[Option<support::MapTypes>]) -> Vec<CaseMap> 
     let maps = env.maps.iter().enumerate().filter(|&(index, _)| !is_inner(index));
     maps.map(|(index, map)| {
         let inner = map.inner.map(|inner| Box::new(case_map(inner.index())));
-        CaseMap { inner, ..case_map(index) }
+        let held = held.iter().filter(|(outer, _)| *outer == index);
+        let held = held.map(|(_, key)| key.to_le_bytes().to_vec()).collect();
+        CaseMap { inner, held, ..case_map(index) }
     })
     .collect()
 }
@@ -81,6 +87,7 @@ fn case_map(map: &MapInfo) -> CaseMap {
         flags: map.desc.flags,
         extra: 0,
         inner: None,
+        held: Vec::new(),
         init: init.collect(),
         frozen: map.frozen.is_some(),
         types: MapTypes::None,

@@ -23,6 +23,7 @@ mod visit;
 mod watch;
 
 use alloc::boxed::Box;
+use alloc::collections::BTreeMap;
 use alloc::vec;
 use alloc::vec::Vec;
 
@@ -42,7 +43,7 @@ use crate::error::{Checked, Payload};
 use crate::outline::Outline;
 use crate::rules::calls_back;
 use crate::state::{CellSet, State};
-use crate::step::{ContextUse, Machine, Next};
+use crate::step::{CallbackCall, ContextUse, Machine, Next};
 use crate::verify::Subject;
 use crate::{Exploration, Options, Stats};
 
@@ -57,6 +58,8 @@ pub(crate) struct Explored {
     pub(crate) stack_depth: Vec<u16>,
     /// Whether some path stores into the packet.
     pub(crate) writes_packet: bool,
+    /// The calls of helpers that call back, as far as some path comes to them.
+    pub(crate) callback_calls: BTreeMap<Pc, CallbackCall>,
     /// The greatest distance of a jump, in slots.
     pub(crate) longest_jump: u32,
 }
@@ -82,9 +85,9 @@ pub(crate) fn explore<W: Watch>(
     explorer.watch.ends(&explorer.machine.stack_depth, &added);
     explored.map_err(|fault| (fault, explorer.machine.pc))?;
     let Explorer { reached, machine, marks, .. } = explorer;
-    let Machine { context_use, stack_depth, writes_packet, .. } = machine;
+    let Machine { context_use, stack_depth, writes_packet, callback_calls, .. } = machine;
     let longest_jump = marks.longest_jump;
-    Ok(Explored { reached, context_use, stack_depth, writes_packet, longest_jump })
+    Ok(Explored { reached, context_use, stack_depth, writes_packet, callback_calls, longest_jump })
 }
 
 /// A path that waits.

@@ -5,7 +5,6 @@
 
 use alloc::vec::Vec;
 
-use ebpf_isa::abi::{FRAME_SIZE, STACK_SIZE};
 use ebpf_isa::{Insn, Operand, Pc, Reg, Size, SubprogIdx};
 use ebpf_patch::{PatchInsn, Target};
 
@@ -13,8 +12,7 @@ use super::code::{Step, saved_context};
 use super::{Hook, HookCode, HookFault, RewriteError, Rewriter, scan};
 
 /// Bytes of the slot for the context.
-const SLOT: u16 = 8;
-const _: () = assert!(FRAME_SIZE - STACK_SIZE >= SLOT as usize, "frames have room for the slot");
+pub(super) const SLOT: u16 = 8;
 
 pub(super) fn run(rewriter: &mut Rewriter<'_>) -> Result<(), RewriteError> {
     let Rewriter { hooks, target, modules, .. } = rewriter;
@@ -36,7 +34,7 @@ impl Rewriter<'_> {
     fn save_context(&mut self) -> Result<i16, RewriteError> {
         let main = &mut self.facts.subprogs[SubprogIdx::MAIN.index()];
         main.stack_depth = main.stack_depth.next_multiple_of(SLOT) + SLOT;
-        let off = -i16::try_from(main.stack_depth).expect("invariant: at most 520 bytes");
+        let off = -i16::try_from(main.stack_depth).expect("invariant: at most 560 bytes");
         let (size, base) = (Size::Dw, Reg::FP);
         let save = Insn::Store { size, base, off, src: Operand::Reg(Reg::R1) };
         self.put_in_front([save.into()])?;

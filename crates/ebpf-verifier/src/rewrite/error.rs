@@ -45,6 +45,20 @@ pub enum RewriteError {
     /// The field that a hook names is not what is accessed, or cannot be accessed so.
     #[error(transparent)]
     Context(#[from] ContextError),
+    /// A helper calls back one function on some path, and another one on another.
+    #[error("insn {pc}: {helper} calls back different functions here; call it once for each")]
+    VariousCallbacks {
+        /// The call.
+        pc: Pc,
+        /// The helper.
+        helper: HelperId,
+    },
+    /// The host does not offer to walk over the elements of a map.
+    #[error("insn {pc}: the host cannot walk over the elements of a map")]
+    NoElements {
+        /// The call.
+        pc: Pc,
+    },
     /// The code that a hook gave is not what it has to be.
     #[error("{hook}: {fault}")]
     Hook {

@@ -7,10 +7,10 @@
 //!
 //! Some of what Linux rewrites needs nothing here. Calls of helpers, tail calls, `may_goto` and casts
 //! between address spaces are instructions of our engines: their symbols are bound where the program is
-//! linked, their counters are in the environment of the run (`docs/abi.md`). So are addresses of functions, for
-//! helpers that call them back, where a host has such helpers. Programs with pointers to kernel types and
-//! arenas are not accepted, so there is nothing to guard for them.
+//! linked, their counters are in the environment of the run (`docs/abi.md`). Programs with pointers to kernel
+//! types and arenas are not accepted, so there is nothing to guard for them.
 
+mod callbacks;
 mod code;
 mod context;
 mod dead_branches;
@@ -49,6 +49,8 @@ pub enum Pass {
     DeadCode,
     /// Jumps to the next instruction go.
     Nops,
+    /// Helpers that call back become loops.
+    Callbacks,
     /// Accesses to the context, and to fields of the kernel's objects, become those of the host's.
     Context,
     /// What [`RewriteHooks::gen_prologue`] gives goes in front.
@@ -66,10 +68,11 @@ pub enum Pass {
 impl Pass {
     /// All passes, in the order in which they run: what makes code go, what makes code come, what goes over
     /// all code.
-    pub const ORDER: [Self; 9] = [
+    pub const ORDER: [Self; 10] = [
         Self::DeadBranches,
         Self::DeadCode,
         Self::Nops,
+        Self::Callbacks,
         Self::Context,
         Self::Prologue,
         Self::Epilogue,
@@ -83,6 +86,7 @@ impl Pass {
     pub const fn mark(self) -> &'static str {
         match self {
             Self::DeadBranches | Self::DeadCode | Self::Nops => "dead",
+            Self::Callbacks => "loop",
             Self::Context => "ctx",
             Self::Prologue => "prologue",
             Self::Epilogue => "epilogue",
@@ -98,6 +102,7 @@ impl Pass {
             Self::DeadBranches => dead_branches::run(rewriter)?,
             Self::DeadCode => remove_unreached(patch, &verified.reached),
             Self::Nops => remove_nops(patch),
+            Self::Callbacks => callbacks::run(rewriter)?,
             Self::Context => context::run(rewriter)?,
             Self::Prologue => prologue::run(rewriter)?,
             Self::Epilogue => epilogue::run(rewriter)?,

@@ -21,6 +21,10 @@ pub struct Target {
     pub arrays: Vec<Option<ArrayLayout>>,
     /// How many native functions hooks may call: those whose numbers are below this.
     pub natives: u32,
+    /// The number of the native function that walks over the elements of a map
+    /// ([`ElementCursor`](ebpf_isa::abi::ElementCursor)), if the host has one. Its arguments are a map
+    /// and the address of the cursor.
+    pub next_element: Option<u32>,
     /// The modules whose functions hooks may call.
     pub modules: Modules,
     /// The helpers that hooks may call; `None` for all, which is for whoever binds them to see to.

@@ -15,13 +15,14 @@ use crate::error::{Checked, Payload, Unsupported};
 use crate::rules::{CALLBACK_RANGE, HelperProto};
 use crate::state::{Frame, MapValueRef, PointerKind, Value};
 
-/// What the calls of `bpf_loop` at one place have in common on all paths so far. The kernel puts a loop
-/// in the place of a call without flags that always calls back the same function.
+/// What the calls of a helper that calls back have in common at one place, on all paths so far.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum LoopCall {
-    /// No flags, and this function.
-    Plain(SubprogIdx),
-    Other,
+pub(crate) struct CallbackCall {
+    /// The function, if it is always the same.
+    pub(crate) function: Option<SubprogIdx>,
+    /// Whether the kernel puts a loop in its place: it does for `bpf_loop` without flags that always
+    /// calls back the same function.
+    pub(crate) kernel_inlines: bool,
 }
 
 impl Machine<'_> {
@@ -52,7 +53,8 @@ impl Machine<'_> {
         else {
             unreachable!("the argument was found to be a function");
         };
-        if is_loop && !self.has_rounds_left(subprog)? {
+        self.note_callback(is_loop, subprog);
+        if is_loop && !self.has_rounds_left()? {
             self.state.frame_mut().rounds = 0;
             self.effects.of_call().was_last_round = true;
             return Ok(());
@@ -84,18 +86,23 @@ impl Machine<'_> {
         Ok(())
     }
 
-    /// Whether `bpf_loop` may go through another round.
-    fn has_rounds_left(&mut self, subprog: SubprogIdx) -> Checked<bool> {
-        let before = self.loop_calls.get(&self.pc).copied();
-        if before != Some(LoopCall::Other) {
+    fn note_callback(&mut self, is_loop: bool, subprog: SubprogIdx) {
+        let before = self.callback_calls.get(&self.pc).copied();
+        let is_same = before.is_none_or(|before| before.function == Some(subprog));
+        let mut kernel_inlines = is_loop && before.is_none_or(|before| before.kernel_inlines);
+        if kernel_inlines {
             let has_no_flags = self.value(Reg::R4).is_zero();
             if has_no_flags {
                 self.rely_on(Reg::R4);
             }
-            let now = LoopCall::Plain(subprog);
-            let is_plain = has_no_flags && before.is_none_or(|before| before == now);
-            self.loop_calls.insert(self.pc, if is_plain { now } else { LoopCall::Other });
+            kernel_inlines = has_no_flags && is_same;
         }
+        let function = is_same.then_some(subprog);
+        self.callback_calls.insert(self.pc, CallbackCall { function, kernel_inlines });
+    }
+
+    /// Whether `bpf_loop` may go through another round.
+    fn has_rounds_left(&mut self) -> Checked<bool> {
         let Some(rounds) = self.value(Reg::R1).as_scalar() else {
             return Err(Payload::PointerRounds.into());
         };
@@ -108,8 +115,8 @@ impl Machine<'_> {
     /// calls of `bpf_loop`: three registers are saved there.
     pub(crate) fn stack_of_loops(&self) -> Vec<u16> {
         let mut added = vec![0; self.program.subprogs().len()];
-        let plain = self.loop_calls.iter().filter(|(_, call)| **call != LoopCall::Other);
-        for (&pc, _) in plain {
+        let inlined = self.callback_calls.iter().filter(|(_, call)| call.kernel_inlines);
+        for (&pc, _) in inlined {
             added[self.program.subprog_of(pc).index()] = 3 * 8;
         }
         added

@@ -36,7 +36,7 @@ use crate::state::{
 };
 use crate::verify::Subject;
 
-pub(crate) use callback::LoopCall;
+pub(crate) use callback::CallbackCall;
 pub(crate) use effects::Effects;
 pub(crate) use memory::ContextUse;
 use memory::Place;
@@ -91,8 +91,8 @@ pub(crate) struct Machine<'a> {
     pub(crate) stack_depth: Vec<u16>,
     /// Whether some path stores into the packet.
     pub(crate) writes_packet: bool,
-    /// The calls of `bpf_loop` that some path comes to.
-    pub(crate) loop_calls: BTreeMap<Pc, LoopCall>,
+    /// The calls of helpers that call back, as far as some path comes to them.
+    pub(crate) callback_calls: BTreeMap<Pc, CallbackCall>,
 }
 
 impl<'a> Machine<'a> {
@@ -121,7 +121,7 @@ impl<'a> Machine<'a> {
             context_use: vec![ContextUse::Unknown; program.slots().len()],
             stack_depth: vec![0; program.subprogs().len()],
             writes_packet: false,
-            loop_calls: BTreeMap::new(),
+            callback_calls: BTreeMap::new(),
         }
     }
 

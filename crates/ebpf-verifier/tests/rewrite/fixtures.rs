@@ -2,23 +2,20 @@
 
 use std::collections::BTreeMap;
 
-use ebpf_isa::text::assemble;
 use ebpf_isa::{LineTable, Pc, Program, SourceLine};
 use ebpf_testkit::{Fixture, for_each_fixture};
-use ebpf_verifier::{Environment, Options, Pass, Rewritten, program_types, verify};
+use ebpf_verifier::{Options, Pass, Rewritten, verify};
 
 use crate::host::{Host, parse_target};
-use crate::support::parse_env;
+use crate::support::Subject;
 
 /// What rewriting makes of a fixture's program, or why it does not.
 fn rewritten(fixture: &Fixture) -> Result<Result<Rewritten, String>, String> {
     let section = |name| fixture.section(name).unwrap_or_default();
-    let env = match fixture.section("env") {
-        Some(text) => parse_env(text)?,
-        None => Environment::new(program_types::xdp()),
-    };
-    let program = assemble(section("asm")).map_err(|error| error.to_string())?;
-    let program = with_lines(&program, section("lines"))?;
+    let Subject { mut program, env, .. } = Subject::of(fixture)?;
+    if let Some(lines) = fixture.section("lines") {
+        program = with_lines(&program, lines)?;
+    }
     let verified =
         verify(&program, &env, &Options::default()).map_err(|rejection| rejection.to_string())?;
     let host = Host { prologue: section("prologue"), epilogue: section("epilogue") };

@@ -108,6 +108,7 @@ pub(crate) fn parse_target(text: &str) -> Target {
                 let layout = ArrayLayout { entries: parse(entries), stride: parse(stride) };
                 target.arrays[parse::<usize>(map)] = Some(layout);
             }
+            ["next-element", number] => target.next_element = Some(parse(number)),
             _ => panic!("target line not understood: `{line}`"),
         }
     }

@@ -29,6 +29,8 @@ pub(crate) struct Subject {
     pub(crate) btf: Option<Vec<u8>>,
     /// Those of maps, by the place of the map.
     pub(crate) map_types: Vec<Option<MapTypes>>,
+    /// The maps of maps that hold maps at first: which, and the index or key of four bytes.
+    pub(crate) held: Held,
 }
 
 /// The types of a map's keys and values.
@@ -39,6 +41,9 @@ pub(crate) struct MapTypes {
     pub(crate) value: u32,
 }
 
+/// Places of maps of maps, each with an index or key.
+type Held = Vec<(usize, u32)>;
+
 impl Subject {
     pub(crate) fn of(fixture: &Fixture) -> Result<Self, String> {
         let asm = fixture.section("asm").ok_or("no asm section")?;
@@ -47,9 +52,15 @@ impl Subject {
 
     pub(crate) fn new(asm: &str, env: &str) -> Result<Self, String> {
         let program = assemble(asm).map_err(|error| error.to_string())?;
-        let Parsed { env, types, map_types } = parse(env)?;
-        Ok(Self { program: types.apply(program)?, env, btf: types.bytes(), map_types })
+        let Parsed { env, types, map_types, held } = parse(env)?;
+        Ok(Self { program: types.apply(program)?, env, btf: types.bytes(), map_types, held })
     }
+}
+
+/// The packet that a fixture of `fixtures/run` runs on: `mem`, or as many zeros as an Ethernet frame has
+/// at least.
+pub(crate) fn packet_of(fixture: &Fixture) -> Vec<u8> {
+    fixture.mem().map_or_else(|| vec![0; 60], <[u8]>::to_vec)
 }
 
 /// Reads an environment.
@@ -62,12 +73,13 @@ struct Parsed {
     env: Environment,
     types: Types,
     map_types: Vec<Option<MapTypes>>,
+    held: Held,
 }
 
 fn parse(text: &str) -> Result<Parsed, String> {
     let mut env = Environment::new(program_types::xdp());
     let mut types = Types::default();
-    let (mut maps, mut inner) = (Vec::new(), Vec::new());
+    let (mut maps, mut inner, mut held) = (Vec::new(), Vec::new(), Vec::new());
     let mut kfuncs = Kfuncs::default();
     for line in text.lines().filter(|line| !line.trim().is_empty()) {
         let words: Vec<&str> = line.split_whitespace().collect();
@@ -88,6 +100,12 @@ fn parse(text: &str) -> Result<Parsed, String> {
                 let outer = maps.len().checked_sub(1).ok_or_else(unknown)?;
                 inner.push((outer, parse_map(map).ok_or_else(unknown)?));
             }
+            ["held", ref keys @ ..] => {
+                let outer = maps.len().checked_sub(1).ok_or_else(unknown)?;
+                for key in keys {
+                    held.push((outer, key.parse().map_err(|_| unknown())?));
+                }
+            }
             ["kfunc", index, ref function @ ..] => {
                 kfuncs.parse(index, function).ok_or_else(unknown)?;
             }
@@ -106,7 +124,7 @@ fn parse(text: &str) -> Result<Parsed, String> {
     kfuncs.put_into(&mut env)?;
     let btf = types.bytes().map(|bytes| Btf::parse(&bytes)).transpose();
     env.btf = btf.map_err(|error| error.to_string())?.map(Arc::new);
-    Ok(Parsed { env, types, map_types })
+    Ok(Parsed { env, types, map_types, held })
 }
 
 fn parse_map(words: &[&str]) -> Option<(MapInfo, Option<MapTypes>)> {

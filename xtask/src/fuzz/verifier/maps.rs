@@ -54,6 +54,7 @@ impl MapShape {
             flags: self.flags(),
             extra: 0,
             inner: None,
+            held: Vec::new(),
             init: self.frozen.iter().map(|value| (vec![0; 4], value.to_vec())).collect(),
             frozen: self.frozen.is_some(),
             types: MapTypes::None,
