@@ -21,9 +21,13 @@ const TEST_STATE_FREQ: u32 = 1 << 3;
 const STRICT_ALIGNMENT: u32 = 1 << 0;
 const ANY_ALIGNMENT: u32 = 1 << 1;
 
+/// `BPF_F_SLEEPABLE`.
+const SLEEPABLE: u32 = 1 << 4;
+
 /// Flags of `BPF_PROG_LOAD` that are known here: these, and `BPF_F_TEST_RND_HI32` and
 /// `BPF_F_XDP_HAS_FRAGS`, which change no verdict.
-const KNOWN_FLAGS: u32 = STRICT_ALIGNMENT | ANY_ALIGNMENT | 1 << 2 | TEST_STATE_FREQ | 1 << 5;
+const KNOWN_FLAGS: u32 =
+    STRICT_ALIGNMENT | ANY_ALIGNMENT | 1 << 2 | TEST_STATE_FREQ | SLEEPABLE | 1 << 5;
 
 /// The largest contents of a frozen map that are looked at, in bytes.
 pub const MAX_FROZEN_BYTES: u64 = 64 << 20;
@@ -184,6 +188,7 @@ pub fn environment(
         btf: btf.map(Arc::new),
         modules: ModuleTable::new(),
         license_gpl: is_gpl_compatible(&case.license),
+        sleepable: case.flags & SLEEPABLE != 0,
         strict_alignment: case.flags & (STRICT_ALIGNMENT | ANY_ALIGNMENT) == STRICT_ALIGNMENT,
         profile: profile.clone(),
     })

@@ -63,6 +63,7 @@ impl Bindings {
             btf: self.btf.clone(),
             modules: self.modules.clone(),
             license_gpl: self.gpl_compatible,
+            sleepable: false,
             strict_alignment: false,
             profile: self.profile.clone(),
         }

@@ -116,6 +116,7 @@ pub fn environment(
         btf: object.btf().cloned().map(Arc::new),
         modules: ModuleTable::new(),
         license_gpl: object.license().is_some_and(is_gpl_compatible),
+        sleepable: section.sleepable,
         strict_alignment: false,
         profile: profile.clone(),
     })

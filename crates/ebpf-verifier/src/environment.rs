@@ -39,6 +39,8 @@ pub struct Environment {
     pub modules: ModuleTable,
     /// Whether the program's licence is compatible with the GPL.
     pub license_gpl: bool,
+    /// Whether the program is to be one that may sleep (`BPF_F_SLEEPABLE`).
+    pub sleepable: bool,
     /// Whether all accesses must be aligned, as `BPF_F_STRICT_ALIGNMENT` asks for, or only those
     /// that every processor needs to be.
     pub strict_alignment: bool,
@@ -116,6 +118,7 @@ impl Environment {
             btf: None,
             modules: ModuleTable::new(),
             license_gpl: true,
+            sleepable: false,
             strict_alignment: false,
             profile: KernelProfile::default(),
         }
@@ -140,6 +143,7 @@ impl Environment {
         }
         self.modules.digest(&mut digest);
         digest.u32(u32::from(self.license_gpl));
+        digest.u32(u32::from(self.sleepable));
         digest.u32(u32::from(self.strict_alignment));
         self.profile.digest(&mut digest);
         digest.finish()
@@ -202,6 +206,7 @@ impl fmt::Debug for Environment {
             .field("attach_target", &self.attach_target)
             .field("maps", &self.maps)
             .field("license_gpl", &self.license_gpl)
+            .field("sleepable", &self.sleepable)
             .field("strict_alignment", &self.strict_alignment)
             .field("profile", &self.profile.name)
             .finish_non_exhaustive()

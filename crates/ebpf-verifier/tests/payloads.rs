@@ -87,9 +87,9 @@ fn programs() -> Vec<(&'static str, &'static str, Payload)> {
             Payload::HelperSize { register: Reg::R4, bad: BadSize::Negative { min: -1 } },
         ),
         (
-            "map sk_storage 4 4 0",
+            "map inode_storage 4 4 0",
             "r1 = map[0] ll\nr0 = 0\nexit",
-            Payload::Unsupported { what: Unsupported::Map(MapType::SkStorage) },
+            Payload::Unsupported { what: Unsupported::Map(MapType::InodeStorage) },
         ),
         (
             "map array_of_maps 4 4 1",

@@ -1,6 +1,6 @@
 //! A fixture as the kernel is asked about it.
 
-use ebpf_isa::uapi::AttachType;
+use ebpf_isa::uapi::{AttachType, MapType, map_flags};
 use ebpf_isa::{CallTarget, Insn, MapIdx, Program, WideSource};
 use ebpf_object::cases::{Case, CaseBtf, CaseMap, MapTypes};
 use ebpf_verifier::{Environment, MapInfo};
@@ -9,6 +9,9 @@ use super::support::{self, Subject};
 
 /// `BPF_F_STRICT_ALIGNMENT`.
 const STRICT_ALIGNMENT: u32 = 1;
+
+/// `BPF_F_SLEEPABLE`.
+const SLEEPABLE: u32 = 1 << 4;
 
 /// The case that a fixture is.
 pub(crate) fn case(Subject { program, env, btf, map_types, held }: Subject) -> Case {
@@ -30,7 +33,7 @@ pub(crate) fn case(Subject { program, env, btf, map_types, held }: Subject) -> C
         id: String::new(),
         program_type: env.program_type.program_type().number(),
         attach_type: env.attach_type.map_or(0, AttachType::number),
-        flags: if env.strict_alignment { STRICT_ALIGNMENT } else { 0 },
+        flags: flags(&env),
         license: if env.license_gpl { "GPL" } else { "Proprietary" }.into(),
         slots: program.to_slots().expect("the program was assembled"),
         maps: maps(&env, &map_types, &held),
@@ -44,6 +47,11 @@ pub(crate) fn case(Subject { program, env, btf, map_types, held }: Subject) -> C
     }
 }
 
+fn flags(env: &Environment) -> u32 {
+    let all = [(env.strict_alignment, STRICT_ALIGNMENT), (env.sleepable, SLEEPABLE)];
+    all.into_iter().filter(|flag| flag.0).map(|flag| flag.1).sum()
+}
+
 fn func_info(program: &Program) -> Vec<(u32, u32)> {
     let functions = program.subprogs().iter();
     functions.filter_map(|function| Some((function.start.0, function.info.btf_id?))).collect()
@@ -55,13 +63,14 @@ fn maps(
     types: &[Option<support::MapTypes>],
     held: &[(usize, u32)],
 ) -> Vec<CaseMap> {
-    let case_map = |index: usize| CaseMap {
-        types: types[index].clone().map_or(MapTypes::None, |types| MapTypes::Own {
-            btf: types.btf,
-            key: types.key,
-            value: types.value,
-        }),
-        ..case_map(&env.maps[index])
+    let case_map = |index: usize| {
+        let map = case_map(&env.maps[index]);
+        match types[index].clone() {
+            Some(support::MapTypes { btf, key, value }) => {
+                CaseMap { types: MapTypes::Own { btf, key, value }, ..map }
+            }
+            None => map,
+        }
     };
     let is_inner =
         |index: usize| env.maps.iter().any(|map| map.inner.map(MapIdx::index) == Some(index));
@@ -78,19 +87,24 @@ fn maps(
 fn case_map(map: &MapInfo) -> CaseMap {
     let values = map.frozen.iter().flat_map(|all| all.chunks(map.desc.value_size as usize));
     let init = values.zip(0_u32..).map(|(value, key)| (key.to_le_bytes().to_vec(), value.to_vec()));
+    // The kernel makes maps of storage only with types, and without elements.
+    let is_storage = map.desc.map_type == MapType::SkStorage;
+    let btf = is_storage
+        .then(|| support::types::of_storage(map.desc.value_size).expect("a struct of that size"));
+    let types = btf.map_or(MapTypes::None, |btf| MapTypes::Own { btf, key: 1, value: 2 });
     CaseMap {
         name: String::new(),
         map_type: map.desc.map_type.number(),
         key_size: map.desc.key_size,
         value_size: map.desc.value_size,
         max_entries: map.desc.max_entries,
-        flags: map.desc.flags,
+        flags: map.desc.flags | if is_storage { map_flags::NO_PREALLOC } else { 0 },
         extra: 0,
         inner: None,
         held: Vec::new(),
         init: init.collect(),
         frozen: map.frozen.is_some(),
-        types: MapTypes::None,
+        types,
         programs: Vec::new(),
     }
 }

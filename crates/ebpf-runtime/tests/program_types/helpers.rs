@@ -35,21 +35,30 @@ pub(super) fn fitting(kind: ArgKind, n: usize) -> Option<String> {
         | ArgKind::MemoryOrNull
         | ArgKind::Output
         | ArgKind::Update
+        | ArgKind::UpdateOrNull
+        | ArgKind::Header20
+        | ArgKind::Header40
         | ArgKind::U32Update
         | ArgKind::U64Output => format!("r{n} = r10\nr{n} += -64\n"),
         ArgKind::Size | ArgKind::SizeOrZero | ArgKind::ReservedSize => format!("r{n} = 8\n"),
-        ArgKind::Unused | ArgKind::Anything | ArgKind::NoFlags | ArgKind::ContextOrNull => {
-            format!("r{n} = 0\n")
-        }
+        ArgKind::Unused
+        | ArgKind::Anything
+        | ArgKind::NoFlags
+        | ArgKind::ContextOrNull
+        | ArgKind::SockOrNull
+        | ArgKind::FullSockOrNull => format!("r{n} = 0\n"),
         ArgKind::Map
         | ArgKind::MapKey
         | ArgKind::MapValue
+        | ArgKind::MapValueOrNull
+        | ArgKind::Sock
         | ArgKind::MapValueOutput
         | ArgKind::SpinLock
         | ArgKind::SockCommon
         | ArgKind::ReleasedSock
         | ArgKind::ReleasedRingbuf
         | ArgKind::Callback
+        | ArgKind::ConstString
         | ArgKind::StackOrNull => return None,
     })
 }

@@ -17,7 +17,8 @@ fn descriptions() -> impl Iterator<Item = MapDesc> {
     use MapType::{
         Array, BloomFilter, CgroupArray, CgroupStorage, Cpumap, Devmap, DevmapHash, Hash, LpmTrie,
         LruHash, LruPercpuHash, PercpuArray, PercpuCgroupStorage, PercpuHash, PerfEventArray,
-        ProgArray, Queue, Ringbuf, Sockhash, Sockmap, Stack, StackTrace, Xskmap,
+        ProgArray, Queue, ReuseportSockarray, Ringbuf, Sockhash, Sockmap, Stack, StackTrace,
+        Xskmap,
     };
     let types = [
         Array,
@@ -37,6 +38,7 @@ fn descriptions() -> impl Iterator<Item = MapDesc> {
         PerfEventArray,
         ProgArray,
         Queue,
+        ReuseportSockarray,
         Ringbuf,
         Sockhash,
         Sockmap,
@@ -47,7 +49,8 @@ fn descriptions() -> impl Iterator<Item = MapDesc> {
     types.into_iter().map(|map_type| {
         let (key_size, value_size, max_entries, flags) = match map_type {
             BloomFilter | Queue | Stack => (0, 8, 1, 0),
-            CgroupArray | PerfEventArray | ProgArray | Sockmap | Sockhash | Xskmap => (4, 4, 1, 0),
+            CgroupArray | PerfEventArray | ProgArray | ReuseportSockarray | Sockmap | Sockhash
+            | Xskmap => (4, 4, 1, 0),
             CgroupStorage | PercpuCgroupStorage => (8, 8, 0, 0),
             LpmTrie => (8, 8, 1, 1),
             Ringbuf => (0, 0, 4096, 0),
@@ -63,7 +66,7 @@ fn argument(kind: ArgKind, n: usize) -> Option<String> {
         ArgKind::MapKey | ArgKind::MapValue | ArgKind::MapValueOutput => {
             fitting(ArgKind::Memory, n)
         }
-        ArgKind::SockCommon => None,
+        ArgKind::MapValueOrNull => fitting(ArgKind::Anything, n),
         other => fitting(other, n),
     }
 }

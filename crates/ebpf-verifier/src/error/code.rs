@@ -73,7 +73,8 @@ error_codes! {
     LimitProcessed = "limit.processed", E2BIG;
     /// More branches waiting than the limit.
     LimitPending = "limit.pending", EFAULT;
-    /// More branches and rounds of callbacks waiting than the limit, the last of them a round.
+    /// More branches and rounds waiting than the limit, the last of them a round: of a callback or of
+    /// `may_goto`.
     LimitRounds = "limit.rounds", ENOMEM;
     /// States that take more memory than the limit. The kernel has no limit but its memory.
     LimitMemory = "limit.memory", ENOMEM;
@@ -86,6 +87,10 @@ error_codes! {
 
     /// An attach type that programs of this type cannot have.
     AttachType = "attach.type", EINVAL;
+    /// A program that is to be one that may sleep, of a type that may not.
+    SleepableType = "sleepable.type", EINVAL;
+    /// A map that programs that may sleep must not use.
+    SleepableMap = "sleepable.map", EINVAL;
 
     /// A register is read that was never written, or that a call destroyed.
     RegisterUninit = "register.uninit", EACCES;
@@ -190,6 +195,12 @@ error_codes! {
     HelperArgument = "helper.argument", EACCES;
     /// Flags where there are none.
     HelperFlags = "helper.flags", EINVAL;
+    /// A helper that may sleep, called by a program that may not.
+    HelperSleeps = "helper.sleeps", EINVAL;
+    /// A string that a helper is to read, which has no end, or is no format for what it is given with.
+    HelperString = "helper.string", EINVAL;
+    /// A string that a helper is to read, in an array of several elements.
+    StringElements = "helper.string-elements", ENOTSUPP;
     /// A map that is not for this helper.
     HelperMap = "helper.map", EINVAL;
     /// A size that may be zero, negative or too large.

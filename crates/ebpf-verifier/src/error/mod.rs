@@ -13,6 +13,7 @@ mod malformed;
 mod payload;
 mod prototype;
 mod rejection;
+mod strings;
 mod text;
 mod unsupported;
 

@@ -9,6 +9,7 @@ use ebpf_isa::uapi::{AttachType, HelperId, MapType, ProgramType};
 use ebpf_isa::{AluOp, MapIdx, Pc, ProgramError, Reg, SubprogIdx, Width};
 
 use super::kinds::payloads;
+use super::strings::and_strings;
 use super::{
     ArgumentRule, ArithmeticRule, BadSize, Ending, Extreme, FarOffset, FieldFault, Held, LockFault,
     PrototypeFault, Region, StackAccess, Unsupported, text,
@@ -19,7 +20,7 @@ use crate::map_fields::SpecialField;
 use crate::profile::Feature;
 use crate::rules::{ExitRange, Object};
 
-payloads! {
+and_strings! {
     /// The program uses something that this verifier does not know.
     #[error("{what}: not supported by this verifier")]
     Unsupported {
@@ -191,7 +192,7 @@ payloads! {
         pending: usize = "How many waited.",
     } => LimitPending;
 
-    /// Too many branches and rounds of callbacks that wait to be explored.
+    /// Too many branches and rounds that wait to be explored.
     #[error("The sequence of {pending} jumps is too complex.")]
     LimitRounds {
         pending: usize = "How many waited.",

@@ -71,17 +71,14 @@ pub enum Unsupported {
     /// A tail call or a classic packet load in a callback: both may end the program.
     #[error("a tail call or packet load in a callback")]
     EndInCallback,
-    /// A path that the kernel ends where an earlier one of the same loop of callbacks came by, though
-    /// what that one turns out to rely on is not the same here.
-    #[error("a loop of callbacks that the kernel leaves too early")]
+    /// A path that the kernel ends where an earlier one of the same loop came by (one of callbacks, or one
+    /// that `may_goto` ends), though what that one turns out to rely on is not the same here.
+    #[error("a loop that the kernel leaves too early")]
     EarlyEnd,
     /// A call of a global function with a prototype that has something unknown: a tag, a pointer to a
     /// dynptr.
     #[error("a global function whose prototype has tags or types that are not known")]
     FunctionPrototype,
-    /// A tail call or a classic packet load in a global function.
-    #[error("a tail call or packet load in a global function")]
-    EndInGlobal,
     /// Null for a global function that takes memory which is there (`arg:nonnull`). The kernel does not
     /// notice.
     #[error("null given to a global function whose argument is tagged as not null")]
@@ -100,9 +97,6 @@ pub enum Unsupported {
     /// was added. The kernel does not notice.
     #[error("an access to a record that was submitted or discarded")]
     ReleasedRecord,
-    /// `may_goto`.
-    #[error("may_goto")]
-    MayGoto,
     /// A number of a caller that decides something after a packet load has ended the callee. The
     /// kernel looks in the callee for what it was made from.
     #[error("a number that decides something after a packet load in a subprogram has failed")]
@@ -129,13 +123,15 @@ pub enum Unsupported {
     /// A helper that takes a key or value before its map.
     #[error("a helper whose map is not its first argument")]
     LateMap,
+    /// Memory that may be missing, for a helper that takes null, and is no value of a map.
+    #[error("memory that may be missing, given to a helper that takes a map's value or null")]
+    MissingMemory,
+    /// Numbers for a format that are not of eight bytes each. The kernel refuses them without a word.
+    #[error("numbers to be printed that are not of eight bytes each")]
+    FormatNumbers,
     /// A helper whose first argument is a size.
     #[error("a size without memory before it")]
     LoneSize,
-    /// Functions that together use more stack than the limit, of a program whose functions the kernel
-    /// may give stacks of their own.
-    #[error("functions with stacks of their own")]
-    PrivateStack,
     /// A stack pointer of a called function, added to a number: the kernel loses track of the frame.
     #[error("a called function's stack pointer added to a number")]
     NumberPlusFrame,

@@ -1,4 +1,5 @@
-//! Callbacks: what is forgotten from round to round, and whether the kernel was right.
+//! Rounds of callbacks and of `may_goto`: what is forgotten from round to round, and whether the kernel
+//! was right.
 //!
 //! A round ends a path if an earlier one covers it (`visit`), while other paths of that one still go
 //! on. What these turn out to rely on is not known yet, neither there nor in states that came after
@@ -7,6 +8,8 @@
 //! handed over until nothing changes, and each must still cover its path.
 
 use alloc::vec::Vec;
+
+use ebpf_isa::Pc;
 
 use super::checkpoint::{CheckpointId, Way};
 use super::equal::{self, Old};
@@ -40,22 +43,90 @@ impl CoveredPaths {
 }
 
 impl<W: Watch> Explorer<'_, W> {
-    /// Behind a round: forgets numbers that changed since the last one, and on which nothing relied.
-    pub(super) fn widen(&mut self) {
+    /// Behind a round of a callback: forgets numbers that changed since the last one, and on which
+    /// nothing relied.
+    pub(super) fn widen_callback(&mut self) {
+        if let Some(id) = self.earlier_round(None) {
+            let earlier = self.checkpoints.get(id);
+            let relied_on = |cell| self.options.all_precise || earlier.precise.contains(cell);
+            equal::widen(&earlier.state, &mut self.machine.state, relied_on, &mut self.ids);
+        }
+    }
+
+    /// The same with the state that goes on behind a `may_goto`.
+    pub(super) fn widen_round(&mut self, state: &mut State) {
+        // The state before the instruction was just kept.
+        if let Some(id) = self.earlier_round(self.way.parent) {
+            let earlier = self.checkpoints.get(id);
+            let relied_on = |cell| self.options.all_precise || earlier.precise.contains(cell);
+            equal::widen(&earlier.state, state, relied_on, &mut self.ids);
+        }
+    }
+
+    /// The newest unfinished state of the same place, but for one.
+    fn earlier_round(&self, but: Option<CheckpointId>) -> Option<CheckpointId> {
         let (pc, chain) = (self.machine.pc, self.way.chain);
         let bucket = self.meetings.bucket(pc, self.live_stack.callsite(chain));
         let mut next = self.meetings.newest[bucket];
         while let Some(id) = next {
             let checkpoint = self.checkpoints.get(id);
             next = checkpoint.older;
-            if checkpoint.pc == pc && checkpoint.way.chain == chain && checkpoint.branches > 0 {
-                let all_precise = self.options.all_precise;
-                let relied_on = |cell| all_precise || checkpoint.precise.contains(cell);
-                let state = &mut self.machine.state;
-                equal::widen(&checkpoint.state, state, relied_on, &mut self.ids);
-                return;
+            let is_here = checkpoint.pc == pc && checkpoint.way.chain == chain;
+            if is_here && checkpoint.branches > 0 && Some(id) != but {
+                return Some(id);
             }
         }
+        None
+    }
+
+    /// The path has ended in a loop, covered by a checkpoint of it: what that one relies on is not
+    /// known before the loop is left.
+    pub(super) fn end_in_loop(&mut self, by: CheckpointId) {
+        let path = self.covered.0.len() - 1;
+        let checkpoint = self.checkpoints.get(by);
+        let (state, pc) = (&checkpoint.state, checkpoint.pc);
+        self.loops.end(path, state, pc);
+        if W::EVERYTHING {
+            let places: Vec<Pc> = (0..state.depth()).map(|at| state.place_in(at, pc)).collect();
+            self.watch.ends_in_loop(&places);
+        }
+        self.checkpoints.wait_in_loops(1);
+    }
+
+    /// All paths from a checkpoint have ended. If a loop was entered with it, what the states of the
+    /// loop rely on is handed over to the paths that ended in it.
+    pub(super) fn leave_loop(&mut self, entry: CheckpointId) -> Checked {
+        let paths = self.loops.leave(entry);
+        self.checkpoints.leave_loop(paths.len() as u32);
+        for _ in 0..=ROUNDS_MAX {
+            let before = self.checkpoints.marked;
+            for &path in &paths {
+                self.hand_over_in_loop(path)?;
+            }
+            if self.checkpoints.marked == before {
+                return Ok(());
+            }
+        }
+        Err(Unsupported::EarlyEnd.into())
+    }
+
+    fn hand_over_in_loop(&mut self, path: usize) -> Checked {
+        let (wanted, depth) = self.taken_over(self.covered.0[path].by);
+        self.watch.hands_over(depth, &wanted);
+        if wanted.is_empty() || self.options.all_precise {
+            return Ok(());
+        }
+        let path = &self.covered.0[path];
+        let start = precision::Start {
+            pc: self.checkpoints.get(path.by).pc,
+            way: &path.way,
+            stretch: path.stretch.clone(),
+            frame: depth - 1,
+            shares_mistakes: self.options.shares_mistakes,
+        };
+        let (program, history) = (self.machine.program, &self.history);
+        let (checkpoints, explained) = (&mut self.checkpoints, &mut Explained::default());
+        precision::rely_on(&wanted, start, program, history, checkpoints, explained, self.watch)
     }
 
     /// Notes that the path ends here, covered by a checkpoint.
@@ -73,6 +144,9 @@ impl<W: Watch> Explorer<'_, W> {
     /// Looks again at the paths that ended early.
     pub(super) fn look_again(&mut self) -> Checked {
         let covered = core::mem::take(&mut self.covered.0);
+        if self.options.shares_mistakes {
+            return Ok(());
+        }
         let live_slots: Vec<SlotSets> = covered.iter().map(|path| self.live_slots(path)).collect();
         if !self.options.all_precise {
             let mut hand_over = || {

@@ -7,7 +7,6 @@ use ebpf_isa::Pc;
 
 use super::history::Stretch;
 use super::live_stack::ChainId;
-use super::watch::Watch;
 use crate::state::{CellSet, SlotSets, State};
 
 /// A kept state.
@@ -75,6 +74,8 @@ pub(super) struct Checkpoints {
     count: u32,
     pub(super) total: u32,
     pub(super) peak: u32,
+    /// Paths that ended in loops that are not left yet, which the kernel keeps like states.
+    in_loops: u32,
     /// How many numbers were marked in all of them.
     pub(super) marked: usize,
     /// Whether those that are of no use any more are held nevertheless, to be looked at in the end.
@@ -89,7 +90,7 @@ impl Checkpoints {
     pub(super) fn add(&mut self, checkpoint: Checkpoint) -> CheckpointId {
         self.count += 1;
         self.total += 1;
-        self.peak = self.peak.max(self.count);
+        self.peak = self.peak.max(self.count + self.in_loops);
         if let Some(id) = self.free.pop() {
             self.slab[id.index()] = Some(checkpoint);
             return id;
@@ -124,31 +125,29 @@ impl Checkpoints {
         }
     }
 
-    /// A path from a checkpoint has ended; if it was the last one, so has that to the checkpoint.
-    pub(super) fn end_path(&mut self, parent: Option<CheckpointId>, watch: &mut impl Watch) {
-        let mut next = parent;
-        while let Some(id) = next {
-            let checkpoint = self.get_mut(id);
-            checkpoint.branches -= 1;
-            if checkpoint.branches > 0 {
-                break;
-            }
-            next = checkpoint.way.parent;
-            watch.finishes(id);
-            self.free_if_unused(id);
-        }
+    /// A path from a checkpoint has ended. Says whether it was the last one.
+    pub(super) fn end_branch(&mut self, id: CheckpointId) -> bool {
+        let branches = &mut self.get_mut(id).branches;
+        *branches -= 1;
+        *branches == 0
     }
 
-    /// Compares a checkpoint with nothing any more.
-    pub(super) fn retire(&mut self, id: CheckpointId) {
-        self.get_mut(id).retired = true;
-        self.free_if_unused(id);
+    /// So many paths more ended in loops that are not left yet.
+    pub(super) fn wait_in_loops(&mut self, paths: u32) {
+        self.in_loops += paths;
+        self.peak = self.peak.max(self.count + self.in_loops);
     }
 
-    /// Frees a checkpoint that is compared with nothing, once it is not part of an unfinished path.
-    fn free_if_unused(&mut self, id: CheckpointId) {
+    /// A loop was left in which so many paths ended.
+    pub(super) fn leave_loop(&mut self, paths: u32) {
+        self.in_loops -= paths;
+    }
+
+    /// Frees a checkpoint that is compared with nothing, once it is not part of an unfinished path, nor
+    /// of a loop of which it `is_open` what its states rely on.
+    pub(super) fn free_if_unused(&mut self, id: CheckpointId, is_open: bool) {
         let checkpoint = self.get(id);
-        if checkpoint.retired && checkpoint.branches == 0 {
+        if checkpoint.retired && checkpoint.branches == 0 && !is_open {
             self.count -= 1;
             if !self.holds_all {
                 self.slab[id.index()] = None;

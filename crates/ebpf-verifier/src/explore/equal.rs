@@ -12,7 +12,7 @@ use ebpf_isa::{Pc, Reg, RegSet};
 use super::ids::{IdMap, TAG};
 use crate::state::{
     ByteKind, Cell, CellSet, Distance, ElementId, Frame, Link, MapValueRef, PacketRange, Pointer,
-    PointerKind, ScalarValue, Slot, SlotSets, State, Value,
+    PointerKind, ScalarValue, Slot, SlotMask, SlotSets, State, Value,
 };
 
 /// The earlier state, and what mattered of it.
@@ -26,13 +26,14 @@ pub(super) struct Old<'a> {
     pub(super) live_slots: &'a SlotSets,
 }
 
-/// Whether the current state, where a helper calls back, is a special case of that in an earlier round.
-/// What mattered of that one is not known before its paths have ended, so everything counts that a
-/// register or a slot says, but for registers that are not live.
+/// Whether the current state, in a round of a loop, is a special case of that in an earlier round. What
+/// mattered of that one is not known before its paths have ended, so everything counts that a
+/// register or a slot says, but for registers that are not live, and slots that are known not to be.
 pub(super) fn is_within(
     old: &State,
     current: &State,
     pc: Pc,
+    live_slots: Option<&SlotSets>,
     ids: &mut IdMap,
     live: impl Fn(Pc) -> RegSet,
 ) -> bool {
@@ -41,7 +42,9 @@ pub(super) fn is_within(
     comparison.held(old, current)
         && (0..old.depth()).all(|index| {
             let live_regs = live(old.place_in(index, pc)).without(Reg::FP);
-            comparison.frame_repeats(old.frame_at(index), current.frame_at(index), live_regs)
+            let live_slots = live_slots.map_or(SlotMask::MAX, |live| live.of(index));
+            let (old, current) = (old.frame_at(index), current.frame_at(index));
+            comparison.frame_repeats(old, current, live_regs, live_slots)
         })
 }
 
@@ -135,13 +138,14 @@ pub(super) fn repeats(
     }
     ids.clear();
     let mut comparison = Comparison { ids, depth: Depth::Exact };
-    if old.rounds != current.rounds || !comparison.held(old, current) {
+    let rounds = |state: &State| (state.rounds, state.may_gotos);
+    if rounds(old) != rounds(current) || !comparison.held(old, current) {
         return false;
     }
     (0..old.depth()).all(|index| {
         let (old_frame, frame) = (old.frame_at(index), current.frame_at(index));
         let live_regs = live(old.place_in(index, pc)).without(Reg::FP);
-        comparison.frame_repeats(old_frame, frame, live_regs)
+        comparison.frame_repeats(old_frame, frame, live_regs, SlotMask::MAX)
     })
 }
 
@@ -163,15 +167,26 @@ enum Depth {
 }
 
 impl Comparison<'_> {
-    fn frame_repeats(&mut self, old: &Frame, current: &Frame, live: RegSet) -> bool {
+    /// Slots that are not live hold nothing any more in the earlier state, and must not in the current one.
+    fn frame_repeats(
+        &mut self,
+        old: &Frame,
+        current: &Frame,
+        live: RegSet,
+        live_slots: SlotMask,
+    ) -> bool {
+        let none = &[ByteKind::Invalid; 8];
         old.rounds <= current.rounds
             && live
                 .iter()
                 .all(|reg| self.value(&old.regs[reg.index()], &current.regs[reg.index()], true))
             && old.stack.depth() <= current.stack.depth()
-            && old.stack.slots().zip(current.stack.slots()).all(|(old_slot, slot)| {
-                old_slot.bytes() == slot.bytes() && self.slot(old_slot, Some(slot), true)
-            })
+            && old.stack.slots().zip(current.stack.slots()).enumerate().all(
+                |(index, (old_slot, slot))| match live_slots & 1 << index {
+                    0 => slot.bytes() == none,
+                    _ => old_slot.bytes() == slot.bytes() && self.slot(old_slot, Some(slot), true),
+                },
+            )
     }
 
     /// Whether as much was acquired, in the same order, and the same lock is held.

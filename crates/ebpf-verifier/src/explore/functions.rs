@@ -44,6 +44,7 @@ impl<W: Watch> Explorer<'_, W> {
         self.history.truncate(0);
         self.checkpoints.forget();
         self.meetings.forget();
+        self.loops.forget();
         self.explained.clear();
         let chain = self.live_stack.root(program, subprog);
         self.way = Way { parent: None, first, last: None, history: 0, steps: 0, chain };

@@ -22,6 +22,15 @@ pub(super) struct Mark {
     /// A helper that calls back: the state is kept each time, to be compared with that of later
     /// rounds.
     pub(super) calls_back: bool,
+    /// `may_goto`: likewise.
+    pub(super) may_goto: bool,
+}
+
+impl Mark {
+    /// Whether the state is kept each time.
+    pub(super) fn keeps(self) -> bool {
+        self.calls_back || self.may_goto
+    }
 }
 
 /// The marks of all instructions.
@@ -47,6 +56,11 @@ impl Marks {
         match insn {
             Insn::Branch { target, .. } => {
                 self.marks[pc.index()].meeting = true;
+                self.jump(pc, target);
+            }
+            Insn::MayGoto { target } => {
+                let mark = &mut self.marks[pc.index()];
+                (mark.meeting, mark.may_goto) = (true, true);
                 self.jump(pc, target);
             }
             Insn::Jump { target, .. } => self.jump(pc, target),

@@ -16,6 +16,7 @@ mod functions;
 mod history;
 mod ids;
 mod live_stack;
+mod loops;
 mod marks;
 mod memory;
 mod precision;
@@ -35,6 +36,7 @@ use self::equal::Telltale;
 use self::history::History;
 use self::ids::IdMap;
 use self::live_stack::{ChainId, LiveStack};
+use self::loops::Loops;
 use self::marks::Marks;
 use self::memory::Memory;
 use self::precision::Explained;
@@ -65,6 +67,7 @@ pub(crate) struct Explored {
 }
 
 pub(crate) use self::checkpoint::CheckpointId;
+pub(crate) use self::loops::{Entered, components, loop_of};
 pub(crate) use self::watch::{SlotsChange, States, Watch};
 
 /// Explores all paths, or all up to the first fault, and counts: on a machine with so many
@@ -81,7 +84,7 @@ pub(crate) fn explore<W: Watch>(
     let mut explorer = Explorer::new(machine, subject.outline, options, watch);
     let explored = explorer.run_all();
     explorer.count(stats);
-    let added = explorer.machine.stack_of_loops();
+    let added = explorer.machine.stack_of_loops(&explorer.reached);
     explorer.watch.ends(&explorer.machine.stack_depth, &added);
     explored.map_err(|fault| (fault, explorer.machine.pc))?;
     let Explorer { reached, machine, marks, .. } = explorer;
@@ -114,6 +117,7 @@ struct Explorer<'a, W> {
     waiting: Vec<Waiting>,
     checkpoints: Checkpoints,
     meetings: Meetings,
+    loops: Loops,
     covered: CoveredPaths,
     live_stack: LiveStack,
     last_kept: LastKept,
@@ -141,7 +145,8 @@ impl<'a, W: Watch> Explorer<'a, W> {
         };
         // What the kernel believes of loops of callbacks is looked at again in the end.
         let calls_back = outline.notable().iter().any(|(_, insn)| calls_back(insn));
-        let looks_again = calls_back && !options.exploration.shares_mistakes;
+        let loops = Loops::of(program, outline);
+        let looks_again = loops.end_paths() || calls_back && !options.exploration.shares_mistakes;
         Self {
             options: options.exploration,
             max_processed: options.max_processed.map_or(limit, |max| max.min(limit)),
@@ -151,6 +156,7 @@ impl<'a, W: Watch> Explorer<'a, W> {
             history: History::default(),
             waiting: Vec::new(),
             checkpoints: Checkpoints::new(looks_again),
+            loops,
             covered: CoveredPaths::default(),
             meetings: Meetings::new(program),
             live_stack: LiveStack::new(program, options.exploration.shares_mistakes),
@@ -177,12 +183,15 @@ impl<'a, W: Watch> Explorer<'a, W> {
                 Next::Goto(next) => next,
                 Next::Fork { fall_through, taken } => {
                     let state = self.machine.taken_state.take();
-                    let state = state.expect("invariant: forks leave the other state");
+                    let mut state = state.expect("invariant: forks leave the other state");
+                    if self.marks.at(self.machine.pc).may_goto {
+                        self.widen_round(&mut state);
+                    }
                     self.wait(taken, state, chain)?;
                     fall_through
                 }
                 Next::End => {
-                    if !self.take_up() {
+                    if !self.take_up()? {
                         return self.look_again();
                     }
                     continue;
@@ -193,7 +202,7 @@ impl<'a, W: Watch> Explorer<'a, W> {
             let left_callback = effects.call.left_callback;
             self.go_on(next);
             if left_callback {
-                self.widen();
+                self.widen_callback();
             }
         }
     }
@@ -281,7 +290,7 @@ impl<'a, W: Watch> Explorer<'a, W> {
         let pending = self.waiting.len();
         self.peak_waiting = self.peak_waiting.max(pending);
         if pending > self.machine.env.profile.max_pending as usize {
-            return Err(match is_round {
+            return Err(match is_round || self.marks.at(from).may_goto {
                 true => Payload::LimitRounds { pending },
                 false => Payload::LimitPending { pending },
             }
@@ -291,14 +300,14 @@ impl<'a, W: Watch> Explorer<'a, W> {
     }
 
     /// The path has ended: takes up the newest one that waits, if there is one.
-    fn take_up(&mut self) -> bool {
-        self.checkpoints.end_path(self.way.parent, self.watch);
+    fn take_up(&mut self) -> Checked<bool> {
+        self.end_path()?;
         // After the last path nothing is compared any more.
         if W::EVERYTHING || !self.waiting.is_empty() {
             self.update_live_stack();
         }
         let Some(Waiting { pc, state, way, history }) = self.waiting.pop() else {
-            return false;
+            return Ok(false);
         };
         self.paths += 1;
         self.watch.taken_up();
@@ -307,7 +316,24 @@ impl<'a, W: Watch> Explorer<'a, W> {
         self.way = way;
         self.history.truncate(history);
         self.explained.clear();
-        true
+        Ok(true)
+    }
+
+    /// The path has ended; if it was the last one from a checkpoint, so has that to the checkpoint.
+    fn end_path(&mut self) -> Checked {
+        let mut next = self.way.parent;
+        while let Some(id) = next {
+            if !self.checkpoints.end_branch(id) {
+                break;
+            }
+            self.watch.finishes(id);
+            self.leave_loop(id)?;
+            let checkpoint = self.checkpoints.get(id);
+            next = checkpoint.way.parent;
+            let is_open = self.loops.is_open(&checkpoint.state, checkpoint.pc);
+            self.checkpoints.free_if_unused(id, is_open);
+        }
+        Ok(())
     }
 
     fn count(&self, stats: &mut Stats) {

@@ -22,7 +22,7 @@ const LOOP_INSNS_MIN: u32 = 100;
 const HISTORY_MAX: usize = 40;
 /// A checkpoint is retired when it missed more often than so many times for each hit and once more.
 const MISSES_PER_HIT: u32 = 3;
-/// The same of one where a helper calls back, as long as its paths go on.
+/// The same of one where a helper calls back, or of `may_goto`, as long as its paths go on.
 const MISSES_PER_HIT_OF_ROUNDS: u32 = 64;
 
 /// What was processed before the last state was kept.
@@ -73,6 +73,8 @@ enum Meeting {
     Elsewhere,
     /// It covers the current state.
     Hit,
+    /// It covers the current state, as far as can be said before their loop is left.
+    HitInLoop,
     Miss,
 }
 
@@ -80,9 +82,9 @@ impl<W: Watch> Explorer<'_, W> {
     /// Compares the current state with earlier ones at the same place, and perhaps keeps it.
     pub(super) fn visit(&mut self) -> Checked<Visit> {
         let pc = self.machine.pc;
-        let calls_back = self.marks.at(pc).calls_back;
+        let is_round = self.marks.at(pc).keeps();
         let must_keep = self.options.keep_every_state
-            || calls_back
+            || is_round
             || self.history.len() - self.way.history > HISTORY_MAX;
         let (jumps, insns) =
             (self.jumps - self.last_kept.jumps, self.processed - self.last_kept.insns);
@@ -94,18 +96,22 @@ impl<W: Watch> Explorer<'_, W> {
         while let Some(id) = next {
             looked_at += 1;
             next = self.checkpoints.get(id).older;
-            match self.meet(id, calls_back)? {
+            let meeting = self.meet(id)?;
+            match meeting {
                 Meeting::Elsewhere => {
                     newer = Some(id);
                     continue;
                 }
-                Meeting::Hit => {
+                Meeting::Hit | Meeting::HitInLoop => {
                     self.checkpoints.get_mut(id).hits += 1;
                     if self.marks.at(pc).jumped_to {
                         self.history.arrive(pc, self.way.last);
                     }
                     self.note_covered(id)?;
                     self.take_over_precision(id)?;
+                    if matches!(meeting, Meeting::HitInLoop) {
+                        self.end_in_loop(id);
+                    }
                     return Ok(Visit::Covered);
                 }
                 Meeting::Miss => {}
@@ -116,7 +122,7 @@ impl<W: Watch> Explorer<'_, W> {
                 keep = false;
             }
             checkpoint.misses += u32::from(keep);
-            let per_hit = match calls_back && checkpoint.branches > 0 {
+            let per_hit = match is_round && checkpoint.branches > 0 {
                 true => MISSES_PER_HIT_OF_ROUNDS,
                 false => MISSES_PER_HIT,
             };
@@ -125,7 +131,10 @@ impl<W: Watch> Explorer<'_, W> {
                     Some(newer) => self.checkpoints.get_mut(newer).older = next,
                     None => self.meetings.newest[bucket] = next,
                 }
-                self.checkpoints.retire(id);
+                let checkpoint = self.checkpoints.get_mut(id);
+                checkpoint.retired = true;
+                let is_open = self.loops.is_open(&checkpoint.state, checkpoint.pc);
+                self.checkpoints.free_if_unused(id, is_open);
             } else {
                 newer = Some(id);
             }
@@ -145,14 +154,18 @@ impl<W: Watch> Explorer<'_, W> {
             next = checkpoint.older;
             let is_here =
                 checkpoint.pc == self.machine.pc && checkpoint.way.chain == self.way.chain;
-            if is_here && checkpoint.branches == 0 && checkpoint.live_slots.is_none() {
+            if is_here
+                && checkpoint.branches == 0
+                && checkpoint.live_slots.is_none()
+                && !self.loops.is_open(&checkpoint.state, checkpoint.pc)
+            {
                 let live = self.live_stack.live(self.way.chain, checkpoint.pc, &self.marks);
                 checkpoint.live_slots = Some(live);
             }
         }
     }
 
-    fn meet(&mut self, id: CheckpointId, calls_back: bool) -> Checked<Meeting> {
+    fn meet(&mut self, id: CheckpointId) -> Checked<Meeting> {
         let pc = self.machine.pc;
         let checkpoint = self.checkpoints.get(id);
         if checkpoint.pc != pc {
@@ -162,15 +175,21 @@ impl<W: Watch> Explorer<'_, W> {
             return Ok(Meeting::Miss);
         }
         let live = |pc| self.machine.live.before(pc);
-        if calls_back && checkpoint.branches > 0 {
-            let (old, current) = (&checkpoint.state, &self.machine.state);
-            // Where every path is explored to its end, nobody looks which registers are live there.
-            let live = |at| match self.options.without_pruning {
-                true => Reg::ALL.into_iter().collect(),
-                false => live(at),
-            };
-            let is_within = equal::is_within(old, current, pc, &mut self.ids, live);
-            return Ok(if is_within { Meeting::Hit } else { Meeting::Miss });
+        // Where every path is explored to its end, nobody looks which registers are live there.
+        let live_in_rounds = |at| match self.options.without_pruning {
+            true => Reg::ALL.into_iter().collect(),
+            false => live(at),
+        };
+        let mark = self.marks.at(pc);
+        let (old, current) = (&checkpoint.state, &self.machine.state);
+        let is_other_round = mark.calls_back || old.may_gotos != current.may_gotos;
+        if mark.keeps() && checkpoint.branches > 0 && is_other_round {
+            if equal::is_within(old, current, pc, None, &mut self.ids, live_in_rounds) {
+                return Ok(if mark.calls_back { Meeting::Hit } else { Meeting::HitInLoop });
+            }
+            if mark.calls_back {
+                return Ok(Meeting::Miss);
+            }
         }
         if checkpoint.branches > 0 {
             let (ids, telltale) = (&mut self.ids, &mut self.telltale);
@@ -180,7 +199,13 @@ impl<W: Watch> Explorer<'_, W> {
             }
             return Ok(Meeting::Miss);
         }
-        let Some(live_slots) = &checkpoint.live_slots else {
+        let live_slots = checkpoint.live_slots.as_ref();
+        if self.loops.is_open(old, pc) {
+            let is_covered = !self.options.without_pruning
+                && equal::is_within(old, current, pc, live_slots, &mut self.ids, live);
+            return Ok(if is_covered { Meeting::HitInLoop } else { Meeting::Miss });
+        }
+        let Some(live_slots) = live_slots else {
             unreachable!("finished checkpoints of this place were completed before");
         };
         let all_precise = self.options.all_precise;
@@ -193,6 +218,13 @@ impl<W: Watch> Explorer<'_, W> {
 
     /// What a covering checkpoint relied on, the current path relies on.
     fn take_over_precision(&mut self, id: CheckpointId) -> Checked {
+        let (wanted, depth) = self.taken_over(id);
+        self.watch.hands_over(depth, &wanted);
+        self.rely_on(&wanted, depth - 1)
+    }
+
+    /// What a checkpoint relied on that paths rely on which it covers, and how many frames it has.
+    pub(super) fn taken_over(&self, id: CheckpointId) -> (CellSet, usize) {
         let checkpoint = self.checkpoints.get(id);
         let (pc, mut wanted) = (checkpoint.pc, checkpoint.precise);
         let depth = checkpoint.state.depth();
@@ -203,8 +235,7 @@ impl<W: Watch> Explorer<'_, W> {
                 wanted.retain(frame, live.bits(), live_slots.of(frame));
             }
         }
-        self.watch.hands_over(depth, &wanted);
-        self.rely_on(&wanted, depth - 1)
+        (wanted, depth)
     }
 
     /// Walks the path back for what decides something in the function of the frame at `frame`.
@@ -250,6 +281,7 @@ impl<W: Watch> Explorer<'_, W> {
             retired: false,
         });
         self.meetings.newest[bucket] = Some(id);
+        self.loops.enter(id, &self.machine.state, pc);
         if W::EVERYTHING {
             let state = &self.machine.state;
             let places: Vec<Pc> = (0..state.depth()).map(|at| state.place_in(at, pc)).collect();

@@ -43,6 +43,9 @@ pub(crate) trait Watch {
     /// The state is kept, at these places: of a frame its call, of the last one the instruction.
     fn keeps(&mut self, _checkpoint: CheckpointId, _places: &[Pc]) {}
 
+    /// A path has ended in a loop, covered by an unfinished state at these places.
+    fn ends_in_loop(&mut self, _places: &[Pc]) {}
+
     /// All paths from a kept state have ended.
     fn finishes(&mut self, _checkpoint: CheckpointId) {}
 

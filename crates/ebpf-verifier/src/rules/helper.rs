@@ -34,12 +34,20 @@ pub enum ArgKind {
     MapKey,
     /// A value of the map of an earlier argument, which is read.
     MapValue,
+    /// As [`ArgKind::MapValue`], or null.
+    MapValueOrNull,
     /// The program's context, unmodified.
     Context,
     /// As [`ArgKind::Context`], or null.
     ContextOrNull,
     /// A socket of any kind.
     SockCommon,
+    /// A socket of any kind, or one of the kernel's own structures of sockets.
+    Sock,
+    /// As [`ArgKind::Sock`], or null.
+    SockOrNull,
+    /// A full socket, or null.
+    FullSockOrNull,
     /// A socket of any kind that was acquired, and that the helper releases.
     ReleasedSock,
     /// What was reserved in a ring buffer, unmoved, which the helper releases.
@@ -54,12 +62,21 @@ pub enum ArgKind {
     U64Output,
     /// A lock in the value of a map's element, which the helper takes or gives back.
     SpinLock,
+    /// Twenty bytes of memory that are read: the header of IPv4, or of TCP.
+    Header20,
+    /// Forty bytes of memory that are read: the header of IPv6.
+    Header40,
     /// Memory that is read; its size is the next argument.
     Memory,
     /// As [`ArgKind::Memory`], or null with a size of 0.
     MemoryOrNull,
     /// Memory that is read and written; its size is the next argument.
     Update,
+    /// As [`ArgKind::Update`], or null with a size of 0.
+    UpdateOrNull,
+    /// A string that ends with a zero: a constant place in an array of one element, frozen, that programs
+    /// may only read.
+    ConstString,
     /// Memory that is filled, and need not be initialised; its size is the next argument.
     Output,
     /// A function that the helper calls back.
@@ -80,6 +97,20 @@ impl ArgKind {
     /// Whether the helper releases what it is given.
     pub(crate) const fn releases(self) -> bool {
         matches!(self, Self::ReleasedSock | Self::ReleasedRingbuf)
+    }
+
+    /// Whether it may be the number 0 in the place of a pointer.
+    pub(crate) const fn may_be_null(self) -> bool {
+        matches!(
+            self,
+            Self::MemoryOrNull
+                | Self::UpdateOrNull
+                | Self::ContextOrNull
+                | Self::StackOrNull
+                | Self::SockOrNull
+                | Self::FullSockOrNull
+                | Self::MapValueOrNull
+        )
     }
 }
 
@@ -143,6 +174,8 @@ pub struct HelperProto {
     pub packet_args: bool,
     /// Whether the packet may have moved afterwards, so that all packet pointers are void.
     pub moves_packet: bool,
+    /// Whether it may sleep, so that only programs that may call it.
+    pub may_sleep: bool,
     /// The versions of the kernel that have it.
     pub span: Span,
 }
@@ -159,6 +192,7 @@ impl HelperProto {
             gpl_only: false,
             packet_args: false,
             moves_packet: false,
+            may_sleep: false,
             span: Span::ALWAYS,
         }
     }
@@ -200,6 +234,13 @@ impl HelperProto {
         self
     }
 
+    /// For programs that may sleep.
+    #[must_use]
+    pub fn may_sleep(mut self) -> Self {
+        self.may_sleep = true;
+        self
+    }
+
     /// In kernels from this version on.
     #[must_use]
     pub fn since(mut self, major: u16, minor: u16) -> Self {
@@ -217,7 +258,7 @@ impl HelperProto {
         self.args.into_iter().for_each(|arg| digest.u32(arg.code()));
         digest.u32(self.ret.code());
         self.span.digest(digest);
-        for flag in [self.gpl_only, self.packet_args, self.moves_packet] {
+        for flag in [self.gpl_only, self.packet_args, self.moves_packet, self.may_sleep] {
             digest.u32(u32::from(flag));
         }
     }

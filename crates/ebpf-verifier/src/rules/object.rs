@@ -16,6 +16,8 @@ pub enum Object {
     Socket,
     /// `struct bpf_tcp_sock`.
     TcpSock,
+    /// `struct bpf_xdp_sock`.
+    XdpSock,
 }
 
 impl Object {
@@ -27,6 +29,7 @@ impl Object {
             Self::SockCommon => "sock_common",
             Self::Socket => "sock",
             Self::TcpSock => "tcp_sock",
+            Self::XdpSock => "xdp_sock",
         }
     }
 
@@ -38,6 +41,7 @@ impl Object {
             Self::SockCommon => "sock_common_or_null",
             Self::Socket => "sock_or_null",
             Self::TcpSock => "tcp_sock_or_null",
+            Self::XdpSock => "xdp_sock_or_null",
         }
     }
 
@@ -47,6 +51,7 @@ impl Object {
             Self::SockCommon => Layout::Fields(&contexts::SOCKET, contexts::FULL_SOCKET),
             Self::Socket => Layout::Fields(&contexts::SOCKET, &[]),
             Self::TcpSock => Layout::Fields(&contexts::TCP_SOCK, &[]),
+            Self::XdpSock => Layout::Fields(&contexts::XDP_SOCK, &[]),
         }
     }
 

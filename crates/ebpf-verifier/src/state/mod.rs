@@ -37,6 +37,8 @@ pub(crate) struct State {
     pub(crate) lock: Option<HeldLock>,
     /// How many callbacks the path has gone through.
     pub(crate) rounds: u32,
+    /// How many times it went on in a loop that `may_goto` might have ended.
+    pub(crate) may_gotos: u32,
 }
 
 impl State {
@@ -49,7 +51,8 @@ impl State {
     /// for itself.
     pub(crate) fn of(first: Frame) -> Self {
         let frames = [const { None }; FRAMES_MAX];
-        let mut state = Self { frames, depth: 0, refs: Refs::default(), lock: None, rounds: 0 };
+        let refs = Refs::default();
+        let mut state = Self { frames, depth: 0, refs, lock: None, rounds: 0, may_gotos: 0 };
         state.push_frame(first);
         state
     }

@@ -152,6 +152,8 @@ pub(crate) enum Holds {
     Map(MapIdx),
     /// Sockets, which are acquired.
     Socket,
+    /// Sockets of `AF_XDP`.
+    XdpSocket,
 }
 
 /// Where a packet pointer starts from.
@@ -367,6 +369,9 @@ impl PointerKind {
             | Self::Ringbuf { null, .. }
             | Self::Argument { null, .. } => *null = None,
             Self::Element { holds: Holds::Map(inner), .. } => *self = Self::Map(*inner),
+            Self::Element { holds: Holds::XdpSocket, .. } => {
+                *self = Self::Object { object: Object::XdpSock, null: None, reference: None };
+            }
             Self::Element { holds: Holds::Socket, reference, .. } => {
                 let (object, reference) = (Object::Socket, *reference);
                 *self = Self::Object { object, null: None, reference };

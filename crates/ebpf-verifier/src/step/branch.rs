@@ -178,7 +178,9 @@ fn is_not_null(pointer: &Pointer) -> bool {
     let kind_is_never_null = match pointer.kind {
         PointerKind::Map(_) | PointerKind::MapKey(_) => true,
         PointerKind::MapValue(value) => value.null.is_none(),
-        PointerKind::Object { object, null, .. } => null.is_none() && object != Object::FlowKeys,
+        PointerKind::Object { object, null, .. } => {
+            null.is_none() && !matches!(object, Object::FlowKeys | Object::XdpSock)
+        }
         PointerKind::Ringbuf { null, .. } | PointerKind::Argument { null, .. } => null.is_none(),
         PointerKind::Opaque { null, reference, .. } => null.is_none() && reference.is_some(),
         PointerKind::Context

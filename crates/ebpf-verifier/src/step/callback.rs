@@ -4,11 +4,12 @@
 //! round, and another one through the function, which comes back to the call and starts over. The
 //! second ends where a round leads to a state that an earlier one covers.
 
+use alloc::collections::BTreeSet;
 use alloc::vec;
 use alloc::vec::Vec;
 
 use ebpf_isa::uapi::{HelperId, MapType};
-use ebpf_isa::{MapIdx, Pc, Reg, SubprogIdx};
+use ebpf_isa::{Insn, MapIdx, Pc, Reg, SubprogIdx};
 
 use super::{Machine, Next};
 use crate::error::{Checked, Payload, Unsupported};
@@ -111,13 +112,24 @@ impl Machine<'_> {
         Ok(u64::from(self.state.frame().rounds) < max)
     }
 
-    /// By subprogram, the bytes of stack that the kernel adds for the loops that it puts in the place of
-    /// calls of `bpf_loop`: three registers are saved there.
-    pub(crate) fn stack_of_loops(&self) -> Vec<u16> {
+    /// By subprogram, the bytes of stack that the kernel adds for loops. Those that it puts in the place
+    /// of calls of `bpf_loop` save three registers there; `may_goto` counts and looks at the time.
+    pub(crate) fn stack_of_loops(&self, reached: &[bool]) -> Vec<u16> {
         let mut added = vec![0; self.program.subprogs().len()];
         let inlined = self.callback_calls.iter().filter(|(_, call)| call.kernel_inlines);
         for (&pc, _) in inlined {
             added[self.program.subprog_of(pc).index()] = 3 * 8;
+        }
+        // One that leads to the next instruction is removed.
+        let counts = |pc: Pc, insn: Insn| match insn {
+            Insn::MayGoto { target } => reached[pc.index()] && target.0 != pc.0 + insn.slots(),
+            _ => false,
+        };
+        let counting = self.program.insns().filter(|&(pc, insn)| counts(pc, insn));
+        let counting: BTreeSet<_> =
+            counting.map(|(pc, _)| self.program.subprog_of(pc).index()).collect();
+        for subprog in counting {
+            added[subprog] += 2 * 8;
         }
         added
     }

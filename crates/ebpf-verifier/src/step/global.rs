@@ -46,7 +46,7 @@ impl Machine<'_> {
             let is_known = cause.code() != ErrorCode::Unsupported;
             return Err(if is_known { refuse(subprog, function, cause) } else { cause });
         }
-        if function.may_sleep {
+        if function.may_sleep && !self.env.sleepable {
             return Err(Payload::GlobalSleeps { function: subprog }.into());
         }
         if function.moves_packet {
@@ -128,7 +128,7 @@ impl Machine<'_> {
             pointer.kind.settle_not_null();
         }
         let checked = [MemoryUse::Read, MemoryUse::FillPart].into_iter().try_for_each(|usage| {
-            let piece = Piece { reg, size, zero_size_allowed: true, usage };
+            let piece = Piece { zero_size_allowed: true, ..Piece::new(reg, size, usage) };
             self.check_piece(piece, &mut CallFacts::default())
         });
         self.set(reg, value);

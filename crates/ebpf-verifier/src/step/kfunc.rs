@@ -161,7 +161,7 @@ impl Machine<'_> {
             return Err(Payload::PacketReadOnly { register: reg }.into());
         }
         for usage in [MemoryUse::Read, MemoryUse::FillPart] {
-            let piece = Piece { reg, size, zero_size_allowed: true, usage };
+            let piece = Piece { zero_size_allowed: true, ..Piece::new(reg, size, usage) };
             self.check_piece(piece, &mut CallFacts::default())?;
         }
         Ok(())

@@ -171,7 +171,13 @@ impl<'a> Machine<'a> {
             Insn::Exit => return self.exit(),
             Insn::AddrSpaceCast { .. } => return Err(Unsupported::AddrSpaceCast.into()),
             Insn::LoadPacket { index, .. } => return self.load_packet(index),
-            Insn::Call(CallTarget::Reg(_) | CallTarget::Native(_)) | Insn::MayGoto { .. } => {
+            Insn::MayGoto { target } => {
+                let mut state = self.state.clone();
+                state.may_gotos += 1;
+                self.taken_state = Some(state);
+                return Ok(Next::Fork { fall_through: target, taken: self.fall_through });
+            }
+            Insn::Call(CallTarget::Reg(_) | CallTarget::Native(_)) => {
                 unreachable!("refused before exploration")
             }
         }

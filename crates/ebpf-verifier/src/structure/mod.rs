@@ -42,7 +42,8 @@ pub(crate) fn check(
         return Err((Unsupported::ExceptionCallback.into(), None));
     }
     check_reachable(outline)?;
-    check_everywhere(program, outline, env)
+    check_sleepable(env).map_err(|fault| (fault, None))?;
+    check_everywhere(outline)
 }
 
 /// Checks what the kernel looks at before any instruction.
@@ -185,6 +186,9 @@ fn check_map(env: &Environment, map: MapIdx, value_off: Option<u32>) -> Checked 
     if !is_supported(map_type) {
         return Err(Unsupported::Map(map_type).into());
     }
+    if env.sleepable && !is_for_sleepable(map_type) {
+        return Err(Payload::SleepableMap { map }.into());
+    }
     if holds_maps(map_type) {
         fields::check_inner(env, info)?;
     }
@@ -206,6 +210,39 @@ fn check_map(env: &Environment, map: MapIdx, value_off: Option<u32>) -> Checked 
         return Err(Payload::MapValueBounds { value_size, off }.into());
     }
     Ok(())
+}
+
+/// Checks that a program which is to be one that may sleep is of a type that may.
+fn check_sleepable(env: &Environment) -> Checked {
+    let program_type = env.program_type.program_type();
+    match env.sleepable && program_type != ProgramType::Kprobe {
+        true => Err(Payload::Sleepable { program_type }.into()),
+        false => Ok(()),
+    }
+}
+
+/// Whether programs that may sleep may use such a map.
+const fn is_for_sleepable(map_type: MapType) -> bool {
+    matches!(
+        map_type,
+        MapType::Hash
+            | MapType::Array
+            | MapType::PercpuHash
+            | MapType::PercpuArray
+            | MapType::LruHash
+            | MapType::LruPercpuHash
+            | MapType::ArrayOfMaps
+            | MapType::HashOfMaps
+            | MapType::Queue
+            | MapType::Stack
+            | MapType::SkStorage
+            | MapType::InodeStorage
+            | MapType::TaskStorage
+            | MapType::CgrpStorage
+            | MapType::Ringbuf
+            | MapType::UserRingbuf
+            | MapType::Arena
+    )
 }
 
 const fn holds_maps(map_type: MapType) -> bool {
@@ -238,6 +275,8 @@ const fn is_supported(map_type: MapType) -> bool {
             | MapType::DevmapHash
             | MapType::Cpumap
             | MapType::Xskmap
+            | MapType::ReuseportSockarray
+            | MapType::SkStorage
             | MapType::Sockmap
             | MapType::Sockhash
             | MapType::Queue
@@ -289,23 +328,12 @@ fn check_reachable(outline: &Outline) -> Result<(), Located> {
 
 /// Refuses what the kernel looks at wherever it is, also where no path leads, and what is not known
 /// here.
-fn check_everywhere(
-    program: &Program,
-    outline: &Outline,
-    env: &Environment,
-) -> Result<(), Located> {
+fn check_everywhere(outline: &Outline) -> Result<(), Located> {
     for &(pc, insn) in outline.notable() {
-        let is_global = || {
-            let subprog = program.subprog_of(pc);
-            let info = &program.subprogs()[subprog.index()].info;
-            subprog != SubprogIdx::MAIN && env.is_static(info) != Some(true)
-        };
         let what = match insn {
             _ if uses_auxiliary(outline.operands()[pc.index()]) => Unsupported::AuxiliaryRegister,
             Insn::Call(CallTarget::Native(_)) => Unsupported::NativeFunction,
             Insn::LoadWide { source: WideSource::Btf { .. }, .. } => Unsupported::KernelVariable,
-            Insn::MayGoto { .. } => Unsupported::MayGoto,
-            _ if End::of(insn).is_some() && is_global() => Unsupported::EndInGlobal,
             _ => continue,
         };
         return Err((what.into(), Some(pc)));
@@ -395,6 +423,7 @@ fn may_grow(slot: Option<Insn>, context_use: ContextUse) -> bool {
             Insn::Alu { op: Div | Mod | SDiv | SMod, .. }
                 | Insn::Call(CallTarget::Helper(_) | CallTarget::Kfunc { .. })
                 | Insn::LoadPacket { .. }
+                | Insn::MayGoto { .. }
         )
     );
     grows || matches!(context_use, ContextUse::Context | ContextUse::Object(_))
@@ -426,7 +455,10 @@ pub(crate) fn check_stack_depth(
 /// have so many bytes of stack above it.
 const TAIL_CALL_STACK: u32 = 256;
 
-/// Whether functions of such programs have stacks of their own, if none makes a tail call.
+/// A function with at least so many bytes of stack has one of its own, where functions may.
+const PRIVATE_STACK_MIN: u32 = 64;
+
+/// Whether functions of such programs may have stacks of their own, if none makes a tail call.
 const fn has_private_stacks(program_type: ProgramType) -> bool {
     matches!(
         program_type,
@@ -452,7 +484,7 @@ fn callees(program: &Program, outline: &Outline) -> Vec<Vec<SubprogIdx>> {
 struct CallWalk<'a> {
     callees: Vec<Vec<SubprogIdx>>,
     with_tail_call: BTreeSet<SubprogIdx>,
-    /// Whether the kernel may give functions stacks of their own, which do not add up.
+    /// Whether the kernel gives functions stacks of their own, which do not add up.
     has_private_stacks: bool,
     env: &'a Environment,
     stack_depth: &'a [u16],
@@ -480,10 +512,8 @@ impl CallWalk<'_> {
         // Any profile gives a verdict: one that rounds to multiples of 0 does not round.
         let rounding = self.env.profile.stack_rounding.max(1);
         let rounded = own.checked_next_multiple_of(rounding).unwrap_or(u32::MAX);
-        let stack = stack.saturating_add(rounded);
-        if stack > self.env.profile.max_stack && self.has_private_stacks {
-            return Err(Unsupported::PrivateStack.into());
-        }
+        let is_private = self.has_private_stacks && rounded >= PRIVATE_STACK_MIN;
+        let stack = if is_private { stack } else { stack.saturating_add(rounded) };
         if stack > self.env.profile.max_stack {
             return Err(Payload::LimitStack { frames: frames + 1, bytes: stack }.into());
         }

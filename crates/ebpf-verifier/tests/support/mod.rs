@@ -4,7 +4,7 @@
 #![allow(dead_code, reason = "no test needs everything")]
 
 mod kfuncs;
-mod types;
+pub(crate) mod types;
 
 use std::sync::Arc;
 
@@ -93,6 +93,7 @@ fn parse(text: &str) -> Result<Parsed, String> {
                 env.attach_type = Some(AttachType::from_name(name).ok_or_else(unknown)?);
             }
             ["alignment", "strict"] => env.strict_alignment = true,
+            ["sleepable"] => env.sleepable = true,
             ["license", "gpl"] => env.license_gpl = true,
             ["license", "other"] => env.license_gpl = false,
             ["map", ref map @ ..] => maps.push(parse_map(map).ok_or_else(unknown)?),

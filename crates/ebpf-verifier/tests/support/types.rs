@@ -33,6 +33,15 @@ const DECL_TAG: u32 = 17;
 
 const SIGNED: u32 = 1 << 24;
 
+/// Types of a map's key and value, of 4 and so many bytes, as BTF with these as its first two types.
+/// The kernel asks for some where a map keeps storage of objects.
+pub(crate) fn of_storage(value_size: u32) -> Option<Vec<u8>> {
+    let mut types = Types::default();
+    types.ty("u32")?;
+    types.ty(&format!("struct:value:{value_size}"))?;
+    types.bytes()
+}
+
 impl Types {
     /// The next function of the program: its linkage, what it returns, and what it is given.
     pub(super) fn function(

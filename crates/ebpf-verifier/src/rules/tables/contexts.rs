@@ -176,6 +176,9 @@ pub(in crate::rules) static TCP_SOCK: [ContextField; 4] = [
     field("more_counters", 96, 112, WORD),
 ];
 
+/// `struct bpf_xdp_sock`.
+pub(in crate::rules) static XDP_SOCK: [ContextField; 1] = [field("queue_id", 0, 4, WORD)];
+
 const INET4: &[AttachType] = &[
     CgroupInet4Bind,
     CgroupInet4Connect,

@@ -8,9 +8,10 @@ use crate::rules::Object;
 use crate::rules::helper::{ArgKind, HelperProto, RetKind};
 
 use ArgKind::{
-    Anything, Callback, Context, ContextOrNull, Map, MapKey, MapValue, MapValueOutput, Memory,
-    MemoryOrNull, NoFlags, Output, ReleasedRingbuf, ReleasedSock, ReservedSize, Size, SizeOrZero,
-    SockCommon, SpinLock, StackOrNull, U32Update, U64Output, Update,
+    Anything, Callback, ConstString, Context, ContextOrNull, FullSockOrNull, Header20, Header40,
+    Map, MapKey, MapValue, MapValueOrNull, MapValueOutput, Memory, MemoryOrNull, NoFlags, Output,
+    ReleasedRingbuf, ReleasedSock, ReservedSize, Size, SizeOrZero, Sock, SockCommon, SockOrNull,
+    SpinLock, StackOrNull, U32Update, U64Output, Update, UpdateOrNull,
 };
 
 /// The prototypes of helpers for programs of this type. Which of them such a program may call is
@@ -24,7 +25,9 @@ pub(in crate::rules) fn prototypes(program_type: ProgramType) -> Vec<HelperProto
         packets(),
         traffic_control(),
         tunnels(),
-        sockets(),
+        sockets(program_type),
+        socket_storage(program_type),
+        tcp(),
         messages(),
         cgroups(program_type),
     ];
@@ -35,9 +38,6 @@ pub(in crate::rules) fn prototypes(program_type: ProgramType) -> Vec<HelperProto
 /// Helpers that are not what they are for other types, or that the kernel refuses there in words of
 /// its own.
 const DIFFERENT: &[(ProgramType, u32)] = &[
-    (ProgramType::SkReuseport, 46),
-    (ProgramType::CgroupSockopt, 49),
-    (ProgramType::CgroupSockopt, 57),
     (ProgramType::Tracepoint, 173),
     (ProgramType::RawTracepoint, 173),
     (ProgramType::RawTracepointWritable, 173),
@@ -74,6 +74,15 @@ fn common() -> Vec<HelperProto> {
             .since(5, 16)
             .args(&[Memory, Size, MemoryOrNull, SizeOrZero])
             .gpl_only(),
+        helper(148, "copy_from_user")
+            .since(5, 10)
+            .args(&[Output, SizeOrZero, Anything])
+            .may_sleep(),
+        helper(165, "snprintf")
+            .since(5, 13)
+            .args(&[UpdateOrNull, SizeOrZero, ConstString, MemoryOrNull, SizeOrZero])
+            .gpl_only(),
+        helper(182, "strncmp").since(5, 17).args(&[Memory, Size, ConstString]),
         helper(HelperId::LOOP.0, "loop").since(5, 17).args(&[
             Anything,
             Callback,
@@ -168,6 +177,10 @@ fn tracing() -> Vec<HelperProto> {
             .args(&[Context, Output, SizeOrZero, Anything])
             .returns(copied)
             .gpl_only(),
+        helper(119, "read_branch_records")
+            .since(5, 6)
+            .args(&[Context, UpdateOrNull, SizeOrZero, Anything])
+            .gpl_only(),
         helper(109, "send_signal").since(5, 3).args(&[Anything]),
         helper(112, "probe_read_user").since(5, 5).args(&read).gpl_only(),
         helper(113, "probe_read_kernel").since(5, 5).args(&read).gpl_only(),
@@ -208,7 +221,6 @@ fn xdp() -> Vec<HelperProto> {
 fn packets() -> Vec<HelperProto> {
     [
         helper(26, "skb_load_bytes").since(4, 5).args(&[Context, Anything, Output, Size]),
-        helper(46, "get_socket_cookie").since(4, 12).args(&[Context]),
         helper(47, "get_socket_uid").since(4, 12).args(&[Context]),
         helper(68, "skb_load_bytes_relative")
             .since(4, 18)
@@ -283,11 +295,16 @@ fn tunnels() -> Vec<HelperProto> {
 }
 
 /// Sockets and their options.
-fn sockets() -> Vec<HelperProto> {
+fn sockets(program_type: ProgramType) -> Vec<HelperProto> {
     let lookup = [Context, Memory, SizeOrZero, Anything, Anything];
+    // Whose options these are, whose cookie, and for whom a socket is chosen.
+    let options = if program_type == ProgramType::CgroupSockopt { Sock } else { Context };
+    let cookie = if program_type == ProgramType::SkReuseport { SockOrNull } else { Context };
+    let chosen = if program_type == ProgramType::SkLookup { FullSockOrNull } else { Sock };
     [
-        helper(49, "setsockopt").since(4, 13).args(&[Context, Anything, Anything, Memory, Size]),
-        helper(57, "getsockopt").since(4, 15).args(&[Context, Anything, Anything, Output, Size]),
+        helper(46, "get_socket_cookie").since(4, 12).args(&[cookie]),
+        helper(49, "setsockopt").since(4, 13).args(&[options, Anything, Anything, Memory, Size]),
+        helper(57, "getsockopt").since(4, 15).args(&[options, Anything, Anything, Output, Size]),
         helper(59, "sock_ops_cb_flags_set").since(4, 16).args(&[Context, Anything]),
         helper(64, "bind").since(4, 17).args(&[Context, Memory, Size]),
         helper(84, "sk_lookup_tcp")
@@ -301,6 +318,10 @@ fn sockets() -> Vec<HelperProto> {
             .returns(RetKind::AcquiredOrNull(Object::Socket))
             .packet_args(),
         helper(86, "sk_release").since(4, 20).args(&[ReleasedSock]),
+        helper(82, "sk_select_reuseport").since(4, 19).args(&[Context, Map, MapKey, Anything]),
+        helper(124, "sk_assign").since(5, 7).args(&[Context, chosen, Anything]),
+        helper(128, "sk_cgroup_id").since(5, 8).args(&[Sock]),
+        helper(129, "sk_ancestor_cgroup_id").since(5, 8).args(&[Sock, Anything]),
         helper(95, "sk_fullsock")
             .since(5, 1)
             .args(&[SockCommon])
@@ -322,10 +343,51 @@ fn sockets() -> Vec<HelperProto> {
     .into()
 }
 
+/// What programs keep with a socket.
+fn socket_storage(program_type: ProgramType) -> Vec<HelperProto> {
+    let owner = if program_type == ProgramType::CgroupSock { Context } else { Sock };
+    [
+        helper(107, "sk_storage_get")
+            .since(5, 2)
+            .args(&[Map, owner, MapValueOrNull, Anything])
+            .returns(RetKind::MapValueOrNull),
+        helper(108, "sk_storage_delete").since(5, 2).args(&[Map, Sock]),
+    ]
+    .into()
+}
+
+/// Headers of TCP: cookies and options.
+fn tcp() -> Vec<HelperProto> {
+    let headers = [Sock, Memory, Size, Memory, Size];
+    let header = |id, name, args: &[ArgKind]| {
+        helper(id, name).since(6, 0).args(args).gpl_only().packet_args()
+    };
+    [
+        helper(100, "tcp_check_syncookie").since(5, 2).args(&headers).gpl_only().packet_args(),
+        helper(110, "tcp_gen_syncookie").since(5, 3).args(&headers).gpl_only().packet_args(),
+        helper(142, "load_hdr_opt").since(5, 10).args(&[Context, Update, Size, Anything]),
+        helper(143, "store_hdr_opt")
+            .since(5, 10)
+            .args(&[Context, Memory, Size, Anything])
+            .moves_packet(),
+        helper(144, "reserve_hdr_opt").since(5, 10).args(&[Context, Anything, Anything]),
+        header(204, "tcp_raw_gen_syncookie_ipv4", &[Header20, Memory, SizeOrZero]),
+        header(205, "tcp_raw_gen_syncookie_ipv6", &[Header40, Memory, SizeOrZero]),
+        header(206, "tcp_raw_check_syncookie_ipv4", &[Header20, Header20]),
+        header(207, "tcp_raw_check_syncookie_ipv6", &[Header40, Header20]),
+    ]
+    .into()
+}
+
 /// Messages and streams of sockets.
 fn messages() -> Vec<HelperProto> {
     let numbers = [Context, Anything, Anything, Anything];
+    let by_key = [Context, Map, MapKey, Anything];
     [
+        helper(53, "sock_map_update").since(4, 14).args(&by_key),
+        helper(70, "sock_hash_update").since(4, 18).args(&by_key),
+        helper(71, "msg_redirect_hash").since(4, 18).args(&by_key),
+        helper(72, "sk_redirect_hash").since(4, 18).args(&by_key),
         helper(52, "sk_redirect_map").since(4, 14).args(&[Context, Map, Anything, Anything]),
         helper(60, "msg_redirect_map").since(4, 17).args(&[Context, Map, Anything, Anything]),
         helper(61, "msg_apply_bytes").since(4, 17).args(&numbers[..2]),

@@ -54,6 +54,8 @@ const SPECIAL: &[(&[MapType], &[u32])] = &[
     (&[MapType::Queue, MapType::Stack], &[87, 88, 89]),
     (&[MapType::BloomFilter], &[87, 89]),
     (&[MapType::Ringbuf], &[130, 131, 134, 198, 199, 200]),
+    (&[MapType::ReuseportSockarray], &[82]),
+    (&[MapType::SkStorage], &[107, 108]),
     (&[MapType::Sockmap], &[1, 2, 3, 52, 53, 60, 82]),
     (&[MapType::Sockhash], &[1, 2, 3, 70, 71, 72, 82]),
 ];

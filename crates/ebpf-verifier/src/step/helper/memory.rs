@@ -27,6 +27,8 @@ pub(in crate::step) struct Piece {
     pub(in crate::step) reg: Reg,
     pub(in crate::step) size: i64,
     pub(in crate::step) zero_size_allowed: bool,
+    /// Whether a value of a map may be missing: the helper then takes null for it.
+    pub(in crate::step) null_allowed: bool,
     pub(in crate::step) usage: MemoryUse,
 }
 
@@ -50,12 +52,15 @@ impl Machine<'_> {
         let (kind, memory) = before.ok_or(Unsupported::LoneSize)?;
         let usage = match (kind, bounds.as_const()) {
             (ArgKind::Output, Some(_)) => MemoryUse::Fill,
-            (ArgKind::Output, None) | (ArgKind::Update, _) => MemoryUse::FillPart,
+            (ArgKind::Output, None) | (ArgKind::Update | ArgKind::UpdateOrNull, _) => {
+                MemoryUse::FillPart
+            }
             _ => MemoryUse::Read,
         };
         let size = bounds.umax().cast_signed();
         facts.max_size = size;
-        self.check_piece(Piece { reg: memory, size, zero_size_allowed, usage }, facts)?;
+        let piece = Piece { zero_size_allowed, ..Piece::new(memory, size, usage) };
+        self.check_piece(piece, facts)?;
         self.rely_on(reg);
         Ok(())
     }
@@ -76,7 +81,7 @@ impl Machine<'_> {
 
     /// Checks memory that a helper reads or writes.
     pub(in crate::step) fn check_piece(&mut self, piece: Piece, facts: &mut CallFacts) -> Checked {
-        let Piece { reg, size, zero_size_allowed, usage } = piece;
+        let Piece { reg, size, zero_size_allowed, null_allowed, usage } = piece;
         let value = self.read(reg)?;
         let pointer = match value {
             Value::Pointer(pointer) => pointer,
@@ -94,7 +99,9 @@ impl Machine<'_> {
                 let region = Region::MapKey { key_size: self.map(map).desc.key_size };
                 check_region(reg, region, &pointer, 0, size, zero_size_allowed)
             }
-            PointerKind::MapValue(MapValueRef { map, null: None, .. }) => {
+            PointerKind::MapValue(MapValueRef { map, null, .. })
+                if null.is_none() || null_allowed =>
+            {
                 self.check_map_flags(map, &pointer, 0, size, usage != MemoryUse::Read)?;
                 self.check_map_value(reg, map, &pointer, 0, size, zero_size_allowed)
             }
@@ -174,7 +181,7 @@ pub(in crate::step) fn check_size_bounds(
 
 impl Piece {
     /// A piece whose size is not 0.
-    pub(super) const fn new(reg: Reg, size: i64, usage: MemoryUse) -> Self {
-        Self { reg, size, zero_size_allowed: false, usage }
+    pub(in crate::step) const fn new(reg: Reg, size: i64, usage: MemoryUse) -> Self {
+        Self { reg, size, zero_size_allowed: false, null_allowed: false, usage }
     }
 }

@@ -2,6 +2,7 @@
 
 mod memory;
 mod result;
+mod string;
 
 use alloc::boxed::Box;
 
@@ -13,7 +14,7 @@ use super::memory::check_unmodified;
 use super::packet::forget_packet_pointers;
 use crate::error::{Checked, Ending, LockFault, Payload, Unsupported};
 use crate::rules::{
-    ArgKind, HelperProto, PacketAccess, ProgramTypeRules, helper_takes_map, holds_sockets,
+    ArgKind, HelperProto, Object, PacketAccess, ProgramTypeRules, helper_takes_map, holds_sockets,
     may_change_sockets,
 };
 use crate::state::{MapValueRef, PointerKind, RefId, Value};
@@ -26,8 +27,9 @@ const MEMORY_KINDS: &[&str] =
 /// What messages call the pointers that are accepted as sockets.
 const SOCKET_KINDS: &[&str] = &["sock_common", "sock", "tcp_sock", "xdp_sock"];
 
-/// What messages call the pointers that are accepted as sockets to release, or to put into maps.
-const RELEASED_KINDS: &[&str] =
+/// What messages call the pointers that are accepted as sockets where the kernel's own structures
+/// are, too.
+const SOCK_KINDS: &[&str] =
     &["sock_common", "sock", "tcp_sock", "xdp_sock", "ptr_", "trusted_ptr_"];
 
 /// What earlier arguments of a call say about later ones and about the result.
@@ -56,6 +58,9 @@ impl Machine<'_> {
         if proto.gpl_only && !self.env.license_gpl {
             return Err(Payload::HelperLicense { helper: id }.into());
         }
+        if proto.may_sleep && !self.env.sleepable {
+            return Err(Payload::HelperSleeps { helper: id }.into());
+        }
         let mut facts = CallFacts::default();
         for (index, reg) in Reg::ARGS.into_iter().enumerate() {
             self.check_argument(proto, index, reg, &mut facts)?;
@@ -74,6 +79,9 @@ impl Machine<'_> {
             self.check_nothing_held(Ending::TailCall)?;
         }
         self.check_no_flags(proto)?;
+        if proto.id == SNPRINTF {
+            self.check_format()?;
+        }
         self.call_back(proto, facts.map)?;
         let result = self.helper_result(proto, &facts)?;
         self.check_map_type(proto, facts.map)?;
@@ -125,9 +133,7 @@ impl Machine<'_> {
         {
             return Err(Payload::PacketArgument { register: reg, helper: proto.id }.into());
         }
-        let may_be_null =
-            matches!(kind, ArgKind::MemoryOrNull | ArgKind::ContextOrNull | ArgKind::StackOrNull);
-        if may_be_null && value.is_zero() {
+        if kind.may_be_null() && value.is_zero() {
             // Linux 6.18.44 lets another number be taken for it.
             if !self.shares_mistakes {
                 self.rely_on(reg);
@@ -169,6 +175,16 @@ impl Machine<'_> {
                 let usage = if is_read { MemoryUse::Read } else { MemoryUse::Fill };
                 self.check_piece(Piece::new(reg, desc.value_size.into(), usage), facts)
             }
+            ArgKind::MapValueOrNull => {
+                let size = self.map(map_of(facts)?).desc.value_size.into();
+                self.check_piece(
+                    Piece { null_allowed: true, ..Piece::new(reg, size, MemoryUse::Read) },
+                    facts,
+                )
+            }
+            ArgKind::Header20 => self.check_piece(Piece::new(reg, 20, MemoryUse::Read), facts),
+            ArgKind::Header40 => self.check_piece(Piece::new(reg, 40, MemoryUse::Read), facts),
+            ArgKind::ConstString => self.check_string(reg).map(drop),
             ArgKind::U64Output => self.check_number(reg, 8, MemoryUse::Fill, facts),
             ArgKind::U32Update => self.check_number(reg, 4, MemoryUse::FillPart, facts),
             ArgKind::Size | ArgKind::SizeOrZero => {
@@ -191,10 +207,14 @@ impl Machine<'_> {
             | ArgKind::ReleasedSock
             | ArgKind::ReleasedRingbuf
             | ArgKind::SockCommon
+            | ArgKind::Sock
+            | ArgKind::SockOrNull
+            | ArgKind::FullSockOrNull
             | ArgKind::Memory
             | ArgKind::MemoryOrNull
             | ArgKind::Output
             | ArgKind::Update
+            | ArgKind::UpdateOrNull
             | ArgKind::Callback
             | ArgKind::StackOrNull
             | ArgKind::Anything
@@ -227,20 +247,13 @@ impl Machine<'_> {
         kind == ArgKind::MapValue && facts.map.is_some_and(holds_sockets)
     }
 
-    /// What other values than sockets are to maps of sockets is not known here, nor what a lookup of an
-    /// `AF_XDP` socket gives.
+    /// What other values than sockets are to maps of sockets is not known here.
     fn check_known_map(&self, proto: &HelperProto, map: Option<MapIdx>) -> Checked {
         let Some(map) = map else { return Ok(()) };
         let takes = |wanted: ArgKind| proto.args.contains(&wanted);
         let is_unknown = match self.map(map).desc.map_type {
             MapType::Sockmap | MapType::Sockhash => {
                 takes(ArgKind::MapValueOutput) || proto.id == MAP_PUSH_ELEM
-            }
-            MapType::Xskmap => {
-                let reaches = [HelperId::MAP_LOOKUP_ELEM, HelperId::MAP_DELETE_ELEM];
-                takes(ArgKind::MapValue)
-                    || takes(ArgKind::MapValueOutput)
-                    || reaches.contains(&proto.id)
             }
             _ => false,
         };
@@ -290,6 +303,9 @@ impl Machine<'_> {
 /// `map_push_elem`.
 const MAP_PUSH_ELEM: HelperId = HelperId(87);
 
+/// `snprintf`.
+const SNPRINTF: HelperId = HelperId(165);
+
 /// `map_peek_elem`.
 const MAP_PEEK_ELEM: HelperId = HelperId(89);
 
@@ -298,7 +314,15 @@ const WRITES_MAP: [HelperId; 4] =
     [HelperId::MAP_UPDATE_ELEM, HelperId::MAP_DELETE_ELEM, HelperId(87), HelperId(88)];
 
 fn is_socket(kind: PointerKind) -> bool {
-    matches!(kind, PointerKind::Object { object, null: None, .. } if !object.is_memory())
+    is_socket_or_null(kind) && !kind.may_be_null()
+}
+
+fn is_socket_or_null(kind: PointerKind) -> bool {
+    matches!(kind, PointerKind::Object { object, .. } if !object.is_memory())
+}
+
+fn is_full_socket_or_null(kind: PointerKind) -> bool {
+    matches!(kind, PointerKind::Object { object: Object::Socket, .. })
 }
 
 fn is_map_value(kind: PointerKind) -> bool {
@@ -307,6 +331,15 @@ fn is_map_value(kind: PointerKind) -> bool {
 
 fn is_reserved(kind: PointerKind) -> bool {
     matches!(kind, PointerKind::Ringbuf { null: None, .. })
+}
+
+/// Memory that may be missing, other than a value of a map.
+fn is_missing_memory(kind: PointerKind) -> bool {
+    let is_memory = matches!(
+        kind,
+        PointerKind::Element { .. } | PointerKind::Ringbuf { .. } | PointerKind::Argument { .. }
+    );
+    is_memory && kind.may_be_null()
 }
 
 fn map_of(facts: &CallFacts) -> Checked<MapIdx> {
@@ -320,7 +353,7 @@ fn wrong_kind(reg: Reg, value: &Value, expected: &'static [&'static str]) -> Box
 fn check_stored_socket(reg: Reg, value: &Value) -> Checked {
     match value.as_pointer().is_some_and(|pointer| is_socket(pointer.kind)) {
         true => Ok(()),
-        false => Err(wrong_kind(reg, value, RELEASED_KINDS)),
+        false => Err(wrong_kind(reg, value, SOCK_KINDS)),
     }
 }
 
@@ -350,18 +383,36 @@ fn check_kind(kind: ArgKind, reg: Reg, value: &Value) -> Checked {
         ArgKind::SpinLock => (is(is_map_value), &["map_value", "ptr_"]),
         ArgKind::StackOrNull => (is(|kind| matches!(kind, PointerKind::Stack { .. })), &["fp"]),
         ArgKind::SockCommon => (is(is_socket), SOCKET_KINDS),
-        ArgKind::ReleasedSock => (is(is_socket), RELEASED_KINDS),
+        ArgKind::Sock | ArgKind::ReleasedSock => (is(is_socket), SOCK_KINDS),
+        ArgKind::SockOrNull => (is(is_socket_or_null), SOCK_KINDS),
+        ArgKind::FullSockOrNull => (is(is_full_socket_or_null), &["sock"]),
+        ArgKind::MapValueOrNull => {
+            // Other memory that may be missing the kernel accepts as well.
+            if pointer.is_some_and(|pointer| is_missing_memory(pointer.kind)) {
+                return Err(Unsupported::MissingMemory.into());
+            }
+            let is_value = is(|kind| matches!(kind, PointerKind::MapValue(_)));
+            (is_memory || is_value, MEMORY_KINDS)
+        }
         ArgKind::ReleasedRingbuf => (is(is_reserved), &["ringbuf_mem"]),
         ArgKind::Size | ArgKind::SizeOrZero | ArgKind::ReservedSize => {
             (value.as_scalar().is_some(), &["scalar"])
         }
+        ArgKind::ConstString => {
+            let is_value =
+                is(|kind| matches!(kind, PointerKind::MapValue(value) if value.null.is_none()));
+            (is_value, &["map_value"])
+        }
         ArgKind::MapKey
         | ArgKind::MapValue
         | ArgKind::MapValueOutput
+        | ArgKind::Header20
+        | ArgKind::Header40
         | ArgKind::Memory
         | ArgKind::MemoryOrNull
         | ArgKind::Output
         | ArgKind::Update
+        | ArgKind::UpdateOrNull
         | ArgKind::U32Update
         | ArgKind::U64Output => (is_memory, MEMORY_KINDS),
     };
@@ -372,7 +423,10 @@ fn check_kind(kind: ArgKind, reg: Reg, value: &Value) -> Checked {
         Some(pointer) if kind == ArgKind::ReleasedRingbuf && pointer.off != 0 => {
             Err(Payload::HelperReleaseMoved { register: reg, off: pointer.off }.into())
         }
-        Some(pointer) if !is_memory || kind == ArgKind::ReleasedRingbuf => {
+        Some(pointer)
+            if !matches!(pointer.kind, PointerKind::MapValue(_))
+                && (!is_memory || kind == ArgKind::ReleasedRingbuf) =>
+        {
             check_unmodified(reg, pointer)
         }
         _ => Ok(()),

@@ -88,6 +88,10 @@ impl Machine<'_> {
             let (holds, null) = (Holds::Map(inner), self.new_null_id());
             return Some(PointerKind::Element { map, holds, null, reference: None });
         }
+        if info.desc.map_type == MapType::Xskmap {
+            let (holds, null) = (Holds::XdpSocket, self.new_null_id());
+            return Some(PointerKind::Element { map, holds, null, reference: None });
+        }
         if !holds_sockets(info.desc.map_type) {
             return None;
         }

@@ -1,16 +1,22 @@
 //! The loops of a program, numbered as the kernel does, and which of them are being explored.
+//!
+//! A loop that `may_goto` ends is explored until a round finds a state that covers it, though other paths
+//! of that one still go on. What these turn out to rely on is handed over to the rounds that ended so
+//! when the loop is left; up to then states of the loop are compared in everything.
 
 use alloc::collections::BTreeMap;
 use alloc::vec;
 use alloc::vec::Vec;
 
-use ebpf_isa::{Pc, Program};
+use ebpf_isa::{Insn, Pc, Program};
 
-use crate::explore::CheckpointId;
+use super::checkpoint::CheckpointId;
+use crate::outline::Outline;
+use crate::state::State;
 
 /// For each slot the number of its strongly connected component, from 1; 0 if control does not
 /// come back to it within its function.
-pub(super) fn components(program: &Program) -> Vec<u32> {
+pub(crate) fn components(program: &Program) -> Vec<u32> {
     let mut search = Search::new(program);
     for (pc, _) in program.insns() {
         if search.order[pc.index()] == 0 {
@@ -92,34 +98,108 @@ impl<'a> Search<'a> {
     }
 }
 
-/// The loops that are being explored: the calls that lead to each and its number, and the
-/// checkpoint with which it was entered.
+/// The first loop that `places`, from the main program on, are in: the calls that lead to it, and its
+/// number.
+pub(crate) fn loop_of(
+    mut places: impl Iterator<Item = Pc>,
+    components: &[u32],
+) -> Option<Vec<u32>> {
+    let mut found = Vec::new();
+    let number = places.find_map(|place| match components[place.index()] {
+        0 => {
+            found.push(place.0);
+            None
+        }
+        number => Some(number),
+    })?;
+    found.push(number);
+    Some(found)
+}
+
+/// The loops that are being explored: the checkpoint with which each was entered.
 #[derive(Debug, Default)]
-pub(super) struct Entered(BTreeMap<Vec<u32>, CheckpointId>);
+pub(crate) struct Entered(BTreeMap<Vec<u32>, CheckpointId>);
 
 impl Entered {
-    /// The loop that `places`, from the main program on, are in first, if it was not entered before.
-    pub(super) fn enter(
-        &mut self,
-        checkpoint: CheckpointId,
-        places: &[Pc],
-        components: &[u32],
-    ) -> Option<Vec<u32>> {
-        let outer = places.iter().position(|place| components[place.index()] != 0)?;
-        let calls = places[..outer].iter().map(|call| call.0);
-        let entered: Vec<u32> = calls.chain([components[places[outer].index()]]).collect();
-        if self.0.contains_key(&entered) {
-            return None;
+    /// Whether the loop was not entered before, as it now is.
+    pub(crate) fn enter(&mut self, checkpoint: CheckpointId, entered: &[u32]) -> bool {
+        if self.0.contains_key(entered) {
+            return false;
         }
-        self.0.insert(entered.clone(), checkpoint);
-        Some(entered)
+        self.0.insert(entered.to_vec(), checkpoint);
+        true
     }
 
     /// The loop that was entered with a checkpoint from which all paths have ended.
-    pub(super) fn leave(&mut self, checkpoint: CheckpointId) -> Option<Vec<u32>> {
+    pub(crate) fn leave(&mut self, checkpoint: CheckpointId) -> Option<Vec<u32>> {
         let entered = self.0.iter().find(|(_, entry)| **entry == checkpoint)?.0.clone();
         self.0.remove(&entered);
         Some(entered)
+    }
+}
+
+/// The loops of a program with `may_goto`, and the paths that ended in them early.
+#[derive(Debug, Default)]
+pub(super) struct Loops {
+    /// By slot, the number of the loop; empty where no loop ends paths early.
+    components: Vec<u32>,
+    entered: Entered,
+    /// By loop, which of the covered paths.
+    ended: BTreeMap<Vec<u32>, Vec<usize>>,
+}
+
+impl Loops {
+    pub(super) fn of(program: &Program, outline: &Outline) -> Self {
+        let is_may_goto = |(_, insn): &(Pc, Insn)| matches!(insn, Insn::MayGoto { .. });
+        match outline.notable().iter().any(is_may_goto) {
+            true => Self { components: components(program), ..Self::default() },
+            false => Self::default(),
+        }
+    }
+
+    /// Whether some loop ends paths early.
+    pub(super) fn end_paths(&self) -> bool {
+        !self.components.is_empty()
+    }
+
+    fn place(&self, state: &State, pc: Pc) -> Option<Vec<u32>> {
+        if !self.end_paths() {
+            return None;
+        }
+        loop_of((0..state.depth()).map(|frame| state.place_in(frame, pc)), &self.components)
+    }
+
+    /// A state in a loop is kept.
+    pub(super) fn enter(&mut self, checkpoint: CheckpointId, state: &State, pc: Pc) {
+        if let Some(place) = self.place(state, pc) {
+            self.entered.enter(checkpoint, &place);
+        }
+    }
+
+    /// A path ended in the loop of the state that covers it.
+    pub(super) fn end(&mut self, path: usize, state: &State, pc: Pc) {
+        if let Some(place) = self.place(state, pc) {
+            self.ended.entry(place).or_default().push(path);
+        }
+    }
+
+    /// Whether it is not known yet what states of this loop rely on.
+    pub(super) fn is_open(&self, state: &State, pc: Pc) -> bool {
+        self.place(state, pc).is_some_and(|place| self.ended.contains_key(&place))
+    }
+
+    /// The paths that ended early in a loop that was entered with this checkpoint, the last one first.
+    pub(super) fn leave(&mut self, checkpoint: CheckpointId) -> Vec<usize> {
+        let left = self.entered.leave(checkpoint);
+        let mut ended = left.and_then(|place| self.ended.remove(&place)).unwrap_or_default();
+        ended.reverse();
+        ended
+    }
+
+    /// Is in no loop any more.
+    pub(super) fn forget(&mut self) {
+        self.entered = Entered::default();
+        self.ended.clear();
     }
 }
 
