@@ -105,7 +105,7 @@ fn what_is_not_known_is_unsupported() {
         verify(&assemble(asm).unwrap(), env, &Options::default()).unwrap_err()
     };
     let mut env = xdp();
-    let rejection = judge("call bpf_snprintf#165\nr0 = 0\nexit", &env);
+    let rejection = judge("call bpf_per_cpu_ptr#153\nr0 = 0\nexit", &env);
     assert_eq!((rejection.code, rejection.errno_name()), (ErrorCode::Unsupported, "Unsupported"));
     assert_eq!(judge("call kfunc#7\nr0 = 0\nexit", &env).code, ErrorCode::Unsupported);
     let with_map = "r1 = map[0] ll\nr0 = 0\nexit";

@@ -8,12 +8,11 @@ use alloc::vec::Vec;
 use ebpf_isa::uapi::{AttachType, HelperId, MapType, ProgramType};
 use ebpf_isa::{AluOp, MapIdx, Pc, ProgramError, Reg, SubprogIdx, Width};
 
-use super::kinds::payloads;
-use super::strings::and_strings;
 use super::{
     ArgumentRule, ArithmeticRule, BadSize, Ending, Extreme, FarOffset, FieldFault, Held, LockFault,
     PrototypeFault, Region, StackAccess, Unsupported, text,
 };
+use super::{kinds::payloads, strings::and_strings};
 use crate::domain::Tnum;
 use crate::kfunc::ObjectType;
 use crate::map_fields::SpecialField;

@@ -285,10 +285,11 @@ impl Comparison<'_> {
                 true
             }
             (
-                old_kind @ PointerKind::Object { object, .. },
-                PointerKind::Object { object: current_object, .. },
+                old_kind @ PointerKind::Object { object, stored_in, .. },
+                PointerKind::Object { object: current_object, stored_in: current_map, .. },
             ) => {
-                if object != current_object || !self.ties(old_kind, current.kind) {
+                let is_same = object == current_object && stored_in == current_map;
+                if !is_same || !self.ties(old_kind, current.kind) {
                     return false;
                 }
                 false

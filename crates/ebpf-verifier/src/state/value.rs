@@ -110,7 +110,13 @@ pub(crate) enum PointerKind {
     PacketEnd,
     /// An object of the kernel; the id is there as long as it may be null, the reference if it was
     /// acquired.
-    Object { object: Object, null: Option<NullId>, reference: Option<RefId> },
+    /// One that was looked up is, for the kernel, another than one of elsewhere: that of this map.
+    Object {
+        object: Object,
+        null: Option<NullId>,
+        reference: Option<RefId>,
+        stored_in: Option<MapIdx>,
+    },
     /// An object that programs cannot look into; likewise.
     Opaque { ty: OpaqueId, null: Option<NullId>, reference: Option<RefId> },
     /// So many bytes that were reserved in a ring buffer; the id is there as long as there may be none.
@@ -150,10 +156,8 @@ pub(crate) struct MapValueRef {
 pub(crate) enum Holds {
     /// Maps like this one.
     Map(MapIdx),
-    /// Sockets, which are acquired.
-    Socket,
-    /// Sockets of `AF_XDP`.
-    XdpSocket,
+    /// Sockets of some kind.
+    Socket(Object),
 }
 
 /// Where a packet pointer starts from.
@@ -360,6 +364,19 @@ impl PointerKind {
         }
     }
 
+    /// An object of the kernel that was not looked up in a map.
+    pub(crate) const fn object(
+        object: Object,
+        null: Option<NullId>,
+        reference: Option<RefId>,
+    ) -> Self {
+        Self::Object { object, null, reference, stored_in: None }
+    }
+
+    const fn socket_in(map: MapIdx, object: Object, reference: Option<RefId>) -> Self {
+        Self::Object { object, null: None, reference, stored_in: Some(map) }
+    }
+
     /// It is known not to be null.
     pub(crate) const fn settle_not_null(&mut self) {
         match self {
@@ -369,12 +386,8 @@ impl PointerKind {
             | Self::Ringbuf { null, .. }
             | Self::Argument { null, .. } => *null = None,
             Self::Element { holds: Holds::Map(inner), .. } => *self = Self::Map(*inner),
-            Self::Element { holds: Holds::XdpSocket, .. } => {
-                *self = Self::Object { object: Object::XdpSock, null: None, reference: None };
-            }
-            Self::Element { holds: Holds::Socket, reference, .. } => {
-                let (object, reference) = (Object::Socket, *reference);
-                *self = Self::Object { object, null: None, reference };
+            Self::Element { map, holds: Holds::Socket(object), reference, .. } => {
+                *self = Self::socket_in(*map, *object, *reference);
             }
             Self::Context
             | Self::Map(_)

@@ -278,11 +278,11 @@ impl Machine<'_> {
             FieldKind::PacketMeta => packet(PacketRegion::Meta),
             FieldKind::PacketEnd => Ok(Value::pointer(PointerKind::PacketEnd)),
             FieldKind::Object(object) => {
-                Ok(Value::pointer(PointerKind::Object { object, null: None, reference: None }))
+                Ok(Value::pointer(PointerKind::object(object, None, None)))
             }
             FieldKind::ObjectOrNull(object) => {
                 let null = Some(self.new_null_id());
-                Ok(Value::pointer(PointerKind::Object { object, null, reference: None }))
+                Ok(Value::pointer(PointerKind::object(object, null, None)))
             }
             FieldKind::Unsupported => Err(Unsupported::ContextField(place.off).into()),
         }

@@ -7,7 +7,7 @@ use super::{CallFacts, map_of};
 use crate::domain::Scalar;
 use crate::error::Checked;
 use crate::profile::Feature;
-use crate::rules::{HelperProto, RetKind, holds_sockets};
+use crate::rules::{HelperProto, Object, RetKind, holds_sockets};
 use crate::state::{
     Cell, ElementId, Holds, MapValueRef, NullId, Origin, PointerKind, RefId, StackOff, Value,
 };
@@ -39,11 +39,11 @@ impl Machine<'_> {
             RetKind::Void => Ok(Value::Uninit),
             RetKind::ObjectOrNull(object) => {
                 let null = Some(self.new_null_id());
-                Ok(Value::pointer(PointerKind::Object { object, null, reference: None }))
+                Ok(Value::pointer(PointerKind::object(object, null, None)))
             }
             RetKind::AcquiredOrNull(object) => {
                 let (reference, null) = self.acquire_or_null();
-                Ok(Value::pointer(PointerKind::Object { object, null, reference: Some(reference) }))
+                Ok(Value::pointer(PointerKind::object(object, null, Some(reference))))
             }
             RetKind::ReservedOrNull => {
                 let (reference, null) = self.acquire_or_null();
@@ -58,7 +58,7 @@ impl Machine<'_> {
             RetKind::CastOrNull(object) => {
                 let null = Some(self.new_null_id());
                 let reference = facts.reference;
-                Ok(Value::pointer(PointerKind::Object { object, null, reference }))
+                Ok(Value::pointer(PointerKind::object(object, null, reference)))
             }
             RetKind::MapValue => {
                 let map = map_of(facts)?;
@@ -89,7 +89,7 @@ impl Machine<'_> {
             return Some(PointerKind::Element { map, holds, null, reference: None });
         }
         if info.desc.map_type == MapType::Xskmap {
-            let (holds, null) = (Holds::XdpSocket, self.new_null_id());
+            let (holds, null) = (Holds::Socket(Object::XdpSock), self.new_null_id());
             return Some(PointerKind::Element { map, holds, null, reference: None });
         }
         if !holds_sockets(info.desc.map_type) {
@@ -97,7 +97,7 @@ impl Machine<'_> {
         }
         self.new_null_id();
         let reference = self.acquire();
-        let (holds, null) = (Holds::Socket, NullId(reference.0));
+        let (holds, null) = (Holds::Socket(Object::Socket), NullId(reference.0));
         Some(PointerKind::Element { map, holds, null, reference: Some(reference) })
     }
 
