@@ -21,7 +21,7 @@ const ROUNDS_MAX: usize = 64;
 
 /// A path that ended where an earlier one covers it.
 #[derive(Debug)]
-struct Covered {
+pub(super) struct Covered {
     by: CheckpointId,
     state: State,
     way: Way,
@@ -33,6 +33,14 @@ struct Covered {
 pub(super) struct CoveredPaths(Vec<Covered>);
 
 impl CoveredPaths {
+    pub(super) fn len(&self) -> usize {
+        self.0.len()
+    }
+
+    pub(super) fn at(&self, index: usize) -> &Covered {
+        &self.0[index]
+    }
+
     /// The states in which they ended.
     pub(super) fn states(&self) -> impl Iterator<Item = &State> {
         self.0.iter().map(|covered| &covered.state)
@@ -73,12 +81,15 @@ impl<W: Watch> Explorer<'_, W> {
     /// Looks again at the paths that ended early.
     pub(super) fn look_again(&mut self) -> Checked {
         let covered = core::mem::take(&mut self.covered.0);
+        if self.options.shares_mistakes {
+            return Ok(());
+        }
         let live_slots: Vec<SlotSets> = covered.iter().map(|path| self.live_slots(path)).collect();
         if !self.options.all_precise {
             let mut hand_over = || {
                 let paths = covered.iter().zip(&live_slots);
                 paths
-                    .map(|(path, live)| self.hand_over(path, live))
+                    .map(|(path, live)| self.hand_over(path, Some(live)))
                     .try_fold(0, |all, one| one.map(|marked| all + marked))
             };
             let mut rounds = 0;
@@ -101,16 +112,25 @@ impl<W: Watch> Explorer<'_, W> {
         self.live_stack.live(path.way.chain, self.checkpoints.get(path.by).pc, &self.marks)
     }
 
-    /// What the covering state relies on, the path relies on. Gives how many numbers that are news of.
-    fn hand_over(&mut self, path: &Covered, live_slots: &SlotSets) -> Checked<usize> {
+    /// What the covering state relies on, the path relies on: of slots those that are live, where that is
+    /// known. Gives how many numbers that are news of.
+    pub(super) fn hand_over(
+        &mut self,
+        path: &Covered,
+        live_slots: Option<&SlotSets>,
+    ) -> Checked<usize> {
         let by = self.checkpoints.get(path.by);
         let (pc, mut wanted) = (by.pc, by.precise);
-        for frame in 0..by.state.depth() {
+        for frame in (0..by.state.depth()).filter(|_| live_slots.is_some()) {
             let live = self.machine.live.before(by.state.place_in(frame, pc));
-            wanted.retain(frame, live.bits(), live_slots.of(frame));
+            wanted.retain(frame, live.bits(), live_slots.map_or(0, |slots| slots.of(frame)));
         }
         if wanted == CellSet::EMPTY {
             return Ok(0);
+        }
+        let watched = live_slots.is_none();
+        if watched {
+            self.watch.hands_over(by.state.depth(), &wanted);
         }
         let before = self.checkpoints.marked;
         let start = precision::Start {
@@ -122,8 +142,17 @@ impl<W: Watch> Explorer<'_, W> {
         };
         let (program, history) = (self.machine.program, &self.history);
         let (checkpoints, explained) = (&mut self.checkpoints, &mut Explained::default());
-        precision::rely_on(&wanted, start, program, history, checkpoints, explained, &mut ())
-            .map_err(|_| Unsupported::EarlyEnd)?;
+        let walked = match watched {
+            true => {
+                let watch = &mut *self.watch;
+                precision::rely_on(&wanted, start, program, history, checkpoints, explained, watch)
+            }
+            false => {
+                let watch = &mut ();
+                precision::rely_on(&wanted, start, program, history, checkpoints, explained, watch)
+            }
+        };
+        walked.map_err(|_| Unsupported::EarlyEnd)?;
         Ok(self.checkpoints.marked - before)
     }
 

@@ -7,7 +7,6 @@ use ebpf_isa::Pc;
 
 use super::history::Stretch;
 use super::live_stack::ChainId;
-use super::watch::Watch;
 use crate::state::{CellSet, SlotSets, State};
 
 /// A kept state.
@@ -75,6 +74,8 @@ pub(super) struct Checkpoints {
     count: u32,
     pub(super) total: u32,
     pub(super) peak: u32,
+    /// Other states that are held, of paths which ended in loops.
+    beside: u32,
     /// How many numbers were marked in all of them.
     pub(super) marked: usize,
     /// Whether those that are of no use any more are held nevertheless, to be looked at in the end.
@@ -89,13 +90,28 @@ impl Checkpoints {
     pub(super) fn add(&mut self, checkpoint: Checkpoint) -> CheckpointId {
         self.count += 1;
         self.total += 1;
-        self.peak = self.peak.max(self.count);
+        self.note_peak();
         if let Some(id) = self.free.pop() {
             self.slab[id.index()] = Some(checkpoint);
             return id;
         }
         self.slab.push(Some(checkpoint));
         CheckpointId::new(self.slab.len() - 1)
+    }
+
+    fn note_peak(&mut self) {
+        self.peak = self.peak.max(self.count + self.beside);
+    }
+
+    /// So many other states are held, too.
+    pub(super) fn hold_beside(&mut self, states: u32) {
+        self.beside += states;
+        self.note_peak();
+    }
+
+    /// So many of these are not held any more.
+    pub(super) fn release_beside(&mut self, states: u32) {
+        self.beside -= states;
     }
 
     /// Frees all of them. The kernel goes on counting as if they were there.
@@ -124,29 +140,15 @@ impl Checkpoints {
         }
     }
 
-    /// A path from a checkpoint has ended; if it was the last one, so has that to the checkpoint.
-    pub(super) fn end_path(&mut self, parent: Option<CheckpointId>, watch: &mut impl Watch) {
-        let mut next = parent;
-        while let Some(id) = next {
-            let checkpoint = self.get_mut(id);
-            checkpoint.branches -= 1;
-            if checkpoint.branches > 0 {
-                break;
-            }
-            next = checkpoint.way.parent;
-            watch.finishes(id);
-            self.free_if_unused(id);
-        }
-    }
-
-    /// Compares a checkpoint with nothing any more.
-    pub(super) fn retire(&mut self, id: CheckpointId) {
-        self.get_mut(id).retired = true;
-        self.free_if_unused(id);
+    /// A path from a checkpoint has ended; says whether it was the last one.
+    pub(super) fn end_path(&mut self, id: CheckpointId) -> bool {
+        let checkpoint = self.get_mut(id);
+        checkpoint.branches -= 1;
+        checkpoint.branches == 0
     }
 
     /// Frees a checkpoint that is compared with nothing, once it is not part of an unfinished path.
-    fn free_if_unused(&mut self, id: CheckpointId) {
+    pub(super) fn free_if_unused(&mut self, id: CheckpointId) {
         let checkpoint = self.get(id);
         if checkpoint.retired && checkpoint.branches == 0 {
             self.count -= 1;

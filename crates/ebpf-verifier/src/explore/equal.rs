@@ -11,8 +11,8 @@ use ebpf_isa::{Pc, Reg, RegSet};
 
 use super::ids::{IdMap, TAG};
 use crate::state::{
-    ByteKind, Cell, CellSet, Distance, ElementId, Frame, Link, MapValueRef, PacketRange, Pointer,
-    PointerKind, ScalarValue, Slot, SlotSets, State, Value,
+    ByteKind, Cell, CellSet, Distance, Dynptr, ElementId, Frame, Iter, Link, MapValueRef,
+    PacketRange, Pointer, PointerKind, ScalarValue, Slot, SlotSets, State, Value,
 };
 
 /// The earlier state, and what mattered of it.
@@ -304,6 +304,35 @@ impl Comparison<'_> {
                 true
             }
             (
+                old_kind @ PointerKind::Slice { size, dynptr, .. },
+                PointerKind::Slice { size: current_size, dynptr: current_dynptr, .. },
+            ) => {
+                // As the kernel, which knows the dynptr by its number.
+                let is_same = size == current_size && dynptr == current_dynptr;
+                if !is_same || !self.ties(old_kind, current.kind) {
+                    return false;
+                }
+                true
+            }
+            (
+                PointerKind::Item { size, id, iter },
+                PointerKind::Item { size: current_size, id: current_id, iter: current_iter },
+            ) => {
+                let fits = size == current_size
+                    && self.ids.relate(named(id.0), named(current_id.0))
+                    && self.ids.relate(named(iter.0), named(current_iter.0));
+                if !fits {
+                    return false;
+                }
+                true
+            }
+            (PointerKind::Dynptr(old), PointerKind::Dynptr(current)) => {
+                if !self.ids.relate(named(old.number()), named(current.number())) {
+                    return false;
+                }
+                false
+            }
+            (
                 old_kind @ PointerKind::Argument { size, .. },
                 PointerKind::Argument { size: current_size, .. },
             ) => {
@@ -352,6 +381,24 @@ impl Comparison<'_> {
         }
     }
 
+    /// Compares slots of dynptrs. Which slices are whose is compared with these.
+    fn dynptr(&mut self, old: &Dynptr, current: &Dynptr) -> bool {
+        let reference = |dynptr: &Dynptr| dynptr.reference.map(|id| named(id.0));
+        old.kind == current.kind
+            && old.first == current.first
+            && self.ids.relate_both(reference(old), reference(current))
+    }
+
+    /// Compares slots of iterators. How much the path has got of one matters only where it seems to
+    /// repeat itself.
+    fn iter(&mut self, old: &Iter, current: &Iter) -> bool {
+        let reference = |iter: &Iter| iter.reference.map(|id| named(id.0));
+        old.ty == current.ty
+            && old.active == current.active
+            && self.ids.relate_both(reference(old), reference(current))
+            && (self.depth != Depth::Exact || !old.active || old.depth == current.depth)
+    }
+
     /// Compares two slots; `current` is `None` below everything that was accessed.
     fn slot(&mut self, old: &Slot, current: Option<&Slot>, precise: bool) -> bool {
         // Reading such bytes gives anything.
@@ -367,6 +414,12 @@ impl Comparison<'_> {
         }
         let kinds = old.bytes().iter().zip(current.bytes());
         let kinds_fit = kinds.into_iter().all(|(old, current)| is_free(old) || old == current);
+        if let (true, Some(old), Some(current)) = (kinds_fit, old.dynptr(), current.dynptr()) {
+            return self.dynptr(old, current);
+        }
+        if let (true, Some(old), Some(current)) = (kinds_fit, old.iter(), current.iter()) {
+            return self.iter(old, current);
+        }
         match (kinds_fit, old.spilled(), current.spilled()) {
             (false, ..) => false,
             (true, None, _) => true,

@@ -4,6 +4,7 @@
 use ebpf_isa::SubprogIdx;
 
 use super::checkpoint::Way;
+use super::iterators::Loops;
 use super::{Explorer, Watch};
 use crate::error::Checked;
 
@@ -43,6 +44,7 @@ impl<W: Watch> Explorer<'_, W> {
         self.machine.state = self.machine.state_of_global(subprog)?;
         self.history.truncate(0);
         self.checkpoints.forget();
+        self.loops.iter_mut().for_each(Loops::forget);
         self.meetings.forget();
         self.explained.clear();
         let chain = self.live_stack.root(program, subprog);

@@ -15,7 +15,9 @@ mod flow;
 mod functions;
 mod history;
 mod ids;
+mod iterators;
 mod live_stack;
+mod loops;
 mod marks;
 mod memory;
 mod precision;
@@ -34,6 +36,7 @@ use self::checkpoint::{Checkpoints, Way};
 use self::equal::Telltale;
 use self::history::History;
 use self::ids::IdMap;
+use self::iterators::Loops;
 use self::live_stack::{ChainId, LiveStack};
 use self::marks::Marks;
 use self::memory::Memory;
@@ -65,6 +68,7 @@ pub(crate) struct Explored {
 }
 
 pub(crate) use self::checkpoint::CheckpointId;
+pub(crate) use self::loops::{Entered, components};
 pub(crate) use self::watch::{SlotsChange, States, Watch};
 
 /// Explores all paths, or all up to the first fault, and counts: on a machine with so many
@@ -115,6 +119,8 @@ struct Explorer<'a, W> {
     checkpoints: Checkpoints,
     meetings: Meetings,
     covered: CoveredPaths,
+    /// The loops, if there is a call that gets the next thing of an iterator.
+    loops: Option<Loops>,
     live_stack: LiveStack,
     last_kept: LastKept,
     explained: Explained,
@@ -142,16 +148,19 @@ impl<'a, W: Watch> Explorer<'a, W> {
         // What the kernel believes of loops of callbacks is looked at again in the end.
         let calls_back = outline.notable().iter().any(|(_, insn)| calls_back(insn));
         let looks_again = calls_back && !options.exploration.shares_mistakes;
+        let marks = Marks::of(program, outline, machine.env);
+        let gets_next = marks.gets_next;
         Self {
             options: options.exploration,
             max_processed: options.max_processed.map_or(limit, |max| max.min(limit)),
             memory: Memory::new(options.max_state_bytes),
-            marks: Marks::of(program, outline),
+            marks,
             way,
             history: History::default(),
             waiting: Vec::new(),
-            checkpoints: Checkpoints::new(looks_again),
+            checkpoints: Checkpoints::new(looks_again || gets_next),
             covered: CoveredPaths::default(),
+            loops: gets_next.then(|| Loops::new(program)),
             meetings: Meetings::new(program),
             live_stack: LiveStack::new(program, options.exploration.shares_mistakes),
             last_kept: LastKept::default(),
@@ -177,12 +186,15 @@ impl<'a, W: Watch> Explorer<'a, W> {
                 Next::Goto(next) => next,
                 Next::Fork { fall_through, taken } => {
                     let state = self.machine.taken_state.take();
-                    let state = state.expect("invariant: forks leave the other state");
+                    let mut state = state.expect("invariant: forks leave the other state");
+                    if self.machine.effects.call.got_next {
+                        self.widen_next(&mut state);
+                    }
                     self.wait(taken, state, chain)?;
                     fall_through
                 }
                 Next::End => {
-                    if !self.take_up() {
+                    if !self.take_up()? {
                         return self.look_again();
                     }
                     continue;
@@ -291,14 +303,14 @@ impl<'a, W: Watch> Explorer<'a, W> {
     }
 
     /// The path has ended: takes up the newest one that waits, if there is one.
-    fn take_up(&mut self) -> bool {
-        self.checkpoints.end_path(self.way.parent, self.watch);
+    fn take_up(&mut self) -> Checked<bool> {
+        self.end_path()?;
         // After the last path nothing is compared any more.
         if W::EVERYTHING || !self.waiting.is_empty() {
             self.update_live_stack();
         }
         let Some(Waiting { pc, state, way, history }) = self.waiting.pop() else {
-            return false;
+            return Ok(false);
         };
         self.paths += 1;
         self.watch.taken_up();
@@ -307,7 +319,22 @@ impl<'a, W: Watch> Explorer<'a, W> {
         self.way = way;
         self.history.truncate(history);
         self.explained.clear();
-        true
+        Ok(true)
+    }
+
+    /// The path has ended, and with it, if it was the last one, that to its last checkpoint.
+    fn end_path(&mut self) -> Checked {
+        let mut next = self.way.parent;
+        while let Some(id) = next {
+            if !self.checkpoints.end_path(id) {
+                break;
+            }
+            next = self.checkpoints.get(id).way.parent;
+            self.watch.finishes(id);
+            self.leave_loop(id)?;
+            self.free_if_unused(id);
+        }
+        Ok(())
     }
 
     fn count(&self, stats: &mut Stats) {

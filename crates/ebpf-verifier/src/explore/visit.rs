@@ -8,6 +8,7 @@ use ebpf_isa::{Pc, Program, Reg};
 
 use super::checkpoint::{Checkpoint, CheckpointId, Way};
 use super::equal::{self, Old};
+use super::marks::Mark;
 use super::{Explorer, Watch, precision};
 use crate::error::{Checked, Payload};
 use crate::state::CellSet;
@@ -71,8 +72,10 @@ pub(super) enum Visit {
 enum Meeting {
     /// It is at another place.
     Elsewhere,
-    /// It covers the current state.
-    Hit,
+    /// It covers the current state, and paths of the loop that both are in may still go on.
+    Hit {
+        in_loop: bool,
+    },
     Miss,
 }
 
@@ -83,29 +86,36 @@ impl<W: Watch> Explorer<'_, W> {
         let calls_back = self.marks.at(pc).calls_back;
         let must_keep = self.options.keep_every_state
             || calls_back
+            || self.marks.at(pc).gets_next
             || self.history.len() - self.way.history > HISTORY_MAX;
         let (jumps, insns) =
             (self.jumps - self.last_kept.jumps, self.processed - self.last_kept.insns);
         let mut keep = must_keep || (jumps >= JUMPS_MIN && insns >= INSNS_MIN);
         let bucket = self.meetings.bucket(pc, self.live_stack.callsite(self.way.chain));
-        self.complete(bucket);
+        let incomplete = self.is_incomplete(&self.machine.state, pc);
+        if !incomplete {
+            self.complete(bucket);
+        }
         let mut looked_at = 0;
         let (mut newer, mut next) = (None, self.meetings.newest[bucket]);
         while let Some(id) = next {
             looked_at += 1;
             next = self.checkpoints.get(id).older;
-            match self.meet(id, calls_back)? {
+            match self.meet(id, incomplete)? {
                 Meeting::Elsewhere => {
                     newer = Some(id);
                     continue;
                 }
-                Meeting::Hit => {
+                Meeting::Hit { in_loop } => {
                     self.checkpoints.get_mut(id).hits += 1;
                     if self.marks.at(pc).jumped_to {
                         self.history.arrive(pc, self.way.last);
                     }
                     self.note_covered(id)?;
                     self.take_over_precision(id)?;
+                    if in_loop {
+                        self.end_in_loop()?;
+                    }
                     return Ok(Visit::Covered);
                 }
                 Meeting::Miss => {}
@@ -116,7 +126,8 @@ impl<W: Watch> Explorer<'_, W> {
                 keep = false;
             }
             checkpoint.misses += u32::from(keep);
-            let per_hit = match calls_back && checkpoint.branches > 0 {
+            let is_kept = calls_back || self.marks.at(pc).gets_next;
+            let per_hit = match is_kept && checkpoint.branches > 0 {
                 true => MISSES_PER_HIT_OF_ROUNDS,
                 false => MISSES_PER_HIT,
             };
@@ -125,7 +136,8 @@ impl<W: Watch> Explorer<'_, W> {
                     Some(newer) => self.checkpoints.get_mut(newer).older = next,
                     None => self.meetings.newest[bucket] = next,
                 }
-                self.checkpoints.retire(id);
+                self.checkpoints.get_mut(id).retired = true;
+                self.free_if_unused(id);
             } else {
                 newer = Some(id);
             }
@@ -152,8 +164,11 @@ impl<W: Watch> Explorer<'_, W> {
         }
     }
 
-    fn meet(&mut self, id: CheckpointId, calls_back: bool) -> Checked<Meeting> {
+    /// Compares a checkpoint with the current state; `incomplete` says whether what matters of finished
+    /// ones is not known yet.
+    fn meet(&mut self, id: CheckpointId, incomplete: bool) -> Checked<Meeting> {
         let pc = self.machine.pc;
+        let Mark { calls_back, gets_next, .. } = self.marks.at(pc);
         let checkpoint = self.checkpoints.get(id);
         if checkpoint.pc != pc {
             return Ok(Meeting::Elsewhere);
@@ -162,7 +177,9 @@ impl<W: Watch> Explorer<'_, W> {
             return Ok(Meeting::Miss);
         }
         let live = |pc| self.machine.live.before(pc);
-        if calls_back && checkpoint.branches > 0 {
+        let is_round = (calls_back || gets_next) && checkpoint.branches > 0;
+        let is_unsettled = incomplete && checkpoint.branches == 0;
+        if is_round || is_unsettled && !self.options.without_pruning {
             let (old, current) = (&checkpoint.state, &self.machine.state);
             // Where every path is explored to its end, nobody looks which registers are live there.
             let live = |at| match self.options.without_pruning {
@@ -170,7 +187,11 @@ impl<W: Watch> Explorer<'_, W> {
                 false => live(at),
             };
             let is_within = equal::is_within(old, current, pc, &mut self.ids, live);
-            return Ok(if is_within { Meeting::Hit } else { Meeting::Miss });
+            let goes_on = !gets_next || is_unsettled || self.machine.may_get_next();
+            return Ok(match is_within && goes_on {
+                true => Meeting::Hit { in_loop: gets_next || is_unsettled },
+                false => Meeting::Miss,
+            });
         }
         if checkpoint.branches > 0 {
             let (ids, telltale) = (&mut self.ids, &mut self.telltale);
@@ -181,14 +202,15 @@ impl<W: Watch> Explorer<'_, W> {
             return Ok(Meeting::Miss);
         }
         let Some(live_slots) = &checkpoint.live_slots else {
-            unreachable!("finished checkpoints of this place were completed before");
+            // Of those in a loop that has not been left it is not known yet.
+            return Ok(Meeting::Miss);
         };
         let all_precise = self.options.all_precise;
         let precise = (!all_precise).then_some(&checkpoint.precise);
         let old = Old { state: &checkpoint.state, pc, precise, live_slots };
         let is_covered = !self.options.without_pruning
             && equal::covers(old, &self.machine.state, &mut self.ids, live);
-        Ok(if is_covered { Meeting::Hit } else { Meeting::Miss })
+        Ok(if is_covered { Meeting::Hit { in_loop: false } } else { Meeting::Miss })
     }
 
     /// What a covering checkpoint relied on, the current path relies on.
@@ -250,6 +272,7 @@ impl<W: Watch> Explorer<'_, W> {
             retired: false,
         });
         self.meetings.newest[bucket] = Some(id);
+        self.enter_loop(id);
         if W::EVERYTHING {
             let state = &self.machine.state;
             let places: Vec<Pc> = (0..state.depth()).map(|at| state.place_in(at, pc)).collect();

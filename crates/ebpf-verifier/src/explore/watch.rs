@@ -46,6 +46,9 @@ pub(crate) trait Watch {
     /// All paths from a kept state have ended.
     fn finishes(&mut self, _checkpoint: CheckpointId) {}
 
+    /// The path ends in this loop: the calls that lead to it, and its number.
+    fn ends_in_loop(&mut self, _loop: &[u32]) {}
+
     /// Numbers that an earlier path relied on are looked for.
     fn hands_over(&mut self, _depth: usize, _wanted: &CellSet) {}
 

@@ -4,7 +4,6 @@
 //! that it touched. Level 2 shows all paths, and besides which earlier numbers decisions rest on and
 //! which slots are live. Level 4 adds the size of the stacks to the last lines.
 
-mod loops;
 mod state;
 mod touched;
 
@@ -18,11 +17,10 @@ use ebpf_isa::text::KernelText;
 use ebpf_isa::uapi::HelperId;
 use ebpf_isa::{CallTarget, Insn, Pc, Program, Reg, RegSet, SubprogIdx};
 
-use self::loops::Entered;
 use self::state::{FrameText, Shown};
 use crate::environment::Environment;
 use crate::error::{ErrorCode, Payload, Rejection};
-use crate::explore::{CheckpointId, SlotsChange, Watch};
+use crate::explore::{CheckpointId, Entered, SlotsChange, Watch, components};
 use crate::function::{Function, Functions, Unread};
 use crate::liveness::LiveRegs;
 use crate::outline::Outline;
@@ -112,7 +110,7 @@ impl<'a> KernelLog<'a> {
             touched: Shown::ALL,
             announces: false,
             line: (0, 0),
-            loops: loops::components(program),
+            loops: components(program),
             entered: Entered::default(),
         }
     }
@@ -402,6 +400,10 @@ impl Watch for KernelLog<'_> {
     fn keeps(&mut self, checkpoint: CheckpointId, places: &[Pc]) {
         let entered = self.entered.enter(checkpoint, places, &self.loops);
         self.print_loop("enter", entered);
+    }
+
+    fn ends_in_loop(&mut self, ended: &[u32]) {
+        self.print_loop("backedge", Some(ended.to_vec()));
     }
 
     fn finishes(&mut self, checkpoint: CheckpointId) {

@@ -179,13 +179,17 @@ fn is_not_null(pointer: &Pointer) -> bool {
         PointerKind::Map(_) | PointerKind::MapKey(_) => true,
         PointerKind::MapValue(value) => value.null.is_none(),
         PointerKind::Object { object, null, .. } => null.is_none() && object != Object::FlowKeys,
-        PointerKind::Ringbuf { null, .. } | PointerKind::Argument { null, .. } => null.is_none(),
+        PointerKind::Ringbuf { null, .. }
+        | PointerKind::Argument { null, .. }
+        | PointerKind::Slice { null, .. } => null.is_none(),
+        PointerKind::Item { .. } => true,
         PointerKind::Opaque { null, reference, .. } => null.is_none() && reference.is_some(),
         PointerKind::Context
         | PointerKind::Element { .. }
         | PointerKind::Packet { .. }
         | PointerKind::PacketEnd
         | PointerKind::Function(_)
+        | PointerKind::Dynptr(_)
         | PointerKind::Stack { .. } => false,
     };
     near && kind_is_never_null

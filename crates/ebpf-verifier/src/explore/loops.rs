@@ -6,11 +6,11 @@ use alloc::vec::Vec;
 
 use ebpf_isa::{Pc, Program};
 
-use crate::explore::CheckpointId;
+use super::checkpoint::CheckpointId;
 
 /// For each slot the number of its strongly connected component, from 1; 0 if control does not
 /// come back to it within its function.
-pub(super) fn components(program: &Program) -> Vec<u32> {
+pub(crate) fn components(program: &Program) -> Vec<u32> {
     let mut search = Search::new(program);
     for (pc, _) in program.insns() {
         if search.order[pc.index()] == 0 {
@@ -95,19 +95,17 @@ impl<'a> Search<'a> {
 /// The loops that are being explored: the calls that lead to each and its number, and the
 /// checkpoint with which it was entered.
 #[derive(Debug, Default)]
-pub(super) struct Entered(BTreeMap<Vec<u32>, CheckpointId>);
+pub(crate) struct Entered(BTreeMap<Vec<u32>, CheckpointId>);
 
 impl Entered {
     /// The loop that `places`, from the main program on, are in first, if it was not entered before.
-    pub(super) fn enter(
+    pub(crate) fn enter(
         &mut self,
         checkpoint: CheckpointId,
         places: &[Pc],
         components: &[u32],
     ) -> Option<Vec<u32>> {
-        let outer = places.iter().position(|place| components[place.index()] != 0)?;
-        let calls = places[..outer].iter().map(|call| call.0);
-        let entered: Vec<u32> = calls.chain([components[places[outer].index()]]).collect();
+        let entered = loop_of(places, components)?;
         if self.0.contains_key(&entered) {
             return None;
         }
@@ -116,11 +114,19 @@ impl Entered {
     }
 
     /// The loop that was entered with a checkpoint from which all paths have ended.
-    pub(super) fn leave(&mut self, checkpoint: CheckpointId) -> Option<Vec<u32>> {
+    pub(crate) fn leave(&mut self, checkpoint: CheckpointId) -> Option<Vec<u32>> {
         let entered = self.0.iter().find(|(_, entry)| **entry == checkpoint)?.0.clone();
         self.0.remove(&entered);
         Some(entered)
     }
+}
+
+/// The loop that `places`, from the main program on, are in first: the calls that lead there, and its
+/// number.
+pub(crate) fn loop_of(places: &[Pc], components: &[u32]) -> Option<Vec<u32>> {
+    let outer = places.iter().position(|place| components[place.index()] != 0)?;
+    let calls = places[..outer].iter().map(|call| call.0);
+    Some(calls.chain([components[places[outer].index()]]).collect())
 }
 
 #[cfg(test)]
