@@ -34,6 +34,7 @@ pub struct Held {
 
 /// A place in the stack where an object of the kernel's cannot be.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
 pub struct Misplaced {
     /// The kind of object: `dynptr`, `iter`.
     pub object: &'static str,
