@@ -5,10 +5,10 @@ use std::sync::Arc;
 
 use clap::Args;
 use ebpf_runtime::Bindings;
-use ebpf_runtime::btf::Btf;
+use ebpf_runtime::btf::{Btf, Kind};
 use ebpf_runtime::isa::text::assemble;
 use ebpf_runtime::isa::{Program, RawInsn};
-use ebpf_runtime::object::{MissingType, Object, ObjectError, ObjectProgram};
+use ebpf_runtime::object::{KernelFunction, MissingType, Object, ObjectError, ObjectProgram};
 use ebpf_runtime::open::{self, OpenError};
 use ebpf_runtime::verifier::{Environment, KernelProfile, KernelTypes};
 use ebpf_runtime::xdp;
@@ -145,7 +145,10 @@ impl Input {
             Self::Object(object, types) => {
                 let name = name.unwrap_or_default();
                 let index = types.as_deref().map(KernelTypes::index);
-                let linked = object.program_with(name, index, |_| None)?;
+                let linked = object.program_with(name, index, |function| {
+                    let id = index?.find(Kind::Func, function)?;
+                    Some(KernelFunction { btf_id: id.0, module: 0 })
+                })?;
                 Ok(Subject::Linked(object, Box::new(linked), types.as_ref()))
             }
             Self::Single(program) => Ok(Subject::Single(program)),

@@ -1,9 +1,10 @@
 //! From a case ([`ebpf_object::cases`]) to what can be verified.
 
+use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use ebpf_btf::{Btf, BtfError, TypeId};
+use ebpf_btf::{Btf, BtfError, Kind, TypeId};
 use ebpf_isa::uapi::{AttachType, MapDesc, MapType, ProgramType};
 use ebpf_isa::{LineTable, MapIdx, Pc, Program, ProgramError, RawInsn, SubprogInfo, decode_all};
 use ebpf_object::cases::{Case, CaseMap, MapTypes};
@@ -136,6 +137,7 @@ pub fn prepare(
     options: &Options,
 ) -> Result<Prepared, CaseVerdict> {
     let environment = environment(case, types, profile).map_err(CaseVerdict::Unsupported)?;
+    let case = &with_functions(case, types.kernel);
     let refs: BTreeMap<u32, u32> = case.map_refs.iter().copied().collect();
     let map_of = |pc: Pc| {
         let map = refs.get(&pc.0).filter(|&&map| case.maps.len() > map as usize);
@@ -186,7 +188,7 @@ pub fn environment(
         attach_target: case.attach_func.as_ref().and_then(target),
         maps,
         btf: btf.map(Arc::new),
-        modules: ModuleTable::new(),
+        modules: types.kernel.map_or_else(ModuleTable::new, |types| ModuleTable::of_kernel(types)),
         license_gpl: is_gpl_compatible(&case.license),
         sleepable: case.flags & SLEEPABLE != 0,
         strict_alignment: case.flags & (STRICT_ALIGNMENT | ANY_ALIGNMENT) == STRICT_ALIGNMENT,
@@ -257,6 +259,17 @@ pub fn program(case: &Case) -> Result<Result<Program, ProgramError>, CaseUnsuppo
         return Err(CaseUnsupported::FuncInfo);
     }
     Ok(Program::new(insns, infos, LineTable::new()))
+}
+
+/// The case with the types of the functions that its calls name, which are 0 where the kernel has none
+/// or its types are not given.
+fn with_functions<'a>(case: &'a Case, kernel: Option<&Arc<KernelTypes>>) -> Cow<'a, Case> {
+    let mut case = Cow::Borrowed(case);
+    for (slot, name) in case.kfunc_refs.clone() {
+        let id = kernel.and_then(|types| types.index().find(Kind::Func, &name));
+        case.to_mut().slots[slot as usize].imm = id.map_or(0, |id| id.0.cast_signed());
+    }
+    case
 }
 
 /// The slots with an index of a map in each wide load that names one. What names none has one that

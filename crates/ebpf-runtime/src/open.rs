@@ -92,8 +92,8 @@ pub fn program(
     Ok((linked, table))
 }
 
-/// What a program of an object is verified against, for a kernel with these types. It calls no kernel functions, or the
-/// environment gets their table ([`program`]).
+/// What a program of an object is verified against, for a kernel with these types. It calls no kernel functions but those
+/// of the kernel itself, or the environment gets their table ([`program`]).
 ///
 /// # Errors
 /// The program's type is not known, or has no rules yet.
@@ -114,7 +114,7 @@ pub fn environment(
         attach_target: linked.info.attach_name().and_then(target),
         maps: map_infos(object, linked),
         btf: object.btf().cloned().map(Arc::new),
-        modules: ModuleTable::new(),
+        modules: kernel.map_or_else(ModuleTable::new, |types| ModuleTable::of_kernel(types)),
         license_gpl: object.license().is_some_and(is_gpl_compatible),
         sleepable: section.sleepable,
         strict_alignment: false,

@@ -202,7 +202,10 @@ impl Checker<'_> {
             PointerKind::Context => is_from(self.moment.context()),
             PointerKind::Map(map) => is_from(self.moment.map(map)),
             // Where the host keeps its keys is not known here, nor which functions are where.
-            PointerKind::MapKey(_) | PointerKind::Function(_) => found != 0,
+            PointerKind::MapKey(_)
+            | PointerKind::Function(_)
+            | PointerKind::Item { .. }
+            | PointerKind::Dynptr(_) => found != 0,
             PointerKind::MapValue(MapValueRef { map, null, .. }) => {
                 null.is_some() && found == 0 || self.moment.map_values(map).into_iter().any(is_from)
             }
@@ -225,6 +228,7 @@ impl Checker<'_> {
             PointerKind::Object { null, .. }
             | PointerKind::Opaque { null, .. }
             | PointerKind::Ringbuf { null, .. }
+            | PointerKind::Slice { null, .. }
             | PointerKind::Argument { null, .. } => null.is_some() || found != 0,
             PointerKind::Stack { frame } => {
                 self.moment.register(self.below + frame, Reg::FP).is_some_and(is_from)

@@ -226,3 +226,56 @@ fn locks_of_elements_of_callbacks_are_not_mixed_up() {
                r1 = r7\nr1 += 4\ncall bpf_spin_unlock#94\nr0 = 0\nexit";
     accepted_by_the_kernel_alone(env, asm, Unsupported::CallbackLock);
 }
+
+/// What is `Unsupported` of a program.
+fn unsupported(program: &str, env: &str) -> Unsupported {
+    let Subject { program, env, .. } = Subject::new(program, env).expect("it is understood");
+    let rejection = verify(&program, &env, &Options::default()).expect_err("it is not supported");
+    match rejection.payload {
+        Payload::Unsupported { what } => what,
+        other => panic!("{other}"),
+    }
+}
+
+/// A number to which a slice of a record is added, Linux 6.18.44 takes for memory that stays when the
+/// record is submitted. The same goes for what an iterator gave.
+#[test]
+fn a_sum_ends_with_its_dynptr_or_iterator() {
+    let record = "r1 = map[0] ll\nr2 = 16\nr3 = 0\nr4 = r10\nr4 += -16\n\
+                  call bpf_ringbuf_reserve_dynptr#198\nr1 = r10\nr1 += -16\nr2 = 0\nr3 = 8\n\
+                  call bpf_dynptr_data#203\nif r0 == 0 goto out\nr6 = 0\nr6 += r0\nout:\nr1 = r10\n\
+                  r1 += -16\nr2 = 0\ncall bpf_ringbuf_submit_dynptr#199\nr0 = 0\nexit";
+    let env = "type tracepoint\nmap ringbuf 0 0 4096";
+    assert_eq!(unsupported(record, env), Unsupported::NumberPlusSlice);
+    let item = "r1 = r10\nr1 += -8\nr2 = 0\nr3 = 8\ncall kfunc#1\nr1 = r10\nr1 += -8\ncall kfunc#2\n\
+                if r0 == 0 goto out\nr6 = 0\nr6 += r0\nout:\nr1 = r10\nr1 += -8\ncall kfunc#3\n\
+                r0 = 0\nexit";
+    assert_eq!(unsupported(item, NUMBERS), Unsupported::NumberPlusSlice);
+}
+
+/// The iterators of numbers.
+const NUMBERS: &str = "type tracepoint\nkfunc 0 1 bpf_iter_num_new\nkfunc 0 2 bpf_iter_num_next\n\
+                       kfunc 0 3 bpf_iter_num_destroy";
+
+/// Linux 6.18.44 takes the frame pointer for the slot below it, and lets the program give the memory
+/// above its frame as an iterator.
+#[test]
+fn an_iterator_is_below_the_frame_pointer() {
+    let program =
+        "r1 = r10\nr1 += -8\nr2 = 0\nr3 = 8\ncall kfunc#1\nr1 = r10\ncall kfunc#3\nr0 = 0\nexit";
+    assert_eq!(unsupported(program, NUMBERS), Unsupported::IterAtFramePointer);
+}
+
+/// Linux 6.18.44 does not forget a spilled slice of which a byte is overwritten, and fails (`EFAULT`) when
+/// the record is submitted. Of an iterator it forgets the bytes that a store somewhere may hit.
+#[test]
+fn what_is_overwritten_in_part_is_not_known() {
+    let program = "r1 = map[0] ll\nr2 = 16\nr3 = 0\nr4 = r10\nr4 += -16\n\
+                   call bpf_ringbuf_reserve_dynptr#198\nr1 = r10\nr1 += -16\nr2 = 0\nr3 = 8\n\
+                   call bpf_dynptr_data#203\n*(u64 *)(r10 -24) = r0\n*(u8 *)(r10 -23) = 0\nr0 = 0\nexit";
+    let env = "type tracepoint\nmap ringbuf 0 0 4096";
+    assert_eq!(unsupported(program, env), Unsupported::SliceOverwritten);
+    let program = "call bpf_get_prandom_u32#7\nr0 &= 8\nr6 = r0\nr1 = r10\nr1 += -8\nr2 = 0\nr3 = 8\n\
+                   call kfunc#1\nr1 = r10\nr1 += -16\nr1 += r6\n*(u64 *)(r1 +0) = 1\nr0 = 0\nexit";
+    assert_eq!(unsupported(program, NUMBERS), Unsupported::IterOverwritten);
+}

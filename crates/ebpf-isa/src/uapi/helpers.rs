@@ -31,6 +31,8 @@ impl HelperId {
     pub const FIND_VMA: Self = Self(180);
     /// `bpf_loop`
     pub const LOOP: Self = Self(181);
+    /// `bpf_dynptr_from_mem`
+    pub const DYNPTR_FROM_MEM: Self = Self(197);
     /// `bpf_user_ringbuf_drain`
     pub const USER_RINGBUF_DRAIN: Self = Self(209);
 

@@ -297,6 +297,7 @@ fn helper(ret: RetKind) -> HelperFn {
         | RetKind::AcquiredOrNull(_)
         | RetKind::CastOrNull(_)
         | RetKind::ReservedOrNull
+        | RetKind::SliceOrNull
         | RetKind::Processor
         | RetKind::Void => zero,
         RetKind::MapValue | RetKind::MapValueOrNull => any_value,
@@ -306,7 +307,8 @@ fn helper(ret: RetKind) -> HelperFn {
 /// What stands for a kernel function: programs only hand its objects over.
 fn kfunc(proto: &KfuncProto) -> HelperFn {
     match proto.ret {
-        KfuncRet::Void => zero,
+        // An iterator has nothing.
+        KfuncRet::Void | KfuncRet::Item(_) => zero,
         KfuncRet::Scalar => any_number,
         KfuncRet::Object(_) if proto.flags.ret_null => object_or_null,
         KfuncRet::Object(_) => object,

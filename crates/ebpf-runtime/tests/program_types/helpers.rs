@@ -59,6 +59,10 @@ pub(super) fn fitting(kind: ArgKind, n: usize) -> Option<String> {
         | ArgKind::ReleasedRingbuf
         | ArgKind::Callback
         | ArgKind::ConstString
+        | ArgKind::Dynptr
+        | ArgKind::LocalDynptr
+        | ArgKind::RingbufDynptr
+        | ArgKind::ReleasedDynptr
         | ArgKind::StackOrNull => return None,
     })
 }

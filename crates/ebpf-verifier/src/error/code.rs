@@ -120,6 +120,8 @@ error_codes! {
     MemoryAlignment = "memory.alignment", EACCES;
     /// An atomic operation on memory that does not allow them.
     MemoryAtomic = "memory.atomic", EACCES;
+    /// A store to memory that may only be read.
+    MemoryForbidden = "memory.forbidden", EACCES;
     /// An access to a map's value that the map's flags forbid.
     MapForbidden = "map.forbidden", EACCES;
 
@@ -146,6 +148,8 @@ error_codes! {
     StackSpillSize = "stack.spill-size", EACCES;
     /// A stored pointer loaded in part.
     StackFillSize = "stack.fill-size", EACCES;
+    /// An access to bytes of the stack that are the kernel's, for a dynptr or an iterator.
+    StackObject = "stack.object", EACCES;
     /// A stack pointer stored in a caller's frame.
     StackSpillToCaller = "stack.spill-to-caller", EINVAL;
 
@@ -178,6 +182,10 @@ error_codes! {
     KfuncUnknown = "kfunc.unknown", EINVAL;
     /// An argument of a kernel function that is of the wrong kind.
     KfuncArgument = "kfunc.argument", EINVAL;
+    /// An iterator that is not one, or of another kind, or no room for one.
+    IterArgument = "iter.argument", EINVAL;
+    /// A kernel function that only programs under a GPL-compatible licence may call.
+    KfuncLicense = "kfunc.license", EINVAL;
     /// A pointer that is null, or may be, where a kernel function takes none.
     KfuncNull = "kfunc.null", EACCES;
     /// Memory for a kernel function that there is not.
@@ -191,6 +199,10 @@ error_codes! {
     HelperNotAllowed = "helper.not-allowed", EINVAL;
     /// A helper that only programs under a GPL-compatible licence may call.
     HelperLicense = "helper.license", EINVAL;
+    /// A dynptr that is not one, or of another kind, or no room for one.
+    DynptrArgument = "dynptr.argument", EINVAL;
+    /// A store over a dynptr that was acquired.
+    DynptrOverwritten = "dynptr.overwritten", EINVAL;
     /// An argument of the wrong kind.
     HelperArgument = "helper.argument", EACCES;
     /// Flags where there are none.

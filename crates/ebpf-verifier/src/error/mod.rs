@@ -21,7 +21,8 @@ use alloc::boxed::Box;
 
 pub use code::{Errno, ErrorCode};
 pub use facts::{
-    ArgumentRule, ArithmeticRule, BadSize, Ending, Extreme, FarOffset, Held, Region, StackAccess,
+    ArgumentRule, ArithmeticRule, BadSize, Ending, Extreme, FarOffset, Held, Misplaced, Region,
+    StackAccess,
 };
 pub use field::{FieldFault, LockFault};
 pub use kinds::PayloadKind;

@@ -9,8 +9,8 @@ use ebpf_isa::uapi::{HelperId, MapType};
 use ebpf_isa::{AluOp, Reg};
 
 use super::{
-    ArgumentRule, ArithmeticRule, BadSize, Extreme, FarOffset, Held, LockFault, Payload, Region,
-    StackAccess,
+    ArgumentRule, ArithmeticRule, BadSize, Extreme, FarOffset, Held, LockFault, Misplaced, Payload,
+    Region, StackAccess,
 };
 use crate::domain::Tnum;
 use crate::kfunc::ObjectType;
@@ -53,6 +53,11 @@ impl Payload {
             {
                 Some("cannot update sockmap in this context".into())
             }
+            Self::DynptrRoom { place: Some(place) }
+            | Self::DynptrMissing { place: Some(place), .. }
+            | Self::DynptrNotAcquired { place: Some(place), .. }
+            | Self::IterRoom { place: Some(place), .. }
+            | Self::IterMissing { place: Some(place), .. } => Some(misplaced(place)),
             Self::ReferenceLeak { ref held, .. } => {
                 let line = |&Held { id, acquired_at }: &Held| {
                     format!("Unreleased reference id={id} alloc_insn={acquired_at}")
@@ -168,6 +173,9 @@ pub(super) fn argument(register: Reg, rule: ArgumentRule) -> String {
     match rule {
         ArgumentRule::Number => format!("R{number} is not a scalar"),
         ArgumentRule::Context => format!("arg#{argument} expects pointer to ctx"),
+        ArgumentRule::Dynptr => {
+            format!("arg#{argument} expected pointer to stack or const struct bpf_dynptr")
+        }
         ArgumentRule::NotNull => format!("arg#{argument} is expected to be non-NULL"),
     }
 }
@@ -197,6 +205,22 @@ pub(super) fn misaligned(
 }
 
 /// A pointer that is not as the program got it.
+fn misplaced(place: Misplaced) -> String {
+    let Misplaced { object, off } = place;
+    match off {
+        Some(off) => format!("cannot pass in {object} at an offset={off}"),
+        None => format!("{object} has to be at a constant offset"),
+    }
+}
+
+pub(super) fn object_in_range(register: Reg, off: i64, var: Tnum, at: i64, size: i64) -> String {
+    let number = register.number();
+    match var.as_const() {
+        Some(_) => format!("invalid read from stack R{number} off {off}+{at} size {size}"),
+        None => format!("invalid read from stack R{number} var_off {var}+{at} size {size}"),
+    }
+}
+
 pub(super) fn modified(register: Reg, kind: &str, off: i32, var: Tnum) -> String {
     let number = register.number();
     match off {

@@ -75,8 +75,7 @@ pub enum Unsupported {
     /// that `may_goto` ends), though what that one turns out to rely on is not the same here.
     #[error("a loop that the kernel leaves too early")]
     EarlyEnd,
-    /// A call of a global function with a prototype that has something unknown: a tag, a pointer to a
-    /// dynptr.
+    /// A call of a global function with a prototype that has something unknown, as a tag.
     #[error("a global function whose prototype has tags or types that are not known")]
     FunctionPrototype,
     /// Null for a global function that takes memory which is there (`arg:nonnull`). The kernel does not
@@ -135,6 +134,20 @@ pub enum Unsupported {
     /// A stack pointer of a called function, added to a number: the kernel loses track of the frame.
     #[error("a called function's stack pointer added to a number")]
     NumberPlusFrame,
+    /// A slice of a dynptr of a ring buffer, or what an iterator gave, added to a number: the kernel does
+    /// not notice when it goes.
+    #[error("memory that ends with a dynptr or an iterator, added to a number")]
+    NumberPlusSlice,
+    /// A store over a part of such a slice that was spilled, or over all of it by what is no store: the
+    /// kernel does not forget it, and fails when the dynptr is released.
+    #[error("a store over a part of a spilled slice of a dynptr that was acquired")]
+    SliceOverwritten,
+    /// A store somewhere in the stack, where an iterator may be: the kernel forgets a part of it.
+    #[error("a store at a variable offset over an iterator")]
+    IterOverwritten,
+    /// An iterator in the slot above the frame pointer, where the kernel finds that below it.
+    #[error("an iterator at the frame pointer")]
+    IterAtFramePointer,
     /// A load of a called function's frame pointer, which the kernel loses track of.
     #[error("a load of a called function's frame pointer")]
     CalleeFramePointer,

@@ -1,4 +1,4 @@
-//! Rounds of callbacks and of `may_goto`: what is forgotten from round to round, and whether the kernel
+//! Rounds of callbacks, of iterators and of `may_goto`: what is forgotten from round to round, and whether the kernel
 //! was right.
 //!
 //! A round ends a path if an earlier one covers it (`visit`), while other paths of that one still go
@@ -53,7 +53,7 @@ impl<W: Watch> Explorer<'_, W> {
         }
     }
 
-    /// The same with the state that goes on behind a `may_goto`.
+    /// The same with the state that goes on behind a `may_goto`, or with the next thing of an iterator.
     pub(super) fn widen_round(&mut self, state: &mut State) {
         // The state before the instruction was just kept.
         if let Some(id) = self.earlier_round(self.way.parent) {
@@ -81,16 +81,19 @@ impl<W: Watch> Explorer<'_, W> {
 
     /// The path has ended in a loop, covered by a checkpoint of it: what that one relies on is not
     /// known before the loop is left.
-    pub(super) fn end_in_loop(&mut self, by: CheckpointId) {
+    pub(super) fn end_in_loop(&mut self, by: CheckpointId) -> Checked {
         let path = self.covered.0.len() - 1;
         let checkpoint = self.checkpoints.get(by);
         let (state, pc) = (&checkpoint.state, checkpoint.pc);
-        self.loops.end(path, state, pc);
+        if !self.loops.end(path, state, pc) {
+            return Err(Unsupported::EarlyEnd.into());
+        }
         if W::EVERYTHING {
             let places: Vec<Pc> = (0..state.depth()).map(|at| state.place_in(at, pc)).collect();
             self.watch.ends_in_loop(&places);
         }
         self.checkpoints.wait_in_loops(1);
+        Ok(())
     }
 
     /// All paths from a checkpoint have ended. If a loop was entered with it, what the states of the

@@ -5,14 +5,16 @@
 //! relied. Of the others the current state must be a special case. What is not understood here is
 //! different.
 
+mod pointers;
+
 use alloc::vec::Vec;
 
 use ebpf_isa::{Pc, Reg, RegSet};
 
 use super::ids::{IdMap, TAG};
 use crate::state::{
-    ByteKind, Cell, CellSet, Distance, ElementId, Frame, Link, MapValueRef, PacketRange, Pointer,
-    PointerKind, ScalarValue, Slot, SlotMask, SlotSets, State, Value,
+    ByteKind, Cell, CellSet, Distance, Dynptr, ElementId, Frame, Iter, Link, ScalarValue, Slot,
+    SlotMask, SlotSets, State, Value,
 };
 
 /// The earlier state, and what mattered of it.
@@ -247,125 +249,22 @@ impl Comparison<'_> {
             && (old.distance.is_none() || self.ids.relate(plain(old), plain(current)))
     }
 
-    fn pointer(&mut self, old: &Pointer, current: &Pointer) -> bool {
-        if old.off != current.off {
-            return false;
-        }
-        let may_narrow = match (old.kind, current.kind) {
-            (PointerKind::MapValue(old), PointerKind::MapValue(current)) => {
-                if !self.map_value(old, current) {
-                    return false;
-                }
-                true
-            }
-            (
-                PointerKind::Packet { region, id, range },
-                PointerKind::Packet {
-                    region: current_region,
-                    id: current_id,
-                    range: current_range,
-                },
-            ) => {
-                let id_of = |id: u32| (id != 0).then_some(named(id));
-                let fits = region == current_region
-                    && self.has_range(range, current_range)
-                    && self.ids.relate_both(id_of(id.0), id_of(current_id.0));
-                if !fits {
-                    return false;
-                }
-                true
-            }
-            (
-                old_kind @ PointerKind::Element { map, .. },
-                PointerKind::Element { map: current_map, .. },
-            ) => {
-                if map != current_map || !self.ties(old_kind, current.kind) {
-                    return false;
-                }
-                true
-            }
-            (
-                old_kind @ PointerKind::Object { object, stored_in, .. },
-                PointerKind::Object { object: current_object, stored_in: current_map, .. },
-            ) => {
-                let is_same = object == current_object && stored_in == current_map;
-                if !is_same || !self.ties(old_kind, current.kind) {
-                    return false;
-                }
-                false
-            }
-            (
-                old_kind @ PointerKind::Opaque { ty, .. },
-                PointerKind::Opaque { ty: current_ty, .. },
-            ) => {
-                if ty != current_ty || !self.ties(old_kind, current.kind) {
-                    return false;
-                }
-                false
-            }
-            (
-                old_kind @ PointerKind::Ringbuf { size, origin, .. },
-                PointerKind::Ringbuf { size: current_size, origin: current_origin, .. },
-            ) => {
-                let is_same = size == current_size && origin == current_origin;
-                if !is_same || !self.ties(old_kind, current.kind) {
-                    return false;
-                }
-                true
-            }
-            (PointerKind::MapKey(old), PointerKind::MapKey(current)) => {
-                if old != current {
-                    return false;
-                }
-                true
-            }
-            (
-                old_kind @ PointerKind::Argument { size, .. },
-                PointerKind::Argument { size: current_size, .. },
-            ) => {
-                if size != current_size || !self.ties(old_kind, current.kind) {
-                    return false;
-                }
-                true
-            }
-            (old, current) => {
-                if old != current {
-                    return false;
-                }
-                false
-            }
-        };
-        match may_narrow && self.depth != Depth::Exact {
-            true => current.var.is_subset_of(&old.var),
-            false => current.var == old.var,
-        }
-    }
-
-    /// Whether a pointer is tied to others as an earlier one was.
-    fn ties(&mut self, old: PointerKind, current: PointerKind) -> bool {
-        let null = |kind: PointerKind| kind.null_id().map(|id| named(id.0));
-        let reference = |kind: PointerKind| kind.reference().map(|id| named(id.0));
-        self.ids.relate_both(null(old), null(current))
+    /// Compares slots of dynptrs. Which slices are whose is compared with these.
+    fn dynptr(&mut self, old: &Dynptr, current: &Dynptr) -> bool {
+        let reference = |dynptr: &Dynptr| dynptr.reference.map(|id| named(id.0));
+        old.kind == current.kind
+            && old.first == current.first
             && self.ids.relate_both(reference(old), reference(current))
     }
 
-    fn map_value(&mut self, old: MapValueRef, current: MapValueRef) -> bool {
-        let id_of = |value: MapValueRef| value.null.map(|id| named(id.0));
-        old.map == current.map
-            && self.ids.relate_both(id_of(old), id_of(current))
-            && self.element(old.element, current.element)
-    }
-
-    /// Whether at least as many bytes exist behind a packet pointer.
-    fn has_range(&self, old: PacketRange, current: PacketRange) -> bool {
-        match (old, current) {
-            (PacketRange::Bytes(old), PacketRange::Bytes(current))
-                if self.depth != Depth::Exact =>
-            {
-                old <= current
-            }
-            (old, current) => old == current,
-        }
+    /// Compares slots of iterators. How much the path has got of one matters only where it seems to
+    /// repeat itself.
+    fn iter(&mut self, old: &Iter, current: &Iter) -> bool {
+        let reference = |iter: &Iter| iter.reference.map(|id| named(id.0));
+        old.ty == current.ty
+            && old.active == current.active
+            && self.ids.relate_both(reference(old), reference(current))
+            && (self.depth != Depth::Exact || !old.active || old.depth == current.depth)
     }
 
     /// Compares two slots; `current` is `None` below everything that was accessed.
@@ -383,6 +282,12 @@ impl Comparison<'_> {
         }
         let kinds = old.bytes().iter().zip(current.bytes());
         let kinds_fit = kinds.into_iter().all(|(old, current)| is_free(old) || old == current);
+        if let (true, Some(old), Some(current)) = (kinds_fit, old.dynptr(), current.dynptr()) {
+            return self.dynptr(old, current);
+        }
+        if let (true, Some(old), Some(current)) = (kinds_fit, old.iter(), current.iter()) {
+            return self.iter(old, current);
+        }
         match (kinds_fit, old.spilled(), current.spilled()) {
             (false, ..) => false,
             (true, None, _) => true,
@@ -433,7 +338,10 @@ mod tests {
 
     use super::*;
     use crate::domain::Scalar;
-    use crate::state::{NullId, PacketId, PacketRegion, ScalarId, StackOff};
+    use crate::state::{
+        MapValueRef, NullId, PacketId, PacketRange, PacketRegion, Pointer, PointerKind, ScalarId,
+        StackOff,
+    };
 
     /// The state at the start of a program, with these in registers.
     fn state<const N: usize>(values: [(Reg, Value); N]) -> State {

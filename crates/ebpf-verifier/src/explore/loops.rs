@@ -1,6 +1,6 @@
 //! The loops of a program, numbered as the kernel does, and which of them are being explored.
 //!
-//! A loop that `may_goto` ends is explored until a round finds a state that covers it, though other paths
+//! A loop that `may_goto` ends, or that gets one thing after the other from an iterator, is explored until a round finds a state that covers it, though other paths
 //! of that one still go on. What these turn out to rely on is handed over to the rounds that ended so
 //! when the loop is left; up to then states of the loop are compared in everything.
 
@@ -8,10 +8,9 @@ use alloc::collections::BTreeMap;
 use alloc::vec;
 use alloc::vec::Vec;
 
-use ebpf_isa::{Insn, Pc, Program};
+use ebpf_isa::{Pc, Program};
 
 use super::checkpoint::CheckpointId;
-use crate::outline::Outline;
 use crate::state::State;
 
 /// For each slot the number of its strongly connected component, from 1; 0 if control does not
@@ -138,7 +137,7 @@ impl Entered {
     }
 }
 
-/// The loops of a program with `may_goto`, and the paths that ended in them early.
+/// The loops of a program with `may_goto` or iterators, and the paths that ended in them early.
 #[derive(Debug, Default)]
 pub(super) struct Loops {
     /// By slot, the number of the loop; empty where no loop ends paths early.
@@ -149,9 +148,8 @@ pub(super) struct Loops {
 }
 
 impl Loops {
-    pub(super) fn of(program: &Program, outline: &Outline) -> Self {
-        let is_may_goto = |(_, insn): &(Pc, Insn)| matches!(insn, Insn::MayGoto { .. });
-        match outline.notable().iter().any(is_may_goto) {
+    pub(super) fn of(program: &Program, end_early: bool) -> Self {
+        match end_early {
             true => Self { components: components(program), ..Self::default() },
             false => Self::default(),
         }
@@ -176,11 +174,12 @@ impl Loops {
         }
     }
 
-    /// A path ended in the loop of the state that covers it.
-    pub(super) fn end(&mut self, path: usize, state: &State, pc: Pc) {
-        if let Some(place) = self.place(state, pc) {
-            self.ended.entry(place).or_default().push(path);
-        }
+    /// A path ended in the loop of the state that covers it; says whether this is in a loop.
+    pub(super) fn end(&mut self, path: usize, state: &State, pc: Pc) -> bool {
+        let place = self.place(state, pc);
+        let is_there = place.is_some();
+        place.into_iter().for_each(|place| self.ended.entry(place).or_default().push(path));
+        is_there
     }
 
     /// Whether it is not known yet what states of this loop rely on.

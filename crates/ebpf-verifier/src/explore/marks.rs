@@ -5,6 +5,8 @@ use alloc::vec::Vec;
 
 use ebpf_isa::{CallTarget, Insn, Pc, Program, WideSource};
 
+use crate::environment::Environment;
+use crate::kfunc::IterUse;
 use crate::outline::Outline;
 use crate::rules::calls_back;
 
@@ -24,12 +26,14 @@ pub(super) struct Mark {
     pub(super) calls_back: bool,
     /// `may_goto`: likewise.
     pub(super) may_goto: bool,
+    /// The next thing of an iterator is got: likewise.
+    pub(super) gets_next: bool,
 }
 
 impl Mark {
     /// Whether the state is kept each time.
     pub(super) fn keeps(self) -> bool {
-        self.calls_back || self.may_goto
+        self.calls_back || self.may_goto || self.gets_next
     }
 }
 
@@ -40,14 +44,22 @@ pub(super) struct Marks {
     marks: Vec<Mark>,
     /// The greatest distance of a jump, in slots.
     pub(super) longest_jump: u32,
+    /// Whether there is a `may_goto`, or the next thing of an iterator is got: loops with these end paths
+    /// early.
+    pub(super) end_early: bool,
 }
 
 impl Marks {
-    pub(super) fn of(program: &Program, outline: &Outline) -> Self {
-        let mut marks =
-            Self { marks: vec![Mark::default(); program.slots().len()], longest_jump: 0 };
+    pub(super) fn of(program: &Program, outline: &Outline, env: &Environment) -> Self {
+        let marks = vec![Mark::default(); program.slots().len()];
+        let mut marks = Self { marks, longest_jump: 0, end_early: false };
         for &(pc, insn) in outline.notable() {
             marks.take_in(pc, insn);
+            if gets_next(insn, env) {
+                marks.marks[pc.index()].meeting = true;
+                marks.marks[pc.index()].gets_next = true;
+                marks.end_early = true;
+            }
         }
         marks
     }
@@ -61,6 +73,7 @@ impl Marks {
             Insn::MayGoto { target } => {
                 let mark = &mut self.marks[pc.index()];
                 (mark.meeting, mark.may_goto) = (true, true);
+                self.end_early = true;
                 self.jump(pc, target);
             }
             Insn::Jump { target, .. } => self.jump(pc, target),
@@ -106,6 +119,12 @@ impl Marks {
     }
 }
 
+fn gets_next(insn: Insn, env: &Environment) -> bool {
+    let Insn::Call(CallTarget::Kfunc { btf_id, module }) = insn else { return false };
+    let function = env.modules.function(module, btf_id);
+    function.is_ok_and(|function| function.iter_use() == Some(IterUse::Next))
+}
+
 #[cfg(test)]
 mod tests {
     use alloc::vec::Vec;
@@ -113,13 +132,13 @@ mod tests {
     use ebpf_isa::text::assemble;
 
     use super::*;
-    use crate::environment::Environment;
     use crate::rules::program_types;
 
     fn pcs(text: &str, holds: impl Fn(Mark) -> bool) -> Vec<u32> {
         let program = assemble(text).expect("it is a program");
-        let outline = Outline::of(&program, &Environment::new(program_types::xdp()));
-        let marks = Marks::of(&program, &outline);
+        let env = Environment::new(program_types::xdp());
+        let outline = Outline::of(&program, &env);
+        let marks = Marks::of(&program, &outline, &env);
         program.insns().map(|(pc, _)| pc).filter(|&pc| holds(marks.at(pc))).map(|pc| pc.0).collect()
     }
 

@@ -145,13 +145,14 @@ impl<'a, W: Watch> Explorer<'a, W> {
         };
         // What the kernel believes of loops of callbacks is looked at again in the end.
         let calls_back = outline.notable().iter().any(|(_, insn)| calls_back(insn));
-        let loops = Loops::of(program, outline);
+        let marks = Marks::of(program, outline, machine.env);
+        let loops = Loops::of(program, marks.end_early);
         let looks_again = loops.end_paths() || calls_back && !options.exploration.shares_mistakes;
         Self {
             options: options.exploration,
             max_processed: options.max_processed.map_or(limit, |max| max.min(limit)),
             memory: Memory::new(options.max_state_bytes),
-            marks: Marks::of(program, outline),
+            marks,
             way,
             history: History::default(),
             waiting: Vec::new(),
@@ -184,7 +185,8 @@ impl<'a, W: Watch> Explorer<'a, W> {
                 Next::Fork { fall_through, taken } => {
                     let state = self.machine.taken_state.take();
                     let mut state = state.expect("invariant: forks leave the other state");
-                    if self.marks.at(self.machine.pc).may_goto {
+                    let ends_rounds = self.marks.at(self.machine.pc).may_goto;
+                    if ends_rounds || self.machine.effects.call.got_next {
                         self.widen_round(&mut state);
                     }
                     self.wait(taken, state, chain)?;

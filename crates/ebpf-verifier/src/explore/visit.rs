@@ -110,7 +110,7 @@ impl<W: Watch> Explorer<'_, W> {
                     self.note_covered(id)?;
                     self.take_over_precision(id)?;
                     if matches!(meeting, Meeting::HitInLoop) {
-                        self.end_in_loop(id);
+                        self.end_in_loop(id)?;
                     }
                     return Ok(Visit::Covered);
                 }
@@ -182,12 +182,13 @@ impl<W: Watch> Explorer<'_, W> {
         };
         let mark = self.marks.at(pc);
         let (old, current) = (&checkpoint.state, &self.machine.state);
-        let is_other_round = mark.calls_back || old.may_gotos != current.may_gotos;
+        let is_other_round = !mark.may_goto || old.may_gotos != current.may_gotos;
         if mark.keeps() && checkpoint.branches > 0 && is_other_round {
-            if equal::is_within(old, current, pc, None, &mut self.ids, live_in_rounds) {
+            let goes_on = !mark.gets_next || self.machine.may_get_next();
+            if goes_on && equal::is_within(old, current, pc, None, &mut self.ids, live_in_rounds) {
                 return Ok(if mark.calls_back { Meeting::Hit } else { Meeting::HitInLoop });
             }
-            if mark.calls_back {
+            if !mark.may_goto {
                 return Ok(Meeting::Miss);
             }
         }

@@ -21,6 +21,8 @@ pub(crate) struct Prototype {
 pub(crate) enum Argument {
     Number,
     Context,
+    /// A dynptr, which the function does not change.
+    Dynptr,
     /// So many bytes that may be read and written.
     Memory {
         size: u32,
@@ -143,7 +145,10 @@ impl Reader<'_> {
             return Ok(Argument::Context);
         }
         if self.all.is_dynptr(pointee) {
-            return Err(Unread::Unknown);
+            return match tags.not_null {
+                true => refuse(PrototypeFault::Tags { argument }),
+                false => Ok(Argument::Dynptr),
+            };
         }
         if self.func.linkage != Linkage::Global {
             return Err(Unread::Ignored);
@@ -207,6 +212,7 @@ impl Prototype {
             let (kind, size) = match *argument {
                 Argument::Number => (0, 0),
                 Argument::Context => (1, 0),
+                Argument::Dynptr => (4, 0),
                 Argument::Memory { size, nullable } => (2 + u32::from(nullable), size),
             };
             digest.u32(kind);

@@ -5,12 +5,16 @@
 //! the modules it names: they live as long as it does.
 
 mod error;
+mod kernel;
 mod module;
 mod proto;
 mod special;
 mod table;
 
 pub use error::ModuleError;
+pub use kernel::{kernel_function, kernel_module};
 pub use module::{Module, Modules};
-pub use proto::{KfuncArg, KfuncArgKind, KfuncFlags, KfuncProto, KfuncRet, ObjectType};
+pub use proto::{
+    IterType, IterUse, KfuncArg, KfuncArgKind, KfuncFlags, KfuncProto, KfuncRet, ObjectType,
+};
 pub use table::ModuleTable;

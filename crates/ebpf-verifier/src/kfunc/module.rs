@@ -15,6 +15,8 @@ pub struct Module {
     name: String,
     /// In the order of their ids.
     functions: Vec<KfuncProto>,
+    /// Whether it has others, which are not known here.
+    has_others: bool,
 }
 
 impl Module {
@@ -46,7 +48,18 @@ impl Module {
                 return Err(ModuleError::BadPrototype { module: name, function, problem });
             }
         }
-        Ok(Self { name, functions })
+        Ok(Self { name, functions, has_others: false })
+    }
+
+    /// The kernel's base, which has other functions, too.
+    pub(super) fn of_kernel(mut functions: Vec<KfuncProto>) -> Self {
+        functions.sort_by_key(|function| function.btf_id);
+        Self { name: Self::BASE.into(), functions, has_others: true }
+    }
+
+    /// Whether it has functions that are not known here.
+    pub(crate) fn has_others(&self) -> bool {
+        self.has_others
     }
 
     /// Its name.

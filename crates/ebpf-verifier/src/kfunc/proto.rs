@@ -4,6 +4,7 @@ use alloc::borrow::Cow;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::fmt;
+use core::ops::RangeInclusive;
 
 use crate::digest::DigestWriter;
 
@@ -40,6 +41,33 @@ impl fmt::Debug for ObjectType {
     }
 }
 
+/// A kind of iterators: objects that a program keeps in its stack, and asks for one thing after another.
+#[derive(Debug, PartialEq, Eq)]
+pub struct IterType {
+    /// What messages call it: `num` for `struct bpf_iter_num`.
+    pub name: &'static str,
+    /// Slots of the stack that it takes.
+    pub slots: u8,
+}
+
+impl IterType {
+    /// The slots of one that starts in this slot, counted from the top of the stack down.
+    pub(crate) fn slots_from(&self, first: usize) -> RangeInclusive<usize> {
+        (first + 1).saturating_sub(self.slots.into())..=first
+    }
+}
+
+/// What a function does with an iterator.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum IterUse {
+    /// It makes one: `KF_ITER_NEW`.
+    New,
+    /// It gets the next thing, of which there may be none: `KF_ITER_NEXT`.
+    Next,
+    /// It ends one: `KF_ITER_DESTROY`.
+    Destroy,
+}
+
 /// What a function takes in one argument register.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct KfuncArg {
@@ -64,6 +92,16 @@ pub enum KfuncArgKind {
     Size,
     /// An object of this type.
     Object(ObjectType),
+    /// Anything, which the function does not use; the register may even be uninitialised.
+    Ignored,
+    /// An iterator in the stack.
+    Iter(IterUse, &'static IterType),
+}
+
+impl From<KfuncArgKind> for KfuncArg {
+    fn from(kind: KfuncArgKind) -> Self {
+        Self::new(kind)
+    }
 }
 
 impl KfuncArg {
@@ -109,6 +147,8 @@ pub enum KfuncRet {
     Scalar,
     /// A pointer to an object.
     Object(ObjectType),
+    /// A pointer to so many bytes of what an iterator gives, which may be read until it ends.
+    Item(u32),
 }
 
 /// What else is to be known of a function: the kernel's flags of the same names.
@@ -190,6 +230,21 @@ impl KfuncProto {
         self
     }
 
+    /// Whether it may be called while a lock is held: iterators of numbers may be gone through.
+    pub(crate) fn may_be_locked(&self) -> bool {
+        let numbers =
+            |arg: &KfuncArg| matches!(&arg.kind, KfuncArgKind::Iter(_, ty) if ty.name == "num");
+        self.args.first().is_some_and(numbers)
+    }
+
+    /// What it does with an iterator, if it takes one.
+    pub(crate) fn iter_use(&self) -> Option<IterUse> {
+        match self.args.first()?.kind {
+            KfuncArgKind::Iter(usage, _) => Some(usage),
+            _ => None,
+        }
+    }
+
     /// The types of objects that it takes and returns.
     pub(super) fn object_types(&self) -> impl Iterator<Item = &ObjectType> {
         let taken = self.args.iter().filter_map(|arg| match &arg.kind {
@@ -198,7 +253,7 @@ impl KfuncProto {
         });
         let returned = match &self.ret {
             KfuncRet::Object(ty) => Some(ty),
-            KfuncRet::Void | KfuncRet::Scalar => None,
+            KfuncRet::Void | KfuncRet::Scalar | KfuncRet::Item(_) => None,
         };
         taken.chain(returned)
     }
@@ -219,6 +274,12 @@ impl KfuncProto {
                 KfuncArgKind::Buffer => (3, 0),
                 KfuncArgKind::Size => (4, 0),
                 KfuncArgKind::Object(ty) => (5, number(ty)),
+                KfuncArgKind::Ignored => (7, 0),
+                KfuncArgKind::Iter(usage, ty) => {
+                    digest.str(ty.name);
+                    digest.u32(ty.slots.into());
+                    (6, *usage as u64)
+                }
             };
             digest.u32(kind << 1 | u32::from(arg.nullable));
             digest.u64(detail);
@@ -227,6 +288,7 @@ impl KfuncProto {
             KfuncRet::Void => 0,
             KfuncRet::Scalar => 1,
             KfuncRet::Object(ty) => 2 + number(ty),
+            KfuncRet::Item(bytes) => u64::from(*bytes) << 32,
         });
         let KfuncFlags { acquire, release, ret_null, trusted_args } = self.flags;
         for flag in [acquire, release, ret_null, trusted_args] {
@@ -251,7 +313,14 @@ impl KfuncProto {
         let null_number = |arg: &KfuncArg| {
             arg.nullable && matches!(arg.kind, KfuncArgKind::Scalar | KfuncArgKind::Size)
         };
+        let is_iter = |arg: &KfuncArg| matches!(arg.kind, KfuncArgKind::Iter(..));
+        let is_item = matches!(self.ret, KfuncRet::Item(_));
         let problems = [
+            (self.args.iter().skip(1).any(is_iter), "an iterator is the first argument"),
+            (
+                is_item != (self.iter_use() == Some(IterUse::Next)),
+                "what gets the next thing of an iterator returns it",
+            ),
             (self.btf_id == 0, "0 is no BTF id of a function"),
             (self.args.len() > 5, "a function has at most five arguments"),
             (self.args.iter().enumerate().any(no_buffer), "a size needs a buffer before it"),

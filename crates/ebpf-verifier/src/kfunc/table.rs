@@ -6,9 +6,11 @@ use alloc::vec::Vec;
 use ebpf_isa::{CallTarget, Insn};
 
 use super::error::ModuleError;
+use super::kernel::kernel_module;
 use super::module::{Module, Modules};
 use super::proto::{KfuncProto, ObjectType};
 use crate::digest::DigestWriter;
+use crate::kernel_types::KernelTypes;
 
 /// The modules that a program names: the base by index 0, others by their indices.
 ///
@@ -35,6 +37,12 @@ impl ModuleTable {
     #[must_use]
     pub const fn new() -> Self {
         Self { base: None, entries: Vec::new() }
+    }
+
+    /// A table with the functions of the kernel that are known here as its base.
+    #[must_use]
+    pub fn of_kernel(types: &KernelTypes) -> Self {
+        Self { base: Some(Arc::new(kernel_module(types))), entries: Vec::new() }
     }
 
     /// Gives a module the index that the program has for it: 0 for the base, and only for it. It may

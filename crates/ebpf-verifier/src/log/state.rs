@@ -7,8 +7,8 @@ use ebpf_isa::{Reg, Width};
 use crate::domain::{Attributes, Scalar, Unsigned};
 use crate::environment::Environment;
 use crate::state::{
-    ByteKind, Cell, CellSet, Distance, Link, PacketRange, Pointer, PointerKind, ScalarValue, Slot,
-    SlotMask, State, Value,
+    ByteKind, Cell, CellSet, Distance, Dynptr, DynptrKind, Iter, Link, PacketRange, Pointer,
+    PointerKind, ScalarValue, Slot, SlotMask, State, Value,
 };
 
 /// What of a frame is printed.
@@ -57,6 +57,17 @@ impl Display for FrameText<'_> {
             if !is_touched || self.shown.slots & 1 << index == 0 {
                 continue;
             }
+            if let Some(dynptr) = slot.dynptr() {
+                if !dynptr.first {
+                    write!(f, " fp-{}=", (index + Dynptr::SLOTS) * 8)?;
+                    write_dynptr(f, dynptr)?;
+                }
+                continue;
+            }
+            if let Some(iter) = slot.iter() {
+                write_iter(f, (index + 1) * 8, iter)?;
+                continue;
+            }
             write!(f, " fp-{}=", (index + 1) * 8)?;
             self.slot(f, slot, self.precise.contains(Cell::slot(self.index, index)))?;
         }
@@ -78,7 +89,7 @@ impl FrameText<'_> {
                 ByteKind::Invalid => "?",
                 ByteKind::Misc => "m",
                 ByteKind::Zero => "0",
-                ByteKind::Spill => break,
+                ByteKind::Spill | ByteKind::Dynptr | ByteKind::Iter => break,
             })?;
         }
         slot.spilled().map_or(Ok(()), |value| self.value(f, value, precise))
@@ -124,7 +135,8 @@ impl FrameText<'_> {
             }
             PointerKind::Map(map) | PointerKind::MapKey(map) => self.map(f, &mut list, map)?,
             PointerKind::Object { null, reference, .. }
-            | PointerKind::Opaque { null, reference, .. } => {
+            | PointerKind::Opaque { null, reference, .. }
+            | PointerKind::Slice { null, reference, .. } => {
                 if let Some(id) = null {
                     list.item(f, format_args!("id={}", id.0))?;
                 }
@@ -134,6 +146,13 @@ impl FrameText<'_> {
             }
             PointerKind::Argument { null: Some(id), .. } => {
                 list.item(f, format_args!("id={}", id.0))?;
+            }
+            PointerKind::Item { id, iter, .. } => {
+                list.item(f, format_args!("id={}", id.0))?;
+                list.item(f, format_args!("ref_obj_id={}", iter.0))?;
+            }
+            PointerKind::Dynptr(id) => {
+                list.item(f, format_args!("id={}", id.number()))?;
             }
             PointerKind::Packet { id, .. } if id.0 != 0 => {
                 list.item(f, format_args!("id={}", id.0))?;
@@ -160,7 +179,13 @@ impl FrameText<'_> {
             };
             list.item(f, format_args!("r={}", Unsigned(bytes.cast_unsigned())))?;
         }
-        if let PointerKind::Ringbuf { size, .. } | PointerKind::Argument { size, .. } = pointer.kind
+        if let PointerKind::Dynptr(_) = pointer.kind {
+            list.item(f, format_args!("type={}", DynptrKind::Local.name()))?;
+        }
+        if let PointerKind::Ringbuf { size, .. }
+        | PointerKind::Argument { size, .. }
+        | PointerKind::Slice { size, .. }
+        | PointerKind::Item { size, .. } = pointer.kind
         {
             list.item(f, format_args!("sz={}", Unsigned(size.into())))?;
         }
@@ -188,6 +213,23 @@ impl FrameText<'_> {
 fn kernel_name(name: &str) -> &str {
     let end = (0..=15).rev().find(|&at| name.is_char_boundary(at));
     &name[..end.unwrap_or(0)]
+}
+
+/// An iterator, of which the slot that it starts in has the reference.
+fn write_iter(f: &mut Formatter<'_>, below: usize, iter: &Iter) -> fmt::Result {
+    let Some(reference) = iter.reference else { return Ok(()) };
+    let (name, id, depth) = (iter.ty.name, reference.0, iter.depth);
+    let state = if iter.active { "active" } else { "drained" };
+    write!(f, " fp-{below}=iter_{name}(ref_id={id},state={state},depth={depth})")
+}
+
+fn write_dynptr(f: &mut Formatter<'_>, dynptr: &Dynptr) -> fmt::Result {
+    write!(f, "dynptr_{}(id={}", dynptr.kind.name(), dynptr.id.number())?;
+    if let Some(reference) = dynptr.reference {
+        write!(f, ",ref_id={}", reference.0)?;
+    }
+    // What the kernel takes for one more id says that this is the slot in which it starts.
+    f.write_str(",dynptr_id=1)")
 }
 
 fn number(f: &mut Formatter<'_>, scalar: &ScalarValue, precise: bool) -> fmt::Result {

@@ -54,6 +54,14 @@ pub enum ArgKind {
     ReleasedRingbuf,
     /// How many bytes to reserve: a constant.
     ReservedSize,
+    /// A dynptr.
+    Dynptr,
+    /// Room in the stack for a dynptr of memory, which the helper makes there.
+    LocalDynptr,
+    /// The same of one of a ring buffer, which is acquired.
+    RingbufDynptr,
+    /// A dynptr of a ring buffer, which the helper releases.
+    ReleasedDynptr,
     /// Room for a value of the map of an earlier argument.
     MapValueOutput,
     /// Four bytes of memory, aligned, that are read and written.
@@ -138,6 +146,8 @@ pub enum RetKind {
     ReservedOrNull,
     /// A pointer to a value of the map argument.
     MapValue,
+    /// A pointer to as many bytes of the dynptr in `r1` as the size argument says, or null.
+    SliceOrNull,
 }
 
 impl RetKind {
@@ -150,6 +160,7 @@ impl RetKind {
             Self::MapValueOrNull => 4,
             Self::ReservedOrNull => 5,
             Self::MapValue => 6,
+            Self::SliceOrNull => 7,
             Self::ObjectOrNull(object) => 0x100 | object as u32,
             Self::AcquiredOrNull(object) => 0x200 | object as u32,
             Self::CastOrNull(object) => 0x300 | object as u32,

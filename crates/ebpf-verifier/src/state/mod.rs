@@ -2,6 +2,7 @@
 
 mod cell;
 mod frame;
+mod object;
 mod refs;
 mod stack;
 mod value;
@@ -14,6 +15,7 @@ use refs::Refs;
 
 pub(crate) use cell::{At, Cell, CellSet, FRAMES_MAX, LinkedCells, SlotMask, SlotSets};
 pub(crate) use frame::Frame;
+pub(crate) use object::{Dynptr, DynptrId, DynptrKind, Iter};
 pub(crate) use refs::{HeldLock, RefId, Reference};
 pub(crate) use stack::{ByteKind, Slot, StackOff};
 pub(crate) use value::{

@@ -4,6 +4,7 @@
 use alloc::rc::Rc;
 use alloc::vec::Vec;
 
+use super::object::{Dynptr, Iter};
 use super::owned;
 use super::value::Value;
 use crate::domain::Scalar;
@@ -49,27 +50,80 @@ pub(crate) enum ByteKind {
     Zero,
     /// Part of the spilled register, which starts at the lowest byte of the slot.
     Spill,
+    /// Part of a dynptr: then the whole slot is.
+    Dynptr,
+    /// Part of an iterator: then the whole slot is.
+    Iter,
+}
+
+/// What a slot holds besides plain bytes.
+#[derive(Debug, Clone)]
+enum Content {
+    /// A spilled register.
+    Spill(Value),
+    Dynptr(Dynptr),
+    Iter(Iter),
 }
 
 /// Eight bytes of stack.
 #[derive(Debug, Clone)]
 pub(crate) struct Slot {
     bytes: [ByteKind; SLOT],
-    /// The register of which the bytes of kind `Spill` are the low part; there are such bytes where
-    /// it is there. Copies of the slot share it.
-    spill: Option<Rc<Value>>,
+    /// What the bytes of kind `Spill`, `Dynptr` or `Iter` are part of; there are such bytes where it is there.
+    /// Copies of the slot share it.
+    content: Option<Rc<Content>>,
 }
 
 impl Slot {
-    const INVALID: Self = Self { bytes: [ByteKind::Invalid; SLOT], spill: None };
+    const INVALID: Self = Self { bytes: [ByteKind::Invalid; SLOT], content: None };
 
     /// The spilled register.
     pub(crate) fn spilled(&self) -> Option<&Value> {
-        self.spill.as_deref()
+        match self.content.as_deref()? {
+            Content::Spill(value) => Some(value),
+            Content::Dynptr(_) | Content::Iter(_) => None,
+        }
     }
 
     pub(super) fn spilled_mut(&mut self) -> Option<&mut Value> {
-        self.spill.as_mut().map(Rc::make_mut)
+        match Rc::make_mut(self.content.as_mut()?) {
+            Content::Spill(value) => Some(value),
+            Content::Dynptr(_) | Content::Iter(_) => None,
+        }
+    }
+
+    /// The dynptr that it is part of.
+    #[inline]
+    pub(crate) fn dynptr(&self) -> Option<&Dynptr> {
+        match self.content.as_deref()? {
+            Content::Dynptr(dynptr) => Some(dynptr),
+            Content::Spill(_) | Content::Iter(_) => None,
+        }
+    }
+
+    /// The iterator that it is part of.
+    #[inline]
+    pub(crate) fn iter(&self) -> Option<&Iter> {
+        match self.content.as_deref()? {
+            Content::Iter(iter) => Some(iter),
+            Content::Spill(_) | Content::Dynptr(_) => None,
+        }
+    }
+
+    /// Whether it is the kernel's: programs may not read it.
+    #[inline]
+    pub(crate) fn is_kernels(&self) -> bool {
+        self.content.as_deref().is_some_and(|content| !matches!(content, Content::Spill(_)))
+    }
+
+    fn set_iter(&mut self, iter: Iter) {
+        self.bytes = [ByteKind::Iter; SLOT];
+        self.content = Some(Rc::new(Content::Iter(iter)));
+    }
+
+    fn set_dynptr(&mut self, dynptr: Dynptr) {
+        self.bytes = [ByteKind::Dynptr; SLOT];
+        self.content = Some(Rc::new(Content::Dynptr(dynptr)));
     }
 
     fn spills_zero(&self) -> bool {
@@ -99,18 +153,21 @@ impl Slot {
         for byte in rest {
             *byte = match *byte {
                 kept @ (ByteKind::Invalid | ByteKind::Zero) => kept,
-                ByteKind::Misc | ByteKind::Spill => ByteKind::Misc,
+                ByteKind::Misc | ByteKind::Spill | ByteKind::Dynptr | ByteKind::Iter => {
+                    ByteKind::Misc
+                }
             };
         }
-        match self.spill.as_mut().and_then(Rc::get_mut) {
-            Some(spill) => *spill = value,
-            None => self.spill = Some(Rc::new(value)),
+        let spill = Content::Spill(value);
+        match self.content.as_mut().and_then(Rc::get_mut) {
+            Some(content) => *content = spill,
+            None => self.content = Some(Rc::new(spill)),
         }
     }
 
     /// Forgets a spilled register: its bytes hold something.
     fn scrub(&mut self) {
-        if self.spill.take().is_none() {
+        if self.content.take().is_none() {
             return;
         }
         for byte in &mut self.bytes {
@@ -156,14 +213,15 @@ pub(crate) struct Stack {
 impl Stack {
     /// Its share of the memory that it and its copies take.
     pub(super) fn bytes(&self) -> usize {
-        let of_spill = |spill: &Rc<Value>| size_of::<Value>() / Rc::strong_count(spill);
-        let spills = self.slots.iter().filter_map(|slot| slot.spill.as_ref()).map(of_spill);
-        (size_of_val(self.slots.as_slice()) + spills.sum::<usize>()) / Rc::strong_count(&self.slots)
+        let share = |content: &Rc<Content>| size_of::<Content>() / Rc::strong_count(content);
+        let contents = self.slots.iter().filter_map(|slot| slot.content.as_ref()).map(share);
+        let contents = contents.sum::<usize>();
+        (size_of_val(self.slots.as_slice()) + contents) / Rc::strong_count(&self.slots)
     }
 
     /// At most so many bytes it takes.
     pub(super) fn bytes_max(&self) -> usize {
-        self.slots.len() * (size_of::<Slot>() + size_of::<Value>())
+        self.slots.len() * (size_of::<Slot>() + size_of::<Content>())
     }
 
     /// The value spilled into a slot.
@@ -203,6 +261,37 @@ impl Stack {
     pub(crate) fn slot_mut(&mut self, off: StackOff) -> &mut Slot {
         self.grow(off.depth());
         &mut owned(&mut self.slots)[off.slot()]
+    }
+
+    /// Puts a dynptr into the slot with this index, in which it starts, and the one above.
+    pub(crate) fn set_dynptr(&mut self, slot: usize, dynptr: Dynptr) {
+        let slots = owned(&mut self.slots);
+        slots[slot].set_dynptr(Dynptr { first: true, ..dynptr });
+        slots[slot - 1].set_dynptr(Dynptr { first: false, ..dynptr });
+    }
+
+    /// Takes out the dynptr that starts in a slot: nothing is there any more.
+    pub(crate) fn remove_dynptr(&mut self, slot: usize) {
+        owned(&mut self.slots)[slot - 1..=slot].fill(Slot::INVALID);
+    }
+
+    /// Puts an iterator into its slots, from the one with this index up.
+    pub(crate) fn set_iter(&mut self, first: usize, iter: Iter) {
+        let slots = owned(&mut self.slots);
+        for slot in iter.ty.slots_from(first) {
+            let reference = iter.reference.filter(|_| slot == first);
+            slots[slot].set_iter(Iter { reference, ..iter });
+        }
+    }
+
+    /// Changes the iterator that starts in a slot.
+    pub(crate) fn set_iter_state(&mut self, first: usize, iter: Iter) {
+        owned(&mut self.slots)[first].set_iter(iter);
+    }
+
+    /// Takes out the iterator that starts in a slot: nothing is there any more.
+    pub(crate) fn remove_iter(&mut self, first: usize, iter: &Iter) {
+        owned(&mut self.slots)[iter.ty.slots_from(first)].fill(Slot::INVALID);
     }
 
     /// Adds untouched slots until the stack is `depth` bytes deep.

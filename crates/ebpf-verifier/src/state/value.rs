@@ -2,6 +2,7 @@
 
 use ebpf_isa::{MapIdx, SubprogIdx, Width};
 
+use super::object::DynptrId;
 use super::refs::RefId;
 use crate::domain::Scalar;
 use crate::rules::Object;
@@ -58,8 +59,8 @@ pub(crate) enum NullOf {
     MapValue(MapIdx),
     /// So many bytes of a ring buffer.
     Ringbuf(u32),
-    /// So many bytes that a function is given.
-    Argument(u32),
+    /// So many bytes that a function is given, or that a dynptr stands for.
+    Memory(u32),
     /// An object of this type.
     Opaque(OpaqueId),
 }
@@ -123,6 +124,13 @@ pub(crate) enum PointerKind {
     Ringbuf { size: u32, null: Option<NullId>, reference: RefId, origin: Origin },
     /// So many bytes that a global function is given; the id is there as long as there may be none.
     Argument { size: u32, null: Option<NullId> },
+    /// So many bytes of what a dynptr stands for; the id is there as long as there may be none, the
+    /// reference if they are part of what was acquired.
+    Slice { size: u32, null: Option<NullId>, dynptr: DynptrId, reference: Option<RefId> },
+    /// So many bytes of what an iterator gave, which go when it ends.
+    Item { size: u32, id: NullId, iter: RefId },
+    /// A dynptr that is not in the stack, which the function is given to use.
+    Dynptr(DynptrId),
     /// A stack frame, by its index in the state.
     Stack { frame: usize },
     /// A function, to be given to helpers that call it back.
@@ -284,8 +292,12 @@ impl PointerKind {
             Self::Opaque { null: Some(_), .. } => "ptr_or_null_",
             Self::Ringbuf { null: None, .. } => "ringbuf_mem",
             Self::Ringbuf { null: Some(_), .. } => "ringbuf_mem_or_null",
-            Self::Argument { null: None, .. } => "mem",
-            Self::Argument { null: Some(_), .. } => "mem_or_null",
+            Self::Argument { null: None, .. } | Self::Slice { null: None, .. } => "mem",
+            Self::Argument { null: Some(_), .. } | Self::Slice { null: Some(_), .. } => {
+                "mem_or_null"
+            }
+            Self::Item { .. } => "rdonly_mem",
+            Self::Dynptr(_) => "dynptr_ptr",
             Self::Stack { .. } => "fp",
             Self::Function(_) => "func",
         }
@@ -303,6 +315,7 @@ impl PointerKind {
             | Self::Object { null, .. }
             | Self::Opaque { null, .. }
             | Self::Ringbuf { null, .. }
+            | Self::Slice { null, .. }
             | Self::Argument { null, .. } => null,
             Self::Element { null, .. } => Some(null),
             Self::Context
@@ -311,6 +324,8 @@ impl PointerKind {
             | Self::Packet { .. }
             | Self::PacketEnd
             | Self::Stack { .. }
+            | Self::Item { .. }
+            | Self::Dynptr(_)
             | Self::Function(_) => None,
         }
     }
@@ -329,9 +344,10 @@ impl PointerKind {
         match self {
             Self::Object { reference, .. }
             | Self::Element { reference, .. }
+            | Self::Slice { reference, .. }
             | Self::Opaque { reference, .. } => reference,
             Self::Ringbuf { origin: Origin::SumOfReleased, .. } => None,
-            Self::Ringbuf { reference, .. } => Some(reference),
+            Self::Ringbuf { reference, .. } | Self::Item { iter: reference, .. } => Some(reference),
             Self::Context
             | Self::Map(_)
             | Self::MapKey(_)
@@ -340,6 +356,7 @@ impl PointerKind {
             | Self::Packet { .. }
             | Self::PacketEnd
             | Self::Stack { .. }
+            | Self::Dynptr(_)
             | Self::Function(_) => None,
         }
     }
@@ -351,7 +368,7 @@ impl PointerKind {
                 Some(NullOf::MapValue(map))
             }
             Self::Ringbuf { size, .. } => Some(NullOf::Ringbuf(size)),
-            Self::Argument { size, .. } => Some(NullOf::Argument(size)),
+            Self::Argument { size, .. } | Self::Slice { size, .. } => Some(NullOf::Memory(size)),
             Self::Opaque { ty, .. } => Some(NullOf::Opaque(ty)),
             Self::Object { .. }
             | Self::Context
@@ -360,6 +377,8 @@ impl PointerKind {
             | Self::Packet { .. }
             | Self::PacketEnd
             | Self::Stack { .. }
+            | Self::Item { .. }
+            | Self::Dynptr(_)
             | Self::Function(_) => None,
         }
     }
@@ -384,6 +403,7 @@ impl PointerKind {
             | Self::Object { null, .. }
             | Self::Opaque { null, .. }
             | Self::Ringbuf { null, .. }
+            | Self::Slice { null, .. }
             | Self::Argument { null, .. } => *null = None,
             Self::Element { holds: Holds::Map(inner), .. } => *self = Self::Map(*inner),
             Self::Element { map, holds: Holds::Socket(object), reference, .. } => {
@@ -395,6 +415,8 @@ impl PointerKind {
             | Self::Packet { .. }
             | Self::PacketEnd
             | Self::Stack { .. }
+            | Self::Item { .. }
+            | Self::Dynptr(_)
             | Self::Function(_) => {}
         }
     }

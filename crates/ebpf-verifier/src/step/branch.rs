@@ -181,13 +181,17 @@ fn is_not_null(pointer: &Pointer) -> bool {
         PointerKind::Object { object, null, .. } => {
             null.is_none() && !matches!(object, Object::FlowKeys | Object::XdpSock)
         }
-        PointerKind::Ringbuf { null, .. } | PointerKind::Argument { null, .. } => null.is_none(),
+        PointerKind::Ringbuf { null, .. }
+        | PointerKind::Argument { null, .. }
+        | PointerKind::Slice { null, .. } => null.is_none(),
+        PointerKind::Item { .. } => true,
         PointerKind::Opaque { null, reference, .. } => null.is_none() && reference.is_some(),
         PointerKind::Context
         | PointerKind::Element { .. }
         | PointerKind::Packet { .. }
         | PointerKind::PacketEnd
         | PointerKind::Function(_)
+        | PointerKind::Dynptr(_)
         | PointerKind::Stack { .. } => false,
     };
     near && kind_is_never_null

@@ -41,6 +41,8 @@ pub(crate) struct CallEffects {
     pub(crate) called_back: Option<Pc>,
     /// Whether the path came back from a callback.
     pub(crate) left_callback: bool,
+    /// Whether another path goes on with the next thing of an iterator.
+    pub(crate) got_next: bool,
     /// Whether `bpf_loop` goes through no further round.
     pub(crate) was_last_round: bool,
     /// What the kernel remarks on the call of a static function.

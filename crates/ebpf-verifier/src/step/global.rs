@@ -28,6 +28,7 @@ impl Machine<'_> {
             frame.regs[reg.index()] = match argument {
                 Argument::Number => Value::UNKNOWN,
                 Argument::Context => Value::pointer(PointerKind::Context),
+                Argument::Dynptr => Value::pointer(PointerKind::Dynptr(self.new_dynptr_id())),
                 Argument::Memory { size, nullable } => {
                     let null = nullable.then(|| self.new_null_id());
                     Value::pointer(PointerKind::Argument { size, null })
@@ -92,6 +93,14 @@ impl Machine<'_> {
                 check_moved(reg, &value)?;
                 let kind = value.as_pointer().map(|pointer| pointer.kind);
                 expect(kind == Some(PointerKind::Context), ArgumentRule::Context)
+            }
+            Argument::Dynptr => {
+                check_moved(reg, &value)?;
+                match value.as_pointer().map(|pointer| pointer.kind) {
+                    Some(PointerKind::Stack { .. } | PointerKind::Dynptr(_)) => {}
+                    _ => return expect(false, ArgumentRule::Dynptr),
+                }
+                self.check_dynptr(reg)
             }
             Argument::Memory { size, nullable } => {
                 check_moved(reg, &value)?;
@@ -220,9 +229,11 @@ fn check_moved(reg: Reg, value: &Value) -> Checked {
 fn may_have_moved(pointer: &Pointer) -> bool {
     match pointer.kind {
         PointerKind::Stack { .. } | PointerKind::Packet { .. } => true,
-        PointerKind::MapValue(_) | PointerKind::Ringbuf { .. } | PointerKind::Argument { .. } => {
-            !pointer.kind.may_be_null()
-        }
+        PointerKind::MapValue(_)
+        | PointerKind::Ringbuf { .. }
+        | PointerKind::Argument { .. }
+        | PointerKind::Slice { .. }
+        | PointerKind::Item { .. } => !pointer.kind.may_be_null(),
         PointerKind::Context
         | PointerKind::Map(_)
         | PointerKind::MapKey(_)
@@ -230,6 +241,7 @@ fn may_have_moved(pointer: &Pointer) -> bool {
         | PointerKind::Element { .. }
         | PointerKind::PacketEnd
         | PointerKind::Object { .. }
+        | PointerKind::Dynptr(_)
         | PointerKind::Opaque { .. } => false,
     }
 }

@@ -2,9 +2,9 @@
 
 use ebpf_isa::Reg;
 
-use super::Machine;
 use super::helper::{CallFacts, MemoryUse, Piece, check_size_bounds};
 use super::memory::check_unmodified;
+use super::{Machine, Next};
 use crate::error::{Checked, ErrorCode, LockFault, Payload, Unsupported};
 use crate::kfunc::{KfuncArg, KfuncArgKind, KfuncProto, KfuncRet, ObjectType};
 use crate::rules::PacketAccess;
@@ -21,12 +21,18 @@ struct Argument<'a> {
 }
 
 impl Machine<'_> {
-    pub(super) fn call_kfunc(&mut self, btf_id: u32, module: i16) -> Checked {
-        self.check_unlocked(LockFault::Call)?;
+    pub(super) fn call_kfunc(&mut self, btf_id: u32, module: i16) -> Checked<Next> {
         let env = self.env;
         let function = env.modules.function(module, btf_id).expect("calls were checked before");
-        let mut released = None;
+        if !function.may_be_locked() {
+            self.check_unlocked(LockFault::Call)?;
+        }
+        let (mut released, mut iter) = (None, None);
         for (index, (arg, reg)) in function.args.iter().zip(Reg::ARGS).enumerate() {
+            if let KfuncArgKind::Iter(usage, ty) = arg.kind {
+                iter = Some(self.check_iter(index, reg, usage, ty)?);
+                continue;
+            }
             let argument = Argument { function, index, arg, reg, value: *self.value(reg) };
             self.check_kfunc_argument(&argument)?;
             if let Some(reference) = argument.value.acquired().filter(|_| function.flags.release)
@@ -40,15 +46,19 @@ impl Machine<'_> {
         {
             return Err(Payload::KfuncNotAcquired { function: function.name.clone() }.into());
         }
+        if let (Some(iter), &KfuncRet::Item(size)) = (iter, &function.ret) {
+            self.state.frame_mut().clear_caller_saved();
+            return Ok(self.get_next(&iter, size));
+        }
         let result = self.kfunc_result(function);
         self.state.frame_mut().clear_caller_saved();
         self.set(Reg::R0, result);
-        Ok(())
+        Ok(Next::Goto(self.fall_through))
     }
 
     fn kfunc_result(&mut self, function: &KfuncProto) -> Value {
         let ty = match &function.ret {
-            KfuncRet::Void => return Value::Uninit,
+            KfuncRet::Void | KfuncRet::Item(_) => return Value::Uninit,
             KfuncRet::Scalar => return Value::UNKNOWN,
             KfuncRet::Object(ty) => self.opaque_id(ty),
         };
@@ -77,6 +87,9 @@ impl Machine<'_> {
                 _ => Ok(()),
             };
         }
+        if arg.kind == KfuncArgKind::Ignored {
+            return Ok(());
+        }
         if arg.nullable && value.is_zero() {
             self.rely_on(reg);
             return Ok(());
@@ -85,7 +98,10 @@ impl Machine<'_> {
             return Err(Payload::KfuncNull { argument: index }.into());
         }
         match &arg.kind {
-            KfuncArgKind::Scalar | KfuncArgKind::Size => Ok(()),
+            KfuncArgKind::Scalar
+            | KfuncArgKind::Size
+            | KfuncArgKind::Ignored
+            | KfuncArgKind::Iter(..) => Ok(()),
             KfuncArgKind::Buffer => {
                 argument.check_memory_kind()?;
                 match self.value(Reg::ARGS[index + 1]).as_scalar() {
@@ -182,7 +198,14 @@ impl Argument<'_> {
     /// Refuses structures that the kernel knows, which are no memory for it.
     fn check_memory_kind(&self) -> Checked {
         let kind = self.value.as_pointer().map(|pointer| pointer.kind);
-        if let Some(PointerKind::Function(_) | PointerKind::MapKey(_)) = kind {
+        if let Some(
+            PointerKind::Function(_)
+            | PointerKind::MapKey(_)
+            | PointerKind::Slice { .. }
+            | PointerKind::Item { .. }
+            | PointerKind::Dynptr(_),
+        ) = kind
+        {
             return Err(Unsupported::KernelFunction.into());
         }
         let is_structure = self.value.as_pointer().is_some_and(|pointer| match pointer.kind {
@@ -197,6 +220,9 @@ impl Argument<'_> {
             | PointerKind::PacketEnd
             | PointerKind::Ringbuf { .. }
             | PointerKind::Argument { .. }
+            | PointerKind::Slice { .. }
+            | PointerKind::Item { .. }
+            | PointerKind::Dynptr(_)
             | PointerKind::Stack { .. } => false,
         });
         if is_structure {

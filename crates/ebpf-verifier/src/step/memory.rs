@@ -203,8 +203,15 @@ impl Machine<'_> {
             | PointerKind::Ringbuf { null: Some(_), .. }
             | PointerKind::Function(_)
             | PointerKind::Argument { null: Some(_), .. }
+            | PointerKind::Slice { null: Some(_), .. }
+            | PointerKind::Dynptr(_)
             | PointerKind::PacketEnd => Err(invalid(pointer.kind.name()).into()),
-            PointerKind::Argument { size: bytes, null: None } => {
+            PointerKind::Item { .. } if access.is_write() => {
+                Err(Payload::MemoryReadOnly { register: reg, kind: pointer.kind.name() }.into())
+            }
+            PointerKind::Item { size: bytes, .. }
+            | PointerKind::Argument { size: bytes, null: None }
+            | PointerKind::Slice { size: bytes, null: None, .. } => {
                 let region = Region::Argument { size: bytes };
                 check_region(reg, region, &pointer, off.into(), size.bytes().into(), false)?;
                 Ok(anything())
@@ -428,6 +435,9 @@ fn check_atomic(register: Reg, value: &Value, write: bool) -> Checked {
         | PointerKind::PacketEnd
         | PointerKind::Ringbuf { .. }
         | PointerKind::Argument { .. }
+        | PointerKind::Slice { .. }
+        | PointerKind::Item { .. }
+        | PointerKind::Dynptr(_)
         | PointerKind::Stack { .. }
         | PointerKind::Function(_) => false,
     });
@@ -463,6 +473,9 @@ fn aligned_memory(kind: &PointerKind) -> Option<&'static str> {
         | PointerKind::Ringbuf { .. }
         | PointerKind::Function(_)
         | PointerKind::Argument { .. }
+        | PointerKind::Slice { .. }
+        | PointerKind::Item { .. }
+        | PointerKind::Dynptr(_)
         | PointerKind::PacketEnd => None,
     }
 }

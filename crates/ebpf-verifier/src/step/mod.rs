@@ -4,10 +4,12 @@ mod alu;
 mod branch;
 mod call;
 mod callback;
+mod dynptr;
 mod effects;
 mod field;
 mod global;
 mod helper;
+mod iter;
 mod kfunc;
 mod linked;
 mod memory;
@@ -166,7 +168,9 @@ impl<'a> Machine<'a> {
                     return Ok(self.may_return(Value::UNKNOWN, forget_packet_pointers));
                 }
             }
-            Insn::Call(CallTarget::Kfunc { btf_id, module }) => self.call_kfunc(btf_id, module)?,
+            Insn::Call(CallTarget::Kfunc { btf_id, module }) => {
+                return self.call_kfunc(btf_id, module);
+            }
             Insn::Call(CallTarget::Subprog(target)) => return self.call_subprog(target),
             Insn::Exit => return self.exit(),
             Insn::AddrSpaceCast { .. } => return Err(Unsupported::AddrSpaceCast.into()),

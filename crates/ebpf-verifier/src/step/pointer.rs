@@ -56,6 +56,10 @@ impl Machine<'_> {
             AluOp::Add if reversed && in_called_frame(pointer.kind) => {
                 return Err(Unsupported::NumberPlusFrame.into());
             }
+            // Of the sum, the kernel does not know that it ends with what was acquired.
+            AluOp::Add if reversed && ends_unnoticed(pointer.kind) => {
+                return Err(Unsupported::NumberPlusSlice.into());
+            }
             AluOp::Add if reversed => sum(self.moved_up(pointer, by)),
             AluOp::Add => self.moved_up(pointer, by),
             AluOp::Sub if reversed => return prohibited(ArithmeticRule::FromNumber),
@@ -130,6 +134,9 @@ const fn may_move(kind: PointerKind) -> bool {
         | PointerKind::Packet { .. }
         | PointerKind::Ringbuf { .. }
         | PointerKind::Argument { .. }
+        | PointerKind::Slice { .. }
+        | PointerKind::Item { .. }
+        | PointerKind::Dynptr(_)
         | PointerKind::Stack { .. } => true,
         PointerKind::Map(_)
         | PointerKind::Element { .. }
@@ -150,6 +157,11 @@ fn check_sane(var: &Scalar, off: i32, kind: &'static str) -> Checked {
         _ => return Ok(()),
     };
     Err(Payload::PointerRange { kind, offset }.into())
+}
+
+/// Whether it is memory of which the kernel forgets what it ends with, where it is added to a number.
+const fn ends_unnoticed(kind: PointerKind) -> bool {
+    matches!(kind, PointerKind::Slice { reference: Some(_), .. } | PointerKind::Item { .. })
 }
 
 /// Whether it points into the frame of a function that was called.

@@ -12,7 +12,7 @@ use crate::state::{Cell, Link, Pointer, PointerKind, ScalarValue, Slot, StackOff
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct StackRange {
     /// Lowest byte.
-    min: i64,
+    pub(super) min: i64,
     /// Behind the highest byte.
     end: i64,
 }
@@ -20,6 +20,15 @@ pub(super) struct StackRange {
 impl StackRange {
     pub(super) fn offs(self) -> impl Iterator<Item = StackOff> {
         (self.min..self.end).filter_map(StackOff::new)
+    }
+
+    /// The slots with these bytes, from the lowest address up.
+    #[inline]
+    pub(super) fn slots(self) -> impl Iterator<Item = usize> {
+        let slot = |off| StackOff::new(off).map(StackOff::slot);
+        let (lowest, highest) = (slot(self.min), slot(self.end - 1));
+        let slots = lowest.zip(highest).map(|(lowest, highest)| (highest..=lowest).rev());
+        slots.into_iter().flatten()
     }
 }
 
@@ -35,8 +44,17 @@ impl Machine<'_> {
         let (write, bytes) = (access.is_write(), i64::from(size.bytes()));
         let range = self.check_stack_range(reg, pointer, frame, off.into(), bytes, write)?;
         let fixed = pointer.const_off().and_then(|at| StackOff::new(at + i64::from(off)));
+        if write {
+            let whole = size == Size::Dw && matches!(access, Access::Store(_));
+            self.overwrite_objects(frame, range, fixed.is_some(), whole)?;
+        }
         match access {
-            Access::Load(extend) => return self.load_stack(frame, range, fixed, size, extend),
+            Access::Load(extend) => {
+                if fixed.is_none() {
+                    self.check_range_readable(reg, pointer, frame, range, bytes)?;
+                }
+                return self.load_stack(frame, range, fixed, size, extend);
+            }
             Access::Peek => {
                 let Some(at) = fixed else {
                     let off = i64::from(pointer.off) + i64::from(off);
@@ -85,7 +103,7 @@ impl Machine<'_> {
     /// Reads from a constant offset, and keeps nothing.
     fn peek_stack(&mut self, frame: usize, at: StackOff, size: Size) -> Checked {
         let slot = self.state.frame_at(frame).stack.slot(at);
-        check_whole_fill(slot, size)?;
+        check_whole_fill(slot, at, size)?;
         let is_whole = is_whole(slot, size);
         self.effects.read_slot(frame, at.slot());
         if is_whole {
@@ -217,7 +235,7 @@ struct Filled {
 #[inline]
 fn fill(slot: &Slot, at: StackOff, size: Size, extend: Extend) -> Checked<Filled> {
     let bytes = usize::from(size.bytes());
-    check_whole_fill(slot, size)?;
+    check_whole_fill(slot, at, size)?;
     let aligned = at.in_slot() == 0;
     let spilled = |value| Ok(Filled { value, from_spill: true });
     match slot.spilled() {
@@ -256,8 +274,12 @@ fn is_whole(slot: &Slot, size: Size) -> bool {
     size == Size::Dw && slot.spill_size() == 8
 }
 
-/// A spilled pointer can only be loaded as a whole.
-fn check_whole_fill(slot: &Slot, size: Size) -> Checked {
+/// A spilled pointer can only be loaded as a whole, and what is the kernel's cannot be loaded.
+fn check_whole_fill(slot: &Slot, at: StackOff, size: Size) -> Checked {
+    if slot.is_kernels() {
+        let (off, size) = (-i64::from(at.depth()), size.bytes());
+        return Err(Payload::StackObjectRead { off, size }.into());
+    }
     match slot.spilled() {
         Some(Value::Pointer(_)) if !is_whole(slot, size) => {
             Err(Payload::StackFillSize { size: size.bytes() }.into())

@@ -141,6 +141,9 @@ fn check_kfuncs(outline: &Outline, env: &Environment) -> Result<(), Located> {
 }
 
 fn check_kfunc(env: &Environment, btf_id: u32, module: i16) -> Checked {
+    if !env.license_gpl {
+        return Err(Payload::KfuncLicense.into());
+    }
     let Ok(from) = env.modules.get(module) else {
         return Err(match module {
             ..0 => Payload::KfuncModule { module }.into(),
@@ -150,6 +153,7 @@ fn check_kfunc(env: &Environment, btf_id: u32, module: i16) -> Checked {
     match from.function(btf_id) {
         Ok(function) if from.is_special(function) => Err(Unsupported::SpecialFunction.into()),
         Ok(_) => Ok(()),
+        Err(_) if from.has_others() => Err(Unsupported::KernelFunction.into()),
         Err(_) => Err(Payload::KfuncMissing { btf_id, module }.into()),
     }
 }

@@ -11,9 +11,9 @@ use ebpf_isa::opcode::{
 use ebpf_isa::uapi::HelperId;
 use ebpf_isa::{DecodeError, MapIdx, Pc, RawInsn, decode};
 
-use super::{Located, check_map};
+use super::{Located, check_kfunc, check_map};
 use crate::environment::Environment;
-use crate::error::{ErrorCode, Payload, Rejection, Unsupported};
+use crate::error::{ErrorCode, Payload, Rejection};
 
 /// Opcode of a wide load.
 pub(crate) const WIDE_LOAD: u8 = 0x18;
@@ -47,7 +47,7 @@ fn check(
     if env.has_exception_callback() {
         return Ok(());
     }
-    let starts = subprogram_starts(slots, env.profile.max_subprograms)?;
+    let starts = subprogram_starts(slots, env)?;
     check_jumps(slots, &starts)?;
     if env.btf.is_none() {
         check_ends(slots, &starts)?;
@@ -95,12 +95,14 @@ fn target(slots: &[RawInsn], index: usize, offset: i64) -> Option<usize> {
 }
 
 /// First slots of all subprograms, in order.
-fn subprogram_starts(slots: &[RawInsn], max: u32) -> Result<Vec<usize>, Located> {
+fn subprogram_starts(slots: &[RawInsn], env: &Environment) -> Result<Vec<usize>, Located> {
+    let max = env.profile.max_subprograms;
     let mut starts = vec![0];
     for (index, &slot) in slots.iter().enumerate() {
         if is_call(slot) && slot.src == call::KFUNC {
-            // Whether there is such a function is looked at here.
-            return Err(fault(index, Unsupported::KernelFunction));
+            check_kfunc(env, slot.imm.cast_unsigned(), slot.off)
+                .map_err(|cause| (cause, Some(at(index))))?;
+            continue;
         }
         let Some(offset) = subprogram_offset(slot) else { continue };
         let start = target(slots, index, offset)

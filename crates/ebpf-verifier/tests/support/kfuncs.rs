@@ -3,7 +3,9 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use ebpf_verifier::{Environment, KfuncArg, KfuncProto, KfuncRet, Module, ObjectType};
+use ebpf_verifier::{
+    Environment, KfuncArg, KfuncProto, KfuncRet, Module, ObjectType, kernel_function,
+};
 
 /// The kernel functions of an environment.
 #[derive(Default)]
@@ -15,8 +17,10 @@ pub(super) struct Kfuncs {
 impl Kfuncs {
     pub(super) fn parse(&mut self, index: &str, function: &[&str]) -> Option<()> {
         let (&[btf_id, name], mut words) = function.split_first_chunk()?;
-        let mut proto =
-            KfuncProto::new(btf_id.parse().ok()?, name.to_owned()).returns(KfuncRet::Void);
+        let btf_id = btf_id.parse().ok()?;
+        let known = kernel_function(name, btf_id).filter(|_| words.is_empty());
+        let new = || KfuncProto::new(btf_id, name.to_owned()).returns(KfuncRet::Void);
+        let mut proto = known.unwrap_or_else(new);
         while let Some((word, rest)) = words.split_first() {
             words = rest;
             match *word {

@@ -8,10 +8,11 @@ use crate::rules::Object;
 use crate::rules::helper::{ArgKind, HelperProto, RetKind};
 
 use ArgKind::{
-    Anything, Callback, ConstString, Context, ContextOrNull, FullSockOrNull, Header20, Header40,
-    Map, MapKey, MapValue, MapValueOrNull, MapValueOutput, Memory, MemoryOrNull, NoFlags, Output,
-    ReleasedRingbuf, ReleasedSock, ReservedSize, Size, SizeOrZero, Sock, SockCommon, SockOrNull,
-    SpinLock, StackOrNull, U32Update, U64Output, Update, UpdateOrNull,
+    Anything, Callback, ConstString, Context, ContextOrNull, Dynptr, FullSockOrNull, Header20,
+    Header40, LocalDynptr, Map, MapKey, MapValue, MapValueOrNull, MapValueOutput, Memory,
+    MemoryOrNull, NoFlags, Output, ReleasedDynptr, ReleasedRingbuf, ReleasedSock, ReservedSize,
+    RingbufDynptr, Size, SizeOrZero, Sock, SockCommon, SockOrNull, SpinLock, StackOrNull,
+    U32Update, U64Output, Update, UpdateOrNull,
 };
 
 /// The prototypes of helpers for programs of this type. Which of them such a program may call is
@@ -147,6 +148,36 @@ fn maps() -> Vec<HelperProto> {
             .since(5, 8)
             .args(&[ReleasedRingbuf, Anything])
             .returns(RetKind::Void),
+        helper(HelperId::DYNPTR_FROM_MEM.0, "dynptr_from_mem").since(5, 19).args(&[
+            Output,
+            SizeOrZero,
+            Anything,
+            LocalDynptr,
+        ]),
+        helper(198, "ringbuf_reserve_dynptr").since(5, 19).args(&[
+            Map,
+            Anything,
+            Anything,
+            RingbufDynptr,
+        ]),
+        helper(199, "ringbuf_submit_dynptr")
+            .since(5, 19)
+            .args(&[ReleasedDynptr, Anything])
+            .returns(RetKind::Void),
+        helper(200, "ringbuf_discard_dynptr")
+            .since(5, 19)
+            .args(&[ReleasedDynptr, Anything])
+            .returns(RetKind::Void),
+        helper(201, "dynptr_read")
+            .since(5, 19)
+            .args(&[Output, SizeOrZero, Dynptr, Anything, Anything]),
+        helper(202, "dynptr_write")
+            .since(5, 19)
+            .args(&[Dynptr, Anything, Memory, SizeOrZero, Anything]),
+        helper(203, "dynptr_data")
+            .since(5, 19)
+            .args(&[Dynptr, Anything, ReservedSize])
+            .returns(RetKind::SliceOrNull),
         helper(134, "ringbuf_query").since(5, 8).args(&[Map, Anything]),
         helper(HelperId::FOR_EACH_MAP_ELEM.0, "for_each_map_elem").since(5, 13).args(&[
             Map,

@@ -105,7 +105,15 @@ impl Machine<'_> {
                 self.check_map_flags(map, &pointer, 0, size, usage != MemoryUse::Read)?;
                 self.check_map_value(reg, map, &pointer, 0, size, zero_size_allowed)
             }
-            PointerKind::Argument { size: bytes, null: None } => {
+            PointerKind::Argument { size: bytes, null: None }
+            | PointerKind::Slice { size: bytes, null: None, .. } => {
+                let region = Region::Argument { size: bytes };
+                check_region(reg, region, &pointer, 0, size, zero_size_allowed)
+            }
+            PointerKind::Item { .. } if usage != MemoryUse::Read => {
+                Err(Payload::MemoryReadOnly { register: reg, kind: pointer.kind.name() }.into())
+            }
+            PointerKind::Item { size: bytes, .. } => {
                 let region = Region::Argument { size: bytes };
                 check_region(reg, region, &pointer, 0, size, zero_size_allowed)
             }
@@ -122,6 +130,10 @@ impl Machine<'_> {
                 let range = self.check_stack_range(reg, &pointer, frame, 0, size, write)?;
                 let is_fixed = pointer.var.as_const().is_some();
                 let fills_later = usage == MemoryUse::Fill && is_fixed;
+                match fills_later {
+                    true => self.check_fills_no_dynptr(frame, range)?,
+                    false => self.check_range_readable(reg, &pointer, frame, range, size)?,
+                }
                 if fills_later {
                     facts.fill = Some((reg, size));
                 }
@@ -142,6 +154,8 @@ impl Machine<'_> {
             | PointerKind::Ringbuf { .. }
             | PointerKind::Function(_)
             | PointerKind::Argument { .. }
+            | PointerKind::Slice { .. }
+            | PointerKind::Dynptr(_)
             | PointerKind::PacketEnd => Err(wrong_kind(reg, &value, &["fp"])),
         }
     }
@@ -156,6 +170,7 @@ impl Machine<'_> {
         };
         if let PointerKind::Stack { frame } = pointer.kind {
             let range = self.check_stack_range(reg, &pointer, frame, 0, size, true)?;
+            self.overwrite_objects(frame, range, true, false)?;
             range.offs().for_each(|off| self.effects.fill_slot(off.slot()));
             self.state.frame_at_mut(frame).stack.clobber(range.offs());
         }

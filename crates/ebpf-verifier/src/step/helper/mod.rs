@@ -17,7 +17,7 @@ use crate::rules::{
     ArgKind, HelperProto, Object, PacketAccess, ProgramTypeRules, helper_takes_map, holds_sockets,
     may_change_sockets,
 };
-use crate::state::{MapValueRef, PointerKind, RefId, Value};
+use crate::state::{DynptrKind, MapValueRef, PointerKind, RefId, Value};
 pub(super) use memory::{MemoryUse, Piece, check_size_bounds};
 
 /// What messages call the pointers that are accepted as memory.
@@ -75,6 +75,7 @@ impl Machine<'_> {
         if proto.args.iter().any(|kind| kind.releases()) {
             self.release_argument(proto, facts.reference)?;
         }
+        self.release_dynptrs(proto);
         if id == HelperId::TAIL_CALL {
             self.check_nothing_held(Ending::TailCall)?;
         }
@@ -82,6 +83,7 @@ impl Machine<'_> {
         if proto.id == SNPRINTF {
             self.check_format()?;
         }
+        self.check_dynptr_memory(proto)?;
         self.call_back(proto, facts.map)?;
         let result = self.helper_result(proto, &facts)?;
         self.check_map_type(proto, facts.map)?;
@@ -202,6 +204,10 @@ impl Machine<'_> {
             ArgKind::ReleasedSock | ArgKind::ReleasedRingbuf if value.acquired().is_none() => {
                 Err(Payload::HelperNotAcquired { register: reg }.into())
             }
+            ArgKind::Dynptr => self.check_dynptr(reg),
+            ArgKind::LocalDynptr => self.create_dynptr(reg, DynptrKind::Local),
+            ArgKind::RingbufDynptr => self.create_dynptr(reg, DynptrKind::Ringbuf),
+            ArgKind::ReleasedDynptr => self.check_released_dynptr(reg),
             ArgKind::Context
             | ArgKind::ContextOrNull
             | ArgKind::ReleasedSock
@@ -342,6 +348,10 @@ fn is_missing_memory(kind: PointerKind) -> bool {
     is_memory && kind.may_be_null()
 }
 
+fn is_dynptr(kind: PointerKind) -> bool {
+    matches!(kind, PointerKind::Stack { .. } | PointerKind::Dynptr(_))
+}
+
 fn map_of(facts: &CallFacts) -> Checked<MapIdx> {
     facts.map.ok_or_else(|| Unsupported::LateMap.into())
 }
@@ -357,15 +367,22 @@ fn check_stored_socket(reg: Reg, value: &Value) -> Checked {
     }
 }
 
+/// Memory that a helper only reads, which may be memory that can only be read.
+const READ_ONLY_ARGS: [ArgKind; 2] = [ArgKind::Memory, ArgKind::MemoryOrNull];
+
 /// Checks that a value is of a kind that the argument takes.
 fn check_kind(kind: ArgKind, reg: Reg, value: &Value) -> Checked {
     let pointer = value.as_pointer();
     let is = |wanted: fn(PointerKind) -> bool| pointer.is_some_and(|p| wanted(p.kind));
-    let is_memory = is(|kind| match kind {
+    let is_memory = pointer.is_some_and(|pointer| match pointer.kind {
         PointerKind::Stack { .. } | PointerKind::Packet { .. } | PointerKind::MapKey(_) => true,
         PointerKind::MapValue(value) => value.null.is_none(),
-        PointerKind::Ringbuf { null, .. } | PointerKind::Argument { null, .. } => null.is_none(),
+        PointerKind::Ringbuf { null, .. }
+        | PointerKind::Argument { null, .. }
+        | PointerKind::Slice { null, .. } => null.is_none(),
+        PointerKind::Item { .. } => READ_ONLY_ARGS.contains(&kind),
         PointerKind::Context
+        | PointerKind::Dynptr(_)
         | PointerKind::Map(_)
         | PointerKind::Element { .. }
         | PointerKind::Object { .. }
@@ -403,6 +420,10 @@ fn check_kind(kind: ArgKind, reg: Reg, value: &Value) -> Checked {
                 is(|kind| matches!(kind, PointerKind::MapValue(value) if value.null.is_none()));
             (is_value, &["map_value"])
         }
+        ArgKind::Dynptr
+        | ArgKind::LocalDynptr
+        | ArgKind::RingbufDynptr
+        | ArgKind::ReleasedDynptr => (is(is_dynptr), &["fp", "dynptr_ptr"]),
         ArgKind::MapKey
         | ArgKind::MapValue
         | ArgKind::MapValueOutput

@@ -55,6 +55,7 @@ impl Machine<'_> {
                     origin: Origin::Acquired,
                 }))
             }
+            RetKind::SliceOrNull => Ok(self.slice(facts.reserved)),
             RetKind::CastOrNull(object) => {
                 let null = Some(self.new_null_id());
                 let reference = facts.reference;
