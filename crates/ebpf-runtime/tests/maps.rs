@@ -96,8 +96,10 @@ fn maps_that_cannot_be_are_refused() {
     assert!(bad_size(desc(MapType::Array, 8, 1, 1)));
     assert!(bad_size(desc(MapType::Array, 4, 8, u32::MAX)));
     assert!(bad_size(desc(MapType::Hash, 4, u32::MAX, 1)));
-    let ringbuf = refused(desc(MapType::Ringbuf, 4, 4, 1));
-    assert_eq!(ringbuf.to_string(), "map `m`: maps of type ringbuf are not supported");
+    assert!(bad_size(desc(MapType::Ringbuf, 0, 0, 0)));
+    assert!(bad_size(desc(MapType::Devmap, 8, 4, 1)));
+    let queue = refused(desc(MapType::Queue, 4, 4, 1));
+    assert_eq!(queue.to_string(), "map `m`: maps of type queue are not supported");
 }
 
 /// A map and a `BTreeMap` of at most that many elements go the same way.

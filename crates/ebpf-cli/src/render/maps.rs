@@ -122,10 +122,11 @@ pub(crate) fn json(map: &Map) -> Value {
         object["lost"] = map.lost_events().into();
     }
     if map.inner_desc().is_some() {
-        let inner = map.inner_maps().into_iter();
-        let held =
-            |(key, map): (Vec<u8>, _)| json!({ "key": hex::encode(key), "map": plain_json(&map) });
-        object["maps"] = inner.map(held).collect();
+        let inner = map.inner_maps();
+        let held = inner
+            .iter()
+            .map(|(key, map)| json!({ "key": hex::encode(key), "map": plain_json(map) }));
+        object["maps"] = held.collect();
     }
     object
 }
