@@ -69,9 +69,12 @@ pub(crate) fn apply(argument: &str, maps: &[Arc<Map>]) -> Result<(), MapArgError
     if name.is_empty() || elements.is_empty() {
         return Err(MapArgError::Syntax);
     }
-    let map = maps.iter().find(|map| map.name() == name).ok_or_else(|| MapArgError::NoSuchMap {
+    // Maps that a map of maps holds have names, too.
+    let inner = maps.iter().flat_map(|map| map.inner_maps()).map(|(_, map)| map);
+    let all: Vec<Arc<Map>> = maps.iter().cloned().chain(inner).collect();
+    let map = all.iter().find(|map| map.name() == name).ok_or_else(|| MapArgError::NoSuchMap {
         name: name.to_owned(),
-        available: maps.iter().map(|map| map.name().to_owned()).collect(),
+        available: all.iter().map(|map| map.name().to_owned()).collect(),
     })?;
     match elements.strip_prefix('@') {
         Some(file) => fill(map, file),

@@ -6,12 +6,13 @@
 //! that. So the time of a run includes making its context and environment and the call, as any
 //! caller would pay for them, and a small share of one reading of the clock.
 
+use std::ops::Range;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use clap::Args;
 use ebpf_runtime::isa::abi::{ExecEnv, Trap};
-use ebpf_runtime::xdp::{Ingress, XdpAction};
+use ebpf_runtime::xdp::{HEADROOM, Ingress, TAILROOM, XdpAction};
 
 use crate::capture::Capture;
 use crate::progress::Progress;
@@ -81,9 +82,9 @@ pub(crate) struct Trapped {
     pub(crate) trap: Trap,
 }
 
-/// Runs a program, by `run`, on all packets in their order, `repeat` times.
+/// Runs a program, by `run`, which gets a packet with the room around it, on all packets in their order, `repeat` times.
 pub(crate) fn run(
-    mut run: impl FnMut(&mut [u8], &mut ExecEnv) -> Result<XdpAction, Trap>,
+    mut run: impl FnMut(&mut [u8], &mut Range<usize>, &mut ExecEnv) -> Result<XdpAction, Trap>,
     capture: &Capture<'_>,
     repeat: u64,
 ) -> Result<Runs, Trapped> {
@@ -104,7 +105,7 @@ pub(crate) fn run(
     Ok(runs)
 }
 
-/// Copies of packets, one behind the other.
+/// Copies of packets, one behind the other, each with room around it.
 #[derive(Default)]
 struct Batch {
     bytes: Vec<u8>,
@@ -118,7 +119,9 @@ impl Batch {
         self.lengths.clear();
         self.results.clear();
         for packet in packets {
+            self.bytes.resize(self.bytes.len() + HEADROOM, 0);
             self.bytes.extend_from_slice(packet);
+            self.bytes.resize(self.bytes.len() + TAILROOM, 0);
             self.lengths.push(packet.len());
         }
         self.results.reserve(packets.len());
@@ -126,16 +129,16 @@ impl Batch {
 
     fn run(
         &mut self,
-        run: &mut impl FnMut(&mut [u8], &mut ExecEnv) -> Result<XdpAction, Trap>,
+        run: &mut impl FnMut(&mut [u8], &mut Range<usize>, &mut ExecEnv) -> Result<XdpAction, Trap>,
         runs: &mut Runs,
     ) -> Result<(), Trap> {
         let mut rest = &mut self.bytes[..];
         let start = Instant::now();
         for &len in &self.lengths {
-            let (packet, after) = rest.split_at_mut(len);
+            let (room, after) = rest.split_at_mut(HEADROOM + len + TAILROOM);
             rest = after;
-            let mut env = ExecEnv::new();
-            self.results.push(run(packet, &mut env)?);
+            let (mut packet, mut env) = (HEADROOM..HEADROOM + len, ExecEnv::new());
+            self.results.push(run(room, &mut packet, &mut env)?);
             runs.executed += (i64::MAX - env.fuel.load(Ordering::Relaxed)) as u64;
         }
         runs.time += start.elapsed();

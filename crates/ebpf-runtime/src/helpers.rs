@@ -24,11 +24,18 @@ pub(crate) const COMMON: &[(HelperId, HelperFn)] = &[
     (HelperId::KTIME_GET_NS, ktime_get_ns),
     (HelperId::GET_PRANDOM_U32, get_prandom_u32),
     (HelperId::GET_SMP_PROCESSOR_ID, get_smp_processor_id),
+    (HelperId(125), ktime_get_boot_ns),
+    (HelperId(130), ringbuf_output),
+    (HelperId(131), ringbuf_reserve),
+    (HelperId(132), ringbuf_submit),
+    (HelperId(133), ringbuf_discard),
+    (HelperId(134), ringbuf_query),
+    (HelperId(160), ktime_get_coarse_ns),
 ];
 
 /// # Safety
 /// `handle` is the [`handle`](Map::handle) of a map that is still alive.
-unsafe fn map<'a>(handle: u64) -> &'a Map {
+pub(crate) unsafe fn map<'a>(handle: u64) -> &'a Map {
     // SAFETY: the caller's promise.
     unsafe { &*std::ptr::with_exposed_provenance(handle as usize) }
 }
@@ -37,20 +44,20 @@ unsafe fn map<'a>(handle: u64) -> &'a Map {
 ///
 /// # Safety
 /// `env` is the environment of a run.
-unsafe fn cpu_slot(env: *const ExecEnv) -> u32 {
+pub(crate) unsafe fn cpu_slot(env: *const ExecEnv) -> u32 {
     // SAFETY: the caller's promise.
     unsafe { (*env).cpu_slot }
 }
 
 /// Keys and values up to this many bytes are copied without allocating.
-type Bytes = SmallVec<[u8; 64]>;
+pub(crate) type Bytes = SmallVec<[u8; 64]>;
 
 /// A copy of `len` bytes that a program passes. Another thread may write them meanwhile (they may
 /// lie in the value of a map), so the copy is made of atomic loads, in words where that is possible.
 ///
 /// # Safety
 /// The bytes at `addr` are readable.
-unsafe fn bytes(addr: u64, len: u32) -> Bytes {
+pub(crate) unsafe fn bytes(addr: u64, len: u32) -> Bytes {
     let start = std::ptr::with_exposed_provenance_mut::<u8>(addr as usize);
     let len = len as usize;
     let mut copy = Bytes::with_capacity(len);
@@ -67,6 +74,26 @@ unsafe fn bytes(addr: u64, len: u32) -> Bytes {
     }
     copy
 }
+
+/// Ends an event.
+///
+/// # Safety
+/// `data` is what [`ringbuf_reserve`] gave, for a map that is still alive.
+unsafe fn finish(data: u64, discard: bool) -> u64 {
+    let handle = std::ptr::with_exposed_provenance::<u64>(data as usize - size_of::<u64>());
+    // SAFETY: in front of the data is the handle of its map, which nobody writes.
+    unsafe { map(handle.read()) }.finish(data, discard);
+    0
+}
+
+fn nanoseconds(clock: ClockId) -> u64 {
+    let now = clock_gettime(clock);
+    (now.tv_sec as u64).wrapping_mul(1_000_000_000).wrapping_add(now.tv_nsec as u64)
+}
+
+/// `BPF_RB_NO_WAKEUP` and `BPF_RB_FORCE_WAKEUP`
+const WAKEUP_FLAGS: u64 = 3;
+const EAGAIN: i64 = 11;
 
 /// 0, or the negated error number.
 fn status(result: Result<(), MapError>) -> u64 {
@@ -124,8 +151,61 @@ native! {
 
     /// `u64 bpf_ktime_get_ns(void)`: nanoseconds of the monotonic clock.
     fn ktime_get_ns() -> u64 {
-        let now = clock_gettime(ClockId::Monotonic);
-        (now.tv_sec as u64).wrapping_mul(1_000_000_000).wrapping_add(now.tv_nsec as u64)
+        nanoseconds(ClockId::Monotonic)
+    }
+
+    /// `u64 bpf_ktime_get_boot_ns(void)`: the same with the time that the machine was suspended.
+    fn ktime_get_boot_ns() -> u64 {
+        nanoseconds(ClockId::Boottime)
+    }
+
+    /// `u64 bpf_ktime_get_coarse_ns(void)`: the monotonic clock as it was at its last tick.
+    fn ktime_get_coarse_ns() -> u64 {
+        nanoseconds(ClockId::MonotonicCoarse)
+    }
+
+    /// `long bpf_ringbuf_output(map, data, size, flags)`: whoever takes events asks for them, so flags that
+    /// say whether to wake somebody mean nothing.
+    fn ringbuf_output(handle: u64, data: u64, size: u64, flags: u64) -> u64 {
+        if flags & !WAKEUP_FLAGS != 0 {
+            return status(Err(MapError::BadFlags { flags }));
+        }
+        // SAFETY: the verifier let only handles of the program's maps through.
+        let map = unsafe { map(handle) };
+        // SAFETY: the verifier checked that so many bytes are readable.
+        let data = unsafe { bytes(data, size as u32) };
+        match map.output(0, 0, &[&data]) {
+            // The kernel's number for a ring that is full.
+            Err(MapError::NoSpace) => -EAGAIN as u64,
+            result => status(result),
+        }
+    }
+
+    /// `void *bpf_ringbuf_reserve(map, size, flags)`
+    fn ringbuf_reserve(handle: u64, size: u64, flags: u64) -> u64 {
+        if flags != 0 {
+            return 0;
+        }
+        // SAFETY: the verifier let only handles of the program's maps through.
+        unsafe { map(handle) }.reserve(size as u32).unwrap_or(0)
+    }
+
+    /// `void bpf_ringbuf_submit(data, flags)`
+    fn ringbuf_submit(data: u64) -> u64 {
+        // SAFETY: the verifier let only what was reserved through.
+        unsafe { finish(data, false) }
+    }
+
+    /// `void bpf_ringbuf_discard(data, flags)`
+    fn ringbuf_discard(data: u64) -> u64 {
+        // SAFETY: the verifier let only what was reserved through.
+        unsafe { finish(data, true) }
+    }
+
+    /// `u64 bpf_ringbuf_query(map, flags)`
+    fn ringbuf_query(handle: u64, what: u64) -> u64 {
+        // SAFETY: the verifier let only handles of the program's maps through.
+        unsafe { map(handle) }.query(what)
     }
 
     /// `u32 bpf_get_prandom_u32(void)`: no secret, only hard to guess by accident. Sound for all

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use ebpf_btf::TypeIndex;
 use ebpf_isa::MapIdx;
-use ebpf_isa::uapi::ProgramType;
+use ebpf_isa::uapi::{MapType, ProgramType};
 use ebpf_object::{KernelFunction, Object, ObjectError, ObjectMap, ObjectProgram};
 use ebpf_verifier::{
     Environment, KernelProfile, KernelTypes, MapInfo, ModuleTable, Modules, ValueFields,
@@ -231,7 +231,14 @@ fn create(object: &Object, declared: &ObjectMap, cpus: u32) -> Result<Map, OpenE
     }
     let map = match inner {
         Some(inner) => Map::of_maps(&declared.name, declared.desc, inner.desc)?,
-        None => Map::with_cpus(&declared.name, declared.desc, cpus)?,
+        None => {
+            let mut desc = declared.desc;
+            // As loaders do, where the program does not say for how many processors.
+            if desc.map_type == MapType::PerfEventArray && desc.max_entries == 0 {
+                desc.max_entries = cpus;
+            }
+            Map::with_cpus(&declared.name, desc, cpus)?
+        }
     };
     if let Some(initial) = &declared.initial {
         map.update(&0_u32.to_ne_bytes(), initial, UpdateMode::Any)

@@ -16,6 +16,8 @@ use ebpf_verifier::{ContextAccessInsn, HostField, RewriteError, RewriteHooks, pr
 use crate::kind::ProgramKind;
 use crate::loaded::Loaded;
 
+mod helpers;
+
 /// What an XDP program decides (`enum xdp_action`).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct XdpAction(pub u32);
@@ -64,15 +66,38 @@ struct XdpContext {
     data_end: *mut u8,
     data_meta: *mut u8,
     ingress: Ingress,
+    /// What helpers may move the packet within.
+    room: Range<*mut u8>,
 }
 
 impl XdpContext {
+    /// A packet with nothing around it.
     fn new(packet: Range<*mut u8>, ingress: Ingress) -> Self {
         let Range { start: data, end: data_end } = packet;
         data.expose_provenance();
-        Self { data, data_end, data_meta: data, ingress }
+        Self { data, data_end, data_meta: data, ingress, room: packet }
+    }
+
+    /// The packet at these places of `room`.
+    fn in_room(room: &mut [u8], packet: &Range<usize>, ingress: Ingress) -> Self {
+        let bytes = room[packet.clone()].as_mut_ptr_range();
+        let room = room.as_mut_ptr_range();
+        room.start.expose_provenance();
+        let (data, data_end) = (room.start.with_addr(bytes.start.addr()), bytes.end);
+        Self { data, data_end, data_meta: data, ingress, room }
+    }
+
+    /// Where the packet is in the room.
+    fn packet(&self) -> Range<usize> {
+        let place = |at: *mut u8| at.addr() - self.room.start.addr();
+        place(self.data)..place(self.data_end)
     }
 }
+
+/// Bytes that Linux leaves in front of a packet for programs.
+pub const HEADROOM: usize = 256 - 40;
+/// Bytes behind a packet that [`XdpProgram::run_in_room`] is usually given.
+pub const TAILROOM: usize = 256;
 
 /// `struct xdp_md`: offsets of its fields, all of four bytes.
 mod xdp_md {
@@ -90,7 +115,7 @@ pub fn kind() -> ProgramKind {
         rules: program_types::xdp(),
         attach_type: None,
         hooks: Arc::new(ConvertContext),
-        helpers: (&[]).into(),
+        helpers: helpers::ALL.into(),
         natives: (&[]).into(),
         layout: TypeId::of::<XdpContext>(),
     }
@@ -159,7 +184,8 @@ impl XdpProgram {
         &self.loaded
     }
 
-    /// Runs the program on a packet, which it may change, and charges the environment's fuel.
+    /// Runs the program on a packet, which it may change, and charges the environment's fuel. There is no room
+    /// around the packet: helpers can make it shorter, which is not seen here, and not longer.
     ///
     /// # Errors
     /// The trap that ended the run.
@@ -176,20 +202,45 @@ impl XdpProgram {
         Ok(XdpAction(r0 as u32))
     }
 
-    /// Interprets the program like [`Self::run`], each instruction of the
+    /// Runs the program like [`Self::run`] on a packet that lies somewhere in `room`, where helpers may move its
+    /// ends. `packet` says where it is, before and after.
+    ///
+    /// # Errors
+    /// The trap that ended the run.
+    ///
+    /// # Panics
+    /// The packet is not inside of the room.
+    pub fn run_in_room(
+        &self,
+        room: &mut [u8],
+        packet: &mut Range<usize>,
+        ingress: Ingress,
+        env: &mut ExecEnv,
+    ) -> Result<XdpAction, Trap> {
+        let mut context = XdpContext::in_room(room, packet, ingress);
+        // SAFETY: as for `run`; helpers keep the packet inside of the room, which is borrowed, too.
+        let end = unsafe { self.loaded.run_with_context((&raw mut context).cast(), env) };
+        *packet = context.packet();
+        Ok(XdpAction(end? as u32))
+    }
+
+    /// Interprets the program like [`Self::run_in_room`], each instruction of the
     /// [rewritten](Loaded::rewritten) program seen by `observer` before it is run. `None` if it was
     /// compiled: machine code cannot be observed.
     pub fn observe(
         &self,
-        packet: &mut [u8],
+        room: &mut [u8],
+        packet: &mut Range<usize>,
         ingress: Ingress,
         env: &mut ExecEnv,
         observer: &mut dyn Observer,
     ) -> Option<Result<XdpAction, Trap>> {
-        let mut context = XdpContext::new(packet.as_mut_ptr_range(), ingress);
+        let mut context = XdpContext::in_room(room, packet, ingress);
         let ctx = (&raw mut context).cast();
-        // SAFETY: as for `run`.
-        let end = unsafe { self.loaded.observe_with_context(ctx, env, observer) }?;
+        // SAFETY: as for `run_in_room`.
+        let end = unsafe { self.loaded.observe_with_context(ctx, env, observer) };
+        *packet = context.packet();
+        let end = end?;
         Some(end.map(|r0| XdpAction(r0 as u32)))
     }
 }

@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use ebpf_runtime::isa::uapi::{MapDesc, MapType, map_flags};
 use ebpf_runtime::maps::{CreateMapError, Map, MapError, UpdateMode};
@@ -95,8 +96,10 @@ fn maps_that_cannot_be_are_refused() {
     assert!(bad_size(desc(MapType::Array, 8, 1, 1)));
     assert!(bad_size(desc(MapType::Array, 4, 8, u32::MAX)));
     assert!(bad_size(desc(MapType::Hash, 4, u32::MAX, 1)));
-    let ringbuf = refused(desc(MapType::Ringbuf, 4, 4, 1));
-    assert_eq!(ringbuf.to_string(), "map `m`: maps of type ringbuf are not supported");
+    assert!(bad_size(desc(MapType::Ringbuf, 0, 0, 0)));
+    assert!(bad_size(desc(MapType::Devmap, 8, 4, 1)));
+    let queue = refused(desc(MapType::Queue, 4, 4, 1));
+    assert_eq!(queue.to_string(), "map `m`: maps of type queue are not supported");
 }
 
 /// A map and a `BTreeMap` of at most that many elements go the same way.
@@ -127,4 +130,52 @@ fn a_hash_map_agrees_with_its_model() {
         let elements: Vec<_> = model.into_iter().collect();
         assert_eq!(map.elements(), elements, "seed {seed}");
     }
+}
+
+#[test]
+fn a_full_lru_map_makes_room() {
+    let map = Map::new("m", desc(MapType::LruHash, 1, 1, 2)).unwrap();
+    for key in 0..100 {
+        assert_eq!(map.update(&[key], &[key], UpdateMode::NoExist), Ok(()));
+        assert_eq!(map.lookup(&[key]), Ok(Some(vec![key])), "the newest stays");
+    }
+    assert_eq!(map.elements().len(), 2);
+}
+
+#[test]
+fn per_cpu_maps_show_all_slots_to_the_host() {
+    let map = Map::with_cpus("m", desc(MapType::PercpuArray, 4, 4, 2), 3).unwrap();
+    let wrong = MapError::WrongSize { what: "value", got: 4, want: 24 };
+    assert_eq!(map.update(&[0; 4], &[1; 4], UpdateMode::Any), Err(wrong));
+    let all = [[1, 1, 1, 1, 0, 0, 0, 0], [2, 2, 2, 2, 0, 0, 0, 0], [0; 8]].concat();
+    assert_eq!(map.update(&[0; 4], &all, UpdateMode::Any), Ok(()));
+    assert_eq!(map.lookup(&[0; 4]), Ok(Some(all)));
+}
+
+#[test]
+fn maps_of_maps_take_maps_like_their_first_description() {
+    let inner = desc(MapType::Array, 4, 8, 1);
+    let outer = Map::of_maps("m", desc(MapType::ArrayOfMaps, 4, 4, 2), inner).unwrap();
+    let map = |desc| Arc::new(Map::new("inner", desc).unwrap());
+    let key = |index: u32| index.to_ne_bytes();
+    assert_eq!(outer.put(&key(0), map(inner), UpdateMode::Any), Ok(()));
+    assert_eq!(outer.put(&key(2), map(inner), UpdateMode::Any), Err(MapError::Full));
+    let longer = map(desc(MapType::Array, 4, 8, 2));
+    assert_eq!(outer.put(&key(0), longer, UpdateMode::Any), Err(MapError::OtherInner));
+    assert_eq!(outer.update(&key(0), &[0; 4], UpdateMode::Any), Err(MapError::HoldsMaps));
+    assert_eq!(outer.lookup(&key(0)), Err(MapError::HoldsMaps));
+    assert_eq!(outer.inner_maps().len(), 1);
+    assert_eq!(outer.delete(&key(0)), Ok(()));
+    assert_eq!(outer.delete(&key(0)), Err(MapError::NotFound));
+    let plain = array(8, 1);
+    assert_eq!(plain.put(&key(0), map(inner), UpdateMode::Any), Err(MapError::HoldsValues));
+    let nested = Map::of_maps("m", *outer.desc(), *outer.desc());
+    assert!(matches!(nested, Err(CreateMapError::BadSize { .. })));
+}
+
+#[test]
+fn maps_of_sockets_say_that_there_are_no_sockets() {
+    let error = Map::new("m", desc(MapType::Sockmap, 4, 4, 1)).unwrap_err();
+    let text = "map `m`: maps of type sockmap hold sockets, and there are no sockets here; such programs can only be verified";
+    assert_eq!(error.to_string(), text);
 }

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use ebpf_runtime::isa::abi::ExecEnv;
 use ebpf_runtime::maps::{Map, UpdateMode};
 use ebpf_runtime::verifier::Options;
-use ebpf_runtime::xdp::{Ingress, XdpAction, XdpProgram};
+use ebpf_runtime::xdp::{HEADROOM, Ingress, TAILROOM, XdpAction, XdpProgram};
 use ebpf_runtime::{Bindings, Blinding, Compiler, Engine, Runtime, xdp};
 use ebpf_testkit::{Fixture, RunResult, for_each_fixture};
 
@@ -50,7 +50,11 @@ fn run(fixture: &Fixture, runtime: &Runtime, engine: Engine) -> Result<XdpAction
     let program = subject.program.clone();
     let loaded = runtime.load(&program, bindings(subject)?, &Options::default(), engine);
     let program = XdpProgram::new(loaded.map_err(|error| error.to_string())?).unwrap();
-    let result = program.run(&mut packet_of(fixture), Ingress::default(), &mut ExecEnv::new());
+    let packet = packet_of(fixture);
+    let mut place = HEADROOM..HEADROOM + packet.len();
+    let mut room = [vec![0; HEADROOM], packet, vec![0xff; TAILROOM]].concat();
+    let (ingress, mut env) = (Ingress::default(), ExecEnv::new());
+    let result = program.run_in_room(&mut room, &mut place, ingress, &mut env);
     result.map_err(|trap| trap.to_string())
 }
 

@@ -15,10 +15,20 @@ const SHOWN_BYTES: usize = 64;
 
 type Element = (Vec<u8>, Vec<u8>);
 
-/// Writes the elements of a map, sorted by key: key and value in hex, and values of 1, 2, 4 or 8
+/// Writes what is in a map. Elements are sorted by key: key and value in hex, and values of 1, 2, 4 or 8
 /// bytes as a number too. Elements of arrays are always there, so those that are all zero are only
 /// counted.
 pub(crate) fn write(out: &mut impl Write, map: &Map) -> io::Result<()> {
+    if map.takes_events() {
+        write_events(out, map)
+    } else if map.inner_desc().is_some() {
+        write_inner(out, map)
+    } else {
+        write_plain(out, map)
+    }
+}
+
+fn write_plain(out: &mut impl Write, map: &Map) -> io::Result<()> {
     let desc = map.desc();
     let elements = map.elements();
     writeln!(
@@ -32,6 +42,35 @@ pub(crate) fn write(out: &mut impl Write, map: &Map) -> io::Result<()> {
         desc.max_entries
     )?;
     write_elements(out, desc.map_type, &elements)
+}
+
+/// Writes the maps of a map of maps, each with its elements.
+fn write_inner(out: &mut impl Write, map: &Map) -> io::Result<()> {
+    let (inner, desc) = (map.inner_maps(), map.desc());
+    let name = one_line(map.name());
+    writeln!(out, "map {name}: {}, {} of {} maps", desc.map_type, inner.len(), desc.max_entries)?;
+    for (key, inner) in inner.iter().take(SHOWN_ELEMENTS) {
+        write!(out, "  {}  ", shortened(key))?;
+        write_plain(out, inner)?;
+    }
+    match inner.len().saturating_sub(SHOWN_ELEMENTS) {
+        0 => Ok(()),
+        rest => writeln!(out, "  ... and {rest} more"),
+    }
+}
+
+/// Writes the events of a map, in their order.
+fn write_events(out: &mut impl Write, map: &Map) -> io::Result<()> {
+    let (events, lost) = (map.take_events(), map.lost_events());
+    let name = one_line(map.name());
+    writeln!(out, "map {name}: {}, {} events, {lost} lost", map.desc().map_type, events.len())?;
+    for event in events.iter().take(SHOWN_ELEMENTS) {
+        writeln!(out, "  {}", shortened(event))?;
+    }
+    match events.len().saturating_sub(SHOWN_ELEMENTS) {
+        0 => Ok(()),
+        rest => writeln!(out, "  ... and {rest} more"),
+    }
 }
 
 fn write_elements(out: &mut impl Write, map_type: MapType, elements: &[Element]) -> io::Result<()> {
@@ -75,8 +114,24 @@ fn number(bytes: &[u8]) -> Option<u64> {
     Some(u64::from_le_bytes(wide))
 }
 
-/// A map with all its elements.
+/// A map with all its elements, maps, or events.
 pub(crate) fn json(map: &Map) -> Value {
+    let mut object = plain_json(map);
+    if map.takes_events() {
+        object["events"] = map.take_events().iter().map(hex::encode).collect();
+        object["lost"] = map.lost_events().into();
+    }
+    if map.inner_desc().is_some() {
+        let inner = map.inner_maps();
+        let held = inner
+            .iter()
+            .map(|(key, map)| json!({ "key": hex::encode(key), "map": plain_json(map) }));
+        object["maps"] = held.collect();
+    }
+    object
+}
+
+fn plain_json(map: &Map) -> Value {
     let desc = map.desc();
     let element =
         |(key, value): Element| json!({ "key": hex::encode(&key), "value": hex::encode(&value) });

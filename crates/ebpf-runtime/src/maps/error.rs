@@ -80,6 +80,12 @@ pub enum MapError {
     /// The operation is for maps that hold values.
     #[error("the map holds maps, not values")]
     HoldsMaps,
+    /// The map takes events.
+    #[error("the map takes events, and holds neither values nor maps")]
+    HoldsEvents,
+    /// There is no room for an event.
+    #[error("there is no room for the event until others are taken out")]
+    NoSpace,
     /// The operation is for maps that hold maps.
     #[error("the map holds values, not maps")]
     HoldsValues,
@@ -97,14 +103,17 @@ impl MapError {
         const E2BIG: i32 = 7;
         const EEXIST: i32 = 17;
         const EINVAL: i32 = 22;
+        const ENOSPC: i32 = 28;
         match self {
             Self::WrongSize { .. }
             | Self::BadFlags { .. }
             | Self::CannotDelete
             | Self::OtherInner
             | Self::HoldsMaps
+            | Self::HoldsEvents
             | Self::HoldsValues => EINVAL,
             Self::Full => E2BIG,
+            Self::NoSpace => ENOSPC,
             Self::Exists => EEXIST,
             Self::NotFound => ENOENT,
             Self::Frozen => EPERM,

@@ -9,6 +9,7 @@
 
 mod array;
 mod error;
+mod events;
 mod hash;
 mod outer;
 mod slab;
@@ -25,6 +26,7 @@ pub use error::{CreateMapError, MapError};
 pub(crate) use outer::Epoch;
 
 use array::Array;
+use events::Events;
 use hash::Hash;
 use outer::Outer;
 use slab::Slab;
@@ -32,6 +34,10 @@ use values::Values;
 
 /// Most memory that the values of one map may take, in bytes.
 pub const MAX_VALUES_BYTES: u64 = 1 << 30;
+/// Most bytes of events that a ring buffer has room for.
+pub const MAX_EVENT_BYTES: u64 = 1 << 28;
+/// Bytes of events that an array of perf events has room for.
+pub const PERF_EVENT_BYTES: u64 = 1 << 20;
 /// Largest key and value, in bytes.
 pub const MAX_ELEMENT_BYTES: u32 = 1 << 22;
 
@@ -97,6 +103,7 @@ enum Storage {
     Array(Array),
     Hash(Hash),
     Outer(Outer),
+    Events(Events),
 }
 
 impl Map {
@@ -116,6 +123,18 @@ impl Map {
     /// As for [`Self::new`].
     pub fn with_cpus(name: &str, desc: MapDesc, cpus: u32) -> Result<Self, CreateMapError> {
         let bad = |reason| CreateMapError::BadSize { name: name.to_owned(), reason };
+        if let Some(bytes) = event_bytes(&desc) {
+            if !(1..=MAX_EVENT_BYTES).contains(&bytes) {
+                return Err(bad("a ring buffer has 1 byte to 256 MiB"));
+            }
+            let storage = Storage::Events(Events::new(bytes));
+            return Ok(Self {
+                name: name.to_owned(),
+                desc,
+                storage,
+                frozen: AtomicBool::new(false),
+            });
+        }
         if desc.max_entries == 0 || desc.key_size == 0 || desc.value_size == 0 {
             return Err(bad("key size, value size and number of entries must not be 0"));
         }
@@ -143,6 +162,11 @@ impl Map {
             MapType::PercpuHash => hash(cpus, false)?,
             MapType::LruHash => hash(None, true)?,
             MapType::LruPercpuHash => hash(cpus, true)?,
+            // Their elements are there once the host has put them in.
+            MapType::Devmap | MapType::Cpumap if desc.key_size != 4 => {
+                return Err(bad("the key of an array is 4 bytes"));
+            }
+            MapType::Devmap | MapType::Cpumap | MapType::DevmapHash => hash(None, false)?,
             map_type @ (MapType::ArrayOfMaps | MapType::HashOfMaps) => {
                 return Err(CreateMapError::NoInner { name: name.to_owned(), map_type });
             }
@@ -266,6 +290,7 @@ impl Map {
             Storage::Array(array) => array.find(key).map(|index| array.values.read(index)),
             Storage::Hash(hash) => hash.lookup(key),
             Storage::Outer(_) => return Err(MapError::HoldsMaps),
+            Storage::Events(_) => return Err(MapError::HoldsEvents),
         })
     }
 
@@ -298,7 +323,7 @@ impl Map {
         match &self.storage {
             Storage::Array(array) => array.elements(),
             Storage::Hash(hash) => hash.elements(),
-            Storage::Outer(_) => Vec::new(),
+            Storage::Outer(_) | Storage::Events(_) => Vec::new(),
         }
     }
 
@@ -325,16 +350,24 @@ impl Map {
             Storage::Array(array) => &array.values,
             Storage::Hash(hash) => &hash.values,
             Storage::Outer(_) => return Err(MapError::HoldsMaps),
+            Storage::Events(_) => return Err(MapError::HoldsEvents),
         };
         let size = match writer {
             Writer::Host => values.host_size(),
             Writer::Run { .. } => self.desc.value_size,
         };
         self.check_size("value", value, size)?;
+        let is_sparse = matches!(self.desc.map_type, MapType::Devmap | MapType::Cpumap);
+        if is_sparse
+            && key.try_into().is_ok_and(|key| u32::from_ne_bytes(key) >= self.desc.max_entries)
+        {
+            return Err(MapError::Full);
+        }
         match &self.storage {
             Storage::Array(array) => array.update(key, value, mode, writer),
             Storage::Hash(hash) => hash.update(key, value, mode, writer),
             Storage::Outer(_) => Err(MapError::HoldsMaps),
+            Storage::Events(_) => Err(MapError::HoldsEvents),
         }
     }
 
@@ -345,6 +378,7 @@ impl Map {
             Storage::Array(_) => Err(MapError::CannotDelete),
             Storage::Hash(hash) => hash.delete(key),
             Storage::Outer(outer) => outer.delete(key),
+            Storage::Events(_) => Err(MapError::HoldsEvents),
         }
     }
 
@@ -357,6 +391,7 @@ impl Map {
             }
             Storage::Hash(hash) => hash.value_address(key, cpu_slot),
             Storage::Outer(outer) => outer.find(key).map(|map| map.handle()),
+            Storage::Events(_) => None,
         }
     }
 
@@ -365,10 +400,68 @@ impl Map {
         let value = match &self.storage {
             Storage::Array(array) => array.next(cursor, cpu_slot),
             Storage::Hash(hash) => hash.next(cursor, cpu_slot),
-            Storage::Outer(_) => None,
+            Storage::Outer(_) | Storage::Events(_) => None,
         }?;
         cursor.count += 1;
         Some(value)
+    }
+
+    /// Takes the events out of a ring buffer or an array of perf events that programs have put in, in their
+    /// order; nothing from other maps.
+    #[must_use]
+    pub fn take_events(&self) -> Vec<Vec<u8>> {
+        self.events().map(Events::take).unwrap_or_default()
+    }
+
+    /// How many events there was no room for.
+    #[must_use]
+    pub fn lost_events(&self) -> u64 {
+        self.events().map_or(0, Events::lost)
+    }
+
+    /// Whether the map takes events: a ring buffer, or an array of perf events.
+    #[must_use]
+    pub fn takes_events(&self) -> bool {
+        self.events().is_some()
+    }
+
+    fn events(&self) -> Option<&Events> {
+        match &self.storage {
+            Storage::Events(events) => Some(events),
+            _ => None,
+        }
+    }
+
+    /// Room for an event of so many bytes, for programs.
+    pub(crate) fn reserve(&self, len: u32) -> Option<u64> {
+        self.events()?.reserve(self.handle(), len)
+    }
+
+    /// Ends the event at this address, for programs.
+    pub(crate) fn finish(&self, address: u64, discard: bool) {
+        if let Some(events) = self.events() {
+            events.finish(address, discard);
+        }
+    }
+
+    /// An event of these pieces, for programs. An array of perf events is asked for the element of an index,
+    /// or of the run's slot.
+    pub(crate) fn output(
+        &self,
+        index: u32,
+        cpu_slot: u32,
+        pieces: &[&[u8]],
+    ) -> Result<(), MapError> {
+        let index = if index == u32::MAX { cpu_slot } else { index };
+        if self.desc.map_type == MapType::PerfEventArray && index >= self.desc.max_entries {
+            return Err(MapError::Full);
+        }
+        self.events().ok_or(MapError::HoldsValues)?.output(self.handle(), pieces)
+    }
+
+    /// What `bpf_ringbuf_query` answers.
+    pub(crate) fn query(&self, what: u64) -> u64 {
+        self.events().map_or(0, |events| events.query(what))
     }
 
     /// What programs get as the handle of the map.
@@ -410,6 +503,19 @@ impl Map {
 const fn holds_sockets(map_type: MapType) -> bool {
     matches!(
         map_type,
-        MapType::Sockmap | MapType::Sockhash | MapType::ReuseportSockarray | MapType::SkStorage
+        MapType::Sockmap
+            | MapType::Sockhash
+            | MapType::Xskmap
+            | MapType::ReuseportSockarray
+            | MapType::SkStorage
     )
+}
+
+/// Bytes of events that such a map has room for, if it is for events.
+fn event_bytes(desc: &MapDesc) -> Option<u64> {
+    match desc.map_type {
+        MapType::Ringbuf => Some(desc.max_entries.into()),
+        MapType::PerfEventArray => Some(PERF_EVENT_BYTES),
+        _ => None,
+    }
 }

@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::io::Write;
+use std::ops::Range;
 use std::path::Path;
 
 use ebpf_runtime::Engine;
@@ -59,7 +60,9 @@ pub(super) fn run(
         }
     };
     let program = XdpProgram::new(*loaded).map_err(|_| FileError::NotXdp).in_file(&file)?;
-    let run = |packet: &mut [u8], env: &mut ExecEnv| program.run(packet, INGRESS, env);
+    let run = |room: &mut [u8], packet: &mut Range<usize>, env: &mut ExecEnv| {
+        program.run_in_room(room, packet, INGRESS, env)
+    };
     let outcome = match &args.coverage {
         None => packets::run(run, &capture, args.repeat.times),
         Some(out) => covered(&program, &capture, args.repeat.times, out)?,
@@ -91,8 +94,8 @@ fn covered(
     let loaded = program.loaded();
     let vm = loaded.vm().expect("coverage chooses the interpreter");
     let mut coverage = Coverage::new(vm, &loaded.rewritten().program);
-    let run = |packet: &mut [u8], env: &mut ExecEnv| {
-        let end = program.observe(packet, INGRESS, env, &mut coverage);
+    let run = |room: &mut [u8], packet: &mut Range<usize>, env: &mut ExecEnv| {
+        let end = program.observe(room, packet, INGRESS, env, &mut coverage);
         end.expect("an interpreted program can be observed")
     };
     let outcome = packets::run(run, capture, repeat);
