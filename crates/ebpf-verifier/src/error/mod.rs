@@ -23,7 +23,7 @@ pub use code::{Errno, ErrorCode};
 pub use facts::{
     ArgumentRule, ArithmeticRule, BadSize, Ending, Extreme, FarOffset, Held, Region, StackAccess,
 };
-pub use field::{FieldFault, LockFault};
+pub use field::{FieldFault, LaterFault, LockFault};
 pub use kinds::PayloadKind;
 pub use payload::Payload;
 pub use prototype::PrototypeFault;

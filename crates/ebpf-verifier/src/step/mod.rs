@@ -15,6 +15,7 @@ mod object;
 mod packet;
 mod pointer;
 mod stack;
+mod timer;
 
 use alloc::collections::BTreeMap;
 use alloc::vec;
@@ -72,6 +73,8 @@ pub(crate) struct Machine<'a> {
     pub(crate) functions: &'a Functions,
     /// By subprogram: whether a path calls it, if it is a global function.
     pub(crate) called: Vec<bool>,
+    /// By subprogram: whether it is one that runs later.
+    pub(crate) runs_later: Vec<bool>,
     /// By subprogram: whether the kernel has remarked on a call of it, if it is a static function.
     remarked: Vec<bool>,
     /// The types of objects that kernel functions take and return.
@@ -108,6 +111,7 @@ impl<'a> Machine<'a> {
             env,
             functions,
             called: vec![false; program.subprogs().len()],
+            runs_later: vec![false; program.subprogs().len()],
             remarked: vec![false; program.subprogs().len()],
             object_types: env.modules.object_types(),
             processors,
