@@ -444,7 +444,9 @@ pub(crate) fn check_stack_depth(
     let program_type = env.program_type.program_type();
     CallWalk {
         callees: callees(program, outline, runs_later),
-        has_private_stacks: has_private_stacks(program_type) && with_tail_call.is_empty(),
+        has_private_stacks: has_private_stacks(program_type)
+            && with_tail_call.is_empty()
+            && !runs_later.contains(&true),
         with_tail_call,
         env,
         stack_depth,
@@ -460,7 +462,8 @@ const TAIL_CALL_STACK: u32 = 256;
 /// A function with at least so many bytes of stack has one of its own, where functions may.
 const PRIVATE_STACK_MIN: u32 = 64;
 
-/// Whether functions of such programs may have stacks of their own, if none makes a tail call.
+/// Whether functions of such programs may have stacks of their own, if none makes a tail call or runs
+/// later.
 const fn has_private_stacks(program_type: ProgramType) -> bool {
     matches!(
         program_type,
