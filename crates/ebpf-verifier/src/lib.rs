@@ -51,8 +51,8 @@ pub use digest::{Digest, DigestWriter};
 pub use environment::{Environment, MapInfo};
 pub use error::{
     ArgumentRule, ArithmeticRule, BadSize, Ending, Errno, ErrorCode, Extreme, FarOffset,
-    FieldFault, Held, LockFault, Misplaced, Payload, PayloadKind, PrototypeFault, Region,
-    RejectedLine, Rejection, StackAccess, Unsupported,
+    FieldFault, Held, LaterFault, LockFault, Misplaced, Payload, PayloadKind, PrototypeFault,
+    Region, RejectedLine, Rejection, StackAccess, Unsupported,
 };
 pub use kernel_types::KernelTypes;
 pub use kfunc::{

@@ -257,10 +257,17 @@ fn verify_on(
     structure::check_jump_room(program, outline, &explored)
         .and_then(|()| structure::check_addresses(program, outline, &explored))
         .map_err(|(fault, pc)| Rejection::new(*fault, pc, program, stats))?;
-    let Explored { reached, context_use, stack_depth, writes_packet, callback_calls, .. } =
-        explored;
+    let Explored {
+        reached,
+        context_use,
+        stack_depth,
+        writes_packet,
+        callback_calls,
+        runs_later,
+        ..
+    } = explored;
     stats.stack_depth = stack_depth.iter().map(|&depth| u32::from(depth)).sum();
-    structure::check_stack_depth(program, outline, env, &stack_depth)
+    structure::check_stack_depth(program, outline, env, &stack_depth, &runs_later)
         .map_err(|fault| Rejection::new(*fault, None, program, stats))?;
     let subprogs = stack_depth.into_iter().map(|stack_depth| SubprogFacts { stack_depth });
     Ok(Verified {

@@ -3,12 +3,15 @@
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
+mod support;
+
 use ebpf_isa::text::assemble;
 use ebpf_isa::uapi::{MapDesc, MapType};
 use ebpf_verifier::{
     Environment, ErrorCode, KernelProfile, MapInfo, Options, Payload, Rejection, Stats,
     program_types, verify,
 };
+use support::Subject;
 
 fn judge(asm: &str, maps: usize) -> Result<Stats, Box<Rejection>> {
     let program = assemble(asm).unwrap();
@@ -88,6 +91,19 @@ fn eight_thousand_waiting_branches() {
     assert_eq!((stats.peak_pending, stats.paths), (8192, 8193));
     let message = "The sequence of 8193 jumps is too complex.".to_owned();
     assert_eq!(rejected(&forks(8193), 0), (ErrorCode::LimitPending, 14, message));
+}
+
+/// The kernel's answers to the same programs.
+#[test]
+fn eight_thousand_waiting_functions_of_timers() {
+    let judge = |count| {
+        let Subject { program, env, .. } = support::timers_set(count);
+        verify(&program, &env, &Options::default())
+    };
+    judge(8192).unwrap();
+    let rejection = judge(8193).unwrap_err();
+    let message = "The sequence of 8193 jumps is too complex for async cb.";
+    assert_eq!((rejection.code, &*rejection.message), (ErrorCode::LimitLater, message));
 }
 
 #[test]

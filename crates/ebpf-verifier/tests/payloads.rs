@@ -239,15 +239,22 @@ fn of_slots() -> Vec<Rejection> {
     of_slots.into_iter().chain(malformed).collect()
 }
 
+fn too_many_timers() -> Payload {
+    let Subject { program, env, .. } = support::timers_set(8193);
+    verify(&program, &env, &Options::default()).unwrap_err().payload
+}
+
 #[test]
 fn every_payload_is_made_by_some_program() {
     if std::env::var("FIXTURE").is_ok_and(|filter| !filter.is_empty()) {
         return ebpf_testkit::skip("FIXTURE leaves fixtures out: the payloads of all of them");
     }
     let expected = programs().into_iter().map(|(.., payload)| payload);
-    let expected = expected
-        .chain(limits().map(|(_, payload)| payload))
-        .chain([too_many_kfuncs(), too_much_memory()]);
+    let expected = expected.chain(limits().map(|(_, payload)| payload)).chain([
+        too_many_kfuncs(),
+        too_much_memory(),
+        too_many_timers(),
+    ]);
     let of_slots = of_slots().into_iter().map(|rejection| rejection.payload);
     let mut made: BTreeSet<_> = of_slots.chain(expected).map(|payload| payload.name()).collect();
     for_each_fixture("verify", |fixture| {

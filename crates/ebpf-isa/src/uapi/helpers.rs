@@ -27,6 +27,14 @@ impl HelperId {
     pub const SPIN_UNLOCK: Self = Self(94);
     /// `bpf_for_each_map_elem`
     pub const FOR_EACH_MAP_ELEM: Self = Self(164);
+    /// `bpf_timer_init`
+    pub const TIMER_INIT: Self = Self(169);
+    /// `bpf_timer_set_callback`
+    pub const TIMER_SET_CALLBACK: Self = Self(170);
+    /// `bpf_timer_start`
+    pub const TIMER_START: Self = Self(171);
+    /// `bpf_timer_cancel`
+    pub const TIMER_CANCEL: Self = Self(172);
     /// `bpf_find_vma`
     pub const FIND_VMA: Self = Self(180);
     /// `bpf_loop`

@@ -54,6 +54,7 @@ pub(super) fn fitting(kind: ArgKind, n: usize) -> Option<String> {
         | ArgKind::Sock
         | ArgKind::MapValueOutput
         | ArgKind::SpinLock
+        | ArgKind::Timer
         | ArgKind::SockCommon
         | ArgKind::ReleasedSock
         | ArgKind::ReleasedRingbuf

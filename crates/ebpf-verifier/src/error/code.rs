@@ -76,6 +76,8 @@ error_codes! {
     /// More branches and rounds waiting than the limit, the last of them a round: of a callback or of
     /// `may_goto`.
     LimitRounds = "limit.rounds", ENOMEM;
+    /// More branches and functions that run later waiting than the limit, the last of them a function.
+    LimitLater = "limit.later", EFAULT;
     /// States that take more memory than the limit. The kernel has no limit but its memory.
     LimitMemory = "limit.memory", ENOMEM;
     /// The kernel's verifier comes to something that it takes for impossible, and gives up.

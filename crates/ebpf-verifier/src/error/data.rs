@@ -4,7 +4,7 @@ use alloc::string::{String, ToString as _};
 
 use serde::{Serialize, Serializer};
 
-use super::{Ending, FieldFault, LockFault, PrototypeFault, Unsupported};
+use super::{Ending, FieldFault, LaterFault, LockFault, PrototypeFault, Unsupported};
 use crate::kfunc::ObjectType;
 use crate::map_fields::SpecialField;
 use crate::profile::Feature;
@@ -25,6 +25,7 @@ as_text! {
     Ending: |ending| ending.to_string();
     Feature: |feature| feature.name().into();
     FieldFault: |fault| fault.to_string();
+    LaterFault: |fault| fault.to_string();
     LockFault: |fault| fault.to_string();
     Object: |object| object.name().into();
     ObjectType: |ty| ty.name().into();

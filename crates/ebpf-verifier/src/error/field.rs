@@ -5,8 +5,9 @@ use alloc::string::String;
 use ebpf_isa::Reg;
 use ebpf_isa::uapi::ProgramType;
 
-use super::Ending;
+use super::{Ending, text};
 use crate::map_fields::SpecialField;
+use crate::rules::LATER_RANGE;
 
 /// What is wrong with the use of a field: a pointer that a helper is given is not to one of the kind that
 /// it takes, or programs of this type may not have it at all.
@@ -51,6 +52,9 @@ pub enum FieldFault {
         /// What it is to point to.
         field: SpecialField,
     },
+    /// A timer is initialised with another map than the one that it is in.
+    #[error("timer pointer in R1 map_uid=0 doesn't match map pointer in R2 map_uid=0")]
+    OtherMap,
     /// Programs of this type may not refer to a map with the field.
     #[error("{} progs cannot use {} yet", programs(*program_type), field.name())]
     Program {
@@ -88,4 +92,24 @@ pub enum LockFault {
     /// The program ends while one is held.
     #[error("{0} cannot be used inside bpf_spin_lock-ed region")]
     End(Ending),
+}
+
+/// What a function that runs later returns, which is to be 0.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum LaterFault {
+    /// Something that is not a number.
+    #[error("is not a known value ({kind})")]
+    Pointer {
+        /// What it is.
+        kind: &'static str,
+    },
+    /// A number that may be another one.
+    #[error("{}", text::value_outside(*smin, *smax, LATER_RANGE))]
+    Value {
+        /// Its least value.
+        smin: i64,
+        /// Its greatest value.
+        smax: i64,
+    },
 }

@@ -13,7 +13,6 @@ mod malformed;
 mod payload;
 mod prototype;
 mod rejection;
-mod strings;
 mod text;
 mod unsupported;
 
@@ -24,7 +23,7 @@ pub use facts::{
     ArgumentRule, ArithmeticRule, BadSize, Ending, Extreme, FarOffset, Held, Misplaced, Region,
     StackAccess,
 };
-pub use field::{FieldFault, LockFault};
+pub use field::{FieldFault, LaterFault, LockFault};
 pub use kinds::PayloadKind;
 pub use payload::Payload;
 pub use prototype::PrototypeFault;

@@ -8,18 +8,18 @@ use alloc::vec::Vec;
 use ebpf_isa::uapi::{AttachType, HelperId, MapType, ProgramType};
 use ebpf_isa::{AluOp, MapIdx, Pc, ProgramError, Reg, SubprogIdx, Width};
 
+use super::kinds::payloads;
 use super::{
-    ArgumentRule, ArithmeticRule, BadSize, Ending, Extreme, FarOffset, FieldFault, Held, LockFault,
-    Misplaced, PrototypeFault, Region, StackAccess, Unsupported, text,
+    ArgumentRule, ArithmeticRule, BadSize, Ending, Extreme, FarOffset, FieldFault, Held,
+    LaterFault, LockFault, Misplaced, PrototypeFault, Region, StackAccess, Unsupported, text,
 };
-use super::{kinds::payloads, strings::and_strings};
 use crate::domain::Tnum;
 use crate::kfunc::ObjectType;
 use crate::map_fields::SpecialField;
 use crate::profile::Feature;
 use crate::rules::{ExitRange, Object};
 
-and_strings! {
+payloads! {
     /// The program uses something that this verifier does not know.
     #[error("{what}: not supported by this verifier")]
     Unsupported {
@@ -197,6 +197,12 @@ and_strings! {
         pending: usize = "How many waited.",
     } => LimitRounds;
 
+    /// Too many branches and functions that run later wait to be explored.
+    #[error("The sequence of {pending} jumps is too complex for async cb.")]
+    LimitLater {
+        pending: usize = "How many waited.",
+    } => LimitLater;
+
     /// States that take too much memory.
     #[error("the states of all paths take {bytes} bytes, more than the limit of {max}")]
     LimitMemory {
@@ -224,9 +230,7 @@ and_strings! {
     } => LimitStack;
 
     /// A tail call in a subprogram below callers with so much stack.
-    #[error(
-        "tail_calls are not allowed when call stack of previous frames is {bytes} bytes. Too large"
-    )]
+    #[error("{}", text::tail_call_stack(*bytes))]
     LimitTailCallStack {
         bytes: u32 = "The stack of its callers, each frame rounded up.",
     } => LimitStack;
@@ -238,10 +242,7 @@ and_strings! {
     } => LoopInfinite;
 
     /// The kernel looks for a number in a stack slot that is beyond the used stack.
-    #[error(
-        "verifier bug: stack slot {slot}, total slots {slots} \
-         (i >= func->allocated_stack / BPF_REG_SIZE)"
-    )]
+    #[error("{}", text::no_stack_slot(*slot, *slots))]
     NoStackSlot {
         slot: usize = "The slot, counted down from the frame pointer.",
         slots: usize = "Slots that are used.",
@@ -343,10 +344,7 @@ and_strings! {
     } => MemoryAtomic;
 
     /// An access to a map's value that the map's flags forbid.
-    #[error(
-        "{} map forbidden, value_size={value_size} off={off} size={size}",
-        text::map_verb(*write)
-    )]
+    #[error("{}", text::map_forbidden(*write, *value_size, *off, *size))]
     MapForbidden {
         map: MapIdx = "The map.",
         write: bool = "Whether it is a store.",
@@ -446,11 +444,7 @@ and_strings! {
     } => StackAbove;
 
     /// An access to the stack at an offset without bounds.
-    #[error(
-        "invalid unbounded variable-offset {} stack R{}",
-        text::stack_verb(*write),
-        register.number()
-    )]
+    #[error("{}", text::stack_unbounded(*register, *write))]
     StackUnbounded {
         register: Reg = "The register with the pointer.",
         write: bool = "Whether it is a store.",
@@ -513,6 +507,12 @@ and_strings! {
     CallbackValue {
         smin: i64 = "Its least value.",
         smax: i64 = "Its greatest value.",
+    } => ExitValue;
+
+    /// What a function that runs later returns is not 0.
+    #[error("At async callback return the register R0 {fault}")]
+    LaterResult {
+        fault: LaterFault = "What it is.",
     } => ExitValue;
 
     /// A store to a key of a map.
@@ -888,4 +888,52 @@ and_strings! {
         off: i32 = "Offset in the object.",
         size: u8 = "Size of the access.",
     } => ObjectAccess;
+
+    /// A helper that may sleep, called by a program that may not.
+    #[error("helper call might sleep in a non-sleepable prog")]
+    HelperSleeps {
+        helper: HelperId = "The helper.",
+    } => HelperSleeps;
+
+    /// A program of a type that may not sleep, to be loaded as one that may.
+    #[error("Only fentry/fexit/fmod_ret, lsm, iter, uprobe, and struct_ops programs can be sleepable")]
+    Sleepable {
+        program_type: ProgramType = "The type.",
+    } => SleepableType;
+
+    /// A map that programs that may sleep must not use.
+    #[error("Sleepable programs can only use array, hash, ringbuf and local storage maps")]
+    SleepableMap {
+        map: MapIdx = "The map.",
+    } => SleepableMap;
+
+    /// A string in a map that others may write.
+    #[error("R{} does not point to a readonly map'", register.number())]
+    StringWritable {
+        register: Reg = "The argument.",
+    } => HelperArgument;
+
+    /// A string that may begin at several places.
+    #[error("R{} is not a constant address'", register.number())]
+    StringPlace {
+        register: Reg = "The argument.",
+    } => HelperArgument;
+
+    /// A string in an array of several elements.
+    #[error("direct value access on string failed")]
+    StringElements {
+        map: MapIdx = "The map.",
+    } => StringElements;
+
+    /// A string without end.
+    #[error("string is not zero-terminated")]
+    StringEnd {
+        register: Reg = "The argument.",
+    } => HelperString;
+
+    /// A format that is none, or that asks for more numbers than there are.
+    #[error("Invalid format string")]
+    FormatString {
+        arguments: u64 = "How many numbers there are.",
+    } => HelperString;
 }

@@ -243,8 +243,14 @@ pub(super) const fn atomic_verb(write: bool) -> &'static str {
     if write { "stores into" } else { "loads from" }
 }
 
-pub(super) const fn map_verb(write: bool) -> &'static str {
-    if write { "write into" } else { "read from" }
+pub(super) fn map_forbidden(write: bool, value_size: u32, off: i64, size: i64) -> String {
+    let verb = if write { "write into" } else { "read from" };
+    format!("{verb} map forbidden, value_size={value_size} off={off} size={size}")
+}
+
+pub(super) fn stack_unbounded(register: Reg, write: bool) -> String {
+    let (verb, number) = (stack_verb(write), register.number());
+    format!("invalid unbounded variable-offset {verb} stack R{number}")
 }
 
 pub(super) const fn stack_verb(write: bool) -> &'static str {
@@ -272,6 +278,24 @@ pub(super) fn callback_value(smin: i64, smax: i64) -> String {
 }
 
 fn returned_value(at: &str, smin: i64, smax: i64, allowed: ExitRange) -> String {
+    format!("At {at} the register R0 {}", value_outside(smin, smax, allowed))
+}
+
+pub(super) fn tail_call_stack(bytes: u32) -> String {
+    format!(
+        "tail_calls are not allowed when call stack of previous frames is {bytes} bytes. Too large"
+    )
+}
+
+pub(super) fn no_stack_slot(slot: usize, slots: usize) -> String {
+    format!(
+        "verifier bug: stack slot {slot}, total slots {slots} \
+         (i >= func->allocated_stack / BPF_REG_SIZE)"
+    )
+}
+
+/// A number that is not where it should be.
+pub(super) fn value_outside(smin: i64, smax: i64, allowed: ExitRange) -> String {
     let mut has = String::new();
     if smin > i64::MIN {
         has += &format!(" smin={smin}");
@@ -283,7 +307,7 @@ fn returned_value(at: &str, smin: i64, smax: i64, allowed: ExitRange) -> String 
         has += " unknown scalar value";
     }
     let ExitRange { min, max } = allowed;
-    format!("At {at} the register R0 has{has} should have been in [{min}, {max}]")
+    format!("has{has} should have been in [{min}, {max}]")
 }
 
 pub(super) fn helper_map(helper: HelperId, map_type: MapType) -> String {

@@ -68,6 +68,9 @@ pub enum Unsupported {
     /// function and then looks for it in vain.
     #[error("the address of a function that no path comes to")]
     UnreachedFunction,
+    /// The main program as a function that a timer runs.
+    #[error("the main program run by a timer")]
+    MainLater,
     /// A tail call or a classic packet load in a callback: both may end the program.
     #[error("a tail call or packet load in a callback")]
     EndInCallback,

@@ -90,6 +90,8 @@ pub(super) struct LiveStack {
     chains: Vec<Chain>,
     /// By caller, call, and function: helpers call back whatever function they are given.
     callees: BTreeMap<(ChainId, Pc, SubprogIdx), ChainId>,
+    /// The chains that begin with a function.
+    roots: BTreeMap<SubprogIdx, ChainId>,
     /// By subprogram; absent where nothing reads the stack.
     flows: Vec<Option<Flow>>,
     /// By frame, when nothing is being computed empty.
@@ -104,6 +106,7 @@ impl LiveStack {
         let mut live = Self {
             chains: Vec::new(),
             callees: BTreeMap::new(),
+            roots: BTreeMap::from([(SubprogIdx::MAIN, ChainId::MAIN)]),
             flows: program.subprogs().iter().map(|_| None).collect(),
             work: Default::default(),
             bytes: 0,
@@ -113,9 +116,14 @@ impl LiveStack {
         live
     }
 
-    /// The chain of a function that is explored for itself.
+    /// The chain of a function that is explored for itself, or runs later.
     pub(super) fn root(&mut self, program: &Program, subprog: SubprogIdx) -> ChainId {
-        self.add(program, None, subprog)
+        if let Some(&chain) = self.roots.get(&subprog) {
+            return chain;
+        }
+        let chain = self.add(program, None, subprog);
+        self.roots.insert(subprog, chain);
+        chain
     }
 
     /// The chain that goes on from `caller` through the call at `callsite`.

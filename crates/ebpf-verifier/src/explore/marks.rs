@@ -8,7 +8,7 @@ use ebpf_isa::{CallTarget, Insn, Pc, Program, WideSource};
 use crate::environment::Environment;
 use crate::kfunc::IterUse;
 use crate::outline::Outline;
-use crate::rules::calls_back;
+use crate::rules::{calls_back, calls_later};
 
 /// What is special about an instruction.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -88,6 +88,7 @@ impl Marks {
                     self.arrive(pc);
                     self.marks[pc.index()].calls_back = true;
                 }
+                self.marks[pc.index()].meeting |= calls_later(&insn);
                 if let CallTarget::Subprog(target) = callee {
                     self.marks[pc.index()].meeting = true;
                     self.arrive(target);

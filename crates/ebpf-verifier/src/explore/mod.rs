@@ -62,6 +62,8 @@ pub(crate) struct Explored {
     pub(crate) writes_packet: bool,
     /// The calls of helpers that call back, as far as some path comes to them.
     pub(crate) callback_calls: BTreeMap<Pc, CallbackCall>,
+    /// By subprogram: whether it is one that runs later.
+    pub(crate) runs_later: Vec<bool>,
     /// The greatest distance of a jump, in slots.
     pub(crate) longest_jump: u32,
 }
@@ -88,9 +90,18 @@ pub(crate) fn explore<W: Watch>(
     explorer.watch.ends(&explorer.machine.stack_depth, &added);
     explored.map_err(|fault| (fault, explorer.machine.pc))?;
     let Explorer { reached, machine, marks, .. } = explorer;
-    let Machine { context_use, stack_depth, writes_packet, callback_calls, .. } = machine;
+    let Machine { context_use, stack_depth, writes_packet, callback_calls, runs_later, .. } =
+        machine;
     let longest_jump = marks.longest_jump;
-    Ok(Explored { reached, context_use, stack_depth, writes_packet, callback_calls, longest_jump })
+    Ok(Explored {
+        reached,
+        context_use,
+        stack_depth,
+        writes_packet,
+        callback_calls,
+        runs_later,
+        longest_jump,
+    })
 }
 
 /// A path that waits.
@@ -278,27 +289,43 @@ impl<'a, W: Watch> Explorer<'a, W> {
     /// Lets the other side of a fork wait.
     fn wait(&mut self, pc: Pc, state: State, chain: ChainId) -> Checked {
         self.hold(&state)?;
-        self.checkpoints.branch_off(self.way.parent);
         let (from, steps) = (self.machine.pc, self.way.steps + 1);
-        let is_round = self.machine.effects.call.called_back.is_some();
-        // A callback is one more call.
-        let chain = match is_round {
-            true => self.live_stack.callee(self.machine.program, chain, from, pc),
-            false => chain,
+        let call = &self.machine.effects.call;
+        let (is_round, is_later) = (call.called_back.is_some(), call.runs_later);
+        let way = if is_later {
+            self.way_later(pc)
+        } else {
+            self.checkpoints.branch_off(self.way.parent);
+            // A callback is one more call.
+            let chain = match is_round {
+                true => self.live_stack.callee(self.machine.program, chain, from, pc),
+                false => chain,
+            };
+            Way { last: Some(from), steps, chain, ..self.way }
         };
-        let way = Way { last: Some(from), steps, chain, ..self.way };
         self.watch.waits();
         self.waiting.push(Waiting { pc, state, way, history: self.history.len() });
         let pending = self.waiting.len();
         self.peak_waiting = self.peak_waiting.max(pending);
         if pending > self.machine.env.profile.max_pending as usize {
             return Err(match is_round || self.marks.at(from).may_goto {
+                _ if is_later => Payload::LimitLater { pending },
                 true => Payload::LimitRounds { pending },
                 false => Payload::LimitPending { pending },
             }
             .into());
         }
         Ok(())
+    }
+
+    /// The way of a path that begins at a function which runs later: it goes on from nothing.
+    fn way_later(&mut self, start: Pc) -> Way {
+        let program = self.machine.program;
+        let chain = self.live_stack.root(program, program.subprog_of(start));
+        let (last, history) = (Some(self.machine.pc), self.history.len());
+        // As far as the kernel knows.
+        let first = Pc::ENTRY;
+        Way { parent: None, first, last, history, steps: 0, chain }
     }
 
     /// The path has ended: takes up the newest one that waits, if there is one.

@@ -174,6 +174,12 @@ impl<W: Watch> Explorer<'_, W> {
         if checkpoint.way.chain != self.way.chain {
             return Ok(Meeting::Miss);
         }
+        // Another run of a function that runs later says nothing about loops.
+        let entry = checkpoint.state.frame().async_entry;
+        let is_other_run = entry > 0 && entry != self.machine.state.frame().async_entry;
+        if checkpoint.branches > 0 && is_other_run {
+            return Ok(Meeting::Miss);
+        }
         let live = |pc| self.machine.live.before(pc);
         // Where every path is explored to its end, nobody looks which registers are live there.
         let live_in_rounds = |at| match self.options.without_pruning {

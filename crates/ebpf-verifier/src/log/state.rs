@@ -77,7 +77,8 @@ impl Display for FrameText<'_> {
             f.write_str(if index == 0 { " refs=" } else { "," })?;
             write!(f, "{id}")?;
         }
-        f.write_str(if frame.is_callback { " cb" } else { "" })
+        f.write_str(if frame.is_callback { " cb" } else { "" })?;
+        f.write_str(if frame.async_entry > 0 { " async_cb" } else { "" })
     }
 }
 

@@ -14,6 +14,12 @@ use crate::profile::Span;
 const CALLING_BACK: [HelperId; 4] =
     [HelperId::FOR_EACH_MAP_ELEM, HelperId::FIND_VMA, HelperId::LOOP, HelperId::USER_RINGBUF_DRAIN];
 
+/// Whether an instruction calls a helper after which a function of the program runs at some time,
+/// whatever has become of the program.
+pub(crate) fn calls_later(insn: &Insn) -> bool {
+    matches!(insn, Insn::Call(CallTarget::Helper(HelperId::TIMER_SET_CALLBACK)))
+}
+
 /// Whether an instruction calls a helper that calls a function of the program back.
 pub(crate) fn calls_back(insn: &Insn) -> bool {
     matches!(insn, Insn::Call(CallTarget::Helper(id)) if CALLING_BACK.contains(id))
@@ -70,6 +76,8 @@ pub enum ArgKind {
     U64Output,
     /// A lock in the value of a map's element, which the helper takes or gives back.
     SpinLock,
+    /// A timer in the value of a map's element.
+    Timer,
     /// Twenty bytes of memory that are read: the header of IPv4, or of TCP.
     Header20,
     /// Forty bytes of memory that are read: the header of IPv6.

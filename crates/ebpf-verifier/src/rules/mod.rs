@@ -11,8 +11,8 @@ use alloc::vec::Vec;
 use ebpf_isa::uapi::{AttachType, HelperId, ProgramType};
 
 pub use context::{ContextAccess, ContextField, ContextQuery, FieldAccess, FieldKind};
-pub(crate) use helper::calls_back;
 pub use helper::{ArgKind, HelperProto, RetKind};
+pub(crate) use helper::{calls_back, calls_later};
 pub use object::Object;
 
 use tables::availability;
@@ -70,6 +70,9 @@ pub struct ExitRange {
 
 /// What callbacks may return: 0 to be called again, 1 to have the helper return.
 pub(crate) const CALLBACK_RANGE: ExitRange = ExitRange { min: 0, max: 1 };
+
+/// What functions may return that run later.
+pub(crate) const LATER_RANGE: ExitRange = ExitRange { min: 0, max: 0 };
 
 /// What programs may return that are attached in some way.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -15,6 +15,9 @@ pub(crate) struct Frame {
     pub(crate) return_to: Option<Pc>,
     /// Whether a helper called it, which may call it again.
     pub(crate) is_callback: bool,
+    /// In a function that runs later than what has it run: how many such functions led to it, one from
+    /// within the other. Else 0.
+    pub(crate) async_entry: u32,
     /// How often the call that the function is at has called back on this path.
     pub(crate) rounds: u32,
 }
@@ -32,7 +35,7 @@ impl Frame {
         let mut regs = [Value::Uninit; 11];
         regs[Reg::FP.index()] = Value::pointer(PointerKind::Stack { frame: index });
         let stack = Stack::default();
-        Self { regs, stack, subprog, return_to, is_callback: false, rounds: 0 }
+        Self { regs, stack, subprog, return_to, is_callback: false, async_entry: 0, rounds: 0 }
     }
 
     /// The call that it was entered by; `None` in the first frame.

@@ -34,6 +34,7 @@ impl Machine<'_> {
         let Some(return_to) = self.state.frame().return_to else {
             self.check_nothing_held(Ending::Exit)?;
             match self.state.frame().subprog {
+                _ if self.state.frame().async_entry > 0 => self.check_later_result()?,
                 SubprogIdx::MAIN => self.check_exit_value()?,
                 _ => self.check_function_result()?,
             }

@@ -45,15 +45,14 @@ impl Machine<'_> {
     /// Has the helper call back the function in `r2`, if this is a call that does: another path goes on
     /// there.
     pub(super) fn call_back(&mut self, proto: &HelperProto, map: Option<MapIdx>) -> Checked {
+        if proto.id == HelperId::TIMER_SET_CALLBACK {
+            return self.run_later(map);
+        }
         let is_loop = proto.id == HelperId::LOOP;
         if !is_loop && proto.id != HelperId::FOR_EACH_MAP_ELEM {
             return Ok(());
         }
-        let Some(PointerKind::Function(subprog)) =
-            self.value(Reg::R2).as_pointer().map(|pointer| pointer.kind)
-        else {
-            unreachable!("the argument was found to be a function");
-        };
+        let subprog = self.given_function();
         self.note_callback(is_loop, subprog);
         if is_loop && !self.has_rounds_left()? {
             self.state.frame_mut().rounds = 0;
@@ -85,6 +84,14 @@ impl Machine<'_> {
         self.state.frame_mut().rounds = 0;
         self.effects.of_call().called_back = Some(self.program.subprogs()[subprog.index()].start);
         Ok(())
+    }
+
+    /// The function in `r2`.
+    pub(super) fn given_function(&self) -> SubprogIdx {
+        match self.value(Reg::R2).as_pointer().map(|pointer| pointer.kind) {
+            Some(PointerKind::Function(subprog)) => subprog,
+            _ => unreachable!("the argument was found to be a function"),
+        }
     }
 
     fn note_callback(&mut self, is_loop: bool, subprog: SubprogIdx) {
@@ -140,9 +147,7 @@ impl Machine<'_> {
         if !has_elements(map_type) {
             return Err(Payload::CallbackMap { map_type }.into());
         }
-        let key = Value::pointer(PointerKind::MapKey(map));
-        let value =
-            Value::pointer(PointerKind::MapValue(MapValueRef { map, null: None, element: None }));
+        let [key, value] = element(map);
         Ok([*self.value(Reg::R1), key, value, context])
     }
 
@@ -172,6 +177,12 @@ impl Machine<'_> {
             false => Ok(()),
         }
     }
+}
+
+/// The key and the value of an element that a callback is given.
+pub(super) fn element(map: MapIdx) -> [Value; 2] {
+    let value = MapValueRef { map, null: None, element: None };
+    [PointerKind::MapKey(map), PointerKind::MapValue(value)].map(Value::pointer)
 }
 
 /// Whether the elements of such a map can be gone through.

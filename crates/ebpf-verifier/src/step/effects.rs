@@ -39,6 +39,8 @@ pub(crate) struct Effects {
 pub(crate) struct CallEffects {
     /// The callback that another path goes on in.
     pub(crate) called_back: Option<Pc>,
+    /// Whether it runs later, and has nothing to do with this path.
+    pub(crate) runs_later: bool,
     /// Whether the path came back from a callback.
     pub(crate) left_callback: bool,
     /// Whether another path goes on with the next thing of an iterator.

@@ -91,11 +91,13 @@ impl Machine<'_> {
         Err(Payload::Lock { fault }.into())
     }
 
-    /// Whether all pointers to values of a map are to the same one, which the kernel does not number.
-    /// Where it hands several to callbacks, it does not tell them apart.
+    /// Whether all pointers to values of a map that the kernel does not number are to the same one on
+    /// this path: that of an array with one, or the one that a timer is in. Where callbacks are given
+    /// others, it does not tell them apart.
     fn is_only_element(&self, map: MapIdx) -> bool {
         let desc = &self.map(map).desc;
-        desc.map_type == MapType::Array && desc.max_entries == 1
+        let has_one = desc.map_type == MapType::Array && desc.max_entries == 1;
+        has_one || !self.goes_through_maps
     }
 
     /// Refuses what is not possible while a lock is held.

@@ -47,7 +47,7 @@ impl Machine<'_> {
             let is_known = cause.code() != ErrorCode::Unsupported;
             return Err(if is_known { refuse(subprog, function, cause) } else { cause });
         }
-        if function.may_sleep && !self.env.sleepable {
+        if function.may_sleep && !self.may_sleep() {
             return Err(Payload::GlobalSleeps { function: subprog }.into());
         }
         if function.moves_packet {

@@ -17,6 +17,7 @@ mod object;
 mod packet;
 mod pointer;
 mod stack;
+mod timer;
 
 use alloc::collections::BTreeMap;
 use alloc::vec;
@@ -74,6 +75,10 @@ pub(crate) struct Machine<'a> {
     pub(crate) functions: &'a Functions,
     /// By subprogram: whether a path calls it, if it is a global function.
     pub(crate) called: Vec<bool>,
+    /// Whether the program has a call that gives all elements of a map to a callback.
+    goes_through_maps: bool,
+    /// By subprogram: whether it is one that runs later.
+    pub(crate) runs_later: Vec<bool>,
     /// By subprogram: whether the kernel has remarked on a call of it, if it is a static function.
     remarked: Vec<bool>,
     /// The types of objects that kernel functions take and return.
@@ -104,12 +109,16 @@ impl<'a> Machine<'a> {
         shares_mistakes: bool,
     ) -> Self {
         let Subject { program, outline, functions, env } = subject;
+        let goes_through = Insn::Call(CallTarget::Helper(HelperId::FOR_EACH_MAP_ELEM));
+        let goes_through_maps = outline.notable().iter().any(|&(_, insn)| insn == goes_through);
         Self {
             shares_mistakes,
             program,
             env,
             functions,
             called: vec![false; program.subprogs().len()],
+            goes_through_maps,
+            runs_later: vec![false; program.subprogs().len()],
             remarked: vec![false; program.subprogs().len()],
             object_types: env.modules.object_types(),
             processors,

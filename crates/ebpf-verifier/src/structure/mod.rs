@@ -15,7 +15,7 @@ use crate::environment::Environment;
 use crate::error::{Checked, Payload, Unsupported};
 use crate::explore::Explored;
 use crate::outline::{Outline, lacks_feature, uses_auxiliary};
-use crate::rules::calls_back;
+use crate::rules::{calls_back, calls_later};
 use crate::step::ContextUse;
 
 pub(crate) use slots::WIDE_LOAD;
@@ -358,7 +358,8 @@ pub(crate) fn check_addresses(
     if !functions.any(|function| is_reached(function.start)) {
         return Ok(());
     }
-    let calls_back = outline.notable().iter().any(|(_, insn)| calls_back(insn));
+    let calls = |calls: fn(&Insn) -> bool| outline.notable().iter().any(|(_, insn)| calls(insn));
+    let (calls_back, calls_later) = (calls(calls_back), calls(calls_later));
     for &(pc, insn) in outline.notable() {
         let what = match insn {
             Insn::LoadWide { source: WideSource::Func(start), .. }
@@ -366,9 +367,9 @@ pub(crate) fn check_addresses(
             {
                 Unsupported::UnreachedFunction
             }
-            Insn::LoadPacket { .. } if calls_back && program.subprog_of(pc) != SubprogIdx::MAIN => {
-                Unsupported::EndInCallback
-            }
+            _ if program.subprog_of(pc) == SubprogIdx::MAIN => continue,
+            Insn::LoadPacket { .. } if calls_back => Unsupported::EndInCallback,
+            _ if calls_later && End::of(insn).is_some() => Unsupported::EndInCallback,
             _ => continue,
         };
         return Err((what.into(), Some(pc)));
@@ -439,20 +440,23 @@ pub(crate) fn check_stack_depth(
     outline: &Outline,
     env: &Environment,
     stack_depth: &[u16],
+    runs_later: &[bool],
 ) -> Checked {
     let is_tail_call = |insn| End::of(insn) == Some(End::TailCall);
     let tail_calls = outline.notable().iter().filter(|&&(_, insn)| is_tail_call(insn));
     let with_tail_call: BTreeSet<_> = tail_calls.map(|&(pc, _)| program.subprog_of(pc)).collect();
     let program_type = env.program_type.program_type();
     CallWalk {
-        callees: callees(program, outline),
-        has_private_stacks: has_private_stacks(program_type) && with_tail_call.is_empty(),
+        callees: callees(program, outline, runs_later),
+        has_private_stacks: has_private_stacks(program_type)
+            && with_tail_call.is_empty()
+            && !runs_later.contains(&true),
         with_tail_call,
         env,
         stack_depth,
         seen: BTreeSet::new(),
     }
-    .check()
+    .check(runs_later)
 }
 
 /// What is called may use as much stack again, and call on: so a subprogram with a tail call may not
@@ -462,7 +466,8 @@ const TAIL_CALL_STACK: u32 = 256;
 /// A function with at least so many bytes of stack has one of its own, where functions may.
 const PRIVATE_STACK_MIN: u32 = 64;
 
-/// Whether functions of such programs may have stacks of their own, if none makes a tail call.
+/// Whether functions of such programs may have stacks of their own, if none makes a tail call or runs
+/// later.
 const fn has_private_stacks(program_type: ProgramType) -> bool {
     matches!(
         program_type,
@@ -473,12 +478,15 @@ const fn has_private_stacks(program_type: ProgramType) -> bool {
     )
 }
 
-fn callees(program: &Program, outline: &Outline) -> Vec<Vec<SubprogIdx>> {
+fn callees(program: &Program, outline: &Outline, runs_later: &[bool]) -> Vec<Vec<SubprogIdx>> {
     let mut callees = vec![Vec::new(); program.subprogs().len()];
     for &(pc, insn) in outline.notable() {
-        // A helper may call a function back whose address is taken.
-        if let Some(target) = insn.subprog_ref() {
-            callees[program.subprog_of(pc).index()].push(program.subprog_of(target));
+        // A helper may call a function back whose address is taken, but for those that run later.
+        let is_call = matches!(insn, Insn::Call(_));
+        if let Some(callee) = insn.subprog_ref().map(|target| program.subprog_of(target))
+            && (is_call || !runs_later[callee.index()])
+        {
+            callees[program.subprog_of(pc).index()].push(callee);
         }
     }
     callees
@@ -497,7 +505,11 @@ struct CallWalk<'a> {
 }
 
 impl CallWalk<'_> {
-    fn check(mut self) -> Checked {
+    fn check(mut self, runs_later: &[bool]) -> Checked {
+        let functions = runs_later.iter().enumerate().rev();
+        for (index, _) in functions.filter(|(_, runs_later)| **runs_later) {
+            self.enter(SubprogIdx(index as u32), 0, 0)?;
+        }
         self.enter(SubprogIdx::MAIN, 0, 0)
     }
 

@@ -203,10 +203,21 @@ pub(crate) fn other_ways(max_processed: u32) -> Vec<Options> {
     .collect()
 }
 
+/// A program that has a timer run a function so many times.
+pub(crate) fn timers_set(count: usize) -> Subject {
+    let env = "map array 4 32 1 timer@8\nfunction global int\nfunction static int";
+    let set = "r1 = r6\nr2 = func later ll\ncall bpf_timer_set_callback#170\n".repeat(count);
+    let asm = format!("r6 = map[0][0]+8 ll\n{set}r0 = 0\nexit\nlater:\nr0 = 0\nexit");
+    Subject::new(&asm, env).expect("it is a program")
+}
+
 /// Whether a limit was reached, which other ways of exploring may do.
 pub(crate) fn is_limit(rejection: &Rejection) -> bool {
     matches!(
         rejection.code,
-        ErrorCode::LimitProcessed | ErrorCode::LimitPending | ErrorCode::LimitRounds
+        ErrorCode::LimitProcessed
+            | ErrorCode::LimitPending
+            | ErrorCode::LimitRounds
+            | ErrorCode::LimitLater
     )
 }

@@ -11,7 +11,7 @@ use ArgKind::{
     Anything, Callback, ConstString, Context, ContextOrNull, Dynptr, FullSockOrNull, Header20,
     Header40, LocalDynptr, Map, MapKey, MapValue, MapValueOrNull, MapValueOutput, Memory,
     MemoryOrNull, NoFlags, Output, ReleasedDynptr, ReleasedRingbuf, ReleasedSock, ReservedSize,
-    RingbufDynptr, Size, SizeOrZero, Sock, SockCommon, SockOrNull, SpinLock, StackOrNull,
+    RingbufDynptr, Size, SizeOrZero, Sock, SockCommon, SockOrNull, SpinLock, StackOrNull, Timer,
     U32Update, U64Output, Update, UpdateOrNull,
 };
 
@@ -135,6 +135,19 @@ fn maps() -> Vec<HelperProto> {
             .since(5, 1)
             .args(&[SpinLock])
             .returns(RetKind::Void),
+        helper(HelperId::TIMER_INIT.0, "timer_init")
+            .since(5, 15)
+            .args(&[Timer, Map, Anything])
+            .gpl_only(),
+        helper(HelperId::TIMER_SET_CALLBACK.0, "timer_set_callback")
+            .since(5, 15)
+            .args(&[Timer, Callback])
+            .gpl_only(),
+        helper(HelperId::TIMER_START.0, "timer_start")
+            .since(5, 15)
+            .args(&[Timer, Anything, Anything])
+            .gpl_only(),
+        helper(HelperId::TIMER_CANCEL.0, "timer_cancel").since(5, 15).args(&[Timer]).gpl_only(),
         helper(130, "ringbuf_output").since(5, 8).args(&[Map, Memory, SizeOrZero, Anything]),
         helper(131, "ringbuf_reserve")
             .since(5, 8)

@@ -13,6 +13,7 @@ use super::Machine;
 use super::memory::check_unmodified;
 use super::packet::forget_packet_pointers;
 use crate::error::{Checked, Ending, LockFault, Payload, Unsupported};
+use crate::map_fields::SpecialField;
 use crate::rules::{
     ArgKind, HelperProto, Object, PacketAccess, ProgramTypeRules, helper_takes_map, holds_sockets,
     may_change_sockets,
@@ -58,7 +59,7 @@ impl Machine<'_> {
         if proto.gpl_only && !self.env.license_gpl {
             return Err(Payload::HelperLicense { helper: id }.into());
         }
-        if proto.may_sleep && !self.env.sleepable {
+        if proto.may_sleep && !self.may_sleep() {
             return Err(Payload::HelperSleeps { helper: id }.into());
         }
         let mut facts = CallFacts::default();
@@ -155,10 +156,12 @@ impl Machine<'_> {
         }
         match kind {
             ArgKind::Map => {
+                let timer = facts.map;
                 facts.map = value.as_pointer().and_then(|pointer| match pointer.kind {
                     PointerKind::Map(map) => Some(map),
                     _ => None,
                 });
+                self.check_map_of_timer(timer, facts.map)?;
                 self.check_known_map(proto, facts.map)
             }
             ArgKind::MapKey => {
@@ -193,6 +196,10 @@ impl Machine<'_> {
                 self.check_size(proto, index, reg, &value, facts)
             }
             ArgKind::SpinLock => self.process_lock(proto.id, reg, &value),
+            ArgKind::Timer => {
+                facts.map = Some(self.check_field(reg, &value, SpecialField::Timer)?.map);
+                Ok(())
+            }
             ArgKind::ReservedSize => {
                 let size = value.as_scalar().and_then(|size| size.bounds.as_const());
                 let size = size.ok_or(Payload::HelperConstant { register: reg })?;
@@ -398,6 +405,7 @@ fn check_kind(kind: ArgKind, reg: Reg, value: &Value) -> Checked {
         }
         ArgKind::Callback => (is(|kind| matches!(kind, PointerKind::Function(_))), &["func"]),
         ArgKind::SpinLock => (is(is_map_value), &["map_value", "ptr_"]),
+        ArgKind::Timer => (is(is_map_value), &["map_value"]),
         ArgKind::StackOrNull => (is(|kind| matches!(kind, PointerKind::Stack { .. })), &["fp"]),
         ArgKind::SockCommon => (is(is_socket), SOCKET_KINDS),
         ArgKind::Sock | ArgKind::ReleasedSock => (is(is_socket), SOCK_KINDS),
