@@ -46,6 +46,9 @@ pub enum CaseUnsupported {
     /// Flags that change the verifier's rules in ways that are not known.
     #[error("program flags {0:#x} are not supported")]
     Flags(u32),
+    /// The kernel has no such function, hook or tracepoint, or its types are not given.
+    #[error("no type of the kernel says what `{0}` is, which the program is for")]
+    AttachTarget(String),
     /// The ABI as it is known here has no such map type.
     #[error("map type {0} is not known")]
     MapType(u32),
@@ -180,12 +183,15 @@ pub fn environment(
     }
     maps.extend(inner);
     let attach_type = (case.attach_type != 0).then_some(attach_type);
-    let target = |name: &String| types.kernel?.attach_target(attach_type, name);
+    let target = |name: &String| {
+        let found = types.kernel.and_then(|kernel| kernel.attach_target(attach_type, name));
+        found.ok_or_else(|| CaseUnsupported::AttachTarget(name.clone()))
+    };
     Ok(Environment {
         program_type: rules.ok_or(no_rules)?,
         attach_type,
         kernel_types: types.kernel.cloned(),
-        attach_target: case.attach_func.as_ref().and_then(target),
+        attach_target: case.attach_func.as_ref().map(target).transpose()?,
         maps,
         btf: btf.map(Arc::new),
         modules: types.kernel.map_or_else(ModuleTable::new, |types| ModuleTable::of_kernel(types)),

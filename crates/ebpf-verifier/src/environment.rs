@@ -11,7 +11,7 @@ use ebpf_isa::{MapIdx, SubprogInfo};
 
 use crate::digest::{Digest, DigestWriter};
 use crate::function;
-use crate::kernel_types::KernelTypes;
+use crate::kernel_types::{KernelTypes, Target};
 use crate::kfunc::ModuleTable;
 use crate::map_fields::ValueFields;
 use crate::profile::{KernelProfile, Span};
@@ -147,6 +147,11 @@ impl Environment {
         digest.u32(u32::from(self.strict_alignment));
         self.profile.digest(&mut digest);
         digest.finish()
+    }
+
+    /// What the program is attached to, if that is of a kind that is known here.
+    pub(crate) fn target(&self) -> Option<Target> {
+        Target::new(self.kernel_types.as_ref()?, self.attach_type, self.attach_target?)
     }
 
     pub(crate) fn map(&self, index: MapIdx) -> Option<&MapInfo> {

@@ -6,7 +6,7 @@
 //! made of ([`Payload`]). It needs no kernel and no privileges.
 //!
 //! **An accept is always meant.** What this verifier does not know is rejected, with the code
-//! [`ErrorCode::Unsupported`]: the kernel's own functions, BTF pointers, and all program types, helpers
+//! [`ErrorCode::Unsupported`]: the kernel's own functions, and all program types, helpers
 //! and types of maps without a row in the tables of [`rules`]. A program that the kernel refuses must never be accepted here; one that the kernel
 //! accepts may still be refused as unsupported.
 //!
@@ -52,7 +52,7 @@ pub use environment::{Environment, MapInfo};
 pub use error::{
     ArgumentRule, ArithmeticRule, BadSize, Ending, Errno, ErrorCode, Extreme, FarOffset,
     FieldFault, Held, LaterFault, LockFault, Misplaced, Payload, PayloadKind, PrototypeFault,
-    Region, RejectedLine, Rejection, StackAccess, Unsupported,
+    Region, RejectedLine, Rejection, StackAccess, TargetFault, Unsupported, WalkFault,
 };
 pub use kernel_types::KernelTypes;
 pub use kfunc::{

@@ -12,6 +12,7 @@ use ebpf_isa::abi::STACK_SIZE;
 use ebpf_isa::{Extend, MapIdx, Pc, Reg, Size, SubprogIdx};
 
 use crate::domain::{self, Scalar};
+use crate::kernel_types::Trust;
 use crate::state::{
     Frame, MapValueRef, PacketRange, PacketRegion, Pointer, PointerKind, Slot, StackOff, State,
     Value,
@@ -224,9 +225,14 @@ impl Checker<'_> {
                 is_from(base) && in_range
             }
             // Where the host keeps its objects is not known here, but that they exist.
-            PointerKind::Element { .. } => true,
+            PointerKind::Element { .. } | PointerKind::Guarded => true,
+            // Those that are not trusted need not.
+            PointerKind::Structure { trust, null, .. } => {
+                null.is_some() || trust != Trust::Trusted || found != 0
+            }
             PointerKind::Object { null, .. }
             | PointerKind::Opaque { null, .. }
+            | PointerKind::Buffer { null, .. }
             | PointerKind::Ringbuf { null, .. }
             | PointerKind::Slice { null, .. }
             | PointerKind::Argument { null, .. } => null.is_some() || found != 0,

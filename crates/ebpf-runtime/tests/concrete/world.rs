@@ -401,9 +401,10 @@ impl RewriteHooks for Hooks {
                 FieldKind::PacketData => address(DATA),
                 FieldKind::PacketEnd => address(DATA_END),
                 FieldKind::PacketMeta => address(DATA_META),
-                FieldKind::Object(_) | FieldKind::ObjectOrNull(_) | FieldKind::Unsupported => {
-                    Err(access.unsupported())
-                }
+                FieldKind::Object(_)
+                | FieldKind::ObjectOrNull(_)
+                | FieldKind::Argument
+                | FieldKind::Unsupported => Err(access.unsupported()),
             },
         }
     }

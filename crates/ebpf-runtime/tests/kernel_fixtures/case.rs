@@ -14,7 +14,7 @@ const STRICT_ALIGNMENT: u32 = 1;
 const SLEEPABLE: u32 = 1 << 4;
 
 /// The case that a fixture is.
-pub(crate) fn case(Subject { program, env, btf, map_types, held }: Subject) -> Case {
+pub(crate) fn case(Subject { program, env, btf, map_types, held, target }: Subject) -> Case {
     let map_refs = program.insns().filter_map(|(pc, insn)| match insn {
         Insn::LoadWide {
             source: WideSource::Map(map, _) | WideSource::MapValue(map, ..), ..
@@ -41,7 +41,7 @@ pub(crate) fn case(Subject { program, env, btf, map_types, held }: Subject) -> C
         kfunc_refs: kfunc_refs.collect(),
         func_info: func_info(&program),
         btf: btf.map(CaseBtf::Bytes),
-        attach_func: None,
+        attach_func: target,
         runs: Vec::new(),
         judged: None,
     }

@@ -87,6 +87,8 @@ error_codes! {
     /// More stack, in one frame or in a chain of calls, than the limit.
     LimitStack = "limit.stack", EACCES;
 
+    /// A program of a type that is attached to something, without what it is attached to.
+    AttachTarget = "attach.target", EINVAL;
     /// An attach type that programs of this type cannot have.
     AttachType = "attach.type", EINVAL;
     /// A program that is to be one that may sleep, of a type that may not.
@@ -132,6 +134,10 @@ error_codes! {
     /// An access to an object of the kernel where it has no such field, or a store to one that
     /// cannot be written.
     ObjectAccess = "object.access", EACCES;
+    /// An access to a structure of the kernel where it has no member.
+    StructureMember = "structure.member", EINVAL;
+    /// An access to a structure of the kernel in a program whose licence is not compatible with the GPL.
+    StructureLicense = "structure.license", EINVAL;
     /// A context pointer that was moved.
     ContextModified = "context.modified", EACCES;
     /// An access beyond what was compared with the end of the packet.

@@ -13,6 +13,7 @@ mod malformed;
 mod payload;
 mod prototype;
 mod rejection;
+mod structure;
 mod text;
 mod unsupported;
 
@@ -28,6 +29,7 @@ pub use kinds::PayloadKind;
 pub use payload::Payload;
 pub use prototype::PrototypeFault;
 pub use rejection::{RejectedLine, Rejection};
+pub use structure::{TargetFault, WalkFault};
 pub use unsupported::Unsupported;
 
 /// What every rule gives: the box keeps the good case small.

@@ -11,7 +11,8 @@ use ebpf_isa::{AluOp, MapIdx, Pc, ProgramError, Reg, SubprogIdx, Width};
 use super::kinds::payloads;
 use super::{
     ArgumentRule, ArithmeticRule, BadSize, Ending, Extreme, FarOffset, FieldFault, Held,
-    LaterFault, LockFault, Misplaced, PrototypeFault, Region, StackAccess, Unsupported, text,
+    LaterFault, LockFault, Misplaced, PrototypeFault, Region, StackAccess, TargetFault,
+    Unsupported, WalkFault, text,
 };
 use crate::domain::Tnum;
 use crate::kfunc::ObjectType;
@@ -367,6 +368,92 @@ payloads! {
         size: u8 = "Size of the access.",
         write: bool = "Whether it is a store.",
     } => ContextAccess;
+
+    /// An access to the context that the types of what the program is attached to do not allow.
+    #[error("invalid bpf_context access off={off} size={size}")]
+    ContextArgument {
+        target: String = "The function or tracepoint.",
+        fault: TargetFault = "What is wrong.",
+        off: i16 = "Offset in the context.",
+        size: u8 = "Size of the access.",
+    } => ContextAccess;
+
+    /// A program of a type that is attached to something, without what it is attached to.
+    #[error("Tracing programs must provide btf_id")]
+    TargetMissing => AttachTarget;
+
+    /// An access to a buffer before its start.
+    #[error("R{} invalid {buffer} buffer access: off={off}, size={size}", register.number())]
+    BufferBefore {
+        register: Reg = "The register with the pointer.",
+        buffer: &'static str = "What the kernel calls the buffer.",
+        off: i64 = "Offset in the buffer.",
+        size: i64 = "Size of the access.",
+    } => MemoryBounds;
+
+    /// A structure of the kernel in a program whose licence is not compatible with the GPL.
+    #[error("Cannot access kernel 'struct {structure}' from non-GPL compatible program")]
+    StructureLicense {
+        structure: String = "The name of the structure.",
+    } => StructureLicense;
+
+    /// An access before the start of a structure of the kernel.
+    #[error("R{} is ptr_{structure} invalid negative access: off={off}", register.number())]
+    StructureBefore {
+        register: Reg = "The register with the pointer.",
+        structure: String = "The name of the structure.",
+        off: i32 = "Offset in the structure.",
+    } => ObjectAccess;
+
+    /// An access to a structure of the kernel at an offset that is not constant.
+    #[error(
+        "R{} is ptr_{structure} invalid variable offset: off={off}, var_off={}",
+        register.number(),
+        text::var_off(*var_off)
+    )]
+    StructureVariable {
+        register: Reg = "The register with the pointer.",
+        structure: String = "The name of the structure.",
+        off: i32 = "The constant part of the offset.",
+        var_off: Tnum = "The variable part of the offset.",
+    } => ObjectAccess;
+
+    /// A store to a structure of the kernel.
+    #[error("only read is supported")]
+    StructureWrite {
+        structure: String = "The name of the structure.",
+    } => ObjectAccess;
+
+    /// An access that goes beyond a structure of the kernel or a member of it.
+    #[error("{fault}")]
+    StructureAccess {
+        fault: WalkFault = "What is wrong.",
+    } => ObjectAccess;
+
+    /// An access to a structure of the kernel where it has no member.
+    #[error("{fault}")]
+    StructureMember {
+        fault: WalkFault = "What is wrong.",
+    } => StructureMember;
+
+    /// A structure of the kernel of another type than the one that a helper takes.
+    #[error("R{} is of type {found} but {wanted} is expected", register.number())]
+    HelperStructure {
+        register: Reg = "The argument.",
+        found: String = "The name of the structure.",
+        wanted: &'static str = "The name of the one that the helper takes.",
+    } => HelperArgument;
+
+    /// A structure of the kernel as memory of a helper that may write to it.
+    #[error(
+        "bpf_{helper}() may write into memory pointed by R{} type={kind}",
+        register.number()
+    )]
+    HelperWritesStructure {
+        register: Reg = "The argument.",
+        helper: Cow<'static, str> = "The name of the helper.",
+        kind: &'static str = "What the argument is.",
+    } => HelperArgument;
 
     /// No such field of an object of the kernel, or a store to one that cannot be written.
     #[error("{}", text::object(*register, *object, *write, *off, *size))]

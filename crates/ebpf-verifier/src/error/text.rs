@@ -64,6 +64,9 @@ impl Payload {
                 };
                 Some(held.iter().map(line).collect::<Vec<_>>().join("\n"))
             }
+            Self::ContextArgument { ref target, fault, .. } => {
+                Some(format!("func '{target}' {fault}"))
+            }
             Self::KfuncBuffer { ref cause, .. } | Self::KfuncBufferAbove { ref cause, .. } => {
                 Some(format!("{cause}"))
             }

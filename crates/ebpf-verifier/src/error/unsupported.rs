@@ -151,6 +151,34 @@ pub enum Unsupported {
     /// An iterator in the slot above the frame pointer, where the kernel finds that below it.
     #[error("an iterator at the frame pointer")]
     IterAtFramePointer,
+    /// A number to which a pointer to memory is added that may not be there: the kernel takes the number
+    /// to be the same as before.
+    #[error("a number to which a pointer to memory is added that may not be there")]
+    NumberPlusGuarded,
+    /// A number to which a pointer to an acquired structure is added: the kernel loses track of it.
+    #[error("a number to which a pointer to an acquired structure is added")]
+    NumberPlusAcquired,
+    /// A load that has to be guarded on one path and not on another.
+    #[error("a load that has to be guarded on one path and not on another")]
+    PartlyGuarded,
+    /// A structure of the kernel, without the types of the kernel.
+    #[error("a program that needs the types of the kernel, which are not given")]
+    KernelTypes,
+    /// An access to a buffer of an iterator at an offset that is not constant.
+    #[error("an access to a key or value of an iterator at an offset that is not constant")]
+    BufferOffset,
+    /// An attach target, or an argument of it, of a kind that is not known.
+    #[error("what the program is attached to")]
+    AttachTarget,
+    /// A member of a structure of the kernel, or a pointer in one, of a kind that is not known.
+    #[error("a member of a structure of the kernel with tags or types that are not known")]
+    StructureMember,
+    /// A store to a structure of the kernel in a program that may be allowed some.
+    #[error("a store to a structure of the kernel")]
+    StructureStore,
+    /// A structure of the kernel as an argument where only some are taken.
+    #[error("a structure of the kernel given as a socket or value")]
+    StructureArgument,
     /// A load of a called function's frame pointer, which the kernel loses track of.
     #[error("a load of a called function's frame pointer")]
     CalleeFramePointer,

@@ -139,6 +139,10 @@ impl Reader<'_> {
             if tags.not_null {
                 return refuse(PrototypeFault::Tags { argument });
             }
+            if tags.context && program_type == ProgramType::Tracing {
+                // It depends on what the program is attached to.
+                return Err(Unread::Unknown);
+            }
             if tags.context {
                 check_tagged(btf, argument, pointee, program_type).map_err(Unread::Refused)?;
             }

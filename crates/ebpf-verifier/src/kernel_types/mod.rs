@@ -1,11 +1,20 @@
 //! The types of a kernel, and what a program is attached to.
 
+mod facts;
+mod target;
+mod trust;
+mod walk;
+
 use alloc::format;
 use core::fmt;
 use core::hash::Hash as _;
 
 use ebpf_btf::{Btf, Kind, TypeId, TypeIndex};
 use ebpf_isa::uapi::AttachType;
+
+pub(crate) use target::{Argument, Target};
+pub(crate) use trust::{Parent, Trust, behind};
+pub(crate) use walk::{Found, Stuck, is_at, walk};
 
 use crate::digest::{Digest, DigestWriter};
 

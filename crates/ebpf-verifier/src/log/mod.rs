@@ -342,6 +342,7 @@ impl Watch for KernelLog<'_> {
 
     fn after(&mut self, pc: Pc, state: &State, effects: &Effects) {
         let Some(insn) = self.program.get(pc) else { return };
+        effects.call.note.iter().for_each(|note| self.print(format_args!("{note}\n")));
         effects.call.remark.iter().for_each(|remark| self.print(format_args!("{remark}\n")));
         match insn {
             Insn::Call(CallTarget::Subprog(target)) if !is_entered(state, target, self.program) => {

@@ -109,6 +109,11 @@ impl FrameText<'_> {
         if let PointerKind::Opaque { ty, .. } = pointer.kind {
             f.write_str(self.env.modules.object_types()[ty.0 as usize].name())?;
         }
+        if let (PointerKind::Structure { ty, .. }, Some(types)) =
+            (pointer.kind, &self.env.kernel_types)
+        {
+            f.write_str(types.btf().type_name(ty))?;
+        }
         if let PointerKind::Stack { frame } = pointer.kind {
             if frame != self.index {
                 write!(f, "[{frame}]")?;
@@ -137,7 +142,8 @@ impl FrameText<'_> {
             PointerKind::Map(map) | PointerKind::MapKey(map) => self.map(f, &mut list, map)?,
             PointerKind::Object { null, reference, .. }
             | PointerKind::Opaque { null, reference, .. }
-            | PointerKind::Slice { null, reference, .. } => {
+            | PointerKind::Slice { null, reference, .. }
+            | PointerKind::Structure { null, reference, .. } => {
                 if let Some(id) = null {
                     list.item(f, format_args!("id={}", id.0))?;
                 }
@@ -145,7 +151,8 @@ impl FrameText<'_> {
                     list.item(f, format_args!("ref_obj_id={}", id.0))?;
                 }
             }
-            PointerKind::Argument { null: Some(id), .. } => {
+            PointerKind::Argument { null: Some(id), .. }
+            | PointerKind::Buffer { null: Some(id), .. } => {
                 list.item(f, format_args!("id={}", id.0))?;
             }
             PointerKind::Item { id, iter, .. } => {
@@ -189,6 +196,9 @@ impl FrameText<'_> {
         | PointerKind::Item { size, .. } = pointer.kind
         {
             list.item(f, format_args!("sz={}", Unsigned(size.into())))?;
+        }
+        if pointer.kind == PointerKind::Guarded {
+            list.item(f, format_args!("sz=0"))?;
         }
         match pointer.var.as_const() {
             Some(0) => {}

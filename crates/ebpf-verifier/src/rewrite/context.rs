@@ -9,6 +9,9 @@ use crate::step::ContextUse;
 pub(super) fn run(rewriter: &mut Rewriter<'_>) -> Result<(), RewriteError> {
     let Rewriter { verified, hooks, patch, .. } = rewriter;
     for (pc, &used) in (0..).map(Pc).zip(&verified.context_use) {
+        if matches!(used, ContextUse::Structure | ContextUse::Guarded) {
+            return Err(RewriteError::Guarded { pc });
+        }
         if !matches!(used, ContextUse::Context | ContextUse::Object(_)) {
             continue;
         }

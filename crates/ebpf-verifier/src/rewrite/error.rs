@@ -42,6 +42,12 @@ pub enum RewriteError {
         /// Width of the access.
         size: Size,
     },
+    /// A load from memory of the kernel that may not be there, which a host has no guard for.
+    #[error("insn {pc}: loads from structures of the kernel cannot be run")]
+    Guarded {
+        /// The load.
+        pc: Pc,
+    },
     /// The field that a hook names is not what is accessed, or cannot be accessed so.
     #[error(transparent)]
     Context(#[from] ContextError),

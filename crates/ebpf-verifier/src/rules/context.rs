@@ -48,6 +48,8 @@ pub enum FieldKind {
     Object(Object),
     /// A pointer to an object of the kernel, or null.
     ObjectOrNull(Object),
+    /// Arguments of what the program is attached to, of the types that these have.
+    Argument,
     /// Something that is not known here.
     Unsupported,
 }
@@ -110,6 +112,7 @@ impl ContextField {
             FieldKind::PacketEnd => 2,
             FieldKind::PacketMeta => 3,
             FieldKind::Unsupported => 4,
+            FieldKind::Argument => 5,
             FieldKind::Object(object) => 0x100 | object as u32,
             FieldKind::ObjectOrNull(object) => 0x200 | object as u32,
         });
@@ -151,7 +154,9 @@ pub(super) fn access<'f>(
     });
     match field.map(|field| field.kind) {
         None => ContextAccess::Invalid,
-        Some(kind @ (FieldKind::Scalar | FieldKind::Unsupported)) => ContextAccess::Allowed(kind),
+        Some(kind @ (FieldKind::Scalar | FieldKind::Argument | FieldKind::Unsupported)) => {
+            ContextAccess::Allowed(kind)
+        }
         Some(_) if query.sign_extended => ContextAccess::Invalid,
         Some(kind) => ContextAccess::Allowed(kind),
     }

@@ -6,7 +6,7 @@ use core::fmt;
 use ebpf_isa::uapi::HelperId;
 use ebpf_isa::{CallTarget, Insn};
 
-use super::Object;
+use super::{Object, Structure};
 use crate::digest::DigestWriter;
 use crate::profile::Span;
 
@@ -95,6 +95,18 @@ pub enum ArgKind {
     ConstString,
     /// Memory that is filled, and need not be initialised; its size is the next argument.
     Output,
+    /// A process.
+    Task,
+    /// What a program prints to.
+    SeqFile,
+    /// An open file.
+    File,
+    /// A path of the file system.
+    Path,
+    /// A packet of the network stack.
+    SkBuff,
+    /// A packet at a driver.
+    XdpBuff,
     /// A function that the helper calls back.
     Callback,
     /// What the helper hands on to the callback: a pointer to the stack, or null.
@@ -108,6 +120,20 @@ pub enum ArgKind {
 impl ArgKind {
     const fn code(self) -> u32 {
         self as u32
+    }
+
+    /// The structure of the kernel that the argument points to.
+    pub(crate) const fn structure(self) -> Option<Structure> {
+        Some(match self {
+            Self::Sock => Structure::SockCommon,
+            Self::Task => Structure::Task,
+            Self::SeqFile => Structure::SeqFile,
+            Self::File => Structure::File,
+            Self::Path => Structure::Path,
+            Self::SkBuff => Structure::SkBuff,
+            Self::XdpBuff => Structure::XdpBuff,
+            _ => return None,
+        })
     }
 
     /// Whether the helper releases what it is given.
@@ -148,6 +174,15 @@ pub enum RetKind {
     /// The object of the argument as another kind of object, or null: still the same acquired object,
     /// if it was one.
     CastOrNull(Object),
+    /// A pointer to a structure of the kernel that is there as long as the program runs.
+    Trusted(Structure),
+    /// A pointer to a structure of the kernel.
+    Structure(Structure),
+    /// The same, or null.
+    StructureOrNull(Structure),
+    /// The object of the argument as a structure of the kernel, or null: still the same acquired object,
+    /// if it was one.
+    CastToStructureOrNull(Structure),
     /// A pointer to a value of the map argument, or null.
     MapValueOrNull,
     /// A pointer to as many bytes as the size argument says, to be released by the program, or null.
@@ -172,6 +207,10 @@ impl RetKind {
             Self::ObjectOrNull(object) => 0x100 | object as u32,
             Self::AcquiredOrNull(object) => 0x200 | object as u32,
             Self::CastOrNull(object) => 0x300 | object as u32,
+            Self::Trusted(structure) => 0x400 | structure as u32,
+            Self::Structure(structure) => 0x500 | structure as u32,
+            Self::StructureOrNull(structure) => 0x600 | structure as u32,
+            Self::CastToStructureOrNull(structure) => 0x700 | structure as u32,
         }
     }
 }

@@ -13,7 +13,7 @@ use ebpf_isa::uapi::{AttachType, HelperId, ProgramType};
 pub use context::{ContextAccess, ContextField, ContextQuery, FieldAccess, FieldKind};
 pub use helper::{ArgKind, HelperProto, RetKind};
 pub(crate) use helper::{calls_back, calls_later};
-pub use object::Object;
+pub use object::{Object, Structure};
 
 use tables::availability;
 pub(crate) use tables::map_helpers::{

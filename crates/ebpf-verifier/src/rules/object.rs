@@ -83,6 +83,65 @@ impl Object {
     }
 }
 
+/// A structure of the kernel that helpers take or give a pointer to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Structure {
+    /// `struct task_struct`
+    Task,
+    /// `struct pt_regs`
+    Registers,
+    /// `struct seq_file`
+    SeqFile,
+    /// `struct file`
+    File,
+    /// `struct path`
+    Path,
+    /// `struct sk_buff`
+    SkBuff,
+    /// `struct xdp_buff`
+    XdpBuff,
+    /// `struct socket`
+    Socket,
+    /// `struct sock_common`
+    SockCommon,
+    /// `struct tcp_sock`
+    TcpSock,
+    /// `struct tcp6_sock`
+    Tcp6Sock,
+    /// `struct tcp_timewait_sock`
+    TcpTimewaitSock,
+    /// `struct tcp_request_sock`
+    TcpRequestSock,
+    /// `struct udp6_sock`
+    Udp6Sock,
+    /// `struct unix_sock`
+    UnixSock,
+}
+
+impl Structure {
+    /// The name of its type.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Task => "task_struct",
+            Self::Registers => "pt_regs",
+            Self::SeqFile => "seq_file",
+            Self::File => "file",
+            Self::Path => "path",
+            Self::SkBuff => "sk_buff",
+            Self::XdpBuff => "xdp_buff",
+            Self::Socket => "socket",
+            Self::SockCommon => "sock_common",
+            Self::TcpSock => "tcp_sock",
+            Self::Tcp6Sock => "tcp6_sock",
+            Self::TcpTimewaitSock => "tcp_timewait_sock",
+            Self::TcpRequestSock => "tcp_request_sock",
+            Self::Udp6Sock => "udp6_sock",
+            Self::UnixSock => "unix_sock",
+        }
+    }
+}
+
 /// What an object consists of.
 enum Layout {
     /// So many bytes.

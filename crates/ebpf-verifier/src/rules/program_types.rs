@@ -91,9 +91,9 @@ fn context(program_type: ProgramType) -> Option<Vec<ContextField>> {
         Type::RawTracepoint => contexts::raw_tracepoint(),
         Type::RawTracepointWritable => contexts::raw_tracepoint_writable(),
         Type::PerfEvent => contexts::perf_event(),
+        Type::Tracing => contexts::arguments(),
         Type::Unspec
         | Type::LircMode2
-        | Type::Tracing
         | Type::StructOps
         | Type::Ext
         | Type::Lsm
@@ -204,6 +204,7 @@ fn exit_rules(program_type: ProgramType) -> Vec<ExitRule> {
         | ProgramType::SkLookup
         | ProgramType::Netfilter => [yes_or_no].into(),
         ProgramType::Kprobe => [rule(&[TraceKprobeSession], 0, 1)].into(),
+        ProgramType::Tracing => [rule(&[TraceIter], 0, 1)].into(),
         _ => Vec::new(),
     }
 }

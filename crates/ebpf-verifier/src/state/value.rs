@@ -1,10 +1,12 @@
 //! What a register or a stack slot holds.
 
+use ebpf_btf::TypeId;
 use ebpf_isa::{MapIdx, SubprogIdx, Width};
 
 use super::object::DynptrId;
 use super::refs::RefId;
 use crate::domain::Scalar;
+use crate::kernel_types::Trust;
 use crate::rules::Object;
 
 /// Ties together registers that hold the same number.
@@ -63,6 +65,8 @@ pub(crate) enum NullOf {
     Memory(u32),
     /// An object of this type.
     Opaque(OpaqueId),
+    /// A structure of this type.
+    Structure(TypeId),
 }
 
 /// Membership in a group of registers with the same value, apart from a constant.
@@ -120,6 +124,13 @@ pub(crate) enum PointerKind {
     },
     /// An object that programs cannot look into; likewise.
     Opaque { ty: OpaqueId, null: Option<NullId>, reference: Option<RefId> },
+    /// A structure of the kernel, of a type of its own, that programs may look into; likewise.
+    Structure { ty: TypeId, trust: Trust, null: Option<NullId>, reference: Option<RefId> },
+    /// Memory of the kernel of which nothing is known, not even that it is there: loads from it are
+    /// guarded.
+    Guarded,
+    /// What an iterator has a key or a value in; the id is there as long as there may be none.
+    Buffer { writable: bool, null: Option<NullId> },
     /// So many bytes that were reserved in a ring buffer; the id is there as long as there may be none.
     Ringbuf { size: u32, null: Option<NullId>, reference: RefId, origin: Origin },
     /// So many bytes that a global function is given; the id is there as long as there may be none.
@@ -290,6 +301,12 @@ impl PointerKind {
             Self::Object { object, null: Some(_), .. } => object.name_or_null(),
             Self::Opaque { null: None, .. } => "ptr_",
             Self::Opaque { null: Some(_), .. } => "ptr_or_null_",
+            Self::Structure { trust, null, .. } => trust.name(null.is_some()),
+            Self::Guarded => "rdonly_untrusted_mem",
+            Self::Buffer { writable: true, null: None } => "buf",
+            Self::Buffer { writable: true, null: Some(_) } => "buf_or_null",
+            Self::Buffer { writable: false, null: None } => "rdonly_buf",
+            Self::Buffer { writable: false, null: Some(_) } => "rdonly_buf_or_null",
             Self::Ringbuf { null: None, .. } => "ringbuf_mem",
             Self::Ringbuf { null: Some(_), .. } => "ringbuf_mem_or_null",
             Self::Argument { null: None, .. } | Self::Slice { null: None, .. } => "mem",
@@ -314,11 +331,14 @@ impl PointerKind {
             Self::MapValue(MapValueRef { null, .. })
             | Self::Object { null, .. }
             | Self::Opaque { null, .. }
+            | Self::Structure { null, .. }
+            | Self::Buffer { null, .. }
             | Self::Ringbuf { null, .. }
             | Self::Slice { null, .. }
             | Self::Argument { null, .. } => null,
             Self::Element { null, .. } => Some(null),
             Self::Context
+            | Self::Guarded
             | Self::Map(_)
             | Self::MapKey(_)
             | Self::Packet { .. }
@@ -345,10 +365,13 @@ impl PointerKind {
             Self::Object { reference, .. }
             | Self::Element { reference, .. }
             | Self::Slice { reference, .. }
-            | Self::Opaque { reference, .. } => reference,
+            | Self::Opaque { reference, .. }
+            | Self::Structure { reference, .. } => reference,
             Self::Ringbuf { origin: Origin::SumOfReleased, .. } => None,
             Self::Ringbuf { reference, .. } | Self::Item { iter: reference, .. } => Some(reference),
             Self::Context
+            | Self::Guarded
+            | Self::Buffer { .. }
             | Self::Map(_)
             | Self::MapKey(_)
             | Self::MapValue(_)
@@ -370,7 +393,10 @@ impl PointerKind {
             Self::Ringbuf { size, .. } => Some(NullOf::Ringbuf(size)),
             Self::Argument { size, .. } | Self::Slice { size, .. } => Some(NullOf::Memory(size)),
             Self::Opaque { ty, .. } => Some(NullOf::Opaque(ty)),
+            Self::Structure { ty, .. } => Some(NullOf::Structure(ty)),
             Self::Object { .. }
+            | Self::Guarded
+            | Self::Buffer { .. }
             | Self::Context
             | Self::Map(_)
             | Self::MapKey(_)
@@ -402,6 +428,8 @@ impl PointerKind {
             Self::MapValue(MapValueRef { null, .. })
             | Self::Object { null, .. }
             | Self::Opaque { null, .. }
+            | Self::Structure { null, .. }
+            | Self::Buffer { null, .. }
             | Self::Ringbuf { null, .. }
             | Self::Slice { null, .. }
             | Self::Argument { null, .. } => *null = None,
@@ -410,6 +438,7 @@ impl PointerKind {
                 *self = Self::socket_in(*map, *object, *reference);
             }
             Self::Context
+            | Self::Guarded
             | Self::Map(_)
             | Self::MapKey(_)
             | Self::Packet { .. }

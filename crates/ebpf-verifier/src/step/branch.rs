@@ -6,6 +6,7 @@ use super::packet::PacketComparison;
 use super::{FAR, Machine, Next, linked};
 use crate::domain;
 use crate::error::{Checked, Unsupported};
+use crate::kernel_types::Trust;
 use crate::rules::Object;
 use crate::state::{NullId, Pointer, PointerKind, RefId, ScalarValue, State, Value};
 
@@ -112,8 +113,12 @@ impl Comparison {
                     comparison.learn(state, self.lhs, self.rhs, taken);
                 }
                 let equal = (op == CmpOp::Eq && taken) || (op == CmpOp::Ne && !taken);
-                let is_opaque =
-                    |pointer: &Pointer| matches!(pointer.kind, PointerKind::Opaque { .. });
+                let is_opaque = |pointer: &Pointer| {
+                    matches!(
+                        pointer.kind,
+                        PointerKind::Opaque { .. } | PointerKind::Structure { .. }
+                    )
+                };
                 let may_differ = left.kind.may_be_null() != right.kind.may_be_null();
                 if equal && may_differ && !is_opaque(left) && !is_opaque(right) {
                     self.settle_equal(state);
@@ -186,8 +191,13 @@ fn is_not_null(pointer: &Pointer) -> bool {
         | PointerKind::Slice { null, .. } => null.is_none(),
         PointerKind::Item { .. } => true,
         PointerKind::Opaque { null, reference, .. } => null.is_none() && reference.is_some(),
+        PointerKind::Structure { trust, null, reference, .. } => {
+            null.is_none() && (reference.is_some() || trust == Trust::Trusted)
+        }
         PointerKind::Context
         | PointerKind::Element { .. }
+        | PointerKind::Guarded
+        | PointerKind::Buffer { .. }
         | PointerKind::Packet { .. }
         | PointerKind::PacketEnd
         | PointerKind::Function(_)

@@ -2,6 +2,7 @@
 
 use alloc::boxed::Box;
 use alloc::rc::Rc;
+use alloc::string::String;
 use alloc::vec::Vec;
 
 use ebpf_isa::Pc;
@@ -49,6 +50,8 @@ pub(crate) struct CallEffects {
     pub(crate) was_last_round: bool,
     /// What the kernel remarks on the call of a static function.
     pub(crate) remark: Option<Box<Payload>>,
+    /// What the kernel says of the argument that was loaded from the context.
+    pub(crate) note: Option<String>,
     /// The frame of the function that returned.
     pub(crate) left: Option<Rc<Frame>>,
 }

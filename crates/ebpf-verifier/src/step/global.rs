@@ -129,7 +129,12 @@ impl Machine<'_> {
             Some(PointerKind::Context) if !self.converts_context() => {
                 return self.check_whole_context(size);
             }
-            Some(PointerKind::Opaque { .. }) => return Err(Unsupported::ObjectArgument.into()),
+            Some(
+                PointerKind::Opaque { .. }
+                | PointerKind::Structure { .. }
+                | PointerKind::Guarded
+                | PointerKind::Buffer { .. },
+            ) => return Err(Unsupported::ObjectArgument.into()),
             _ => {}
         }
         // For the time being it is there.
@@ -230,10 +235,12 @@ fn may_have_moved(pointer: &Pointer) -> bool {
     match pointer.kind {
         PointerKind::Stack { .. } | PointerKind::Packet { .. } => true,
         PointerKind::MapValue(_)
+        | PointerKind::Buffer { .. }
         | PointerKind::Ringbuf { .. }
         | PointerKind::Argument { .. }
         | PointerKind::Slice { .. }
         | PointerKind::Item { .. } => !pointer.kind.may_be_null(),
+        PointerKind::Guarded => true,
         PointerKind::Context
         | PointerKind::Map(_)
         | PointerKind::MapKey(_)
@@ -242,6 +249,7 @@ fn may_have_moved(pointer: &Pointer) -> bool {
         | PointerKind::PacketEnd
         | PointerKind::Object { .. }
         | PointerKind::Dynptr(_)
+        | PointerKind::Structure { .. }
         | PointerKind::Opaque { .. } => false,
     }
 }

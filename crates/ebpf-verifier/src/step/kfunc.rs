@@ -137,6 +137,7 @@ impl Machine<'_> {
                 }
                 self.opaque_type(ty).name()
             }
+            Some(PointerKind::Structure { .. }) => return Err(Unsupported::KernelFunction.into()),
             Some(PointerKind::Map(_)) => "bpf_map",
             Some(PointerKind::Object { object, .. }) if !object.is_memory() => object.name(),
             _ => {
@@ -203,13 +204,18 @@ impl Argument<'_> {
             | PointerKind::MapKey(_)
             | PointerKind::Slice { .. }
             | PointerKind::Item { .. }
-            | PointerKind::Dynptr(_),
+            | PointerKind::Dynptr(_)
+            | PointerKind::Structure { .. }
+            | PointerKind::Guarded
+            | PointerKind::Buffer { .. },
         ) = kind
         {
             return Err(Unsupported::KernelFunction.into());
         }
         let is_structure = self.value.as_pointer().is_some_and(|pointer| match pointer.kind {
-            PointerKind::Map(_) | PointerKind::Opaque { .. } => true,
+            PointerKind::Map(_) | PointerKind::Opaque { .. } | PointerKind::Structure { .. } => {
+                true
+            }
             PointerKind::Object { object, .. } => !object.is_memory(),
             PointerKind::Context
             | PointerKind::Function(_)
@@ -218,6 +224,8 @@ impl Argument<'_> {
             | PointerKind::Element { .. }
             | PointerKind::Packet { .. }
             | PointerKind::PacketEnd
+            | PointerKind::Guarded
+            | PointerKind::Buffer { .. }
             | PointerKind::Ringbuf { .. }
             | PointerKind::Argument { .. }
             | PointerKind::Slice { .. }

@@ -3,6 +3,7 @@
 use ebpf_isa::{AtomicOp, Extend, MapIdx, Operand, Reg, Size};
 
 use super::packet::check_packet;
+use super::structure::check_buffer;
 use super::{FAR, Machine};
 use crate::domain::{self, Tnum};
 use crate::error::{Checked, Extreme, Payload, Region, Unsupported};
@@ -25,6 +26,12 @@ pub(crate) enum ContextUse {
     Context,
     /// It accesses fields of an object of the kernel.
     Object(Object),
+    /// It loads from a structure of the kernel: such loads are guarded, if the structure may not be there.
+    Structure,
+    /// It loads from memory of the kernel that may not be there.
+    Guarded,
+    /// It accesses memory that a function is given, or reserved.
+    Memory,
     /// It accesses other memory.
     Other,
 }
@@ -35,7 +42,30 @@ impl ContextUse {
         match base.as_pointer().map(|pointer| pointer.kind) {
             Some(PointerKind::Context) => Self::Context,
             Some(PointerKind::Object { object, .. }) if !object.is_memory() => Self::Object(object),
+            Some(PointerKind::Structure { .. }) => Self::Structure,
+            Some(PointerKind::Guarded) => Self::Guarded,
+            Some(PointerKind::Argument { .. } | PointerKind::Ringbuf { .. }) => Self::Memory,
             _ => Self::Other,
+        }
+    }
+}
+
+impl ContextUse {
+    /// What an instruction does that does one thing on some paths, and another one on this path.
+    #[inline]
+    fn and(self, now: Self) -> Checked<Self> {
+        match (self, now) {
+            (Self::Unknown, _) => Ok(now),
+            _ if self == now => Ok(self),
+            (Self::Other, Self::Memory) | (Self::Memory, Self::Other) => Ok(self),
+            (Self::Structure, Self::Guarded) | (Self::Guarded, Self::Structure) => {
+                Ok(Self::Guarded)
+            }
+            (Self::Guarded, Self::Other | Self::Memory)
+            | (Self::Other | Self::Memory, Self::Guarded)
+            | (Self::Structure, Self::Memory)
+            | (Self::Memory, Self::Structure) => Err(Unsupported::PartlyGuarded.into()),
+            _ => Err(Payload::PointerMixed.into()),
         }
     }
 }
@@ -102,7 +132,11 @@ impl Machine<'_> {
             // It would be the kernel's own context that is read, where it has something else. What is
             // aligned in the kernel's packets need not be in others.
             Some(
-                PointerKind::Context | PointerKind::Object { .. } | PointerKind::Packet { .. },
+                PointerKind::Context
+                | PointerKind::Object { .. }
+                | PointerKind::Structure { .. }
+                | PointerKind::Guarded
+                | PointerKind::Packet { .. },
             ) => Err(Unsupported::LoadAcquireInPlace.into()),
             _ => Ok(()),
         }
@@ -150,10 +184,7 @@ impl Machine<'_> {
     /// Notes what kind of memory this instruction accesses on this path.
     fn note_context_use(&mut self, now: ContextUse) -> Checked {
         let before = &mut self.context_use[self.pc.index()];
-        if *before != ContextUse::Unknown && *before != now {
-            return Err(Payload::PointerMixed.into());
-        }
-        *before = now;
+        *before = before.and(now)?;
         Ok(())
     }
 
@@ -200,6 +231,8 @@ impl Machine<'_> {
             | PointerKind::Element { .. }
             | PointerKind::Object { null: Some(_), .. }
             | PointerKind::Opaque { null: Some(_), .. }
+            | PointerKind::Structure { null: Some(_), .. }
+            | PointerKind::Buffer { null: Some(_), .. }
             | PointerKind::Ringbuf { null: Some(_), .. }
             | PointerKind::Function(_)
             | PointerKind::Argument { null: Some(_), .. }
@@ -225,6 +258,20 @@ impl Machine<'_> {
             }
             PointerKind::Opaque { ty, null: None, .. } => {
                 Err(self.look_into(place, &pointer, ty, access))
+            }
+            PointerKind::Structure { null: None, .. } => {
+                self.access_structure(place, &pointer, access)
+            }
+            PointerKind::Guarded | PointerKind::Buffer { writable: false, .. }
+                if access.is_write() =>
+            {
+                Err(Payload::MemoryReadOnly { register: reg, kind: pointer.kind.name() }.into())
+            }
+            PointerKind::Guarded => Ok(anything()),
+            PointerKind::Buffer { null: None, writable } => {
+                let off = i64::from(pointer.off) + i64::from(off);
+                check_buffer(reg, writable, &pointer, off, size.bytes().into())?;
+                Ok(anything())
             }
         }
     }
@@ -291,6 +338,7 @@ impl Machine<'_> {
                 let null = Some(self.new_null_id());
                 Ok(Value::pointer(PointerKind::object(object, null, None)))
             }
+            FieldKind::Argument => self.access_argument(place, access),
             FieldKind::Unsupported => Err(Unsupported::ContextField(place.off).into()),
         }
     }
@@ -432,6 +480,9 @@ fn check_atomic(register: Reg, value: &Value, write: bool) -> Checked {
         | PointerKind::MapValue(_)
         | PointerKind::Element { .. }
         | PointerKind::Opaque { .. }
+        | PointerKind::Structure { .. }
+        | PointerKind::Guarded
+        | PointerKind::Buffer { .. }
         | PointerKind::PacketEnd
         | PointerKind::Ringbuf { .. }
         | PointerKind::Argument { .. }
@@ -470,6 +521,9 @@ fn aligned_memory(kind: &PointerKind) -> Option<&'static str> {
         | PointerKind::Element { .. }
         | PointerKind::Object { .. }
         | PointerKind::Opaque { .. }
+        | PointerKind::Structure { .. }
+        | PointerKind::Guarded
+        | PointerKind::Buffer { .. }
         | PointerKind::Ringbuf { .. }
         | PointerKind::Function(_)
         | PointerKind::Argument { .. }

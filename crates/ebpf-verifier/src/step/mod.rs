@@ -17,6 +17,7 @@ mod object;
 mod packet;
 mod pointer;
 mod stack;
+mod structure;
 mod timer;
 
 use alloc::collections::BTreeMap;
@@ -31,6 +32,7 @@ use ebpf_isa::{
 use crate::environment::{Environment, MapInfo};
 use crate::error::{Checked, Payload, Unsupported};
 use crate::function::Functions;
+use crate::kernel_types::Target;
 use crate::kfunc::ObjectType;
 use crate::liveness::LiveRegs;
 use crate::state::{
@@ -81,6 +83,8 @@ pub(crate) struct Machine<'a> {
     pub(crate) runs_later: Vec<bool>,
     /// By subprogram: whether the kernel has remarked on a call of it, if it is a static function.
     remarked: Vec<bool>,
+    /// What the program is attached to, if that says what it sees.
+    target: Option<Target>,
     /// The types of objects that kernel functions take and return.
     object_types: Vec<ObjectType>,
     /// Processors of the machine; `None` for any number of them.
@@ -120,6 +124,7 @@ impl<'a> Machine<'a> {
             goes_through_maps,
             runs_later: vec![false; program.subprogs().len()],
             remarked: vec![false; program.subprogs().len()],
+            target: env.target(),
             object_types: env.modules.object_types(),
             processors,
             state: State::entry(),

@@ -39,6 +39,13 @@ impl Machine<'_> {
         if pointer.kind.may_be_null() {
             return prohibited(ArithmeticRule::MayBeNull);
         }
+        if pointer.kind == PointerKind::Guarded {
+            // The kernel lets the result be what the left operand was, also where that is a number.
+            return match reversed {
+                true => Err(Unsupported::NumberPlusGuarded.into()),
+                false => Ok(Value::Pointer(pointer)),
+            };
+        }
         let is_map_plus_zero = matches!(pointer.kind, PointerKind::Map(_))
             && op == AluOp::Add
             && by.as_const() == Some(0);
@@ -59,6 +66,9 @@ impl Machine<'_> {
             // Of the sum, the kernel does not know that it ends with what was acquired.
             AluOp::Add if reversed && ends_unnoticed(pointer.kind) => {
                 return Err(Unsupported::NumberPlusSlice.into());
+            }
+            AluOp::Add if reversed && is_acquired_structure(pointer.kind) => {
+                return Err(Unsupported::NumberPlusAcquired.into());
             }
             AluOp::Add if reversed => sum(self.moved_up(pointer, by)),
             AluOp::Add => self.moved_up(pointer, by),
@@ -132,6 +142,9 @@ const fn may_move(kind: PointerKind) -> bool {
         | PointerKind::MapKey(_)
         | PointerKind::MapValue(_)
         | PointerKind::Packet { .. }
+        | PointerKind::Structure { .. }
+        | PointerKind::Guarded
+        | PointerKind::Buffer { .. }
         | PointerKind::Ringbuf { .. }
         | PointerKind::Argument { .. }
         | PointerKind::Slice { .. }
@@ -162,6 +175,11 @@ fn check_sane(var: &Scalar, off: i32, kind: &'static str) -> Checked {
 /// Whether it is memory of which the kernel forgets what it ends with, where it is added to a number.
 const fn ends_unnoticed(kind: PointerKind) -> bool {
     matches!(kind, PointerKind::Slice { reference: Some(_), .. } | PointerKind::Item { .. })
+}
+
+/// Whether it points to a structure that was acquired: of the sum, the kernel does not know that.
+const fn is_acquired_structure(kind: PointerKind) -> bool {
+    matches!(kind, PointerKind::Structure { reference: Some(_), .. })
 }
 
 /// Whether it points into the frame of a function that was called.

@@ -8,7 +8,7 @@ use alloc::collections::BTreeSet;
 use alloc::vec;
 use alloc::vec::Vec;
 
-use ebpf_isa::uapi::{HelperId, MapDesc, MapType, ProgramType};
+use ebpf_isa::uapi::{AttachType, HelperId, MapDesc, MapType, ProgramType};
 use ebpf_isa::{AluOp, CallTarget, Insn, MapIdx, Pc, Program, SubprogIdx, WideSource};
 
 use crate::environment::Environment;
@@ -43,6 +43,7 @@ pub(crate) fn check(
     }
     check_reachable(outline)?;
     check_sleepable(env).map_err(|fault| (fault, None))?;
+    check_target(env).map_err(|fault| (fault, None))?;
     check_everywhere(outline)
 }
 
@@ -61,6 +62,20 @@ fn check_size(program: &Program, env: &Environment) -> Checked {
         return Err(Payload::AttachType { program_type, attach_type }.into());
     }
     Ok(())
+}
+
+/// Checks what a program is attached to that sees it with its types.
+fn check_target(env: &Environment) -> Checked {
+    if env.program_type.program_type() != ProgramType::Tracing {
+        return Ok(());
+    }
+    if env.kernel_types.is_none() {
+        return Err(Unsupported::KernelTypes.into());
+    }
+    if env.attach_target.is_none() {
+        return Err(Payload::TargetMissing.into());
+    }
+    env.target().map(|_| ()).ok_or_else(|| Unsupported::AttachTarget.into())
 }
 
 /// Functions that may end otherwise than by an exit must return numbers; those without a type are
@@ -219,7 +234,13 @@ fn check_map(env: &Environment, map: MapIdx, value_off: Option<u32>) -> Checked 
 /// Checks that a program which is to be one that may sleep is of a type that may.
 fn check_sleepable(env: &Environment) -> Checked {
     let program_type = env.program_type.program_type();
-    match env.sleepable && program_type != ProgramType::Kprobe {
+    // The kernel has others that may: those that are not known here are refused for that.
+    let may_sleep = match program_type {
+        ProgramType::Kprobe => true,
+        ProgramType::Tracing => env.attach_type != Some(AttachType::TraceRawTp),
+        _ => false,
+    };
+    match env.sleepable && !may_sleep {
         true => Err(Payload::Sleepable { program_type }.into()),
         false => Ok(()),
     }

@@ -3,6 +3,7 @@
 
 #![allow(dead_code, reason = "no test needs everything")]
 
+pub(crate) mod kernel_types;
 mod kfuncs;
 pub(crate) mod types;
 
@@ -18,6 +19,7 @@ use ebpf_verifier::{
 };
 
 use ebpf_testkit::Fixture;
+use kernel_types::kernel_types;
 use kfuncs::Kfuncs;
 use types::Types;
 
@@ -31,6 +33,8 @@ pub(crate) struct Subject {
     pub(crate) map_types: Vec<Option<MapTypes>>,
     /// The maps of maps that hold maps at first: which, and the index or key of four bytes.
     pub(crate) held: Held,
+    /// What the program is attached to.
+    pub(crate) target: Option<String>,
 }
 
 /// The types of a map's keys and values.
@@ -52,8 +56,17 @@ impl Subject {
 
     pub(crate) fn new(asm: &str, env: &str) -> Result<Self, String> {
         let program = assemble(asm).map_err(|error| error.to_string())?;
-        let Parsed { env, types, map_types, held } = parse(env)?;
-        Ok(Self { program: types.apply(program)?, env, btf: types.bytes(), map_types, held })
+        let target = env.lines().find_map(|line| line.strip_prefix("target "));
+        let target = target.map(|name| name.trim().to_owned());
+        let Parsed { mut env, types, map_types, held } = parse(env)?;
+        if env.program_type.program_type() == ProgramType::Tracing {
+            let kernel = kernel_types()?;
+            let find = |name: &String| kernel.attach_target(env.attach_type, name);
+            env.attach_target = target.as_ref().and_then(find);
+            env.kernel_types = Some(kernel);
+        }
+        let program = types.apply(program)?;
+        Ok(Self { program, env, btf: types.bytes(), map_types, held, target })
     }
 }
 
@@ -92,6 +105,7 @@ fn parse(text: &str) -> Result<Parsed, String> {
             ["attach", name] => {
                 env.attach_type = Some(AttachType::from_name(name).ok_or_else(unknown)?);
             }
+            ["target", _] => {}
             ["alignment", "strict"] => env.strict_alignment = true,
             ["sleepable"] => env.sleepable = true,
             ["license", "gpl"] => env.license_gpl = true,
@@ -179,12 +193,24 @@ fn parse_flag(map: &mut MapInfo, flag: &str) -> Option<()> {
     Some(())
 }
 
+/// A log without the ids that types have in one kernel or another.
+pub(crate) fn without_type_ids(log: &str) -> String {
+    const BEFORE: &str = "has btf_id ";
+    let line = |line: &str| match line.split_once(BEFORE) {
+        Some((start, rest)) => {
+            format!("{start}{BEFORE}0{}", rest.trim_start_matches(|c: char| c.is_ascii_digit()))
+        }
+        None => line.to_owned(),
+    };
+    log.lines().map(line).collect::<Vec<_>>().join("\n")
+}
+
 /// Our log of level 2 with the depths of stacks, the kernel's mistakes shared: that of a section
 /// `log`.
 pub(crate) fn log(program: &Program, env: &Environment) -> String {
     let level = LogLevel::new(2 | 4).expect("a level of the kernel");
     let Log { text, statistics } = kernel_log(program, env, &Options::default(), level);
-    text + &statistics
+    without_type_ids(&(text + &statistics))
 }
 
 /// Each other way to explore, and all of them at once, up to so many processed instructions.

@@ -17,17 +17,17 @@ pub(super) struct Types {
 }
 
 /// Kinds of types, as `linux/btf.h` numbers them.
-const INT: u32 = 1;
-const PTR: u32 = 2;
-const ARRAY: u32 = 3;
-const STRUCT: u32 = 4;
-const UNION: u32 = 5;
-const ENUM: u32 = 6;
+pub(super) const INT: u32 = 1;
+pub(super) const PTR: u32 = 2;
+pub(super) const ARRAY: u32 = 3;
+pub(super) const STRUCT: u32 = 4;
+pub(super) const UNION: u32 = 5;
+pub(super) const ENUM: u32 = 6;
 const FORWARD: u32 = 7;
-const TYPEDEF: u32 = 8;
-const CONST: u32 = 10;
-const FUNC: u32 = 12;
-const FUNC_PROTO: u32 = 13;
+pub(super) const TYPEDEF: u32 = 8;
+pub(super) const CONST: u32 = 10;
+pub(super) const FUNC: u32 = 12;
+pub(super) const FUNC_PROTO: u32 = 13;
 const FLOAT: u32 = 16;
 const DECL_TAG: u32 = 17;
 

@@ -61,6 +61,26 @@ impl Comparison<'_> {
                 false
             }
             (
+                old_kind @ PointerKind::Structure { ty, trust, .. },
+                PointerKind::Structure { ty: current_ty, trust: current_trust, .. },
+            ) => {
+                let is_same = ty == current_ty && trust == current_trust;
+                if !is_same || !self.ties(old_kind, current.kind) {
+                    return false;
+                }
+                false
+            }
+            (
+                old_kind @ PointerKind::Buffer { writable, .. },
+                PointerKind::Buffer { writable: current_writable, .. },
+            ) => {
+                if writable != current_writable || !self.ties(old_kind, current.kind) {
+                    return false;
+                }
+                true
+            }
+            (PointerKind::Guarded, PointerKind::Guarded) => true,
+            (
                 old_kind @ PointerKind::Ringbuf { size, origin, .. },
                 PointerKind::Ringbuf { size: current_size, origin: current_origin, .. },
             ) => {

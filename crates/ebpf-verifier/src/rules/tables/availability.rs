@@ -33,6 +33,12 @@ const COMMON: &[u32] = &[
 /// Helpers of tracing.
 const TRACING: &[u32] = &[4, 25, 27, 45, 67, 173, 174];
 
+/// Helpers of tracing whose programs see arguments with their types.
+const TYPED_TRACING: &[u32] = &[
+    4, 25, 27, 45, 46, 67, 107, 108, 111, 121, 136, 137, 138, 139, 140, 147, 162, 173, 178, 188,
+    196,
+];
+
 /// Helpers of traffic control.
 const TRAFFIC_CONTROL: &[u32] = &[
     9, 10, 11, 13, 18, 19, 20, 21, 23, 24, 25, 26, 28, 29, 30, 31, 32, 33, 34, 38, 39, 40, 41, 43,
@@ -47,6 +53,7 @@ const fn own(program_type: ProgramType) -> &'static [u32] {
         | ProgramType::Tracepoint
         | ProgramType::RawTracepoint
         | ProgramType::RawTracepointWritable => TRACING,
+        ProgramType::Tracing => TYPED_TRACING,
         ProgramType::SchedCls | ProgramType::SchedAct => TRAFFIC_CONTROL,
         ProgramType::SocketFilter => {
             &[25, 26, 46, 47, 68, 122, 136, 137, 138, 139, 140, 160, 178, 196]
@@ -103,6 +110,9 @@ const fn own(program_type: ProgramType) -> &'static [u32] {
 const DEPENDING: &[(ProgramType, &[u32], &[AttachType])] = &[
     (ProgramType::CgroupSockAddr, &[64], &[CgroupInet4Connect, CgroupInet6Connect]),
     (ProgramType::CgroupSockopt, &[49, 57], &[CgroupSetsockopt]),
+    // Only some iterators have the first two.
+    (ProgramType::Tracing, &[49, 57, 126, 127, 150], &[TraceIter]),
+    (ProgramType::Tracing, &[174], &[TraceRawTp]),
 ];
 
 /// `get_retval` and `set_retval`.

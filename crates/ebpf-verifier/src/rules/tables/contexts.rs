@@ -311,6 +311,11 @@ pub(in crate::rules) fn raw_tracepoint_writable() -> Vec<ContextField> {
         .into()
 }
 
+/// The arguments of what the program is attached to, of their types.
+pub(in crate::rules) fn arguments() -> Vec<ContextField> {
+    [field("args", 0, 96, INSIDE).holds(FieldKind::Argument)].into()
+}
+
 /// The record of a tracepoint behind its hidden beginning.
 pub(in crate::rules) fn tracepoint() -> Vec<ContextField> {
     [field("record", 8, 8192, INSIDE)].into()

@@ -4,15 +4,18 @@ use alloc::vec::Vec;
 
 use ebpf_isa::uapi::{HelperId, ProgramType};
 
-use crate::rules::Object;
 use crate::rules::helper::{ArgKind, HelperProto, RetKind};
+use crate::rules::{Object, Structure};
 
 use ArgKind::{
-    Anything, Callback, ConstString, Context, ContextOrNull, Dynptr, FullSockOrNull, Header20,
-    Header40, LocalDynptr, Map, MapKey, MapValue, MapValueOrNull, MapValueOutput, Memory,
+    Anything, Callback, ConstString, Context, ContextOrNull, Dynptr, File, FullSockOrNull,
+    Header20, Header40, LocalDynptr, Map, MapKey, MapValue, MapValueOrNull, MapValueOutput, Memory,
     MemoryOrNull, NoFlags, Output, ReleasedDynptr, ReleasedRingbuf, ReleasedSock, ReservedSize,
-    RingbufDynptr, Size, SizeOrZero, Sock, SockCommon, SockOrNull, SpinLock, StackOrNull, Timer,
-    U32Update, U64Output, Update, UpdateOrNull,
+    RingbufDynptr, SeqFile, Size, SizeOrZero, SkBuff, Sock, SockCommon, SockOrNull, SpinLock,
+    StackOrNull, Task, Timer, U32Update, U64Output, Update, UpdateOrNull, XdpBuff,
+};
+use Structure::{
+    Registers, Socket, Tcp6Sock, TcpRequestSock, TcpSock, TcpTimewaitSock, Udp6Sock, UnixSock,
 };
 
 /// The prototypes of helpers for programs of this type. Which of them such a program may call is
@@ -22,6 +25,7 @@ pub(in crate::rules) fn prototypes(program_type: ProgramType) -> Vec<HelperProto
         common(),
         maps(),
         tracing(),
+        structures(),
         xdp(),
         packets(),
         traffic_control(),
@@ -39,11 +43,63 @@ pub(in crate::rules) fn prototypes(program_type: ProgramType) -> Vec<HelperProto
 /// Helpers that are not what they are for other types, or that the kernel refuses there in words of
 /// its own.
 const DIFFERENT: &[(ProgramType, u32)] = &[
+    (ProgramType::Tracing, 46),
+    (ProgramType::Tracing, 49),
+    (ProgramType::Tracing, 57),
+    (ProgramType::Tracing, 147),
+    (ProgramType::Tracing, 173),
+    (ProgramType::Tracing, 188),
     (ProgramType::Tracepoint, 173),
     (ProgramType::RawTracepoint, 173),
     (ProgramType::RawTracepointWritable, 173),
     (ProgramType::PerfEvent, 173),
 ];
+
+/// What takes or gives structures of the kernel.
+fn structures() -> Vec<HelperProto> {
+    let cast = RetKind::CastToStructureOrNull;
+    let text = [SeqFile, Memory, Size, MemoryOrNull, SizeOrZero];
+    let packet = |packet| [packet, Map, Anything, Memory, SizeOrZero];
+    [
+        helper(111, "skb_output").since(5, 5).args(&packet(SkBuff)).gpl_only(),
+        helper(121, "xdp_output").since(5, 7).args(&packet(XdpBuff)).gpl_only(),
+        helper(126, "seq_printf").since(5, 7).args(&text).gpl_only(),
+        helper(127, "seq_write").since(5, 7).args(&[SeqFile, Memory, SizeOrZero]).gpl_only(),
+        helper(136, "skc_to_tcp6_sock").since(5, 9).args(&[Sock]).returns(cast(Tcp6Sock)),
+        helper(137, "skc_to_tcp_sock").since(5, 9).args(&[Sock]).returns(cast(TcpSock)),
+        helper(138, "skc_to_tcp_timewait_sock")
+            .since(5, 9)
+            .args(&[Sock])
+            .returns(cast(TcpTimewaitSock)),
+        helper(139, "skc_to_tcp_request_sock")
+            .since(5, 9)
+            .args(&[Sock])
+            .returns(cast(TcpRequestSock)),
+        helper(140, "skc_to_udp6_sock").since(5, 9).args(&[Sock]).returns(cast(Udp6Sock)),
+        helper(141, "get_task_stack")
+            .since(5, 9)
+            .args(&[Task, Output, SizeOrZero, Anything])
+            .returns(RetKind::ErrorOrLength),
+        helper(158, "get_current_task_btf")
+            .since(5, 11)
+            .returns(RetKind::Trusted(Structure::Task))
+            .gpl_only(),
+        helper(162, "sock_from_file")
+            .since(5, 11)
+            .args(&[File])
+            .returns(RetKind::StructureOrNull(Socket)),
+        helper(175, "task_pt_regs")
+            .since(5, 15)
+            .args(&[Task])
+            .returns(RetKind::Structure(Registers))
+            .gpl_only(),
+        helper(178, "skc_to_unix_sock")
+            .since(5, 16)
+            .args(&[Sock])
+            .returns(RetKind::StructureOrNull(UnixSock)),
+    ]
+    .into()
+}
 
 const fn helper(id: u32, name: &'static str) -> HelperProto {
     HelperProto::new(HelperId(id), name)

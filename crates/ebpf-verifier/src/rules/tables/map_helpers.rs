@@ -1,6 +1,6 @@
 //! Which helpers take which maps.
 
-use ebpf_isa::uapi::{HelperId, MapType, ProgramType};
+use ebpf_isa::uapi::{AttachType, HelperId, MapType, ProgramType};
 
 /// Whether a helper takes maps of this type.
 pub(crate) fn takes(id: HelperId, map_type: MapType) -> bool {
@@ -21,8 +21,13 @@ pub(crate) const fn holds_sockets(map_type: MapType) -> bool {
 
 /// Whether programs of this type may update maps of sockets, or delete in them: those that do not run
 /// while a socket is locked.
-pub(crate) fn may_change_sockets(id: HelperId, program_type: ProgramType) -> bool {
+pub(crate) fn may_change_sockets(
+    id: HelperId,
+    program_type: ProgramType,
+    attach_type: Option<AttachType>,
+) -> bool {
     match program_type {
+        ProgramType::Tracing => attach_type == Some(AttachType::TraceIter),
         ProgramType::SockOps => id == HelperId::MAP_DELETE_ELEM,
         ProgramType::SocketFilter
         | ProgramType::SchedCls

@@ -9,6 +9,7 @@ use crate::rules::{ArgKind, HelperProto};
 use crate::state::{MapValueRef, PointerKind, Value};
 use crate::step::memory::{Place, check_region, check_there};
 use crate::step::packet::check_packet;
+use crate::step::structure::check_buffer;
 use crate::step::{FAR, Machine};
 
 /// What a helper does with memory that it is given.
@@ -105,6 +106,12 @@ impl Machine<'_> {
                 self.check_map_flags(map, &pointer, 0, size, usage != MemoryUse::Read)?;
                 self.check_map_value(reg, map, &pointer, 0, size, zero_size_allowed)
             }
+            PointerKind::Structure { null: None, .. } if usage == MemoryUse::Read => {
+                self.check_structure_piece(reg, &pointer, size)
+            }
+            PointerKind::Buffer { null: None, writable } => {
+                check_buffer(reg, writable, &pointer, pointer.off.into(), size)
+            }
             PointerKind::Argument { size: bytes, null: None }
             | PointerKind::Slice { size: bytes, null: None, .. } => {
                 let region = Region::Argument { size: bytes };
@@ -151,6 +158,9 @@ impl Machine<'_> {
             | PointerKind::MapValue(_)
             | PointerKind::Object { .. }
             | PointerKind::Opaque { .. }
+            | PointerKind::Structure { .. }
+            | PointerKind::Guarded
+            | PointerKind::Buffer { .. }
             | PointerKind::Ringbuf { .. }
             | PointerKind::Function(_)
             | PointerKind::Argument { .. }

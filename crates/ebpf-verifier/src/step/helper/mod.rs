@@ -3,6 +3,7 @@
 mod memory;
 mod result;
 mod string;
+mod structure;
 
 use alloc::boxed::Box;
 
@@ -13,6 +14,7 @@ use super::Machine;
 use super::memory::check_unmodified;
 use super::packet::forget_packet_pointers;
 use crate::error::{Checked, Ending, LockFault, Payload, Unsupported};
+use crate::kernel_types::Trust;
 use crate::map_fields::SpecialField;
 use crate::rules::{
     ArgKind, HelperProto, Object, PacketAccess, ProgramTypeRules, helper_takes_map, holds_sockets,
@@ -32,6 +34,9 @@ const SOCKET_KINDS: &[&str] = &["sock_common", "sock", "tcp_sock", "xdp_sock"];
 /// are, too.
 const SOCK_KINDS: &[&str] =
     &["sock_common", "sock", "tcp_sock", "xdp_sock", "ptr_", "trusted_ptr_"];
+
+/// What messages call the pointers that are accepted as structures of the kernel.
+const STRUCTURE_KINDS: &[&str] = &["ptr_", "trusted_ptr_", "rcu_ptr_"];
 
 /// What earlier arguments of a call say about later ones and about the result.
 #[derive(Debug, Default)]
@@ -144,9 +149,10 @@ impl Machine<'_> {
             return Ok(());
         }
         let is_stored_socket = self.is_stored_socket(kind, facts);
-        match is_stored_socket {
-            true => check_stored_socket(reg, &value)?,
-            false => check_kind(kind, reg, &value)?,
+        let taken = if is_stored_socket { ArgKind::Sock } else { kind };
+        match taken.structure() {
+            Some(structure) => self.check_structure_argument(taken, structure, reg, &value)?,
+            None => self.check_memory_of_kernel(proto, kind, reg, &value)?,
         }
         if let Some(id) = value.acquired()
             && let Some(other) = facts.reference.replace(id)
@@ -223,6 +229,12 @@ impl Machine<'_> {
             | ArgKind::Sock
             | ArgKind::SockOrNull
             | ArgKind::FullSockOrNull
+            | ArgKind::Task
+            | ArgKind::SeqFile
+            | ArgKind::File
+            | ArgKind::Path
+            | ArgKind::SkBuff
+            | ArgKind::XdpBuff
             | ArgKind::Memory
             | ArgKind::MemoryOrNull
             | ArgKind::Output
@@ -296,7 +308,8 @@ impl Machine<'_> {
         let changes_sockets = holds_sockets(map_type)
             && [HelperId::MAP_UPDATE_ELEM, HelperId::MAP_DELETE_ELEM].contains(&proto.id);
         if !helper_takes_map(proto.id, map_type)
-            || (changes_sockets && !may_change_sockets(proto.id, program_type))
+            || (changes_sockets
+                && !may_change_sockets(proto.id, program_type, self.env.attach_type))
         {
             return Err(Payload::HelperMap { helper: proto.id, map_type }.into());
         }
@@ -342,6 +355,10 @@ fn is_map_value(kind: PointerKind) -> bool {
     matches!(kind, PointerKind::MapValue(MapValueRef { null: None, .. }))
 }
 
+fn is_structure(kind: PointerKind) -> bool {
+    matches!(kind, PointerKind::Structure { trust, null: None, .. } if trust.is_for_helpers())
+}
+
 fn is_reserved(kind: PointerKind) -> bool {
     matches!(kind, PointerKind::Ringbuf { null: None, .. })
 }
@@ -367,13 +384,6 @@ fn wrong_kind(reg: Reg, value: &Value, expected: &'static [&'static str]) -> Box
     Payload::HelperArgument { register: reg, kind: value.name(), expected }.into()
 }
 
-fn check_stored_socket(reg: Reg, value: &Value) -> Checked {
-    match value.as_pointer().is_some_and(|pointer| is_socket(pointer.kind)) {
-        true => Ok(()),
-        false => Err(wrong_kind(reg, value, SOCK_KINDS)),
-    }
-}
-
 /// Memory that a helper only reads, which may be memory that can only be read.
 const READ_ONLY_ARGS: [ArgKind; 2] = [ArgKind::Memory, ArgKind::MemoryOrNull];
 
@@ -388,7 +398,10 @@ fn check_kind(kind: ArgKind, reg: Reg, value: &Value) -> Checked {
         | PointerKind::Argument { null, .. }
         | PointerKind::Slice { null, .. } => null.is_none(),
         PointerKind::Item { .. } => READ_ONLY_ARGS.contains(&kind),
-        PointerKind::Context
+        PointerKind::Buffer { null, .. } => null.is_none(),
+        PointerKind::Structure { trust, null, .. } => null.is_none() && trust == Trust::Trusted,
+        PointerKind::Guarded
+        | PointerKind::Context
         | PointerKind::Dynptr(_)
         | PointerKind::Map(_)
         | PointerKind::Element { .. }
@@ -397,6 +410,9 @@ fn check_kind(kind: ArgKind, reg: Reg, value: &Value) -> Checked {
         | PointerKind::Function(_)
         | PointerKind::PacketEnd => false,
     });
+    let reads = READ_ONLY_ARGS.contains(&kind);
+    let is_read_only = is(|kind| matches!(kind, PointerKind::Buffer { writable: false, .. }));
+    let is_memory = is_memory && (reads || !is_read_only);
     let (fits, expected): (_, &[_]) = match kind {
         ArgKind::Unused | ArgKind::Anything | ArgKind::NoFlags => (true, &[]),
         ArgKind::Map => (is(|kind| matches!(kind, PointerKind::Map(_))), &["map_ptr"]),
@@ -420,6 +436,12 @@ fn check_kind(kind: ArgKind, reg: Reg, value: &Value) -> Checked {
             (is_memory || is_value, MEMORY_KINDS)
         }
         ArgKind::ReleasedRingbuf => (is(is_reserved), &["ringbuf_mem"]),
+        ArgKind::Task
+        | ArgKind::SeqFile
+        | ArgKind::File
+        | ArgKind::Path
+        | ArgKind::SkBuff
+        | ArgKind::XdpBuff => (is(is_structure), STRUCTURE_KINDS),
         ArgKind::Size | ArgKind::SizeOrZero | ArgKind::ReservedSize => {
             (value.as_scalar().is_some(), &["scalar"])
         }

@@ -6,8 +6,9 @@ use ebpf_isa::{MapIdx, Reg};
 use super::{CallFacts, map_of};
 use crate::domain::Scalar;
 use crate::error::Checked;
+use crate::kernel_types::Trust;
 use crate::profile::Feature;
-use crate::rules::{HelperProto, Object, RetKind, holds_sockets};
+use crate::rules::{HelperProto, Object, RetKind, Structure, holds_sockets};
 use crate::state::{
     Cell, ElementId, Holds, MapValueRef, NullId, Origin, PointerKind, RefId, StackOff, Value,
 };
@@ -61,6 +62,20 @@ impl Machine<'_> {
                 let reference = facts.reference;
                 Ok(Value::pointer(PointerKind::object(object, null, reference)))
             }
+            RetKind::Trusted(structure) => {
+                self.structure_result(structure, Trust::Trusted, None, None)
+            }
+            RetKind::Structure(structure) => {
+                self.structure_result(structure, Trust::Plain, None, None)
+            }
+            RetKind::StructureOrNull(structure) => {
+                let null = Some(self.new_null_id());
+                self.structure_result(structure, Trust::Plain, null, None)
+            }
+            RetKind::CastToStructureOrNull(structure) => {
+                let null = Some(self.new_null_id());
+                self.structure_result(structure, Trust::Plain, null, facts.reference)
+            }
             RetKind::MapValue => {
                 let map = map_of(facts)?;
                 let value = MapValueRef { map, null: None, element: self.new_element(map) };
@@ -80,6 +95,17 @@ impl Machine<'_> {
                 Ok(Value::pointer(PointerKind::MapValue(MapValueRef { map, null, element })))
             }
         }
+    }
+
+    fn structure_result(
+        &self,
+        structure: Structure,
+        trust: Trust,
+        null: Option<NullId>,
+        reference: Option<RefId>,
+    ) -> Checked<Value> {
+        let ty = self.structure_type(structure)?;
+        Ok(Value::pointer(PointerKind::Structure { ty, trust, null, reference }))
     }
 
     /// What a lookup gives in a map that holds objects; `None` for other maps.
