@@ -114,7 +114,7 @@ impl Builder {
         if let Some(&id) = self.ids.get(text) {
             return Some(id);
         }
-        let number = |bytes: u32, signed: u32| [INT << 24, bytes, signed << 24 | bytes * 8];
+        let number = |bytes: u32, signed: u32| [INT << 24, bytes, (signed << 24) | (bytes * 8)];
         let words = match text {
             "void" => return Some(0),
             "function" => vec![0, FUNC_PROTO << 24, 0],

@@ -46,6 +46,8 @@ const DIFFERENT: &[(ProgramType, u32)] = &[
     (ProgramType::Tracing, 46),
     (ProgramType::Tracing, 49),
     (ProgramType::Tracing, 57),
+    (ProgramType::Tracing, 107),
+    (ProgramType::Tracing, 108),
     (ProgramType::Tracing, 147),
     (ProgramType::Tracing, 173),
     (ProgramType::Tracing, 188),
