@@ -13,7 +13,7 @@ use crate::domain::Scalar;
 use crate::error::{ArgumentRule, Checked, ErrorCode, LockFault, Payload, Unsupported};
 use crate::function::{Argument, Function, Unread};
 use crate::rules::PacketAccess;
-use crate::state::{Frame, Pointer, PointerKind, State, Value};
+use crate::state::{Frame, Pointer, PointerKind, SliceOf, State, Value};
 
 impl Machine<'_> {
     /// The state in which a global function is explored: its arguments are whatever its prototype
@@ -96,11 +96,7 @@ impl Machine<'_> {
             }
             Argument::Dynptr => {
                 check_moved(reg, &value)?;
-                match value.as_pointer().map(|pointer| pointer.kind) {
-                    Some(PointerKind::Stack { .. } | PointerKind::Dynptr(_)) => {}
-                    _ => return expect(false, ArgumentRule::Dynptr),
-                }
-                self.check_dynptr(reg)
+                self.check_given_dynptr(reg).map(|_| ())
             }
             Argument::Memory { size, nullable } => {
                 check_moved(reg, &value)?;
@@ -232,7 +228,7 @@ fn may_have_moved(pointer: &Pointer) -> bool {
         PointerKind::MapValue(_)
         | PointerKind::Ringbuf { .. }
         | PointerKind::Argument { .. }
-        | PointerKind::Slice { .. }
+        | PointerKind::Slice { of: SliceOf::Memory, .. }
         | PointerKind::Item { .. } => !pointer.kind.may_be_null(),
         PointerKind::Context
         | PointerKind::Map(_)
@@ -242,6 +238,7 @@ fn may_have_moved(pointer: &Pointer) -> bool {
         | PointerKind::PacketEnd
         | PointerKind::Object { .. }
         | PointerKind::Dynptr(_)
+        | PointerKind::Slice { .. }
         | PointerKind::Opaque { .. } => false,
     }
 }
