@@ -321,3 +321,14 @@ fn copies_in_other_functions_go_with_the_record() {
                kfunc 0 1 bpf_dynptr_clone";
     assert_eq!(unsupported(program, env), Unsupported::CopiedDynptr);
 }
+
+/// For a global function every dynptr that it is given is one of memory, so that Linux 6.18.44 lets it keep a
+/// slice of a packet that moves.
+#[test]
+fn dynptrs_of_packets_are_not_given_to_global_functions() {
+    let program = "r2 = 0\nr3 = r10\nr3 += -16\ncall kfunc#2\nr1 = r10\nr1 += -16\ncall f\nr0 = 0\nexit\n\
+                   f:\nr0 = 0\nexit";
+    let env = "type sched_cls\nfunction global int\nfunction global int *struct:bpf_dynptr:16\n\
+               kfunc 0 2 bpf_dynptr_from_skb";
+    assert_eq!(unsupported(program, env), Unsupported::PacketDynptr);
+}

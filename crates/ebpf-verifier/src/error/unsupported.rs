@@ -161,6 +161,10 @@ pub enum Unsupported {
     /// them to change what is spilled there later.
     #[error("a slice to be written with a buffer in the stack")]
     SliceBuffer,
+    /// A dynptr of a packet, given to a global function: for the kernel it is one of memory there, so that
+    /// slices stay when the packet moves, and writing by it does not move the packet.
+    #[error("a dynptr of a packet, given to a global function")]
+    PacketDynptr,
     /// A dynptr that a function was given, where a kernel function makes one. The kernel fails there.
     #[error("a dynptr made where a function was given one")]
     DynptrOverGiven,

@@ -96,7 +96,12 @@ impl Machine<'_> {
             }
             Argument::Dynptr => {
                 check_moved(reg, &value)?;
-                self.check_given_dynptr(reg).map(|_| ())
+                let dynptr = self.check_given_dynptr(reg)?;
+                // For the function it is one of memory, which does not move.
+                match dynptr.kind.is_packet() {
+                    true => Err(Unsupported::PacketDynptr.into()),
+                    false => Ok(()),
+                }
             }
             Argument::Memory { size, nullable } => {
                 check_moved(reg, &value)?;
