@@ -187,14 +187,17 @@ pub fn environment(
         let found = types.kernel.and_then(|kernel| kernel.attach_target(attach_type, name));
         found.ok_or_else(|| CaseUnsupported::AttachTarget(name.clone()))
     };
+    let rules = rules.ok_or(no_rules)?;
+    let program_type = rules.program_type();
+    let functions = |types: &Arc<KernelTypes>| ModuleTable::of_kernel(types, program_type);
     Ok(Environment {
-        program_type: rules.ok_or(no_rules)?,
+        program_type: rules,
         attach_type,
         kernel_types: types.kernel.cloned(),
         attach_target: case.attach_func.as_ref().map(target).transpose()?,
         maps,
         btf: btf.map(Arc::new),
-        modules: types.kernel.map_or_else(ModuleTable::new, |types| ModuleTable::of_kernel(types)),
+        modules: types.kernel.map_or_else(ModuleTable::new, functions),
         license_gpl: is_gpl_compatible(&case.license),
         sleepable: case.flags & SLEEPABLE != 0,
         strict_alignment: case.flags & (STRICT_ALIGNMENT | ANY_ALIGNMENT) == STRICT_ALIGNMENT,

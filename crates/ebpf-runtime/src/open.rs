@@ -114,7 +114,8 @@ pub fn environment(
         attach_target: linked.info.attach_name().and_then(target),
         maps: map_infos(object, linked),
         btf: object.btf().cloned().map(Arc::new),
-        modules: kernel.map_or_else(ModuleTable::new, |types| ModuleTable::of_kernel(types)),
+        modules: kernel
+            .map_or_else(ModuleTable::new, |types| ModuleTable::of_kernel(types, program_type)),
         license_gpl: object.license().is_some_and(is_gpl_compatible),
         sleepable: section.sleepable,
         strict_alignment: false,

@@ -51,13 +51,14 @@ pub use digest::{Digest, DigestWriter};
 pub use environment::{Environment, MapInfo};
 pub use error::{
     ArgumentRule, ArithmeticRule, BadSize, Ending, Errno, ErrorCode, Extreme, FarOffset,
-    FieldFault, Held, LaterFault, LockFault, Misplaced, Payload, PayloadKind, PrototypeFault,
-    Region, RejectedLine, Rejection, StackAccess, TargetFault, Unsupported, WalkFault,
+    FieldFault, Held, LaterFault, LockFault, Misplaced, ObjectAccess, ObjectFault, Payload,
+    PayloadKind, PrototypeFault, Region, RejectedLine, Rejection, StackAccess, TargetFault,
+    Unsupported, WalkFault,
 };
 pub use kernel_types::KernelTypes;
 pub use kfunc::{
     IterType, IterUse, KfuncArg, KfuncArgKind, KfuncFlags, KfuncProto, KfuncRet, Module,
-    ModuleError, ModuleTable, Modules, ObjectType, kernel_function, kernel_module,
+    ModuleError, ModuleTable, Modules, NewDynptr, ObjectType, kernel_function, kernel_module,
 };
 pub use log::{LOG_BYTES_MAX, Log, LogLevel};
 pub use map_fields::{SpecialField, ValueField, ValueFields};

@@ -279,3 +279,56 @@ fn what_is_overwritten_in_part_is_not_known() {
                    call kfunc#1\nr1 = r10\nr1 += -16\nr1 += r6\n*(u64 *)(r1 +0) = 1\nr0 = 0\nexit";
     assert_eq!(unsupported(program, NUMBERS), Unsupported::IterOverwritten);
 }
+
+/// A slice that a kernel function makes of a record, Linux 6.18.44 leaves to the program when the record is
+/// submitted; and one to be written may lie in a buffer in the stack, in which something is spilled by then.
+#[test]
+fn slices_of_kernel_functions_are_not_trusted() {
+    let slice = "r1 = r10\nr1 += -16\nr2 = 0\nr3 = 0\nr4 = 8\ncall kfunc#1\nr0 = 0\nexit";
+    let record = "r1 = map[0] ll\nr2 = 16\nr3 = 0\nr4 = r10\nr4 += -16\n\
+                  call bpf_ringbuf_reserve_dynptr#198\n";
+    let env = "type sched_cls\nmap ringbuf 0 0 4096\nkfunc 0 1 bpf_dynptr_slice";
+    assert_eq!(unsupported(&format!("{record}{slice}"), env), Unsupported::RecordSlice);
+    let packet = "r2 = 0\nr3 = r10\nr3 += -16\ncall kfunc#2\n";
+    let buffer = slice.replace("r3 = 0", "r3 = r10\nr3 += -32");
+    let env = "type sched_cls\nkfunc 0 1 bpf_dynptr_slice_rdwr\nkfunc 0 2 bpf_dynptr_from_skb";
+    assert_eq!(unsupported(&format!("{packet}{buffer}"), env), Unsupported::SliceBuffer);
+}
+
+/// Linux 6.18.44 does not mark the size of a slice without a buffer, and takes the path with 4 bytes for
+/// covered by that with 8.
+#[test]
+fn the_size_of_a_slice_matters() {
+    let program = "r6 = r1\ncall bpf_get_prandom_u32#7\nr7 = 4\nif r0 == 1 goto on\nr7 = 8\non:\nr1 = r6\n\
+                   r2 = 0\nr3 = r10\nr3 += -16\ncall kfunc#2\nr1 = r10\nr1 += -16\nr2 = 0\nr3 = 0\nr4 = r7\n\
+                   call kfunc#1\nif r0 == 0 goto out\nr1 = *(u64 *)(r0 +0)\nout:\nr0 = 0\nexit";
+    let env = "type sched_cls\nkfunc 0 1 bpf_dynptr_slice\nkfunc 0 2 bpf_dynptr_from_skb";
+    let Subject { program, env, .. } = Subject::new(program, env).expect("it is understood");
+    let rejection = verify(&program, &env, &Options::default()).expect_err("four bytes are read");
+    assert_eq!(rejection.code, ErrorCode::MemoryBounds);
+    kernel_verdict(&program, &env, &Options::default()).expect("the kernel loads it");
+}
+
+/// A copy of a record's dynptr in the stack of another function, Linux 6.18.44 leaves there when the record
+/// is submitted.
+#[test]
+fn copies_in_other_functions_go_with_the_record() {
+    let program = "r1 = map[0] ll\nr2 = 16\nr3 = 0\nr4 = r10\nr4 += -16\n\
+                   call bpf_ringbuf_reserve_dynptr#198\nr1 = r10\nr1 += -16\ncall f\nr0 = 0\nexit\n\
+                   f:\nr6 = r1\nr2 = r10\nr2 += -16\ncall kfunc#1\nr1 = r6\nr2 = 0\n\
+                   call bpf_ringbuf_submit_dynptr#199\nr0 = 0\nexit";
+    let env = "type sched_cls\nmap ringbuf 0 0 4096\nfunction global int\nfunction static int *void\n\
+               kfunc 0 1 bpf_dynptr_clone";
+    assert_eq!(unsupported(program, env), Unsupported::CopiedDynptr);
+}
+
+/// For a global function every dynptr that it is given is one of memory, so that Linux 6.18.44 lets it keep a
+/// slice of a packet that moves.
+#[test]
+fn dynptrs_of_packets_are_not_given_to_global_functions() {
+    let program = "r2 = 0\nr3 = r10\nr3 += -16\ncall kfunc#2\nr1 = r10\nr1 += -16\ncall f\nr0 = 0\nexit\n\
+                   f:\nr0 = 0\nexit";
+    let env = "type sched_cls\nfunction global int\nfunction global int *struct:bpf_dynptr:16\n\
+               kfunc 0 2 bpf_dynptr_from_skb";
+    assert_eq!(unsupported(program, env), Unsupported::PacketDynptr);
+}

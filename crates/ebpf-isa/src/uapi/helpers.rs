@@ -41,6 +41,8 @@ impl HelperId {
     pub const LOOP: Self = Self(181);
     /// `bpf_dynptr_from_mem`
     pub const DYNPTR_FROM_MEM: Self = Self(197);
+    /// `bpf_dynptr_write`
+    pub const DYNPTR_WRITE: Self = Self(202);
     /// `bpf_user_ringbuf_drain`
     pub const USER_RINGBUF_DRAIN: Self = Self(209);
 

@@ -156,8 +156,11 @@ error_codes! {
     StackSpillSize = "stack.spill-size", EACCES;
     /// A stored pointer loaded in part.
     StackFillSize = "stack.fill-size", EACCES;
+    /// Something else than the dynptr or iterator that is wanted, no room for one, or a store over one that
+    /// has to be released.
+    StackObject = "stack.object", EINVAL;
     /// An access to bytes of the stack that are the kernel's, for a dynptr or an iterator.
-    StackObject = "stack.object", EACCES;
+    StackObjectAccess = "stack.object-access", EACCES;
     /// A stack pointer stored in a caller's frame.
     StackSpillToCaller = "stack.spill-to-caller", EINVAL;
 
@@ -190,8 +193,6 @@ error_codes! {
     KfuncUnknown = "kfunc.unknown", EINVAL;
     /// An argument of a kernel function that is of the wrong kind.
     KfuncArgument = "kfunc.argument", EINVAL;
-    /// An iterator that is not one, or of another kind, or no room for one.
-    IterArgument = "iter.argument", EINVAL;
     /// A kernel function that only programs under a GPL-compatible licence may call.
     KfuncLicense = "kfunc.license", EINVAL;
     /// A pointer that is null, or may be, where a kernel function takes none.
@@ -207,10 +208,6 @@ error_codes! {
     HelperNotAllowed = "helper.not-allowed", EINVAL;
     /// A helper that only programs under a GPL-compatible licence may call.
     HelperLicense = "helper.license", EINVAL;
-    /// A dynptr that is not one, or of another kind, or no room for one.
-    DynptrArgument = "dynptr.argument", EINVAL;
-    /// A store over a dynptr that was acquired.
-    DynptrOverwritten = "dynptr.overwritten", EINVAL;
     /// An argument of the wrong kind.
     HelperArgument = "helper.argument", EACCES;
     /// Flags where there are none.

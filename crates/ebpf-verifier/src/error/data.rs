@@ -4,7 +4,10 @@ use alloc::string::{String, ToString as _};
 
 use serde::{Serialize, Serializer};
 
-use super::{Ending, FieldFault, LaterFault, LockFault, PrototypeFault, Unsupported};
+use super::{
+    Ending, FieldFault, LaterFault, LockFault, ObjectAccess, ObjectFault, PrototypeFault,
+    Unsupported,
+};
 use crate::kfunc::ObjectType;
 use crate::map_fields::SpecialField;
 use crate::profile::Feature;
@@ -27,6 +30,8 @@ as_text! {
     FieldFault: |fault| fault.to_string();
     LaterFault: |fault| fault.to_string();
     LockFault: |fault| fault.to_string();
+    ObjectFault: |fault| fault.to_string();
+    ObjectAccess: |access| access.to_string();
     Object: |object| object.name().into();
     ObjectType: |ty| ty.name().into();
     PrototypeFault: |fault| fault.to_string();

@@ -32,16 +32,6 @@ pub struct Held {
     pub acquired_at: Pc,
 }
 
-/// A place in the stack where an object of the kernel's cannot be.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[cfg_attr(feature = "serde", derive(serde::Serialize))]
-pub struct Misplaced {
-    /// The kind of object: `dynptr`, `iter`.
-    pub object: &'static str,
-    /// Where, counted from the frame pointer; `None` if that is not constant.
-    pub off: Option<i64>,
-}
-
 /// Memory whose bounds are known.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize))]

@@ -10,6 +10,7 @@ mod facts;
 mod field;
 mod kinds;
 mod malformed;
+mod object;
 mod payload;
 mod prototype;
 mod rejection;
@@ -21,11 +22,11 @@ use alloc::boxed::Box;
 
 pub use code::{Errno, ErrorCode};
 pub use facts::{
-    ArgumentRule, ArithmeticRule, BadSize, Ending, Extreme, FarOffset, Held, Misplaced, Region,
-    StackAccess,
+    ArgumentRule, ArithmeticRule, BadSize, Ending, Extreme, FarOffset, Held, Region, StackAccess,
 };
 pub use field::{FieldFault, LaterFault, LockFault};
 pub use kinds::PayloadKind;
+pub use object::{Misplaced, ObjectAccess, ObjectFault};
 pub use payload::Payload;
 pub use prototype::PrototypeFault;
 pub use rejection::{RejectedLine, Rejection};

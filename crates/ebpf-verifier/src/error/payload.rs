@@ -11,8 +11,8 @@ use ebpf_isa::{AluOp, MapIdx, Pc, ProgramError, Reg, SubprogIdx, Width};
 use super::kinds::payloads;
 use super::{
     ArgumentRule, ArithmeticRule, BadSize, Ending, Extreme, FarOffset, FieldFault, Held,
-    LaterFault, LockFault, Misplaced, PrototypeFault, Region, StackAccess, TargetFault,
-    Unsupported, WalkFault, text,
+    LaterFault, LockFault, ObjectAccess, ObjectFault, PrototypeFault, Region, StackAccess,
+    TargetFault, Unsupported, WalkFault, text,
 };
 use crate::domain::Tnum;
 use crate::kfunc::ObjectType;
@@ -781,89 +781,21 @@ payloads! {
         kind: &'static str = "What the memory is.",
     } => MemoryForbidden;
 
-    /// No room for a dynptr.
-    #[error("Dynptr has to be an uninitialized dynptr")]
-    DynptrRoom {
-        place: Option<Misplaced> = "Why there is none; `None` if it is not the stack.",
-    } => DynptrArgument;
+    /// Something else than the dynptr or iterator that is wanted, or no room for one.
+    #[error("{fault}")]
+    StackObject {
+        fault: ObjectFault = "What is wrong.",
+    } => StackObject;
 
-    /// Something else where a dynptr is wanted.
-    #[error("Expected an initialized dynptr as arg #{argument}")]
-    DynptrMissing {
-        argument: usize = "The argument, from 0.",
-        place: Option<Misplaced> = "Why there cannot be one, if that is the reason.",
-    } => DynptrArgument;
-
-    /// Something to release that is not a dynptr of something acquired.
-    #[error("arg {} is an unacquired reference", register.number())]
-    DynptrNotAcquired {
-        register: Reg = "The argument.",
-        place: Option<Misplaced> = "Why there cannot be one, if that is the reason.",
-    } => DynptrArgument;
-
-    /// A dynptr to release that is not in the stack.
-    #[error("cannot release unowned const bpf_dynptr")]
-    DynptrNotOwned => DynptrArgument;
-
-    /// A dynptr of memory that cannot have one.
-    #[error("Unsupported reg type {kind} for bpf_dynptr_from_mem data")]
-    DynptrMemory {
-        kind: &'static str = "What the memory is.",
-    } => HelperArgument;
-
-    /// Something else where a kernel function takes an iterator.
-    #[error("arg#{argument} expected pointer to an iterator on stack")]
-    IterPointer {
-        argument: usize = "The argument, from 0.",
-    } => IterArgument;
-
-    /// No room for an iterator, or another one in its place.
-    #[error("expected uninitialized iter_{name} as arg #{argument}")]
-    IterRoom {
-        name: &'static str = "The kind of iterator.",
-        argument: usize = "The argument, from 0.",
-        place: Option<Misplaced> = "Why there cannot be one, if that is the reason.",
-    } => IterArgument;
-
-    /// No iterator of the kind that a kernel function takes.
-    #[error("expected an initialized iter_{name} as arg #{argument}")]
-    IterMissing {
-        name: &'static str = "The kind of iterator.",
-        argument: usize = "The argument, from 0.",
-        place: Option<Misplaced> = "Why there cannot be one, if that is the reason.",
-    } => IterArgument;
+    /// An access to bytes of the stack that are the kernel's.
+    #[error("{access}")]
+    StackObjectAccess {
+        access: ObjectAccess = "What it does.",
+    } => StackObjectAccess;
 
     /// A kernel function in a program whose licence is not compatible with the GPL.
     #[error("cannot call kernel function from non-GPL compatible program")]
     KfuncLicense => KfuncLicense;
-
-    /// A store over a dynptr that was acquired.
-    #[error("cannot overwrite referenced dynptr")]
-    DynptrOverwritten => DynptrOverwritten;
-
-    /// Memory for a helper to fill, in which there is a dynptr.
-    #[error("potential write to dynptr at off={off} disallowed")]
-    DynptrFilled {
-        off: i64 = "The first byte of the dynptr, counted from the frame pointer.",
-    } => StackObject;
-
-    /// A load from where the stack has something of the kernel's.
-    #[error("invalid read from stack off {off}+0 size {size}")]
-    StackObjectRead {
-        off: i64 = "The access, counted from the frame pointer.",
-        size: u8 = "Size of the access.",
-    } => StackObject;
-
-    /// Memory given to a helper, or a load from somewhere, where the stack has something of the
-    /// kernel's.
-    #[error("{}", text::object_in_range(*register, *off, *var_off, *at, *size))]
-    StackObjectInRange {
-        register: Reg = "The register with the pointer.",
-        off: i64 = "The lowest byte, counted from the frame pointer.",
-        var_off: Tnum = "The variable part of the offset.",
-        at: i64 = "The byte, counted from the lowest one.",
-        size: i64 = "Size of the access.",
-    } => StackObject;
 
     /// A function that releases, called with nothing that was acquired.
     #[error("release kernel function {function} expects refcounted PTR_TO_BTF_ID")]

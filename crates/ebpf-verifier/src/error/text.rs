@@ -53,11 +53,7 @@ impl Payload {
             {
                 Some("cannot update sockmap in this context".into())
             }
-            Self::DynptrRoom { place: Some(place) }
-            | Self::DynptrMissing { place: Some(place), .. }
-            | Self::DynptrNotAcquired { place: Some(place), .. }
-            | Self::IterRoom { place: Some(place), .. }
-            | Self::IterMissing { place: Some(place), .. } => Some(misplaced(place)),
+            Self::StackObject { ref fault } => fault.misplaced().map(misplaced),
             Self::ReferenceLeak { ref held, .. } => {
                 let line = |&Held { id, acquired_at }: &Held| {
                     format!("Unreleased reference id={id} alloc_insn={acquired_at}")
@@ -213,14 +209,6 @@ fn misplaced(place: Misplaced) -> String {
     match off {
         Some(off) => format!("cannot pass in {object} at an offset={off}"),
         None => format!("{object} has to be at a constant offset"),
-    }
-}
-
-pub(super) fn object_in_range(register: Reg, off: i64, var: Tnum, at: i64, size: i64) -> String {
-    let number = register.number();
-    match var.as_const() {
-        Some(_) => format!("invalid read from stack R{number} off {off}+{at} size {size}"),
-        None => format!("invalid read from stack R{number} var_off {var}+{at} size {size}"),
     }
 }
 

@@ -179,6 +179,23 @@ pub enum Unsupported {
     /// A structure of the kernel as an argument where only some are taken.
     #[error("a structure of the kernel given as a socket or value")]
     StructureArgument,
+    /// A dynptr of a record that is released, of which another function has a copy: the kernel leaves it.
+    #[error("a release of a dynptr that was copied into the stack of another function")]
+    CopiedDynptr,
+    /// A slice of a record by a kernel function: for the kernel it stays when the record is released.
+    #[error("a slice of a dynptr that was acquired, made by a kernel function")]
+    RecordSlice,
+    /// A slice to be written whose bytes may be those of a buffer in the stack: the kernel does not expect
+    /// them to change what is spilled there later.
+    #[error("a slice to be written with a buffer in the stack")]
+    SliceBuffer,
+    /// A dynptr of a packet, given to a global function: for the kernel it is one of memory there, so that
+    /// slices stay when the packet moves, and writing by it does not move the packet.
+    #[error("a dynptr of a packet, given to a global function")]
+    PacketDynptr,
+    /// A dynptr that a function was given, where a kernel function makes one. The kernel fails there.
+    #[error("a dynptr made where a function was given one")]
+    DynptrOverGiven,
     /// A load of a called function's frame pointer, which the kernel loses track of.
     #[error("a load of a called function's frame pointer")]
     CalleeFramePointer,

@@ -15,6 +15,7 @@ pub use error::ModuleError;
 pub use kernel::{kernel_function, kernel_module};
 pub use module::{Module, Modules};
 pub use proto::{
-    IterType, IterUse, KfuncArg, KfuncArgKind, KfuncFlags, KfuncProto, KfuncRet, ObjectType,
+    IterType, IterUse, KfuncArg, KfuncArgKind, KfuncFlags, KfuncProto, KfuncRet, NewDynptr,
+    ObjectType,
 };
 pub use table::ModuleTable;

@@ -68,6 +68,17 @@ pub enum IterUse {
     Destroy,
 }
 
+/// What a dynptr stands for that a function makes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum NewDynptr {
+    /// The packet of the socket buffer that is the context.
+    Skb,
+    /// The packet of an XDP program.
+    Xdp,
+    /// What the dynptr in the argument before stands for.
+    Copy,
+}
+
 /// What a function takes in one argument register.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct KfuncArg {
@@ -92,6 +103,12 @@ pub enum KfuncArgKind {
     Size,
     /// An object of this type.
     Object(ObjectType),
+    /// As [`KfuncArgKind::Size`], a constant: the size of the slice that is returned as well.
+    SliceSize,
+    /// A dynptr.
+    Dynptr,
+    /// Room in the stack for a dynptr, which the function makes there.
+    NewDynptr(NewDynptr),
     /// Anything, which the function does not use; the register may even be uninitialised.
     Ignored,
     /// An iterator in the stack.
@@ -149,6 +166,11 @@ pub enum KfuncRet {
     Object(ObjectType),
     /// A pointer to so many bytes of what an iterator gives, which may be read until it ends.
     Item(u32),
+    /// A pointer to as many bytes of the dynptr in the first argument as the size argument says, or null.
+    Slice {
+        /// Whether they may be written.
+        writable: bool,
+    },
 }
 
 /// What else is to be known of a function: the kernel's flags of the same names.
@@ -237,6 +259,13 @@ impl KfuncProto {
         self.args.first().is_some_and(numbers)
     }
 
+    /// Whether a dynptr is among its arguments.
+    pub(crate) fn takes_dynptr(&self) -> bool {
+        let is_dynptr =
+            |arg: &KfuncArg| matches!(arg.kind, KfuncArgKind::Dynptr | KfuncArgKind::NewDynptr(_));
+        self.args.iter().any(is_dynptr)
+    }
+
     /// What it does with an iterator, if it takes one.
     pub(crate) fn iter_use(&self) -> Option<IterUse> {
         match self.args.first()?.kind {
@@ -253,7 +282,7 @@ impl KfuncProto {
         });
         let returned = match &self.ret {
             KfuncRet::Object(ty) => Some(ty),
-            KfuncRet::Void | KfuncRet::Scalar | KfuncRet::Item(_) => None,
+            KfuncRet::Void | KfuncRet::Scalar | KfuncRet::Item(_) | KfuncRet::Slice { .. } => None,
         };
         taken.chain(returned)
     }
@@ -275,6 +304,9 @@ impl KfuncProto {
                 KfuncArgKind::Size => (4, 0),
                 KfuncArgKind::Object(ty) => (5, number(ty)),
                 KfuncArgKind::Ignored => (7, 0),
+                KfuncArgKind::SliceSize => (8, 0),
+                KfuncArgKind::Dynptr => (9, 0),
+                KfuncArgKind::NewDynptr(of) => (10, *of as u64),
                 KfuncArgKind::Iter(usage, ty) => {
                     digest.str(ty.name);
                     digest.u32(ty.slots.into());
@@ -289,6 +321,7 @@ impl KfuncProto {
             KfuncRet::Scalar => 1,
             KfuncRet::Object(ty) => 2 + number(ty),
             KfuncRet::Item(bytes) => u64::from(*bytes) << 32,
+            KfuncRet::Slice { writable } => u64::MAX - u64::from(*writable),
         });
         let KfuncFlags { acquire, release, ret_null, trusted_args } = self.flags;
         for flag in [acquire, release, ret_null, trusted_args] {
@@ -308,14 +341,19 @@ impl KfuncProto {
                 && !index.checked_sub(1).is_some_and(|before| is(before, &KfuncArgKind::Buffer))
         };
         let no_size = |(index, arg): (usize, &KfuncArg)| {
-            arg.kind == KfuncArgKind::Buffer && !is(index + 1, &KfuncArgKind::Size)
+            let has_size = [KfuncArgKind::Size, KfuncArgKind::SliceSize];
+            arg.kind == KfuncArgKind::Buffer && !has_size.iter().any(|size| is(index + 1, size))
         };
         let null_number = |arg: &KfuncArg| {
             arg.nullable && matches!(arg.kind, KfuncArgKind::Scalar | KfuncArgKind::Size)
         };
+        let returns_slice = matches!(self.ret, KfuncRet::Slice { .. });
+        let has_slice = is(0, &KfuncArgKind::Dynptr)
+            && self.args.iter().any(|arg| arg.kind == KfuncArgKind::SliceSize);
         let is_iter = |arg: &KfuncArg| matches!(arg.kind, KfuncArgKind::Iter(..));
         let is_item = matches!(self.ret, KfuncRet::Item(_));
         let problems = [
+            (returns_slice && !has_slice, "a slice is of a dynptr, and has a size"),
             (self.args.iter().skip(1).any(is_iter), "an iterator is the first argument"),
             (
                 is_item != (self.iter_use() == Some(IterUse::Next)),

@@ -3,6 +3,7 @@
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 
+use ebpf_isa::uapi::ProgramType;
 use ebpf_isa::{CallTarget, Insn};
 
 use super::error::ModuleError;
@@ -39,10 +40,11 @@ impl ModuleTable {
         Self { base: None, entries: Vec::new() }
     }
 
-    /// A table with the functions of the kernel that are known here as its base.
+    /// A table with the functions of the kernel, that are known here and that programs of this type may
+    /// call, as its base.
     #[must_use]
-    pub fn of_kernel(types: &KernelTypes) -> Self {
-        Self { base: Some(Arc::new(kernel_module(types))), entries: Vec::new() }
+    pub fn of_kernel(types: &KernelTypes, program_type: ProgramType) -> Self {
+        Self { base: Some(Arc::new(kernel_module(types, program_type))), entries: Vec::new() }
     }
 
     /// Gives a module the index that the program has for it: 0 for the base, and only for it. It may

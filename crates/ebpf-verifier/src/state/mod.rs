@@ -20,7 +20,7 @@ pub(crate) use refs::{HeldLock, RefId, Reference};
 pub(crate) use stack::{ByteKind, Slot, StackOff};
 pub(crate) use value::{
     Distance, ElementId, Holds, Link, MapValueRef, NullId, OpaqueId, Origin, PacketId, PacketRange,
-    PacketRegion, Pointer, PointerKind, ScalarId, ScalarValue, Value,
+    PacketRegion, Pointer, PointerKind, ScalarId, ScalarValue, SliceOf, Value,
 };
 
 /// Why an index is that of a frame.

@@ -27,6 +27,10 @@ pub(crate) enum DynptrKind {
     Local,
     /// A record of a ring buffer, which was acquired.
     Ringbuf,
+    /// The packet of a socket buffer.
+    Skb,
+    /// That of an XDP program.
+    Xdp,
 }
 
 impl DynptrKind {
@@ -35,7 +39,14 @@ impl DynptrKind {
         match self {
             Self::Local => "local",
             Self::Ringbuf => "ringbuf",
+            Self::Skb => "skb",
+            Self::Xdp => "xdp",
         }
+    }
+
+    /// Whether it stands for a packet, which may move.
+    pub(crate) const fn is_packet(self) -> bool {
+        matches!(self, Self::Skb | Self::Xdp)
     }
 
     /// Whether it stands for something that was acquired.

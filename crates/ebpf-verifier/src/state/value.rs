@@ -3,7 +3,7 @@
 use ebpf_btf::TypeId;
 use ebpf_isa::{MapIdx, SubprogIdx, Width};
 
-use super::object::DynptrId;
+use super::object::{DynptrId, DynptrKind};
 use super::refs::RefId;
 use crate::domain::Scalar;
 use crate::kernel_types::Trust;
@@ -137,7 +137,13 @@ pub(crate) enum PointerKind {
     Argument { size: u32, null: Option<NullId> },
     /// So many bytes of what a dynptr stands for; the id is there as long as there may be none, the
     /// reference if they are part of what was acquired.
-    Slice { size: u32, null: Option<NullId>, dynptr: DynptrId, reference: Option<RefId> },
+    Slice {
+        size: u32,
+        null: Option<NullId>,
+        dynptr: DynptrId,
+        reference: Option<RefId>,
+        of: SliceOf,
+    },
     /// So many bytes of what an iterator gave, which go when it ends.
     Item { size: u32, id: NullId, iter: RefId },
     /// A dynptr that is not in the stack, which the function is given to use.
@@ -146,6 +152,15 @@ pub(crate) enum PointerKind {
     Stack { frame: usize },
     /// A function, to be given to helpers that call it back.
     Function(SubprogIdx),
+}
+
+/// How a slice of a dynptr came to be.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum SliceOf {
+    /// By a helper: it goes with the dynptr.
+    Memory,
+    /// By a kernel function, of a dynptr of this kind: it goes where what this stands for may move.
+    Kind { kind: DynptrKind, writable: bool },
 }
 
 /// How a pointer to a record of a ring buffer came to be.
@@ -309,6 +324,10 @@ impl PointerKind {
             Self::Buffer { writable: false, null: Some(_) } => "rdonly_buf_or_null",
             Self::Ringbuf { null: None, .. } => "ringbuf_mem",
             Self::Ringbuf { null: Some(_), .. } => "ringbuf_mem_or_null",
+            Self::Slice { null: None, of: SliceOf::Kind { writable: false, .. }, .. } => {
+                "rdonly_mem"
+            }
+            Self::Slice { of: SliceOf::Kind { writable: false, .. }, .. } => "rdonly_mem_or_null",
             Self::Argument { null: None, .. } | Self::Slice { null: None, .. } => "mem",
             Self::Argument { null: Some(_), .. } | Self::Slice { null: Some(_), .. } => {
                 "mem_or_null"
@@ -447,6 +466,14 @@ impl PointerKind {
             | Self::Item { .. }
             | Self::Dynptr(_)
             | Self::Function(_) => {}
+        }
+    }
+
+    /// Whether it points to what may move with the packet.
+    pub(crate) const fn moves_with_packet(self) -> bool {
+        match self {
+            Self::Slice { of: SliceOf::Kind { kind, .. }, .. } => kind.is_packet(),
+            _ => self.is_packet(),
         }
     }
 

@@ -13,7 +13,7 @@ use crate::domain::Scalar;
 use crate::error::{ArgumentRule, Checked, ErrorCode, LockFault, Payload, Unsupported};
 use crate::function::{Argument, Function, Unread};
 use crate::rules::PacketAccess;
-use crate::state::{Frame, Pointer, PointerKind, State, Value};
+use crate::state::{Frame, Pointer, PointerKind, SliceOf, State, Value};
 
 impl Machine<'_> {
     /// The state in which a global function is explored: its arguments are whatever its prototype
@@ -96,11 +96,12 @@ impl Machine<'_> {
             }
             Argument::Dynptr => {
                 check_moved(reg, &value)?;
-                match value.as_pointer().map(|pointer| pointer.kind) {
-                    Some(PointerKind::Stack { .. } | PointerKind::Dynptr(_)) => {}
-                    _ => return expect(false, ArgumentRule::Dynptr),
+                let dynptr = self.check_given_dynptr(reg)?;
+                // For the function it is one of memory, which does not move.
+                match dynptr.kind.is_packet() {
+                    true => Err(Unsupported::PacketDynptr.into()),
+                    false => Ok(()),
                 }
-                self.check_dynptr(reg)
             }
             Argument::Memory { size, nullable } => {
                 check_moved(reg, &value)?;
@@ -238,7 +239,7 @@ fn may_have_moved(pointer: &Pointer) -> bool {
         | PointerKind::Buffer { .. }
         | PointerKind::Ringbuf { .. }
         | PointerKind::Argument { .. }
-        | PointerKind::Slice { .. }
+        | PointerKind::Slice { of: SliceOf::Memory, .. }
         | PointerKind::Item { .. } => !pointer.kind.may_be_null(),
         PointerKind::Guarded => true,
         PointerKind::Context
@@ -250,6 +251,7 @@ fn may_have_moved(pointer: &Pointer) -> bool {
         | PointerKind::Object { .. }
         | PointerKind::Dynptr(_)
         | PointerKind::Structure { .. }
+        | PointerKind::Slice { .. }
         | PointerKind::Opaque { .. } => false,
     }
 }

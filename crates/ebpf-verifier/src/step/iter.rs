@@ -2,10 +2,10 @@
 
 use ebpf_isa::{Reg, Size};
 
-use super::dynptr::ObjectPlace;
+use super::dynptr::{ObjectPlace, fault};
 use super::memory::{Access, Place};
 use super::{Machine, Next};
-use crate::error::{Checked, Misplaced, Payload, Unsupported};
+use crate::error::{Checked, Misplaced, ObjectFault, Unsupported};
 use crate::kfunc::{IterType, IterUse};
 use crate::state::{Iter, PointerKind, State, Value};
 
@@ -32,7 +32,7 @@ impl Machine<'_> {
             PointerKind::Stack { frame } => Some((frame, pointer)),
             _ => None,
         });
-        let (frame, pointer) = stack.ok_or(Payload::IterPointer { argument })?;
+        let (frame, pointer) = stack.ok_or_else(|| fault(ObjectFault::IterPointer { argument }))?;
         if ty.slots == 1 && pointer.const_off() == Some(0) && usage != IterUse::New {
             return Err(Unsupported::IterAtFramePointer.into());
         }
@@ -55,12 +55,12 @@ impl Machine<'_> {
         place: Result<ObjectPlace, Misplaced>,
         ty: &'static IterType,
     ) -> Checked<IterAt> {
-        let occupied = |place| Payload::IterRoom { name: ty.name, argument, place };
+        let occupied = |place| fault(ObjectFault::IterRoom { name: ty.name, argument, place });
         let place = place.map_err(|place| occupied(Some(place)))?;
         let stack = &self.state.frame_at(place.frame).stack;
         let mut slots = place.slot().into_iter().flat_map(|first| ty.slots_from(first));
         if slots.any(|slot| stack.get(slot).is_some_and(|slot| slot.iter().is_some())) {
-            return Err(occupied(None).into());
+            return Err(occupied(None));
         }
         for off in (0..i16::from(ty.slots)).map(|slot| slot * 8) {
             self.access(Place { reg, off, size: Size::Dw }, Access::Clobber, false)?;
@@ -78,7 +78,7 @@ impl Machine<'_> {
         place: Result<ObjectPlace, Misplaced>,
         ty: &'static IterType,
     ) -> Checked<IterAt> {
-        let missing = |place| Payload::IterMissing { name: ty.name, argument, place };
+        let missing = |place| fault(ObjectFault::IterMissing { name: ty.name, argument, place });
         let place = place.map_err(|place| missing(Some(place)))?;
         let stack = &self.state.frame_at(place.frame).stack;
         let part = |slot| stack.get(slot)?.iter().filter(|iter| iter.ty == ty);
@@ -88,7 +88,7 @@ impl Machine<'_> {
             let iter = *part(first)?;
             ty.slots_from(first).all(is_part).then_some((first, iter))
         });
-        let (first, iter) = whole.ok_or(missing(None))?;
+        let (first, iter) = whole.ok_or_else(|| missing(None))?;
         for slot in ty.slots_from(first) {
             self.effects.read_slot(place.frame, slot);
             self.effects.fill_slot(slot);

@@ -27,11 +27,23 @@ impl Machine<'_> {
         if !function.may_be_locked() {
             self.check_unlocked(LockFault::Call)?;
         }
-        let (mut released, mut iter) = (None, None);
+        let (mut released, mut iter, mut dynptr) = (None, None, None);
         for (index, (arg, reg)) in function.args.iter().zip(Reg::ARGS).enumerate() {
-            if let KfuncArgKind::Iter(usage, ty) = arg.kind {
-                iter = Some(self.check_iter(index, reg, usage, ty)?);
-                continue;
+            match arg.kind {
+                KfuncArgKind::Iter(usage, ty) => {
+                    iter = Some(self.check_iter(index, reg, usage, ty)?);
+                    continue;
+                }
+                KfuncArgKind::Dynptr => {
+                    dynptr = Some(self.check_given_dynptr(reg)?);
+                    continue;
+                }
+                KfuncArgKind::NewDynptr(of) => {
+                    self.check_not_null(function, index, self.value(reg))?;
+                    self.create_dynptr_of(reg, of, dynptr)?;
+                    continue;
+                }
+                _ => {}
             }
             let argument = Argument { function, index, arg, reg, value: *self.value(reg) };
             self.check_kfunc_argument(&argument)?;
@@ -50,7 +62,12 @@ impl Machine<'_> {
             self.state.frame_mut().clear_caller_saved();
             return Ok(self.get_next(&iter, size));
         }
-        let result = self.kfunc_result(function);
+        let result = match (dynptr, &function.ret) {
+            (Some(dynptr), &KfuncRet::Slice { writable }) => {
+                self.slice_of(function, dynptr, writable)?
+            }
+            _ => self.kfunc_result(function),
+        };
         self.state.frame_mut().clear_caller_saved();
         self.set(Reg::R0, result);
         Ok(Next::Goto(self.fall_through))
@@ -58,7 +75,7 @@ impl Machine<'_> {
 
     fn kfunc_result(&mut self, function: &KfuncProto) -> Value {
         let ty = match &function.ret {
-            KfuncRet::Void | KfuncRet::Item(_) => return Value::Uninit,
+            KfuncRet::Void | KfuncRet::Item(_) | KfuncRet::Slice { .. } => return Value::Uninit,
             KfuncRet::Scalar => return Value::UNKNOWN,
             KfuncRet::Object(ty) => self.opaque_id(ty),
         };
@@ -78,12 +95,16 @@ impl Machine<'_> {
 
     fn check_kfunc_argument(&mut self, argument: &Argument<'_>) -> Checked {
         let Argument { index, arg, reg, ref value, .. } = *argument;
-        if matches!(arg.kind, KfuncArgKind::Scalar | KfuncArgKind::Size) {
+        if matches!(arg.kind, KfuncArgKind::Scalar | KfuncArgKind::Size | KfuncArgKind::SliceSize) {
             if value.as_scalar().is_none() {
                 return Err(Payload::KfuncNumber { register: reg }.into());
             }
             return match arg.kind {
                 KfuncArgKind::Size => self.check_buffer(argument),
+                KfuncArgKind::SliceSize => {
+                    self.check_buffer(argument)?;
+                    self.check_slice_size(reg)
+                }
                 _ => Ok(()),
             };
         }
@@ -100,7 +121,10 @@ impl Machine<'_> {
         match &arg.kind {
             KfuncArgKind::Scalar
             | KfuncArgKind::Size
+            | KfuncArgKind::SliceSize
             | KfuncArgKind::Ignored
+            | KfuncArgKind::Dynptr
+            | KfuncArgKind::NewDynptr(_)
             | KfuncArgKind::Iter(..) => Ok(()),
             KfuncArgKind::Buffer => {
                 argument.check_memory_kind()?;
@@ -120,6 +144,14 @@ impl Machine<'_> {
                 self.check_kfunc_memory(reg, (*bytes).into())
             }
             KfuncArgKind::Object(ty) => self.check_object(argument, ty),
+        }
+    }
+
+    fn check_not_null(&self, function: &KfuncProto, argument: usize, value: &Value) -> Checked {
+        let may_be_null = value.is_zero() || value.null_id().is_some();
+        match function.flags.trusted_args && may_be_null {
+            true => Err(Payload::KfuncNull { argument }.into()),
+            false => Ok(()),
         }
     }
 

@@ -9,7 +9,7 @@ use crate::domain::{self, Tnum};
 use crate::error::{Checked, Extreme, Payload, Region, Unsupported};
 use crate::rules::{ContextAccess, ContextQuery, FieldKind, Object, PacketAccess};
 use crate::state::{
-    MapValueRef, Origin, PacketId, PacketRange, PacketRegion, Pointer, PointerKind, Value,
+    MapValueRef, Origin, PacketId, PacketRange, PacketRegion, Pointer, PointerKind, SliceOf, Value,
 };
 
 /// Where packets start, from an aligned address: so that what comes behind the Ethernet header is
@@ -239,7 +239,10 @@ impl Machine<'_> {
             | PointerKind::Slice { null: Some(_), .. }
             | PointerKind::Dynptr(_)
             | PointerKind::PacketEnd => Err(invalid(pointer.kind.name()).into()),
-            PointerKind::Item { .. } if access.is_write() => {
+            PointerKind::Item { .. }
+            | PointerKind::Slice {
+                null: None, of: SliceOf::Kind { writable: false, .. }, ..
+            } if access.is_write() => {
                 Err(Payload::MemoryReadOnly { register: reg, kind: pointer.kind.name() }.into())
             }
             PointerKind::Item { size: bytes, .. }

@@ -152,7 +152,7 @@ fn set_range(state: &mut State, reg: Option<Reg>, new: PacketRange) {
 /// All packet pointers become numbers: the packet may have moved.
 pub(super) fn forget_packet_pointers(state: &mut State) {
     let is_packet =
-        |value: &Value| value.as_pointer().is_some_and(|pointer| pointer.kind.is_packet());
+        |value: &Value| value.as_pointer().is_some_and(|it| it.kind.moves_with_packet());
     state.update(is_packet, |value| *value = Value::UNKNOWN);
 }
 

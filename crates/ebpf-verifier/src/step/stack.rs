@@ -5,7 +5,7 @@ use ebpf_isa::{Extend, Operand, Reg, Size, semantics};
 use super::memory::{Access, Place};
 use super::{FAR, Machine};
 use crate::domain::{self, Scalar};
-use crate::error::{Checked, Payload, StackAccess, Unsupported};
+use crate::error::{Checked, ObjectAccess, Payload, StackAccess, Unsupported};
 use crate::state::{Cell, Link, Pointer, PointerKind, ScalarValue, Slot, StackOff, Value};
 
 /// Bytes of a frame that an access may touch, counted from the frame pointer.
@@ -278,7 +278,7 @@ fn is_whole(slot: &Slot, size: Size) -> bool {
 fn check_whole_fill(slot: &Slot, at: StackOff, size: Size) -> Checked {
     if slot.is_kernels() {
         let (off, size) = (-i64::from(at.depth()), size.bytes());
-        return Err(Payload::StackObjectRead { off, size }.into());
+        return Err(Payload::StackObjectAccess { access: ObjectAccess::Load { off, size } }.into());
     }
     match slot.spilled() {
         Some(Value::Pointer(_)) if !is_whole(slot, size) => {

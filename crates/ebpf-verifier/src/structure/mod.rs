@@ -166,7 +166,9 @@ fn check_kfunc(env: &Environment, btf_id: u32, module: i16) -> Checked {
         });
     };
     match from.function(btf_id) {
-        Ok(function) if from.is_special(function) => Err(Unsupported::SpecialFunction.into()),
+        Ok(function) if from.is_special(function) && !function.takes_dynptr() => {
+            Err(Unsupported::SpecialFunction.into())
+        }
         Ok(_) => Ok(()),
         Err(_) if from.has_others() => Err(Unsupported::KernelFunction.into()),
         Err(_) => Err(Payload::KfuncMissing { btf_id, module }.into()),

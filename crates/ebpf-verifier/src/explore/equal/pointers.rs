@@ -97,11 +97,16 @@ impl Comparison<'_> {
                 true
             }
             (
-                old_kind @ PointerKind::Slice { size, dynptr, .. },
-                PointerKind::Slice { size: current_size, dynptr: current_dynptr, .. },
+                old_kind @ PointerKind::Slice { size, dynptr, of, .. },
+                PointerKind::Slice {
+                    size: current_size,
+                    dynptr: current_dynptr,
+                    of: current_of,
+                    ..
+                },
             ) => {
                 // As the kernel, which knows the dynptr by its number.
-                let is_same = size == current_size && dynptr == current_dynptr;
+                let is_same = (size, dynptr, of) == (current_size, current_dynptr, current_of);
                 if !is_same || !self.ties(old_kind, current.kind) {
                     return false;
                 }

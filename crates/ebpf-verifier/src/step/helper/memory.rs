@@ -6,7 +6,7 @@ use super::{CallFacts, wrong_kind};
 use crate::domain::Scalar;
 use crate::error::{BadSize, Checked, Payload, Region, Unsupported};
 use crate::rules::{ArgKind, HelperProto};
-use crate::state::{MapValueRef, PointerKind, Value};
+use crate::state::{MapValueRef, PointerKind, SliceOf, Value};
 use crate::step::memory::{Place, check_region, check_there};
 use crate::step::packet::check_packet;
 use crate::step::structure::check_buffer;
@@ -112,15 +112,15 @@ impl Machine<'_> {
             PointerKind::Buffer { null: None, writable } => {
                 check_buffer(reg, writable, &pointer, pointer.off.into(), size)
             }
-            PointerKind::Argument { size: bytes, null: None }
-            | PointerKind::Slice { size: bytes, null: None, .. } => {
-                let region = Region::Argument { size: bytes };
-                check_region(reg, region, &pointer, 0, size, zero_size_allowed)
-            }
-            PointerKind::Item { .. } if usage != MemoryUse::Read => {
+            PointerKind::Item { .. }
+            | PointerKind::Slice {
+                null: None, of: SliceOf::Kind { writable: false, .. }, ..
+            } if usage != MemoryUse::Read => {
                 Err(Payload::MemoryReadOnly { register: reg, kind: pointer.kind.name() }.into())
             }
-            PointerKind::Item { size: bytes, .. } => {
+            PointerKind::Argument { size: bytes, null: None }
+            | PointerKind::Slice { size: bytes, null: None, .. }
+            | PointerKind::Item { size: bytes, .. } => {
                 let region = Region::Argument { size: bytes };
                 check_region(reg, region, &pointer, 0, size, zero_size_allowed)
             }

@@ -20,7 +20,7 @@ use crate::rules::{
     ArgKind, HelperProto, Object, PacketAccess, ProgramTypeRules, helper_takes_map, holds_sockets,
     may_change_sockets,
 };
-use crate::state::{DynptrKind, MapValueRef, PointerKind, RefId, Value};
+use crate::state::{DynptrKind, MapValueRef, PointerKind, RefId, SliceOf, Value};
 pub(super) use memory::{MemoryUse, Piece, check_size_bounds};
 
 /// What messages call the pointers that are accepted as memory.
@@ -81,7 +81,7 @@ impl Machine<'_> {
         if proto.args.iter().any(|kind| kind.releases()) {
             self.release_argument(proto, facts.reference)?;
         }
-        self.release_dynptrs(proto);
+        self.release_dynptrs(proto)?;
         if id == HelperId::TAIL_CALL {
             self.check_nothing_held(Ending::TailCall)?;
         }
@@ -93,9 +93,10 @@ impl Machine<'_> {
         self.call_back(proto, facts.map)?;
         let result = self.helper_result(proto, &facts)?;
         self.check_map_type(proto, facts.map)?;
+        let moves_packet = proto.moves_packet || self.writes_skb(proto);
         self.state.frame_mut().clear_caller_saved();
         self.set(Reg::R0, result);
-        if proto.moves_packet {
+        if moves_packet {
             forget_packet_pointers(&mut self.state);
         }
         Ok(())
@@ -218,8 +219,8 @@ impl Machine<'_> {
                 Err(Payload::HelperNotAcquired { register: reg }.into())
             }
             ArgKind::Dynptr => self.check_dynptr(reg),
-            ArgKind::LocalDynptr => self.create_dynptr(reg, DynptrKind::Local),
-            ArgKind::RingbufDynptr => self.create_dynptr(reg, DynptrKind::Ringbuf),
+            ArgKind::LocalDynptr => self.create_dynptr(reg, DynptrKind::Local, None),
+            ArgKind::RingbufDynptr => self.create_dynptr(reg, DynptrKind::Ringbuf, None),
             ArgKind::ReleasedDynptr => self.check_released_dynptr(reg),
             ArgKind::Context
             | ArgKind::ContextOrNull
@@ -387,6 +388,9 @@ fn wrong_kind(reg: Reg, value: &Value, expected: &'static [&'static str]) -> Box
 /// Memory that a helper only reads, which may be memory that can only be read.
 const READ_ONLY_ARGS: [ArgKind; 2] = [ArgKind::Memory, ArgKind::MemoryOrNull];
 
+/// Memory that is not a slice made by a kernel function.
+const NO_SLICE_ARGS: [ArgKind; 3] = [ArgKind::MapKey, ArgKind::MapValue, ArgKind::MapValueOutput];
+
 /// Checks that a value is of a kind that the argument takes.
 fn check_kind(kind: ArgKind, reg: Reg, value: &Value) -> Checked {
     let pointer = value.as_pointer();
@@ -396,7 +400,12 @@ fn check_kind(kind: ArgKind, reg: Reg, value: &Value) -> Checked {
         PointerKind::MapValue(value) => value.null.is_none(),
         PointerKind::Ringbuf { null, .. }
         | PointerKind::Argument { null, .. }
-        | PointerKind::Slice { null, .. } => null.is_none(),
+        | PointerKind::Slice { null, of: SliceOf::Memory, .. } => null.is_none(),
+        PointerKind::Slice { null, of: SliceOf::Kind { writable, .. }, .. } => {
+            null.is_none()
+                && !NO_SLICE_ARGS.contains(&kind)
+                && (writable || READ_ONLY_ARGS.contains(&kind))
+        }
         PointerKind::Item { .. } => READ_ONLY_ARGS.contains(&kind),
         PointerKind::Buffer { null, .. } => null.is_none(),
         PointerKind::Structure { trust, null, .. } => null.is_none() && trust == Trust::Trusted,
