@@ -91,13 +91,13 @@ fn context(program_type: ProgramType) -> Option<Vec<ContextField>> {
         Type::RawTracepoint => contexts::raw_tracepoint(),
         Type::RawTracepointWritable => contexts::raw_tracepoint_writable(),
         Type::PerfEvent => contexts::perf_event(),
+        Type::Syscall => contexts::syscall(),
         Type::Unspec
         | Type::LircMode2
         | Type::Tracing
         | Type::StructOps
         | Type::Ext
-        | Type::Lsm
-        | Type::Syscall => return None,
+        | Type::Lsm => return None,
     })
 }
 
@@ -111,6 +111,7 @@ const fn attach_types(program_type: ProgramType) -> &'static [AttachType] {
         ProgramType::SkReuseport => &[SkReuseportSelect, SkReuseportSelectOrMigrate],
         ProgramType::SkLookup => &[SkLookup],
         ProgramType::Netfilter => &[Netfilter],
+        ProgramType::Syscall => &[CgroupInetIngress],
         _ => &[],
     }
 }

@@ -219,9 +219,10 @@ fn check_map(env: &Environment, map: MapIdx, value_off: Option<u32>) -> Checked 
 /// Checks that a program which is to be one that may sleep is of a type that may.
 fn check_sleepable(env: &Environment) -> Checked {
     let program_type = env.program_type.program_type();
-    match env.sleepable && program_type != ProgramType::Kprobe {
-        true => Err(Payload::Sleepable { program_type }.into()),
-        false => Ok(()),
+    match (program_type, env.sleepable) {
+        (ProgramType::Syscall, false) => Err(Payload::SyscallAwake.into()),
+        (ProgramType::Syscall | ProgramType::Kprobe, _) | (_, false) => Ok(()),
+        (_, true) => Err(Payload::Sleepable { program_type }.into()),
     }
 }
 
