@@ -86,6 +86,7 @@ const TYPES: &[(ProgramType, &[AttachType])] = &[
     (ProgramType::CgroupSockopt, &[CgroupGetsockopt, CgroupSetsockopt]),
     (ProgramType::SkLookup, &[SkLookup]),
     (ProgramType::Netfilter, &[Netfilter]),
+    (ProgramType::Syscall, &[]),
 ];
 
 /// Every row of [`TYPES`], an attach type each.
@@ -96,10 +97,19 @@ fn kinds() -> impl Iterator<Item = (ProgramType, AttachType)> {
     })
 }
 
+/// `BPF_F_SLEEPABLE`.
+const SLEEPABLE: u32 = 1 << 4;
+
+/// Whether such programs are loaded as ones that may sleep: those that only load so.
+fn may_sleep(program_type: ProgramType) -> bool {
+    program_type == ProgramType::Syscall
+}
+
 fn by_kernel(slots: &[RawInsn], kind: (ProgramType, AttachType)) -> Verdict {
     let load = ProgramLoad {
         program_type: kind.0.number(),
         attach_type: kind.1.number(),
+        flags: if may_sleep(kind.0) { SLEEPABLE } else { 0 },
         license: "GPL",
         slots,
         ..ProgramLoad::default()
@@ -118,6 +128,7 @@ fn by_us(program: &Program, env: &Environment) -> Option<Verdict> {
 
 fn environment(kind: (ProgramType, AttachType)) -> Environment {
     let mut env = Environment::new(program_types::of(kind.0).unwrap());
+    env.sleepable = may_sleep(kind.0);
     env.attach_type = (kind.1.number() != 0).then_some(kind.1);
     env
 }

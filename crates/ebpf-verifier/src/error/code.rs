@@ -91,7 +91,7 @@ error_codes! {
     AttachTarget = "attach.target", EINVAL;
     /// An attach type that programs of this type cannot have.
     AttachType = "attach.type", EINVAL;
-    /// A program that is to be one that may sleep, of a type that may not.
+    /// A program that is to be one that may sleep, of a type that may not, or the reverse.
     SleepableType = "sleepable.type", EINVAL;
     /// A map that programs that may sleep must not use.
     SleepableMap = "sleepable.map", EINVAL;

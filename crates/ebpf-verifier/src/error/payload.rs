@@ -920,6 +920,10 @@ payloads! {
         program_type: ProgramType = "The type.",
     } => SleepableType;
 
+    /// A program that processes run, and that is not to be one that may sleep.
+    #[error("Syscall programs can only be sleepable")]
+    SyscallAwake => SleepableType;
+
     /// A map that programs that may sleep must not use.
     #[error("Sleepable programs can only use array, hash, ringbuf and local storage maps")]
     SleepableMap {

@@ -135,6 +135,9 @@ impl Reader<'_> {
         let Some(&Type::Ptr(pointee)) = self.all.resolved(ty) else {
             return self.not_a_pointer(argument, ty, tags);
         };
+        if program_type == ProgramType::Syscall {
+            return Err(Unread::Unknown);
+        }
         if tags.context || is_context(btf, pointee, program_type) {
             if tags.not_null {
                 return refuse(PrototypeFault::Tags { argument });

@@ -92,12 +92,8 @@ fn context(program_type: ProgramType) -> Option<Vec<ContextField>> {
         Type::RawTracepointWritable => contexts::raw_tracepoint_writable(),
         Type::PerfEvent => contexts::perf_event(),
         Type::Tracing => contexts::arguments(),
-        Type::Unspec
-        | Type::LircMode2
-        | Type::StructOps
-        | Type::Ext
-        | Type::Lsm
-        | Type::Syscall => return None,
+        Type::Syscall => contexts::syscall(),
+        Type::Unspec | Type::LircMode2 | Type::StructOps | Type::Ext | Type::Lsm => return None,
     })
 }
 
@@ -111,6 +107,7 @@ const fn attach_types(program_type: ProgramType) -> &'static [AttachType] {
         ProgramType::SkReuseport => &[SkReuseportSelect, SkReuseportSelectOrMigrate],
         ProgramType::SkLookup => &[SkLookup],
         ProgramType::Netfilter => &[Netfilter],
+        ProgramType::Syscall => &[CgroupInetIngress],
         _ => &[],
     }
 }

@@ -238,13 +238,14 @@ fn check_sleepable(env: &Environment) -> Checked {
     let program_type = env.program_type.program_type();
     // The kernel has others that may: those that are not known here are refused for that.
     let may_sleep = match program_type {
-        ProgramType::Kprobe => true,
+        ProgramType::Kprobe | ProgramType::Syscall => true,
         ProgramType::Tracing => env.attach_type != Some(AttachType::TraceRawTp),
         _ => false,
     };
-    match env.sleepable && !may_sleep {
-        true => Err(Payload::Sleepable { program_type }.into()),
-        false => Ok(()),
+    match env.sleepable {
+        true if !may_sleep => Err(Payload::Sleepable { program_type }.into()),
+        false if program_type == ProgramType::Syscall => Err(Payload::SyscallAwake.into()),
+        _ => Ok(()),
     }
 }
 

@@ -101,6 +101,10 @@ const fn own(program_type: ProgramType) -> &'static [u32] {
         ProgramType::FlowDissector => &[26, 136, 137, 138, 139, 140, 160, 178, 196],
         ProgramType::CgroupSysctl => &[25, 81, 101, 102, 103, 104, 160],
         ProgramType::CgroupSockopt => &[25, 81, 96, 107, 108, 122],
+        ProgramType::Syscall => &[
+            4, 25, 27, 45, 46, 67, 107, 108, 111, 121, 136, 137, 138, 139, 140, 147, 162, 166, 167,
+            168, 173, 178, 179, 188, 196,
+        ],
         ProgramType::SkLookup => &[25, 86, 124, 136, 137, 138, 139, 140, 160, 178, 196],
         _ => &[],
     }

@@ -147,6 +147,11 @@ pub(in crate::rules) fn cgroup_sock() -> Vec<ContextField> {
     SOCKET.iter().cloned().map(hook).collect()
 }
 
+/// What a process hands to a program that it runs: so many bytes.
+pub(in crate::rules) fn syscall() -> Vec<ContextField> {
+    [field("arguments", 0, u16::MAX, INSIDE).written(INSIDE)].into()
+}
+
 /// `struct bpf_sock`.
 pub(in crate::rules) static SOCKET: [ContextField; 14] = [
     field("bound_dev_if", 0, 4, WORD),

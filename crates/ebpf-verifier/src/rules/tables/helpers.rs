@@ -55,6 +55,14 @@ const DIFFERENT: &[(ProgramType, u32)] = &[
     (ProgramType::RawTracepoint, 173),
     (ProgramType::RawTracepointWritable, 173),
     (ProgramType::PerfEvent, 173),
+    (ProgramType::Syscall, 25),
+    (ProgramType::Syscall, 27),
+    (ProgramType::Syscall, 46),
+    (ProgramType::Syscall, 67),
+    (ProgramType::Syscall, 107),
+    (ProgramType::Syscall, 108),
+    (ProgramType::Syscall, 173),
+    (ProgramType::Syscall, 188),
 ];
 
 /// What takes or gives structures of the kernel.
@@ -141,6 +149,8 @@ fn common() -> Vec<HelperProto> {
             .since(5, 13)
             .args(&[UpdateOrNull, SizeOrZero, ConstString, MemoryOrNull, SizeOrZero])
             .gpl_only(),
+        helper(166, "sys_bpf").since(5, 14).args(&[Anything, Memory, Size]),
+        helper(168, "sys_close").since(5, 14).args(&[Anything]),
         helper(182, "strncmp").since(5, 17).args(&[Memory, Size, ConstString]),
         helper(HelperId::LOOP.0, "loop").since(5, 17).args(&[
             Anything,
