@@ -300,6 +300,8 @@ fn helper(ret: RetKind) -> HelperFn {
         | RetKind::SliceOrNull
         | RetKind::Processor
         | RetKind::Void => zero,
+        RetKind::Trusted(_) | RetKind::Structure(_) => object,
+        RetKind::StructureOrNull(_) | RetKind::CastToStructureOrNull(_) => object_or_null,
         RetKind::MapValue | RetKind::MapValueOrNull => any_value,
     }
 }

@@ -64,6 +64,12 @@ pub(super) fn fitting(kind: ArgKind, n: usize) -> Option<String> {
         | ArgKind::LocalDynptr
         | ArgKind::RingbufDynptr
         | ArgKind::ReleasedDynptr
+        | ArgKind::Task
+        | ArgKind::SeqFile
+        | ArgKind::File
+        | ArgKind::Path
+        | ArgKind::SkBuff
+        | ArgKind::XdpBuff
         | ArgKind::StackOrNull => return None,
     })
 }
