@@ -309,8 +309,8 @@ fn helper(ret: RetKind) -> HelperFn {
 /// What stands for a kernel function: programs only hand its objects over.
 fn kfunc(proto: &KfuncProto) -> HelperFn {
     match proto.ret {
-        // An iterator has nothing.
-        KfuncRet::Void | KfuncRet::Item(_) => zero,
+        // An iterator has nothing, and a dynptr no bytes.
+        KfuncRet::Void | KfuncRet::Item(_) | KfuncRet::Slice { .. } => zero,
         KfuncRet::Scalar => any_number,
         KfuncRet::Object(_) if proto.flags.ret_null => object_or_null,
         KfuncRet::Object(_) => object,
