@@ -364,7 +364,7 @@ mod tests {
     fn what_is_not_known_is_not_judged() {
         let with = |more: &str| unsupported(&format!("{RETURN_0},{more}"));
         assert_eq!(with(r#""attach_type":999"#), "attach type 999 is not known");
-        assert_eq!(with(r#""flags":17"#), "program flags 0x10 are not supported");
+        assert_eq!(with(r#""flags":65"#), "program flags 0x40 are not supported");
         assert_eq!(with(r#""maps":[{"type":99}]"#), "map type 99 is not known");
         assert!(with(r#""func_info":[[1,1]]"#).contains("function information"));
         assert!(with(r#""maps":[{"type":1,"frozen":true}]"#).contains("frozen contents"));

@@ -81,10 +81,12 @@ pub(crate) struct Snapshot {
     rng: Rng,
 }
 
-/// Whether there are surroundings for programs of this environment. Maps of maps are not among them.
+/// Whether there are surroundings for programs of this environment: a context of that size, not whatever a
+/// process hands over. Maps of maps are not among them.
 pub(crate) fn can_run(env: &Environment) -> bool {
     let of_maps = [MapType::ArrayOfMaps, MapType::HashOfMaps];
-    !env.maps.iter().any(|map| of_maps.contains(&map.desc.map_type))
+    env.program_type.program_type() != ProgramType::Syscall
+        && !env.maps.iter().any(|map| of_maps.contains(&map.desc.map_type))
 }
 
 /// The number of the function that walks over maps.

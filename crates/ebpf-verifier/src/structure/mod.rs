@@ -14,6 +14,7 @@ use ebpf_isa::{AluOp, CallTarget, Insn, MapIdx, Pc, Program, SubprogIdx, WideSou
 use crate::environment::Environment;
 use crate::error::{Checked, Payload, Unsupported};
 use crate::explore::Explored;
+use crate::kfunc::KfuncProto;
 use crate::outline::{Outline, lacks_feature, uses_auxiliary};
 use crate::rules::{calls_back, calls_later};
 use crate::step::ContextUse;
@@ -156,7 +157,7 @@ fn check_kfuncs(outline: &Outline, env: &Environment) -> Result<(), Located> {
 }
 
 fn check_kfunc(env: &Environment, btf_id: u32, module: i16) -> Checked {
-    if !env.license_gpl {
+    if !env.license_gpl && is_kernels_own(env, btf_id, module) {
         return Err(Payload::KfuncLicense.into());
     }
     let Ok(from) = env.modules.get(module) else {
@@ -173,6 +174,16 @@ fn check_kfunc(env: &Environment, btf_id: u32, module: i16) -> Checked {
         Err(_) if from.has_others() => Err(Unsupported::KernelFunction.into()),
         Err(_) => Err(Payload::KfuncMissing { btf_id, module }.into()),
     }
+}
+
+/// Whether a function is the kernel's: its licence is not the business of a host's own functions.
+fn is_kernels_own(env: &Environment, btf_id: u32, module: i16) -> bool {
+    let is_known = |function: &KfuncProto| function.iter_use().is_some() || function.takes_dynptr();
+    module == 0
+        && env
+            .modules
+            .get(module)
+            .map_or(true, |base| base.has_others() || base.function(btf_id).is_ok_and(is_known))
 }
 
 fn check_maps(outline: &Outline, env: &Environment) -> Result<(), Located> {

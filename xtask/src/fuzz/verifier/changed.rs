@@ -216,7 +216,8 @@ mod tests {
         let mut subjects = fixtures().unwrap();
         let all = subjects.len();
         subjects.retain(|subject| is_known(subject, &Running::default()));
-        assert!(subjects.len() * 10 > all * 8, "{} of {all}", subjects.len());
+        // Some are about the types of a kernel.
+        assert!(subjects.len() * 10 > all * 7, "{} of {all}", subjects.len());
         let originals = Originals(subjects);
         let mut rng = Rng::seed(3);
         let changed = (0..200).filter(|_| {
