@@ -65,7 +65,8 @@ impl Bindings {
             license_gpl: self.gpl_compatible,
             sleepable: false,
             strict_alignment: false,
-            profile: self.profile.clone(),
+            // Runs say themselves which processor they are on (`ExecEnv::cpu_slot`), and may say any.
+            profile: KernelProfile { processors: None, ..self.profile.clone() },
         }
     }
 

@@ -150,3 +150,17 @@ fn the_smallest_program_passes_every_packet() {
         }
     }
 }
+
+/// A host may name any processor for a run, whatever the profile says of the machine.
+#[test]
+fn processors_of_a_profile_bound_nothing_that_runs() {
+    let text = "call bpf_get_smp_processor_id#8\nif r0 > 1 goto pc+1\nr9 = 0\nr0 = r9\nexit";
+    let program = ebpf_isa::text::assemble(text).unwrap();
+    let mut bindings = Bindings::new(crate::xdp::kind());
+    bindings.profile.processors = Some(2);
+    let options = Options::default();
+    let mut environment = bindings.environment();
+    assert!(verify(&program, &environment, &options).is_err());
+    environment.profile.processors = Some(2);
+    assert!(verify(&program, &environment, &options).is_ok());
+}
