@@ -89,7 +89,7 @@ impl Writer {
     }
 }
 
-/// A map. Shared between programs and threads behind an [`Arc`](std::sync::Arc).
+/// A map. Shared between programs and threads behind an [`Arc`].
 #[derive(Debug)]
 pub struct Map {
     name: String,
